@@ -1,0 +1,38 @@
+# make run   sets everything up and runs the demo: a mesh with real Envoys on loopback
+# make test  sets everything up and passes the tests
+# make lint  ruff, mypy, import-linter, cython-lint, clang-format
+# make bench runs the benchmarks
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.built
+NATIVE := $(wildcard ext/*.pyx ext/*.pxd ext/*.hpp ext/CMakeLists.txt)
+
+.PHONY: build envoy run test test-fast lint bench clean
+
+build: $(STAMP)
+
+$(STAMP): pyproject.toml CMakeLists.txt $(NATIVE) .ci/setup
+	@sh .ci/setup $(VENV)
+	@touch $(STAMP)
+
+envoy: build
+	@$(BIN)/kumafast envoy install
+
+run: envoy
+	@$(BIN)/kumafast demo
+
+test: envoy
+	@$(BIN)/python -m pytest tests bench -m "not informational"
+
+test-fast: build
+	@$(BIN)/python -m pytest tests -m "not envoy and not slow"
+
+lint: build
+	@$(BIN)/pre-commit run --all-files
+
+bench: build
+	@$(BIN)/python -m pytest bench
+
+clean:
+	rm -rf build $(VENV)

@@ -1,0 +1,120 @@
+"""The input of generation: one proxy, resolved, as frozen and hashable parts.
+
+In: nothing; the reconciler fills these. Out: values that are their own cache keys. Two proxies that share a part share
+what is generated from it. Never: a reference to the store, settings, clocks; nothing here may change the result of
+generating a part without being a field of that part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Tags: TypeAlias = tuple[tuple[str, str], ...]
+"""Tags as pairs, sorted by key."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminInterface:
+    """How to reach the proxy's own admin interface and its readiness reporter; None where the proxy has none."""
+
+    socket_path: str | None
+    address: str | None
+    port: int | None
+    readiness_port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TransparentProxy:
+    """Ports to which the host's traffic is redirected. `has_ipv6` adds the IPv6 listeners."""
+
+    redirect_port_inbound: int
+    redirect_port_outbound: int
+    has_ipv6: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A port of the sidecar that forwards to the local workload. `protocol` is one of the values of `kuma.io/protocol`."""
+
+    address: str
+    port: int
+    service_address: str
+    service_port: int
+    service: str
+    protocol: str
+    tags: Tags
+    binds_to_port: bool = True
+    reuses_port: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """A local port of the sidecar that leads to a cluster. `tags` are those by which the user chose the destination."""
+
+    address: str
+    port: int
+    service: str
+    protocol: str
+    tags: Tags
+    cluster_name: str
+    binds_to_port: bool = True
+    reuses_port: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What an outbound leads to, seen from the client: a cluster whose endpoints come by EDS."""
+
+    cluster_name: str
+    service: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One inbound of one dataplane that serves a destination. `tags` are without the service tag."""
+
+    address: str
+    port: int
+    tags: Tags
+    labels: Tags
+    zone: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSet:
+    """All endpoints of a cluster, ordered by address, then port."""
+
+    cluster_name: str
+    endpoints: tuple[Endpoint, ...]
+
+
+Part: TypeAlias = AdminInterface | TransparentProxy | Inbound | Outbound | Destination | EndpointSet
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """One sidecar with all that its configuration depends on."""
+
+    mesh: str
+    name: str
+    admin: AdminInterface
+    transparent: TransparentProxy | None
+    inbounds: tuple[Inbound, ...]
+    outbounds: tuple[Outbound, ...]
+    destinations: tuple[Destination, ...]
+    endpoint_sets: tuple[EndpointSet, ...]
+
+    def parts(self) -> tuple[Part, ...]:
+        """The parts in the order in which their resources stand in a snapshot."""
+        transparent = () if self.transparent is None else (self.transparent,)
+        return (
+            self.admin,
+            *transparent,
+            *self.inbounds,
+            *self.outbounds,
+            *self.destinations,
+            *self.endpoint_sets,
+        )

@@ -1,0 +1,4 @@
+"""Who gets what: which inbounds an outbound reaches, later which policies bind which dataplanes.
+
+In: resources and compiled selectors. Out: choices. Never: Envoy messages, I/O, the store.
+"""

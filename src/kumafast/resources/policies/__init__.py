@@ -1,0 +1,1 @@
+"""One policy, one file: its specification, its validation, its merge rule."""

@@ -1,0 +1,78 @@
+"""What every resource has: a type, a key, labels.
+
+In: nothing but names. Out: `ResourceType` (what the catalogue knows of a kind), `ResourceKey` (where a resource lives),
+`Resource` (the frozen value that all kinds extend). Never: storing, matching, or anything of Envoy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Annotated, ClassVar, NamedTuple, NewType
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+MeshName = NewType("MeshName", str)
+DataplaneName = NewType("DataplaneName", str)
+
+Tags = Annotated[
+    Mapping[str, str], AfterValidator(lambda tags: MappingProxyType(dict(tags))), PlainSerializer(lambda tags: dict(tags))
+]
+"""Tags or labels: text to text, read-only after validation."""
+
+
+class Scope(Enum):
+    """Whether a resource belongs to one mesh or to all."""
+
+    GLOBAL = "Global"
+    MESH = "Mesh"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceType:
+    """What the catalogue knows of one kind of resource. Names and paths are Kuma's 2.14 ones."""
+
+    name: str
+    scope: Scope
+    path: str
+    singular: str
+    plural: str
+    short_name: str = ""
+    is_read_only: bool = False
+    is_in_federation: bool = False
+    keeps_mesh: bool = False
+    """True where a mesh must not be deleted while a resource of this type is in it; others are deleted with their mesh."""
+    owner: str | None = None
+    """The type whose resource of the same mesh and name takes this one along when it is deleted."""
+
+
+class ResourceKey(NamedTuple):
+    """Where a resource lives: its type's name, its mesh (empty for global types), its name."""
+
+    type: str
+    mesh: str
+    name: str
+
+
+class Frozen(BaseModel):
+    """A read-only value whose JSON form is Kuma's: camelCase names, absent where not set; unknown fields are left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+
+class Resource(Frozen):
+    """A value that a user stores. Flat: the fields of the specification stand beside `name`, `mesh` and `labels`."""
+
+    type: ClassVar[ResourceType]
+
+    name: str
+    mesh: str = ""
+    labels: Tags = MappingProxyType({})
+
+    @property
+    def key(self) -> ResourceKey:
+        """Where the store keeps this resource."""
+        return ResourceKey(self.type.name, self.mesh, self.name)

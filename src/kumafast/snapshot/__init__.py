@@ -1,0 +1,12 @@
+"""What has changed: Envoy's messages as bytes with versions, layers of them, snapshots, and who is told.
+
+In: messages that `generation` made. Out: `XdsResource`, `Layer`, `Snapshot`, `SnapshotCache`.
+Never: why a resource is as it is, or who is connected.
+"""
+
+from kumafast.snapshot.cache import SnapshotCache
+from kumafast.snapshot.layer import Layer
+from kumafast.snapshot.resource import TypeUrl, Version, XdsResource
+from kumafast.snapshot.snapshot import Snapshot
+
+__all__ = ["Layer", "Snapshot", "SnapshotCache", "TypeUrl", "Version", "XdsResource"]

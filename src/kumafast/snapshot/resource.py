@@ -1,0 +1,51 @@
+"""An Envoy resource as bytes: encoded once, named, versioned by content.
+
+In: a type URL, a name, the serialised message. Out: `XdsResource`. Never: parsing of those bytes.
+"""
+
+from __future__ import annotations
+
+from typing import NewType
+
+from kumafast._core import digest
+
+TypeUrl = NewType("TypeUrl", str)
+Version = NewType("Version", str)
+
+_PREFIX = "type.googleapis.com/envoy."
+CLUSTER = TypeUrl(_PREFIX + "config.cluster.v3.Cluster")
+ENDPOINT = TypeUrl(_PREFIX + "config.endpoint.v3.ClusterLoadAssignment")
+LISTENER = TypeUrl(_PREFIX + "config.listener.v3.Listener")
+ROUTE = TypeUrl(_PREFIX + "config.route.v3.RouteConfiguration")
+SCOPED_ROUTE = TypeUrl(_PREFIX + "config.route.v3.ScopedRouteConfiguration")
+VIRTUAL_HOST = TypeUrl(_PREFIX + "config.route.v3.VirtualHost")
+SECRET = TypeUrl(_PREFIX + "extensions.transport_sockets.tls.v3.Secret")
+RUNTIME = TypeUrl(_PREFIX + "service.runtime.v3.Runtime")
+EXTENSION = TypeUrl(_PREFIX + "config.core.v3.TypedExtensionConfig")
+
+
+class XdsResource:
+    """What an Envoy receives: `body` is the serialised message, `version` the XXH3-128 digest of it in hexadecimal.
+
+    Equal content has an equal version, on every instance and after every restart. Immutable; compared by content.
+    """
+
+    __slots__ = ("body", "name", "type_url", "version")
+
+    def __init__(self, type_url: str, name: str, body: bytes, *, version: str | None = None) -> None:
+        self.type_url = TypeUrl(type_url)
+        self.name = name
+        self.body = body
+        # A secret's version may say what it is rather than what its bytes are, so a caller can give one.
+        self.version = Version(digest(body).hex() if version is None else version)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, XdsResource):
+            return NotImplemented
+        return (self.type_url, self.name, self.version) == (other.type_url, other.name, other.version)
+
+    def __hash__(self) -> int:
+        return hash((self.type_url, self.name, self.version))
+
+    def __repr__(self) -> str:
+        return f"XdsResource({self.type_url.rpartition('.')[2]} {self.name!r} {self.version[:8]} {len(self.body)} bytes)"

@@ -1,0 +1,115 @@
+"""What a store promises: where resources live and how changes are announced.
+
+In: resources to put, keys to delete. Out: stored resources, and every commit in order to those who watch.
+Never: validation of what a resource says (its kind does that), or any knowledge of proxies.
+
+Every commit gets the next revision: a counter of the whole store without gaps. What one commit writes becomes visible
+at once or not at all. The store keeps two rules between resources, since only it can keep them atomically: a
+mesh-scoped resource needs its mesh, and a mesh cannot go while a resource of a type that `keeps_mesh` is in it (the
+others go with it, as do resources whose type names the deleted one as `owner`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from kumafast.resources.resource import Resource, ResourceKey
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResource:
+    """A resource as the store holds it. `revision` is that of the commit that wrote it last; times are UTC."""
+
+    resource: Resource
+    revision: int
+    creation_time: datetime
+    modification_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a resource. `expected_revision`: None writes whatever is there, 0 only if nothing is, n only over revision n."""
+
+    resource: Resource
+    expected_revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete by key. `expected_revision`: None deletes whatever is there, n only revision n."""
+
+    key: ResourceKey
+    expected_revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit did to one key: the resource it holds now, or None where it was deleted."""
+
+    key: ResourceKey
+    stored: StoredResource | None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """All changes of one revision, in the order in which they were asked for."""
+
+    revision: int
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Resources in the order of their keys, and the revision at which the store looked like this."""
+
+    revision: int
+    items: tuple[StoredResource, ...]
+
+
+class Store(Protocol):
+    """The contract that `tests/store/contract.py` holds every back end to."""
+
+    async def get(self, key: ResourceKey) -> StoredResource:
+        """The stored resource; `NotFoundError` where there is none."""
+        ...
+
+    async def list(self, type_name: str, mesh: str | None = None) -> Listing:
+        """All resources of a type, of one mesh or of all."""
+        ...
+
+    async def put(self, resource: Resource, *, expected_revision: int | None = None) -> StoredResource:
+        """Write one resource and return it as stored once it is durable.
+
+        Writing what is stored already is no commit: the stored resource comes back with its old revision.
+        Raises `ConflictError`, `MeshNotFoundError`, `StoreUnavailableError`.
+        """
+        ...
+
+    async def delete(self, key: ResourceKey, *, expected_revision: int | None = None) -> int:
+        """Delete one resource and what it owns; the revision of the commit.
+
+        Raises `NotFoundError`, `ConflictError`, `MeshInUseError`, `StoreUnavailableError`.
+        """
+        ...
+
+    async def write(self, operations: Sequence[Put | Delete]) -> int:
+        """Do all operations in one commit or none of them; the revision afterwards. Raises as put and delete do."""
+        ...
+
+    async def revision(self) -> int:
+        """The revision of the newest commit; 0 where there was none."""
+        ...
+
+    def watch(self, *, after: int) -> AsyncIterator[Commit]:
+        """Every commit after a revision, in order, none left out and none twice, until the caller stops.
+
+        Raises `CompactedError` where those commits are no longer kept, also in the middle when the caller is too slow.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of files and threads. Watches end."""
+        ...
