@@ -1,1 +1,22 @@
-"""The compiled core's face: tag selectors, policy matching, digests and version maps."""
+"""The compiled core's face: tag selectors, policy matching, digests and version maps.
+
+In: tags, selectors, ids chosen by the caller, encoded bytes. Out: which selector matches which id, what changed.
+Never: resources, policies, Envoy messages, sockets. The core knows tags and numbers only.
+"""
+
+from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
+from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet
+from kumafast._core.versions import diff_versions
+
+__all__ = [
+    "IdSet",
+    "Matches",
+    "SelectorSet",
+    "SnapshotDigest",
+    "TagIndex",
+    "TagSelector",
+    "TagSet",
+    "changed_snapshots",
+    "diff_versions",
+    "digest",
+]

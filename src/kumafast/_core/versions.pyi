@@ -1,0 +1,3 @@
+from collections.abc import Mapping
+
+def diff_versions(held: Mapping[str, str], wanted: Mapping[str, str], /) -> tuple[list[str], list[str]]: ...
