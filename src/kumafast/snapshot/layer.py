@@ -13,7 +13,7 @@ from kumafast.snapshot.resource import XdsResource
 class Layer:
     """Resources that come and go together. Snapshots refer to layers; equal parts of two proxies are one layer."""
 
-    __slots__ = ("resources",)
+    __slots__ = ("__weakref__", "resources")
 
     def __init__(self, resources: Iterable[XdsResource]) -> None:
         self.resources = tuple(resources)

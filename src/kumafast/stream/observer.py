@@ -6,22 +6,12 @@ Never: decisions; an observer cannot change what is sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
+from kumafast.snapshot.node import Node
 from kumafast.snapshot.snapshot import Snapshot
 
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """Envoy's identity on the wire. `metadata` is the node's metadata as plain JSON values."""
-
-    id: str
-    cluster: str = ""
-    metadata: Mapping[str, object] = field(default_factory=dict)
-    user_agent_name: str = ""
-    user_agent_version: str = ""
+__all__ = ["Node", "NodeObserver"]
 
 
 class NodeObserver(Protocol):

@@ -1,0 +1,21 @@
+"""Envoy's identity on the wire: what a client says of itself when it opens a stream.
+
+In: nothing. Out: `Node`, whose `id` is the key of a `SnapshotCache`. Never: trust; whether the client is who it says is
+decided where it comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as it named itself. `metadata` is the node's metadata as plain JSON values."""
+
+    id: str
+    cluster: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    user_agent_name: str = ""
+    user_agent_version: str = ""
