@@ -1,4 +1,9 @@
 """What is true now: the live picture of each mesh, kept from the commits of the store.
 
-In: commits. Out: immutable views, and the proxies that a change can touch. Never: Envoy messages, I/O.
+In: changes. Out: immutable views, and what a change can touch. Never: Envoy messages, I/O.
 """
+
+from kumafast.registry.mesh_view import MeshView
+from kumafast.registry.registry import Affected, DataplaneId, Registry
+
+__all__ = ["Affected", "DataplaneId", "MeshView", "Registry"]

@@ -1,0 +1,169 @@
+"""Whether the proxies run what the store wants: who has acknowledged, who is waited for, who refused.
+
+In: which snapshot each stream has acknowledged or refused. Out: `ConvergenceReport` for a revision of the store, when
+every connected proxy has acknowledged its newest snapshot. Never: polling; each event wakes those who wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kumafast.snapshot import Snapshot, SnapshotCache
+from kumafast.snapshot.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A proxy that refused what it was sent, with its own words."""
+
+    node: str
+    type_url: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConvergenceReport:
+    """Where the connected proxies stand. `proxies` counts those whose configuration the revision moved, `seconds` the wait."""
+
+    revision: int
+    is_converged: bool
+    proxies: int
+    waiting: tuple[str, ...]
+    rejected: tuple[Rejection, ...]
+    seconds: float
+
+
+class Published(Protocol):
+    """When a snapshot was published: the store's revision that moved it and the monotonic second of its reconcile."""
+
+    @property
+    def revision(self) -> int:
+        """The revision."""
+        ...
+
+    @property
+    def at(self) -> float:
+        """The monotonic second."""
+        ...
+
+
+class Progress(Protocol):
+    """How far the snapshots are; the reconciler is one."""
+
+    async def reached(self, revision: int) -> None:
+        """Return when all commits up to a revision are in the published snapshots."""
+        ...
+
+    def published(self, node_id: str) -> Published | None:
+        """When the snapshot of a connected node last moved."""
+        ...
+
+
+@dataclass(slots=True)
+class _Stream:
+    node_id: str
+    synced: Snapshot | None = None
+    refused: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """For each type the version that was refused and why."""
+
+
+class Convergence:
+    """Follows streams and answers, for a revision, when the proxies that it concerns have taken it."""
+
+    def __init__(
+        self, *, cache: SnapshotCache, progress: Progress, observe_seconds: Callable[[float], None] | None = None
+    ) -> None:
+        self._cache = cache
+        self._progress = progress
+        self._observe_seconds = observe_seconds
+        self._streams: dict[str, _Stream] = {}
+        self._moved = asyncio.Event()
+
+    def stream_opened(self, stream_id: str, node: Node) -> None:
+        """A node is connected; it is waited for from now on."""
+        self._streams[stream_id] = _Stream(node.id)
+
+    def response_rejected(self, stream_id: str, type_url: str, version: str, message: str) -> None:
+        """A node refused a version of a type; it is not waited for until there is something newer."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.refused[type_url] = (version, message)
+            self._wake()
+
+    def response_acknowledged(self, stream_id: str, type_url: str) -> None:
+        """A node took a type."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.refused.pop(type_url, None)
+
+    def stream_synced(self, stream_id: str, snapshot: Snapshot) -> None:
+        """A node has acknowledged all of a snapshot that it asked for."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.synced is snapshot:
+            return
+        stream.synced = snapshot
+        published = self._progress.published(stream.node_id)
+        if published is not None and self._observe_seconds is not None:
+            self._observe_seconds(time.monotonic() - published.at)
+        self._wake()
+
+    def stream_closed(self, stream_id: str) -> None:
+        """A node has gone; nobody waits for it."""
+        if self._streams.pop(stream_id, None) is not None:
+            self._wake()
+
+    async def wait(self, revision: int, timeout_s: float) -> ConvergenceReport:
+        """Wait until every connected proxy has acknowledged or refused the state of the store at a revision.
+
+        The report says who is missing where the time ran out.
+        """
+        started = time.monotonic()
+        is_reached = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._progress.reached(revision)
+                is_reached = True
+                while self._waiting():
+                    await self._moved.wait()
+        except TimeoutError:
+            pass
+        waiting = tuple(sorted(self._waiting()))
+        rejected = tuple(rejection for stream in self._streams.values() for rejection in self._refusals(stream))
+        concerned = {stream.node_id for stream in self._streams.values() if self._concerns(stream.node_id, revision)}
+        return ConvergenceReport(
+            revision=revision,
+            is_converged=is_reached and not waiting and not rejected,
+            proxies=len(concerned),
+            waiting=waiting,
+            rejected=rejected,
+            seconds=time.monotonic() - started,
+        )
+
+    def _concerns(self, node_id: str, revision: int) -> bool:
+        published = self._progress.published(node_id)
+        return published is not None and published.revision >= revision
+
+    def _refusals(self, stream: _Stream) -> list[Rejection]:
+        newest = self._cache.get(stream.node_id)
+        return [
+            Rejection(stream.node_id, type_url, message)
+            for type_url, (version, message) in stream.refused.items()
+            # What was refused before the newest snapshot says nothing about that one.
+            if newest is not None and newest.version(type_url) == version
+        ]
+
+    def _waiting(self) -> set[str]:
+        waiting = set()
+        for stream in self._streams.values():
+            newest = self._cache.get(stream.node_id)
+            if newest is not None and stream.synced is not newest and not self._refusals(stream):
+                waiting.add(stream.node_id)
+        return waiting
+
+    def _wake(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()

@@ -1,0 +1,49 @@
+"""Which inbounds serve a destination, and which protocol its clients may speak.
+
+In: dataplanes, the tags of an outbound. Out: inbounds, a protocol. Never: addresses as Envoy wants them.
+Source of the rules: Kuma 2.14's selectors (all tags on one inbound, never a union) and its protocol inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kumafast._core import TagSelector, TagSet
+from kumafast.resources import Dataplane
+from kumafast.resources.dataplane import Inbound
+
+UNKNOWN = "unknown"
+
+# What each protocol can also be served as, nearest first.
+_STACKS: Mapping[str, tuple[str, ...]] = {
+    "grpc": ("grpc", "http2", "tcp"),
+    "http2": ("http2", "tcp"),
+    "http": ("http", "tcp"),
+    "kafka": ("kafka", "tcp"),
+    "tls": ("tls", "tcp"),
+    "tcp": ("tcp",),
+}
+
+
+def serving_inbounds(dataplane: Dataplane, tags: Mapping[str, str]) -> tuple[Inbound, ...]:
+    """The inbounds of a dataplane that have all these tags and are ready for traffic."""
+    selector = TagSelector(dict(tags))
+    return tuple(
+        inbound for inbound in dataplane.inbounds if inbound.is_ready and selector.matches(TagSet(inbound.tags))
+    )
+
+
+def common_protocol(protocols: Iterable[str]) -> str:
+    """The protocol that all of these can be served as; `unknown` for none at all.
+
+    >>> common_protocol(["http", "http"]), common_protocol(["grpc", "http2"]), common_protocol(["http", "grpc"])
+    ('http', 'http2', 'tcp')
+    """
+    common: str | None = None
+    for protocol in protocols:
+        if common is None:
+            common = protocol
+        elif common != protocol:
+            theirs = _STACKS.get(protocol, ())
+            common = next((candidate for candidate in _STACKS.get(common, ()) if candidate in theirs), UNKNOWN)
+    return UNKNOWN if common is None else common

@@ -1,0 +1,127 @@
+"""Who reaches what in one mesh: by tags, both ways, from an index and never by a scan.
+
+In: dataplanes that come, change and go. Out: the dataplanes that serve a destination, the dataplanes that have an
+outbound to what a dataplane serves. Never: readiness, ports or protocols; tags only.
+
+Two indexes meet here. `TagIndex` answers "which dataplanes have an inbound with these tags" for one destination;
+`SelectorSet` answers "which destinations does this inbound belong to" for one dataplane. Destinations are the distinct
+tag sets of outbounds: 10,000 proxies that reach `backend` are one selector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
+
+from kumafast._core import SelectorSet, TagIndex, TagSelector, TagSet
+from kumafast.resources import Dataplane
+
+Destination: TypeAlias = tuple[tuple[str, str], ...]
+"""The tags of an outbound as pairs, sorted by key: the name of what it leads to within a mesh."""
+
+
+def destination_of(tags: Mapping[str, str]) -> Destination:
+    """The destination that an outbound with these tags leads to."""
+    return tuple(sorted(tags.items()))
+
+
+class Reach:
+    """The two indexes of one mesh. One writer; the event loop that owns the registry."""
+
+    def __init__(self) -> None:
+        self._index = TagIndex()
+        self._names: dict[int, str] = {}
+        self._ids: dict[str, int] = {}
+        self._next_id = 0
+        self._free_ids: list[int] = []
+        self._inbounds: dict[str, tuple[TagSet, ...]] = {}
+        self._selectors = SelectorSet()
+        self._selector_ids: dict[Destination, int] = {}
+        self._destinations: dict[int, Destination] = {}
+        self._consumers: dict[Destination, set[str]] = {}
+        self._next_selector_id = 0
+        self._free_selector_ids: list[int] = []
+
+    def providers(self, destination: Destination) -> Iterator[str]:
+        """Names of the dataplanes with an inbound that has all tags of the destination. O(those found)."""
+        for dataplane_id in self._index.match(TagSelector(dict(destination))):
+            yield self._names[dataplane_id]
+
+    def consumers(self, destination: Destination) -> frozenset[str]:
+        """Names of the dataplanes with an outbound to the destination."""
+        return frozenset(self._consumers.get(destination, ()))
+
+    def destinations_served_by(self, name: str) -> list[Destination]:
+        """The destinations, of those that some outbound names, that this dataplane has an inbound for. O(tags + found)."""
+        inbounds = self._inbounds.get(name)
+        if not inbounds or not self._destinations:
+            return []
+        return [self._destinations[selector_id] for selector_id, _ in self._selectors.match(inbounds)]
+
+    def set(self, name: str, dataplane: Dataplane, *, before: Dataplane | None) -> list[Destination]:
+        """Take in a dataplane that is new or has changed; the destinations that nobody reaches any more."""
+        self._set_inbounds(name, tuple(TagSet(inbound.tags) for inbound in dataplane.inbounds))
+        old = _destinations(before)
+        new = _destinations(dataplane)
+        self._add_consumer(name, new - old)
+        return self._remove_consumer(name, old - new)
+
+    def remove(self, name: str, *, before: Dataplane) -> list[Destination]:
+        """Forget a dataplane; the destinations that nobody reaches any more."""
+        dataplane_id = self._ids.pop(name)
+        self._index.remove(dataplane_id)
+        del self._names[dataplane_id]
+        del self._inbounds[name]
+        self._free_ids.append(dataplane_id)
+        return self._remove_consumer(name, _destinations(before))
+
+    def _set_inbounds(self, name: str, inbounds: tuple[TagSet, ...]) -> None:
+        if self._inbounds.get(name) == inbounds:
+            return
+        dataplane_id = self._ids.get(name)
+        if dataplane_id is None:
+            # Ids are used again, so that the index stays dense however long the process lives.
+            dataplane_id = self._free_ids.pop() if self._free_ids else self._next_id
+            self._next_id = max(self._next_id, dataplane_id + 1)
+            self._ids[name] = dataplane_id
+            self._names[dataplane_id] = name
+            self._index.add(dataplane_id, inbounds)
+        else:
+            self._index.update(dataplane_id, inbounds)
+        self._inbounds[name] = inbounds
+
+    def _add_consumer(self, name: str, destinations: Iterable[Destination]) -> None:
+        fresh: list[tuple[int, TagSelector]] = []
+        for destination in destinations:
+            self._consumers.setdefault(destination, set()).add(name)
+            if destination in self._selector_ids:
+                continue
+            selector_id = self._free_selector_ids.pop() if self._free_selector_ids else self._next_selector_id
+            self._next_selector_id = max(self._next_selector_id, selector_id + 1)
+            self._selector_ids[destination] = selector_id
+            self._destinations[selector_id] = destination
+            fresh.append((selector_id, TagSelector(dict(destination))))
+        if fresh:
+            self._selectors = self._selectors.added(fresh)
+
+    def _remove_consumer(self, name: str, destinations: Iterable[Destination]) -> list[Destination]:
+        gone: list[Destination] = []
+        for destination in destinations:
+            consumers = self._consumers[destination]
+            consumers.discard(name)
+            if not consumers:
+                del self._consumers[destination]
+                gone.append(destination)
+        if gone:
+            selector_ids = [self._selector_ids.pop(destination) for destination in gone]
+            for selector_id in selector_ids:
+                del self._destinations[selector_id]
+            self._selectors = self._selectors.removed(selector_ids)
+            self._free_selector_ids.extend(selector_ids)
+        return gone
+
+
+def _destinations(dataplane: Dataplane | None) -> set[Destination]:
+    if dataplane is None:
+        return set()
+    return {destination_of(outbound.destination_tags) for outbound in dataplane.outbounds if outbound.destination_tags}

@@ -1,0 +1,158 @@
+"""The live picture of all meshes, and what each change of it can touch.
+
+In: changes of the store, in order. Out: `MeshView`s, providers of destinations, and for each batch the `Affected`.
+Never: I/O, Envoy messages. One writer: the event loop that calls `apply`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from kumafast.registry.mesh_view import MeshView
+from kumafast.registry.reach import Destination, Reach
+from kumafast.resources import Dataplane, Mesh
+from kumafast.store import Change
+
+
+class DataplaneId(NamedTuple):
+    """A dataplane's mesh and name."""
+
+    mesh: str
+    name: str
+
+    @property
+    def node_id(self) -> str:
+        """The id by which this dataplane's Envoy names itself."""
+        return f"{self.mesh}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """What a batch of changes can touch; naming too many is slow, too few is a bug."""
+
+    proxies: frozenset[DataplaneId]
+    """Those whose snapshot may differ now."""
+    destinations: frozenset[tuple[str, Destination]]
+    """Those (mesh, destination) whose endpoints may differ now, or which nobody reaches any more."""
+
+
+class _MeshState:
+    __slots__ = ("reach", "view")
+
+    def __init__(self, name: str) -> None:
+        self.view = MeshView(name)
+        self.reach = Reach()
+
+
+class Registry:
+    """Meshes and dataplanes as they are now, with the indexes that say who reaches what."""
+
+    def __init__(self) -> None:
+        self._meshes: dict[str, _MeshState] = {}
+
+    def mesh(self, name: str) -> MeshView | None:
+        """The picture of one mesh; it stays as it is while the registry goes on."""
+        state = self._meshes.get(name)
+        return None if state is None else state.view
+
+    def dataplane(self, dataplane_id: DataplaneId) -> Dataplane | None:
+        """One dataplane as it is now."""
+        state = self._meshes.get(dataplane_id.mesh)
+        return None if state is None else state.view.dataplanes.get(dataplane_id.name)
+
+    def resources(self) -> Iterator[Mesh | Dataplane]:
+        """All that the registry holds, in no order."""
+        for state in self._meshes.values():
+            if state.view.mesh is not None:
+                yield state.view.mesh
+            yield from state.view.dataplanes.values()
+
+    def identify(self, node_id: str) -> DataplaneId | None:
+        """The dataplane that a node id names: `<mesh>.<name>`, parted at the first dot as in Kuma; None without a dot."""
+        mesh, dot, name = node_id.partition(".")
+        return DataplaneId(mesh, name) if dot and mesh and name else None
+
+    def providers(self, mesh: str, destination: Destination) -> Iterator[Dataplane]:
+        """The dataplanes with an inbound that has all tags of the destination, in no order. O(those found)."""
+        state = self._meshes.get(mesh)
+        if state is not None:
+            for name in state.reach.providers(destination):
+                yield state.view.dataplanes[name]
+
+    def apply(self, changes: Iterable[Change]) -> Affected:
+        """Take in changes in order and name what they can touch."""
+        proxies: set[DataplaneId] = set()
+        destinations: set[tuple[str, Destination]] = set()
+        for change in changes:
+            if change.key.type == Mesh.type.name:
+                self._apply_mesh(change)
+            elif change.key.type == Dataplane.type.name:
+                self._apply_dataplane(change, proxies, destinations)
+        for mesh, destination in destinations:
+            state = self._meshes.get(mesh)
+            if state is not None:
+                proxies.update(DataplaneId(mesh, name) for name in state.reach.consumers(destination))
+        return Affected(frozenset(proxies), frozenset(destinations))
+
+    def _state(self, mesh: str) -> _MeshState:
+        state = self._meshes.get(mesh)
+        if state is None:
+            state = self._meshes[mesh] = _MeshState(mesh)
+        return state
+
+    def _apply_mesh(self, change: Change) -> None:
+        # Nothing of a Mesh reaches Envoy yet, so a change of it affects nobody.
+        name = change.key.name
+        resource = None if change.stored is None else change.stored.resource
+        if resource is not None:
+            assert isinstance(resource, Mesh)
+            state = self._state(name)
+            state.view = replace(state.view, mesh=resource)
+        elif name in self._meshes:
+            state = self._meshes[name]
+            state.view = replace(state.view, mesh=None)
+            if not state.view.dataplanes:
+                del self._meshes[name]
+
+    def _apply_dataplane(
+        self, change: Change, proxies: set[DataplaneId], destinations: set[tuple[str, Destination]]
+    ) -> None:
+        mesh, name = change.key.mesh, change.key.name
+        state = self._state(mesh)
+        before = state.view.dataplanes.get(name)
+        after = None if change.stored is None else change.stored.resource
+        if after == before:
+            return
+        proxies.add(DataplaneId(mesh, name))
+        # What others see of a dataplane is its inbounds, so destinations that it served before count as well as those it
+        # serves now: an endpoint that left must leave everywhere.
+        seen_by_others = before is None or after is None or _is_seen_differently(before, after)
+        if seen_by_others and before is not None:
+            destinations.update((mesh, destination) for destination in state.reach.destinations_served_by(name))
+        if after is None:
+            if before is not None:
+                vanished = state.reach.remove(name, before=before)
+                destinations.update((mesh, destination) for destination in vanished)
+            state.view = replace(state.view, dataplanes=state.view.dataplanes.delete(name))
+            if state.view.mesh is None and not state.view.dataplanes:
+                del self._meshes[mesh]
+            return
+        assert isinstance(after, Dataplane)
+        vanished = state.reach.set(name, after, before=before)
+        destinations.update((mesh, destination) for destination in vanished)
+        state.view = replace(state.view, dataplanes=state.view.dataplanes.set(name, after))
+        if seen_by_others:
+            destinations.update((mesh, destination) for destination in state.reach.destinations_served_by(name))
+
+
+def _is_seen_differently(before: Dataplane, after: Dataplane) -> bool:
+    """Whether two states of a dataplane can give different endpoints: addresses, inbounds, or the labels they carry."""
+    if before.networking is None or after.networking is None or before.labels != after.labels:
+        return True
+    return (
+        before.networking.inbound != after.networking.inbound
+        or before.networking.address != after.networking.address
+        or before.networking.advertised_address != after.networking.advertised_address
+    )

@@ -1,0 +1,25 @@
+"""What tests of all stages share: a real Envoy, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+# Fast and pure ones first: a broken rule shows in seconds, not after the Envoys.
+_ORDER = ("slow", "envoy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: max((_ORDER.index(mark) + 1 for mark in _ORDER if item.get_closest_marker(mark)), default=0))
+
+
+@pytest.fixture(scope="session")
+def envoy_binary() -> str:
+    """The path of a real Envoy; a test that needs one fails without it rather than pass unseen."""
+    from kumafast.cli import envoy
+
+    path: Path | None = envoy.find()
+    assert path is not None, "no Envoy found: run `kumafast envoy install` or set KUMAFAST_ENVOY"
+    return str(path)
+
