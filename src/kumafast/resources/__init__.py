@@ -3,3 +3,32 @@
 In: documents (mappings from YAML or JSON). Out: resources, violations, documents again.
 Never: storing them, or what Envoy makes of them.
 """
+
+from kumafast.resources.dataplane import Dataplane
+from kumafast.resources.dataplane_insight import DataplaneInsight, status
+from kumafast.resources.defaults import kri, with_defaults
+from kumafast.resources.document import decode, encode, parse, to_document, unknown_fields
+from kumafast.resources.mesh import Mesh
+from kumafast.resources.resource import DataplaneName, MeshName, Resource, ResourceKey, ResourceType, Scope
+from kumafast.resources.validation import validate
+
+__all__ = [
+    "Dataplane",
+    "DataplaneInsight",
+    "DataplaneName",
+    "Mesh",
+    "MeshName",
+    "Resource",
+    "ResourceKey",
+    "ResourceType",
+    "Scope",
+    "decode",
+    "encode",
+    "kri",
+    "parse",
+    "status",
+    "to_document",
+    "unknown_fields",
+    "validate",
+    "with_defaults",
+]

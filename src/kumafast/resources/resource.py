@@ -6,22 +6,19 @@ In: nothing but names. Out: `ResourceType` (what the catalogue knows of a kind),
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from types import MappingProxyType
-from typing import Annotated, ClassVar, NamedTuple, NewType
+from typing import ClassVar, NamedTuple, NewType
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+
+from kumafast.errors import Violation
+from kumafast.resources.fields import FrozenMap, Tags, Text
 
 MeshName = NewType("MeshName", str)
 DataplaneName = NewType("DataplaneName", str)
-
-Tags = Annotated[
-    Mapping[str, str], AfterValidator(lambda tags: MappingProxyType(dict(tags))), PlainSerializer(lambda tags: dict(tags))
-]
-"""Tags or labels: text to text, read-only after validation."""
 
 
 class Scope(Enum):
@@ -44,7 +41,7 @@ class ResourceType:
     is_read_only: bool = False
     is_in_federation: bool = False
     keeps_mesh: bool = False
-    """True where a mesh must not be deleted while a resource of this type is in it; others are deleted with their mesh."""
+    """True where a mesh cannot be deleted while a resource of this type is in it; others go with their mesh."""
     owner: str | None = None
     """The type whose resource of the same mesh and name takes this one along when it is deleted."""
 
@@ -58,7 +55,11 @@ class ResourceKey(NamedTuple):
 
 
 class Frozen(BaseModel):
-    """A read-only value whose JSON form is Kuma's: camelCase names, absent where not set; unknown fields are left out."""
+    """A read-only value whose JSON form is Kuma's: camelCase names, absent where not set; unknown fields are left out.
+
+    Every default is what protobuf takes for a field that is not set (0, "", false, no elements, no message), so leaving
+    a field out and writing its default are the same value.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
@@ -68,11 +69,15 @@ class Resource(Frozen):
 
     type: ClassVar[ResourceType]
 
-    name: str
-    mesh: str = ""
-    labels: Tags = MappingProxyType({})
+    name: Text
+    mesh: Text = ""
+    labels: Tags = FrozenMap()
 
     @property
     def key(self) -> ResourceKey:
         """Where the store keeps this resource."""
         return ResourceKey(self.type.name, self.mesh, self.name)
+
+    def violations(self) -> Iterator[Violation]:
+        """Every rule of its kind that this resource breaks, in order; those of names and meshes are not of its kind."""
+        return iter(())

@@ -1,0 +1,158 @@
+"""Translate what Kuma 0.1.0 to 0.6 wrote into the form of 2.14.
+
+In: the fields of a Mesh or Dataplane as they came. Out: the same with old forms replaced, or the very same object where
+there are none. Never: a change of its argument, or a complaint: what cannot be translated stays and is reported by
+validation together with everything else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_SERVICE = "service"
+_SERVICE_TAG = "kuma.io/service"
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
+_INBOUND_INTERFACE = re.compile(rf"({_IPV4}):([0-9]{{1,5}}):([0-9]{{1,5}})")
+_OUTBOUND_INTERFACE = re.compile(rf"({_IPV4})?:([0-9]{{1,5}})")
+_LOOPBACK = "127.0.0.1"
+_PORT_MAX = 65535
+
+BUILTIN_CA = "ca-1"
+"""The name of the one backend that 0.1.0's `mtls.ca` becomes."""
+ACCESS_LOG = "file-1"
+"""The name of the one backend that 0.1.0's `logging.accessLogs` becomes."""
+
+ACCESS_LOG_FORMAT = (
+    "[%START_TIME%] %DOWNSTREAM_REMOTE_ADDRESS%->%UPSTREAM_HOST% took %DURATION%ms, "
+    "sent %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes\n"
+)
+"""What 0.1.0 wrote for each connection."""
+
+Fields = Mapping[str, Any]
+
+
+def dataplane_fields(fields: Fields) -> Fields:
+    """A dataplane with `interface`, the tag `service` and `redirectPort` replaced by what 2.14 calls them."""
+    networking = fields.get("networking")
+    if not isinstance(networking, Mapping):
+        return fields
+    new: dict[str, Any] = {}
+    for name, translate in (("inbound", _inbound), ("outbound", _outbound)):
+        items = networking.get(name)
+        if isinstance(items, list | tuple):
+            translated = [translate(item) if isinstance(item, Mapping) else item for item in items]
+            if any(after is not before for after, before in zip(translated, items, strict=True)):
+                new[name] = translated
+    gateway = networking.get("gateway")
+    if isinstance(gateway, Mapping) and (with_tag := _with_service_tag(gateway)) is not gateway:
+        new["gateway"] = with_tag
+    transparent = networking.get("transparentProxying")
+    if isinstance(transparent, Mapping) and "redirectPort" in transparent:
+        new["transparentProxying"] = _transparent(transparent)
+    if not new:
+        return fields
+    if not networking.get("address") and (address := _first_interface_address(networking)):
+        new["address"] = address
+    return {**fields, "networking": {**networking, **new}}
+
+
+def _first_interface_address(networking: Fields) -> str:
+    for item in networking.get("inbound") or ():
+        if isinstance(item, Mapping) and (parts := _parsed(item.get("interface"), _INBOUND_INTERFACE)) is not None:
+            return parts[0]
+    return ""
+
+
+def _parsed(interface: object, grammar: re.Pattern[str]) -> tuple[str, ...] | None:
+    """The parts of an interface, ports in range; None where it is not one."""
+    if not isinstance(interface, str) or (match := grammar.fullmatch(interface)) is None:
+        return None
+    address, *ports = match.groups()
+    if not all(1 <= int(port) <= _PORT_MAX for port in ports):
+        return None
+    return (address or "", *ports)
+
+
+def _inbound(inbound: Fields) -> Fields:
+    inbound = _with_service_tag(inbound)
+    # Beside the fields that replaced it, an interface could contradict them; validation reports that.
+    if "interface" not in inbound or any(name in inbound for name in ("port", "servicePort", "address")):
+        return inbound
+    parts = _parsed(inbound["interface"], _INBOUND_INTERFACE)
+    if parts is None:
+        return inbound
+    address, port, service_port = parts
+    rest = {name: value for name, value in inbound.items() if name != "interface"}
+    return {**rest, "address": address, "port": int(port), "servicePort": int(service_port)}
+
+
+def _outbound(outbound: Fields) -> Fields:
+    outbound = _with_service_tag(outbound)
+    service, tags = outbound.get(_SERVICE), outbound.get("tags")
+    if isinstance(service, str) and service and (not tags or isinstance(tags, Mapping)):
+        rest = {name: value for name, value in outbound.items() if name != _SERVICE}
+        outbound = {**rest, "tags": {_SERVICE_TAG: service, **(tags or {})}}
+    if "interface" not in outbound or any(name in outbound for name in ("port", "address")):
+        return outbound
+    parts = _parsed(outbound["interface"], _OUTBOUND_INTERFACE)
+    if parts is None:
+        return outbound
+    rest = {name: value for name, value in outbound.items() if name != "interface"}
+    return {**rest, "address": parts[0] or _LOOPBACK, "port": int(parts[1])}
+
+
+def _with_service_tag(tagged: Fields) -> Fields:
+    tags = tagged.get("tags")
+    # Beside `kuma.io/service`, a tag `service` is one of the user's own.
+    if not isinstance(tags, Mapping) or _SERVICE not in tags or _SERVICE_TAG in tags:
+        return tagged
+    return {**tagged, "tags": {_SERVICE_TAG if key == _SERVICE else key: value for key, value in tags.items()}}
+
+
+def _transparent(transparent: Fields) -> Fields:
+    # 0.1.0 had one listener for all redirected traffic; its pass-through cluster is today's outbound one.
+    rest = {name: value for name, value in transparent.items() if name != "redirectPort"}
+    return {"redirectPortOutbound": transparent["redirectPort"], **rest}
+
+
+def mesh_fields(fields: Fields) -> Fields:
+    """A mesh with `mtls.enabled`, `mtls.ca` and `logging.accessLogs` replaced by backends."""
+    mtls, logging = fields.get("mtls"), fields.get("logging")
+    new: dict[str, Any] = {}
+    if isinstance(mtls, Mapping) and ("enabled" in mtls or "ca" in mtls):
+        new["mtls"] = _mtls(mtls)
+    if isinstance(logging, Mapping) and isinstance(logging.get("accessLogs"), Mapping):
+        new["logging"] = _logging(logging)
+    return {**fields, **new} if new else fields
+
+
+def _mtls(mtls: Fields) -> Fields:
+    rest = {name: value for name, value in mtls.items() if name not in ("enabled", "ca")}
+    enabled, authority = mtls.get("enabled"), mtls.get("ca")
+    # A value of the wrong shape stays where the structure of 2.14 refuses it.
+    if not isinstance(enabled, bool | None):
+        return {**rest, "enabledBackend": enabled}
+    if not isinstance(authority, Mapping | None):
+        return {**rest, "backends": authority}
+    if "backends" in mtls or not (enabled or authority):
+        return rest
+    kind, conf = next(iter(authority.items()), ("builtin", None)) if authority else ("builtin", None)
+    backend = {"name": BUILTIN_CA, "type": kind, **({"conf": conf} if conf else {})}
+    return {**rest, "backends": [backend], **({"enabledBackend": BUILTIN_CA} if enabled else {})}
+
+
+def _logging(logging: Fields) -> Fields:
+    rest = {name: value for name, value in logging.items() if name != "accessLogs"}
+    logs = logging["accessLogs"]
+    if "backends" in logging or not logs.get("enabled"):
+        return rest
+    backend = {
+        "name": ACCESS_LOG,
+        "type": "file",
+        "format": ACCESS_LOG_FORMAT,
+        "conf": {"path": logs.get("filePath", "")},
+    }
+    return {**rest, "backends": [backend], "defaultBackend": ACCESS_LOG}

@@ -1,0 +1,79 @@
+"""Every kind of resource there is, and how it is named in documents, addresses and commands.
+
+In: names. Out: `ResourceType` and the class that models it. Never: a list to keep up by hand: a module in
+`resources/policies` that defines a resource is found, and nothing else has to be edited.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+
+from kumafast.resources import policies
+from kumafast.resources.dataplane import Dataplane
+from kumafast.resources.dataplane_insight import DataplaneInsight
+from kumafast.resources.mesh import Mesh
+from kumafast.resources.resource import Resource, ResourceType
+
+
+def _policy_models() -> list[type[Resource]]:
+    models = []
+    for module_info in pkgutil.iter_modules(policies.__path__, prefix=f"{policies.__name__}."):
+        module = import_module(module_info.name)
+        models += [
+            value
+            for value in vars(module).values()
+            if isinstance(value, type)
+            and issubclass(value, Resource)
+            and value.__module__ == module.__name__
+            and "type" in vars(value)
+        ]
+    return models
+
+
+_ALL: list[type[Resource]] = [Mesh, Dataplane, DataplaneInsight, *_policy_models()]
+_MODELS = {model.type.name: model for model in sorted(_ALL, key=lambda model: model.type.name)}
+
+RESOURCE_TYPES: tuple[ResourceType, ...] = tuple(model.type for model in _MODELS.values())
+"""All types, by name."""
+
+_BY_PATH = {resource_type.path: resource_type for resource_type in RESOURCE_TYPES}
+
+
+def _as_word(text: str) -> str:
+    return text.lower().replace(" ", "").replace("-", "").replace("_", "")
+
+
+_BY_WORD = {
+    _as_word(word): resource_type
+    for resource_type in RESOURCE_TYPES
+    for word in (
+        resource_type.short_name,
+        resource_type.singular,
+        resource_type.plural,
+        resource_type.path,
+        resource_type.name,
+    )
+    if word
+}
+
+
+def by_name(name: str) -> ResourceType | None:
+    """The type that documents call `type: name`."""
+    model = _MODELS.get(name)
+    return None if model is None else model.type
+
+
+def by_path(path: str) -> ResourceType | None:
+    """The type whose collection is at this path of the REST API."""
+    return _BY_PATH.get(path)
+
+
+def by_argument(word: str) -> ResourceType | None:
+    """The type that a command names: `dataplane`, `dataplanes`, `dp`, `Dataplane`; case, `-` and `_` do not count."""
+    return _BY_WORD.get(_as_word(word))
+
+
+def model_of(type_name: str) -> type[Resource]:
+    """The class that models a type; KeyError where there is no such type."""
+    return _MODELS[type_name]

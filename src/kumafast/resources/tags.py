@@ -1,0 +1,13 @@
+"""The tags that kumafast itself gives a meaning.
+
+In and out: nothing but names. Never: rules about them (`validation`).
+"""
+
+from __future__ import annotations
+
+SERVICE_TAG = "kuma.io/service"
+PROTOCOL_TAG = "kuma.io/protocol"
+ZONE_TAG = "kuma.io/zone"
+
+PROTOCOLS = ("grpc", "http", "http2", "kafka", "tcp")
+"""The values of `kuma.io/protocol`, in the order in which messages name them."""
