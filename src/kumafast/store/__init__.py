@@ -1,4 +1,23 @@
-"""Where resources live and how changes are announced.
+"""Where resources live and how changes are announced: one contract, several back ends.
 
-In: resources. Out: stored resources with revisions, commits in order. Never: what a resource means.
+In: resources to put, keys to delete. Out: stored resources, and every commit in order to those who watch.
+Never: validation of what a resource says, or any knowledge of proxies.
 """
+
+from kumafast.store.memory import MemoryStore
+from kumafast.store.opening import open_store
+from kumafast.store.sqlite import SqliteStore
+from kumafast.store.store import Change, Commit, Delete, Listing, Put, Store, StoredResource
+
+__all__ = [
+    "Change",
+    "Commit",
+    "Delete",
+    "Listing",
+    "MemoryStore",
+    "Put",
+    "SqliteStore",
+    "Store",
+    "StoredResource",
+    "open_store",
+]

@@ -6,7 +6,8 @@ Never: validation of what a resource says (its kind does that), or any knowledge
 Every commit gets the next revision: a counter of the whole store without gaps. What one commit writes becomes visible
 at once or not at all. The store keeps two rules between resources, since only it can keep them atomically: a
 mesh-scoped resource needs its mesh, and a mesh cannot go while a resource of a type that `keeps_mesh` is in it (the
-others go with it, as do resources whose type names the deleted one as `owner`).
+others go with it, as do resources whose type names the deleted one as `owner`, and such a resource cannot be put where
+its owner is not). What goes along is part of the commit, as deletions before the one that was asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class StoredResource:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a resource. `expected_revision`: None writes whatever is there, 0 only if nothing is, n only over revision n."""
+    """Write a resource. `expected_revision`: None over whatever is there, 0 only if nothing is, n only over revision n."""
 
     resource: Resource
     expected_revision: int | None = None
@@ -55,7 +56,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """All changes of one revision, in the order in which they were asked for."""
+    """All changes of one revision, each key once, in the order in which they were first asked for."""
 
     revision: int
     changes: tuple[Change, ...]
@@ -89,14 +90,19 @@ class Store(Protocol):
         ...
 
     async def delete(self, key: ResourceKey, *, expected_revision: int | None = None) -> int:
-        """Delete one resource and what it owns; the revision of the commit.
+        """Delete one resource and what goes with it; the revision of the commit.
 
         Raises `NotFoundError`, `ConflictError`, `MeshInUseError`, `StoreUnavailableError`.
         """
         ...
 
     async def write(self, operations: Sequence[Put | Delete]) -> int:
-        """Do all operations in one commit or none of them; the revision afterwards. Raises as put and delete do."""
+        """Do all operations in one commit or none of them; the revision afterwards. Raises as put and delete do.
+
+        Each operation sees what those before it did. Where they come to nothing, there is no commit.
+        A caller that is cancelled does not know whether its write was done; it was done whole or not at all. The same
+        holds after `StoreUnavailableError` if the process then dies.
+        """
         ...
 
     async def revision(self) -> int:
@@ -106,10 +112,12 @@ class Store(Protocol):
     def watch(self, *, after: int) -> AsyncIterator[Commit]:
         """Every commit after a revision, in order, none left out and none twice, until the caller stops.
 
-        Raises `CompactedError` where those commits are no longer kept, also in the middle when the caller is too slow.
+        Iteration raises `CompactedError` where those commits are no longer kept, also in the middle when the caller is
+        too slow, and where the revision is ahead of this store's; the caller then lists again. Raises `ValueError` for a
+        negative revision.
         """
         ...
 
     async def close(self) -> None:
-        """Finish what was begun and let go of files and threads. Watches end."""
+        """Finish what was begun and let go of files and threads. Watches end; later calls raise `StoreUnavailableError`."""
         ...
