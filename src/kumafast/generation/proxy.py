@@ -3,6 +3,8 @@
 In: nothing; the reconciler fills these. Out: values that are their own cache keys. Two proxies that share a part share
 what is generated from it. Never: a reference to the store, settings, clocks; nothing here may change the result of
 generating a part without being a field of that part.
+
+Addresses are IP addresses. Envoy rejects a name in an endpoint or a listener, so names are resolved on the way here.
 """
 
 from __future__ import annotations
@@ -31,11 +33,12 @@ class TransparentProxy:
     redirect_port_inbound: int
     redirect_port_outbound: int
     has_ipv6: bool
+    reuses_port: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A port of the sidecar that forwards to the local workload. `protocol` is one of the values of `kuma.io/protocol`."""
+    """A port of the sidecar that forwards to the local workload. `protocol` is a value of `kuma.io/protocol`."""
 
     address: str
     port: int

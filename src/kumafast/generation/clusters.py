@@ -1,0 +1,146 @@
+"""Clusters: where a sidecar sends traffic to.
+
+In: parts of a proxy. Out: `Cluster` messages. Never: endpoints of services, which come by EDS on their own.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from ipaddress import ip_address
+
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
+from envoy.config.core.v3 import address_pb2, config_source_pb2, protocol_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from google.protobuf.any_pb2 import Any as PackedMessage
+
+from kumafast.generation import defaults, fields, names, protocols
+from kumafast.generation.proxy import Destination, Inbound
+
+_HTTP_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+# From these addresses the sidecar speaks for itself: the host's redirection lets them through, so that nothing loops.
+SIDECAR_SOURCE_IPV4 = "127.0.0.6"
+SIDECAR_SOURCE_IPV6 = "::6"
+
+
+def local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
+    """The workload behind an inbound."""
+    cluster = static_cluster(
+        names.local_cluster_name(inbound.service_port),
+        fields.socket_address(inbound.service_address, inbound.service_port),
+        connect_timeout=defaults.INBOUND_CONNECT_TIMEOUT,
+    )
+    if protocols.is_http(inbound.protocol):
+        options = _http_options(
+            idle_timeout=defaults.INBOUND_IDLE_TIMEOUT, over_http2=protocols.is_http2(inbound.protocol)
+        )
+        cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY].Pack(options, deterministic=True)
+    if not inbound.binds_to_port:
+        address = ip_address(inbound.service_address)
+        if not address.is_loopback:
+            # The host redirects what goes to its own address to the sidecar again, unless it comes from these.
+            source = SIDECAR_SOURCE_IPV4 if address.version == 4 else SIDECAR_SOURCE_IPV6
+            cluster.upstream_bind_config.CopyFrom(source_address(source))
+    return cluster
+
+
+def destination_cluster(destination: Destination) -> cluster_pb2.Cluster:
+    """A service, or the part of it that an outbound's tags choose. Sidecars speak HTTP/2 among themselves."""
+    idle_timeout = defaults.IDLE_TIMEOUT if protocols.is_http(destination.protocol) else None
+    options = _http_options(idle_timeout=idle_timeout, over_http2=True)
+    return cluster_pb2.Cluster(
+        name=destination.cluster_name,
+        alt_stat_name=names.alternative_stat_name(destination.cluster_name),
+        type=cluster_pb2.Cluster.EDS,
+        eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(
+            eds_config=config_source_pb2.ConfigSource(
+                ads=config_source_pb2.AggregatedConfigSource(),
+                resource_api_version=config_source_pb2.ApiVersion.V3,
+            )
+        ),
+        connect_timeout=fields.duration(defaults.CONNECT_TIMEOUT),
+        circuit_breakers=_circuit_breakers(
+            circuit_breaker_pb2.CircuitBreakers.Thresholds(
+                max_connections={"value": defaults.CONNECTIONS_MAX},
+                max_pending_requests={"value": defaults.PENDING_REQUESTS_MAX},
+                max_requests={"value": defaults.REQUESTS_MAX},
+                max_retries={"value": defaults.RETRIES_MAX},
+                track_remaining=True,
+            )
+        ),
+        typed_extension_protocol_options={_HTTP_OPTIONS_KEY: fields.packed(options)},
+    )
+
+
+def static_cluster(name: str, address: address_pb2.Address, *, connect_timeout: timedelta) -> cluster_pb2.Cluster:
+    """A cluster of one endpoint that is known beforehand."""
+    return cluster_pb2.Cluster(
+        name=name,
+        alt_stat_name=names.alternative_stat_name(name),
+        type=cluster_pb2.Cluster.STATIC,
+        connect_timeout=fields.duration(connect_timeout),
+        load_assignment=single_endpoint(name, address),
+        circuit_breakers=_only_tracked(),
+    )
+
+
+def original_destination_cluster(name: str, *, source: str | None = None) -> cluster_pb2.Cluster:
+    """Wherever the connection was going before the host redirected it; `source` is the address to come from."""
+    return cluster_pb2.Cluster(
+        name=name,
+        alt_stat_name=names.alternative_stat_name(name),
+        type=cluster_pb2.Cluster.ORIGINAL_DST,
+        lb_policy=cluster_pb2.Cluster.CLUSTER_PROVIDED,
+        connect_timeout=fields.duration(defaults.INTERNAL_CONNECT_TIMEOUT),
+        circuit_breakers=_only_tracked(),
+        upstream_bind_config=None if source is None else source_address(source),
+    )
+
+
+def single_endpoint(cluster_name: str, address: address_pb2.Address) -> endpoint_pb2.ClusterLoadAssignment:
+    """A load assignment of one endpoint, for clusters that carry theirs."""
+    endpoint = endpoint_components_pb2.LbEndpoint(endpoint=endpoint_components_pb2.Endpoint(address=address))
+    locality = endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[endpoint])
+    return endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster_name, endpoints=[locality])
+
+
+def source_address(address: str) -> address_pb2.BindConfig:
+    """Connections that come from this address and any port."""
+    # A port must be present although it is zero: Envoy demands that one of the port's forms is chosen.
+    return address_pb2.BindConfig(source_address=address_pb2.SocketAddress(address=address, port_value=0))
+
+
+def http2_options() -> dict[str, PackedMessage]:
+    """The extension options of a cluster that is spoken to in HTTP/2 and is subject to no policy."""
+    return {_HTTP_OPTIONS_KEY: fields.packed(_http_options(idle_timeout=None, over_http2=True))}
+
+
+def _http_options(*, idle_timeout: timedelta | None, over_http2: bool) -> http_protocol_options_pb2.HttpProtocolOptions:
+    explicit = http_protocol_options_pb2.HttpProtocolOptions.ExplicitHttpConfig()
+    if over_http2:
+        explicit.http2_protocol_options.SetInParent()
+    else:
+        explicit.http_protocol_options.SetInParent()
+    options = http_protocol_options_pb2.HttpProtocolOptions(explicit_http_config=explicit)
+    if idle_timeout is not None:
+        no_timeout = fields.duration(defaults.NO_TIMEOUT)
+        options.common_http_protocol_options.CopyFrom(
+            protocol_pb2.HttpProtocolOptions(
+                idle_timeout=fields.duration(idle_timeout),
+                max_connection_duration=no_timeout,
+                max_stream_duration=no_timeout,
+            )
+        )
+    return options
+
+
+def _circuit_breakers(
+    thresholds: circuit_breaker_pb2.CircuitBreakers.Thresholds,
+) -> circuit_breaker_pb2.CircuitBreakers:
+    return circuit_breaker_pb2.CircuitBreakers(thresholds=[thresholds])
+
+
+def _only_tracked() -> circuit_breaker_pb2.CircuitBreakers:
+    # Envoy's own limits, with the statistics of what is left of them.
+    return _circuit_breakers(circuit_breaker_pb2.CircuitBreakers.Thresholds(track_remaining=True))

@@ -1,0 +1,50 @@
+"""Envoy's small messages that every larger one is made of: durations, addresses, metadata, packed extensions.
+
+In: plain values. Out: protobuf messages. Never: what they mean to a mesh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from envoy.config.core.v3 import address_pb2, base_pb2
+from google.protobuf.any_pb2 import Any as PackedMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct, Value
+
+from kumafast.generation.proxy import Tags
+
+
+def duration(value: timedelta) -> Duration:
+    """A duration, exact to the microsecond."""
+    return Duration(seconds=value.days * 86_400 + value.seconds, nanos=value.microseconds * 1_000)
+
+
+def socket_address(address: str, port: int) -> address_pb2.Address:
+    """An IP address and a TCP port."""
+    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
+
+
+def pipe_address(path: str, *, mode: int = 0) -> address_pb2.Address:
+    """A unix socket; `mode` counts where Envoy creates it."""
+    return address_pb2.Address(pipe=address_pb2.Pipe(path=path, mode=mode))
+
+
+def packed(message: Message) -> PackedMessage:
+    """A message within an Any. Deterministic, as the whole is compared by its bytes."""
+    wrapped = PackedMessage()
+    wrapped.Pack(message, deterministic=True)
+    return wrapped
+
+
+def metadata(pairs_by_namespace: Mapping[str, Tags]) -> base_pb2.Metadata:
+    """Metadata with a struct of texts for each namespace; a namespace without pairs is left out."""
+    return base_pb2.Metadata(
+        filter_metadata={
+            namespace: Struct(fields={key: Value(string_value=value) for key, value in pairs})
+            for namespace, pairs in pairs_by_namespace.items()
+            if pairs
+        }
+    )

@@ -1,0 +1,60 @@
+"""The one way into generation: a part of a proxy becomes Envoy's messages.
+
+In: a `Part`, frozen and hashable, which is its own cache key. Out: messages, each with a name.
+Never: anything but the part; equal parts give equal messages, always and everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from google.protobuf.message import Message
+
+from kumafast.generation import admin, clusters, endpoints, listeners, transparent
+from kumafast.generation.proxy import (
+    AdminInterface,
+    Destination,
+    EndpointSet,
+    Inbound,
+    Outbound,
+    Part,
+    TransparentProxy,
+)
+
+_NAMES: dict[type[Part], str] = {
+    AdminInterface: "admin",
+    TransparentProxy: "transparent",
+    Inbound: "inbound",
+    Outbound: "outbound",
+    Destination: "destination",
+    EndpointSet: "endpoints",
+}
+
+
+def generate(part: Part) -> tuple[Message, ...]:
+    """The Envoy resources that a part stands for, clusters before listeners. O(size of the part).
+
+    >>> from kumafast.generation.proxy import EndpointSet
+    >>> [message.cluster_name for message in generate(EndpointSet(cluster_name="backend", endpoints=()))]
+    ['backend']
+    """
+    match part:
+        case AdminInterface():
+            return admin.admin_clusters(part)
+        case TransparentProxy():
+            return transparent.passthrough(part)
+        case Inbound():
+            return (clusters.local_cluster(part), listeners.inbound_listener(part))
+        case Outbound():
+            return (listeners.outbound_listener(part),)
+        case Destination():
+            return (clusters.destination_cluster(part),)
+        case EndpointSet():
+            return (endpoints.load_assignment(part),)
+        case _:
+            assert_never(part)
+
+
+def generator_name(part: Part) -> str:
+    """The name under which metrics count the generation of such a part."""
+    return _NAMES[type(part)]

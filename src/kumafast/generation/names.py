@@ -1,0 +1,85 @@
+"""What Envoy's resources are called: Kuma 2.14's names, so that existing dashboards and runbooks hold.
+
+In: addresses, ports, services, tags. Out: names. Never: anything that two control planes could answer differently.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+
+SERVICE_TAG = "kuma.io/service"
+
+ENVOY_ADMIN = "kuma:envoy:admin"
+READINESS = "kuma:readiness"
+ADS_CLUSTER = "ads_cluster"
+CONTROL_PLANE_VALIDATION = "cp_validation_ctx"
+KUMA_TAGS_HEADER = "x-kuma-tags"
+
+_NOT_IN_A_STAT = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+def local_cluster_name(service_port: int) -> str:
+    """The cluster of the workload behind an inbound. Without the address: Kuma's dashboards expect the port alone."""
+    return f"localhost:{service_port}"
+
+
+def inbound_listener_name(address: str, port: int) -> str:
+    """`inbound:<ip>:<port>`, an IPv6 address in brackets."""
+    return f"inbound:{_host_and_port(address, port)}"
+
+
+def outbound_listener_name(address: str, port: int) -> str:
+    """`outbound:<ip>:<port>`, an IPv6 address in brackets."""
+    return f"outbound:{_host_and_port(address, port)}"
+
+
+def inbound_route_name(service: str) -> str:
+    """The route configuration that stands inside an inbound's listener."""
+    return f"inbound:{service}"
+
+
+def outbound_route_name(service: str) -> str:
+    """The route configuration that stands inside an outbound's listener."""
+    return f"outbound:{service}"
+
+
+def passthrough_name(direction: str, family: str) -> str:
+    """The listener and the cluster for redirected traffic: `direction` inbound or outbound, `family` ipv4 or ipv6."""
+    return f"{direction}:passthrough:{family}"
+
+
+def cluster_name(tags: Mapping[str, str]) -> str:
+    """The cluster that an outbound with these tags leads to: the service alone, or with a digest of all tags.
+
+    Raises ValueError where the service tag is missing: Kuma has no name for that.
+
+    >>> cluster_name({"kuma.io/service": "backend"})
+    'backend'
+    >>> cluster_name({"region": "us", "kuma.io/service": "backend"})
+    'backend-c72efb5be46fae6b'
+    """
+    service = tags.get(SERVICE_TAG)
+    if service is None:
+        raise ValueError(f"tags without {SERVICE_TAG} do not name a cluster: {dict(tags)}")
+    if len(tags) == 1:
+        return service
+    # Keys and values are joined without separators: that is Kuma's form, and its names are part of the contract.
+    text = "".join(f"{key}{value}" for key, value in sorted(tags.items()))
+    return f"{service}-{sha256(text.encode()).hexdigest()[:16]}"
+
+
+def stat_name(name: str) -> str:
+    """A name as Envoy's statistics may hold it: all but letters, digits, dashes and underscores become underscores."""
+    return _NOT_IN_A_STAT.sub("_", name)
+
+
+def alternative_stat_name(name: str) -> str:
+    """`stat_name` where it differs from the name, else nothing: Envoy falls back on the name itself."""
+    sanitised = stat_name(name)
+    return "" if sanitised == name else sanitised
+
+
+def _host_and_port(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

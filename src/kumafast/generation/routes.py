@@ -1,0 +1,74 @@
+"""Routes: which cluster a request goes to, how long it may take and whether it is tried again.
+
+In: inbounds and outbounds. Out: `RouteConfiguration` messages that stand inside listeners.
+Never: a route resource of its own; a sidecar subscribes to none.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from hashlib import sha256
+
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+
+from kumafast.generation import defaults, fields, names, protocols
+from kumafast.generation.proxy import Inbound, Outbound
+
+# Kuma names a route after what it matches: the digest of the JSON of its matches. This is the one that matches all.
+_EVERYTHING = '[{"path":{"value":"/","type":"PathPrefix"}}]'
+_EVERYTHING_NAME = b64encode(sha256(_EVERYTHING.encode()).digest()).decode()
+
+
+def inbound_routes(inbound: Inbound) -> route_pb2.RouteConfiguration:
+    """Everything to the workload, for as long as it takes: the client's sidecar is the one that sets a limit."""
+    route = route_components_pb2.Route(
+        match=route_components_pb2.RouteMatch(prefix="/"),
+        route=route_components_pb2.RouteAction(
+            cluster=names.local_cluster_name(inbound.service_port),
+            timeout=fields.duration(defaults.NO_TIMEOUT),
+            idle_timeout=fields.duration(defaults.INBOUND_STREAM_IDLE_TIMEOUT),
+        ),
+    )
+    return route_pb2.RouteConfiguration(
+        name=names.inbound_route_name(inbound.service),
+        virtual_hosts=[_virtual_host(inbound.service, route)],
+        validate_clusters={"value": False},
+        # Sidecars tell each other their tags in this header; it is none of the workload's business.
+        request_headers_to_remove=[names.KUMA_TAGS_HEADER],
+    )
+
+
+def outbound_routes(outbound: Outbound) -> route_pb2.RouteConfiguration:
+    """Everything to the outbound's cluster, whatever host the request names."""
+    route = route_components_pb2.Route(
+        name=_EVERYTHING_NAME,
+        match=route_components_pb2.RouteMatch(prefix="/"),
+        route=route_components_pb2.RouteAction(
+            cluster=outbound.cluster_name,
+            timeout=fields.duration(defaults.REQUEST_TIMEOUT),
+            idle_timeout=fields.duration(defaults.STREAM_IDLE_TIMEOUT),
+            retry_policy=_retry_policy(outbound.protocol),
+        ),
+    )
+    return route_pb2.RouteConfiguration(
+        name=names.outbound_route_name(outbound.service),
+        virtual_hosts=[_virtual_host(outbound.service, route)],
+        # The cluster may arrive after the listener; the request that comes between gets 503 and the listener stays.
+        validate_clusters={"value": False},
+    )
+
+
+def _virtual_host(service: str, route: route_components_pb2.Route) -> route_components_pb2.VirtualHost:
+    return route_components_pb2.VirtualHost(name=service, domains=["*"], routes=[route])
+
+
+def _retry_policy(protocol: str) -> route_components_pb2.RetryPolicy:
+    return route_components_pb2.RetryPolicy(
+        retry_on=defaults.RETRY_ON_GRPC if protocols.is_grpc(protocol) else defaults.RETRY_ON_HTTP,
+        num_retries={"value": defaults.RETRY_COUNT},
+        per_try_timeout=fields.duration(defaults.RETRY_PER_TRY_TIMEOUT),
+        retry_back_off=route_components_pb2.RetryPolicy.RetryBackOff(
+            base_interval=fields.duration(defaults.RETRY_BACK_OFF_BASE),
+            max_interval=fields.duration(defaults.RETRY_BACK_OFF_MAX),
+        ),
+    )
