@@ -1,0 +1,102 @@
+"""The API on 5681: which path is answered by what.
+
+In: the services. Out: an ASGI application. Never: answers; each has its module.
+
+Resource types are found in the catalogue when a request comes, so one set of routes serves all of them, and a lookup
+costs the same for the fifth type as for the fiftieth.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+
+from kumafast.resources import catalog
+from kumafast.resources.resource import ResourceType, Scope
+from kumafast.rest import index, openapi
+from kumafast.rest.convergence import convergence
+from kumafast.rest.documents import Documents
+from kumafast.rest.endpoint import UNKNOWN_PATH, Endpoint, Methods, fixed
+from kumafast.rest.errors import UnknownPathError
+from kumafast.rest.overview import Overview
+from kumafast.rest.paging import LIST_QUERY
+from kumafast.rest.reads import Reader
+from kumafast.rest.services import ApiServices
+from kumafast.rest.writes import Writer
+
+
+def create_api(services: ApiServices) -> Starlette:
+    """The API as an ASGI application."""
+    documents = Documents(zone=services.zone)
+    types = _TypeEndpoints(Reader(services.store, documents), Writer(services.store, zone=services.zone))
+    overview = Overview(services.store, documents)
+    routes = [
+        *_overview_routes(overview),
+        Route("/meshes/{mesh}/{path}/{name}", Endpoint(partial(types.item, Scope.MESH))),
+        Route("/meshes/{mesh}/{path}", Endpoint(types.of_mesh)),
+        Route("/", fixed({"GET": index.index(services)})),
+        Route("/config", fixed({"GET": index.config(services)})),
+        Route("/policies", fixed({"GET": index.show_policies})),
+        Route("/who-am-i", fixed({"GET": index.who_am_i})),
+        Route("/global-insights", fixed({"GET": index.global_insights(services)})),
+        Route("/_resources", fixed({"GET": index.show_resource_types})),
+        Route("/_convergence", fixed({"GET": convergence(services)}, query=("revision", "timeout"))),
+    ]
+    routes += [
+        Route("/openapi.json", fixed({"GET": openapi.describe(routes, version=services.kuma_version)})),
+        Route("/{path}/{name}", Endpoint(partial(types.item, Scope.GLOBAL))),
+        Route("/{path}", Endpoint(types.everywhere)),
+        Route("/{rest:path}", UNKNOWN_PATH),
+    ]
+    return Starlette(routes=routes)
+
+
+def _overview_routes(overview: Overview) -> list[Route]:
+    items = fixed({"GET": overview.list}, query=(*LIST_QUERY, "tag", "status", "gateway"))
+    item = fixed({"GET": overview.show})
+    return [
+        Route("/meshes/{mesh}/dataplanes/_overview", items),
+        Route("/meshes/{mesh}/dataplanes/{name}/_overview", item),
+        Route("/dataplanes/_overview", items),
+        # The names from before `_overview`; Kuma's older clients still ask for them.
+        Route("/meshes/{mesh}/dataplanes+insights", items),
+        Route("/meshes/{mesh}/dataplanes+insights/{name}", item),
+        Route("/dataplanes+insights", items),
+    ]
+
+
+class _TypeEndpoints:
+    """Which methods the paths of a resource type have. A path of no type raises `UnknownPathError`."""
+
+    def __init__(self, reader: Reader, writer: Writer) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def item(self, scope: Scope, request: Request) -> Methods:
+        kind = _kind(request)
+        if kind.scope is not scope:
+            raise UnknownPathError
+        methods = {"GET": partial(self._reader.show, kind)}
+        if not kind.is_read_only:
+            methods["PUT"] = partial(self._writer.put, kind)
+            methods["DELETE"] = partial(self._writer.delete, kind)
+        return methods
+
+    def of_mesh(self, request: Request) -> Methods:
+        kind = _kind(request)
+        if kind.scope is not Scope.MESH:
+            raise UnknownPathError
+        return {"GET": partial(self._reader.list, kind)}
+
+    def everywhere(self, request: Request) -> Methods:
+        return {"GET": partial(self._reader.list, _kind(request))}
+
+
+def _kind(request: Request) -> ResourceType:
+    kind = catalog.by_path(request.path_params["path"])
+    if kind is None:
+        raise UnknownPathError
+    return kind

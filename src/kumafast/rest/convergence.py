@@ -1,0 +1,68 @@
+"""Waiting over HTTP until the proxies run what was stored. Ours, not Kuma's.
+
+In: a revision of the store and how long to wait. Out: a report, also where the time was too short. Never: the waiting
+itself; who watches the proxies does that.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kumafast.errors import Violation
+from kumafast.rest.endpoint import Handler
+from kumafast.rest.errors import InvalidQueryError, json_response
+from kumafast.rest.services import ApiServices
+
+TIMEOUT_S_DEFAULT: Final = 10.0
+TIMEOUT_S_MAX: Final = 600.0
+
+_REVISION: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)", re.ASCII)
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def convergence(services: ApiServices) -> Handler:
+    """`GET /_convergence?revision=N&timeout=10s`: 200 with the report, whether or not all proxies got there in time."""
+
+    async def wait(request: Request) -> Response:
+        """Wait until all affected, connected proxies run a revision of the store."""
+        revision = _revision(request.query_params.get("revision", ""))
+        timeout_s = _timeout_s(request.query_params.get("timeout", ""))
+        report = await services.await_convergence(revision, timeout_s)
+        rejected = [{"node": r.node, "type_url": r.type_url, "message": r.message} for r in report.rejected]
+        return json_response(
+            {
+                "revision": report.revision,
+                "is_converged": report.is_converged,
+                "proxies": report.proxies,
+                "waiting": list(report.waiting),
+                "rejected": rejected,
+                "seconds": report.seconds,
+            }
+        )
+
+    return wait
+
+
+def _revision(text: str) -> int:
+    if not _REVISION.fullmatch(text):
+        message = "must be a revision of the store, as in the header X-Kumafast-Revision of a write"
+        raise InvalidQueryError("Invalid revision", Violation("revision", message))
+    return int(text)
+
+
+def _timeout_s(text: str) -> float:
+    if not text:
+        return TIMEOUT_S_DEFAULT
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise InvalidQueryError("Invalid timeout", Violation("timeout", "must be a duration such as 10s, 500ms or 2m"))
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if not 0 < seconds <= TIMEOUT_S_MAX:
+        message = f"must be more than 0 and at most {TIMEOUT_S_MAX:.0f}s"
+        raise InvalidQueryError("Invalid timeout", Violation("timeout", message))
+    return seconds

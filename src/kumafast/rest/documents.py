@@ -1,0 +1,90 @@
+"""Stored resources as the JSON that the API shows.
+
+In: what the store holds. Out: encoded JSON, one `bytes` for each resource. Never: the same resource encoded twice while
+it is remembered; lists are joined from these bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from kumafast import resources
+from kumafast.store.store import StoredResource
+
+CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
+
+
+class DocumentCache:
+    """Encoded documents by key and revision, at most `CACHE_BYTES_MAX` bytes; the oldest entries go first."""
+
+    def __init__(self, *, bytes_max: int = CACHE_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._entries: dict[Hashable, tuple[object, bytes]] = {}
+
+    def get(self, key: Hashable, revision: object) -> bytes | None:
+        """The document of this very revision, if it is remembered."""
+        entry = self._entries.get(key)
+        return entry[1] if entry is not None and entry[0] == revision else None
+
+    def put(self, key: Hashable, revision: object, document: bytes) -> None:
+        """Remember a document in place of that of any other revision."""
+        replaced = self._entries.pop(key, None)
+        self._bytes += len(document) - (len(replaced[1]) if replaced is not None else 0)
+        self._entries[key] = (revision, document)
+        while self._bytes > self._bytes_max:
+            oldest = next(iter(self._entries))
+            self._bytes -= len(self._entries.pop(oldest)[1])
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Documents:
+    """How this control plane's resources look on the API."""
+
+    def __init__(self, *, zone: str) -> None:
+        self._zone = zone
+        self._cache = DocumentCache()
+
+    def encoded(self, stored: StoredResource) -> bytes:
+        """The resource's JSON, from memory where possible."""
+        key = stored.resource.key
+        found = self._cache.get(key, stored.revision)
+        if found is None:
+            found = orjson.dumps(self.document(stored))
+            self._cache.put(key, stored.revision, found)
+        return found
+
+    def document(self, stored: StoredResource) -> dict[str, Any]:
+        """The resource's fields in the order in which Kuma writes them: identity, times, labels, then what the user wrote."""
+        content = resources.to_document(stored.resource)
+        return {**self.head(stored), **{name: value for name, value in content.items() if name not in HEAD_FIELDS}}
+
+    def head(self, stored: StoredResource) -> dict[str, Any]:
+        """The fields that are not part of the specification."""
+        resource = stored.resource
+        head: dict[str, Any] = {"type": resource.type.name}
+        if resource.mesh:
+            head["mesh"] = resource.mesh
+        head["name"] = resource.name
+        head["creationTime"] = time_text(stored.creation_time)
+        head["modificationTime"] = time_text(stored.modification_time)
+        if resource.labels:
+            head["labels"] = dict(resource.labels)
+        if kri := resources.kri(resource, zone=self._zone):
+            head["kri"] = kri
+        return head
+
+
+HEAD_FIELDS: Final = frozenset({"type", "mesh", "name", "labels", "creationTime", "modificationTime", "kri"})
+
+
+def time_text(time: datetime) -> str:
+    """A UTC time in RFC 3339 as Go writes it: `Z`, and no more decimals than there are."""
+    fraction = f".{time.microsecond:06d}".rstrip("0").rstrip(".")
+    return f"{time:%Y-%m-%dT%H:%M:%S}{fraction}Z"

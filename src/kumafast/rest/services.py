@@ -1,0 +1,73 @@
+"""What the front ends are given.
+
+In: the control plane's parts, wired by the composition root. Out: frozen values that handlers take what they need from.
+Never: logic, defaults of the installation, or a way to reach more of the control plane than is named here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kumafast.store.store import Store
+
+KUMA_VERSION = "2.14.3"
+"""The Kuma whose API is spoken. Its clients compare it with their own version."""
+
+
+class Rejection(Protocol):
+    """One Envoy's refusal: its node, the type it refused, and what it said."""
+
+    @property
+    def node(self) -> str: ...
+    @property
+    def type_url(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+
+
+class ConvergenceReport(Protocol):
+    """How far the connected proxies are with a revision of the store."""
+
+    @property
+    def revision(self) -> int: ...
+    @property
+    def is_converged(self) -> bool: ...
+    @property
+    def proxies(self) -> int: ...
+    @property
+    def waiting(self) -> tuple[str, ...]: ...
+    @property
+    def rejected(self) -> tuple[Rejection, ...]: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+class AwaitConvergence(Protocol):
+    """Waits until all affected, connected proxies run `revision`, at most `timeout_s` seconds."""
+
+    async def __call__(self, revision: int, timeout_s: float, /) -> ConvergenceReport: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiServices:
+    """For the API on 5681. `version` is kumafast's; `settings_document` is what `GET /config` shows, without secrets."""
+
+    store: Store
+    zone: str
+    instance_id: str
+    cluster_id: str
+    version: str
+    await_convergence: AwaitConvergence
+    kuma_version: str = KUMA_VERSION
+    settings_document: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DpServices:
+    """For the dp-server on 5678."""
+
+    store: Store
+    zone: str
+    version: str
