@@ -11,7 +11,9 @@ _ORDER = ("slow", "envoy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: max((_ORDER.index(mark) + 1 for mark in _ORDER if item.get_closest_marker(mark)), default=0))
+    items.sort(
+        key=lambda item: max((_ORDER.index(mark) + 1 for mark in _ORDER if item.get_closest_marker(mark)), default=0)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -22,4 +24,3 @@ def envoy_binary() -> str:
     path: Path | None = envoy.find()
     assert path is not None, "no Envoy found: run `kumafast envoy install` or set KUMAFAST_ENVOY"
     return str(path)
-

@@ -43,7 +43,12 @@ __all__ = [
     "digest",
 ]
 
-_HOME = {"ControlPlane": "control_plane", "Dataplane": "resources", "DataplaneInsight": "resources", "Mesh": "resources"}
+_HOME = {
+    "ControlPlane": "control_plane",
+    "Dataplane": "resources",
+    "DataplaneInsight": "resources",
+    "Mesh": "resources",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -27,7 +27,10 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class ConvergenceReport:
-    """Where the connected proxies stand. `proxies` counts those whose configuration the revision moved, `seconds` the wait."""
+    """Where the connected proxies stand.
+
+    `proxies` counts those whose configuration the revision, or one after it, has moved; `seconds` is the wait.
+    """
 
     revision: int
     is_converged: bool

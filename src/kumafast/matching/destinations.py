@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from kumafast._core import TagSelector, TagSet
 from kumafast.resources import Dataplane
-from kumafast.resources.dataplane import Inbound
+from kumafast.resources.networking import Inbound
 
 UNKNOWN = "unknown"
 

@@ -52,7 +52,7 @@ class Reach:
         return frozenset(self._consumers.get(destination, ()))
 
     def destinations_served_by(self, name: str) -> list[Destination]:
-        """The destinations, of those that some outbound names, that this dataplane has an inbound for. O(tags + found)."""
+        """Of the destinations that some outbound names, those that this dataplane serves. O(tags + found)."""
         inbounds = self._inbounds.get(name)
         if not inbounds or not self._destinations:
             return []

@@ -70,7 +70,7 @@ class Registry:
             yield from state.view.dataplanes.values()
 
     def identify(self, node_id: str) -> DataplaneId | None:
-        """The dataplane that a node id names: `<mesh>.<name>`, parted at the first dot as in Kuma; None without a dot."""
+        """The dataplane that a node id names, `<mesh>.<name>`, parted at the first dot as in Kuma; None without one."""
         mesh, dot, name = node_id.partition(".")
         return DataplaneId(mesh, name) if dot and mesh and name else None
 
@@ -125,9 +125,10 @@ class Registry:
         after = None if change.stored is None else change.stored.resource
         if after == before:
             return
+        assert after is None or isinstance(after, Dataplane)
         proxies.add(DataplaneId(mesh, name))
-        # What others see of a dataplane is its inbounds, so destinations that it served before count as well as those it
-        # serves now: an endpoint that left must leave everywhere.
+        # What others see of a dataplane is its inbounds. Destinations that it served before count as well as those that
+        # it serves now: an endpoint that left must leave everywhere.
         seen_by_others = before is None or after is None or _is_seen_differently(before, after)
         if seen_by_others and before is not None:
             destinations.update((mesh, destination) for destination in state.reach.destinations_served_by(name))
@@ -139,7 +140,6 @@ class Registry:
             if state.view.mesh is None and not state.view.dataplanes:
                 del self._meshes[mesh]
             return
-        assert isinstance(after, Dataplane)
         vanished = state.reach.set(name, after, before=before)
         destinations.update((mesh, destination) for destination in vanished)
         state.view = replace(state.view, dataplanes=state.view.dataplanes.set(name, after))

@@ -1,0 +1,191 @@
+"""Statuses of proxies on their way to the store.
+
+In: events of streams (it is the stream's `NodeObserver`). Out: `DataplaneInsight` resources, written in batches when
+something has happened and at most once an interval. Never: a write for each event, or a tick while nothing happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from kumafast.errors import KumafastError, NotFoundError, StoreUnavailableError
+from kumafast.insights.convergence import Convergence
+from kumafast.insights.status import Counts, StreamStatus, insight, now
+from kumafast.metrics import Metrics
+from kumafast.resources import DataplaneInsight, ResourceKey
+from kumafast.resources.dataplane_insight import LastError
+from kumafast.snapshot import Snapshot
+from kumafast.snapshot.node import Node
+from kumafast.store import Put, Store
+
+_LOG = logging.getLogger(__name__)
+
+RETRY_S_MAX = 5.0
+"""The longest pause between attempts while the store cannot be written."""
+
+
+class Insights:
+    """Follows all streams of this instance; keeps one status for each connected proxy and writes what has changed."""
+
+    def __init__(
+        self, *, store: Store, convergence: Convergence, metrics: Metrics, instance_id: str, flush_ms: float
+    ) -> None:
+        self._store = store
+        self._convergence = convergence
+        self._metrics = metrics
+        self._instance_id = instance_id
+        self._flush_s = flush_ms / 1000
+        self._streams: dict[str, StreamStatus] = {}
+        self._by_proxy: dict[ResourceKey, dict[str, StreamStatus]] = {}
+        self._dirty: set[ResourceKey] = set()
+        self._arrived = asyncio.Event()
+
+    # The stream's NodeObserver.
+
+    def stream_opened(self, stream_id: str, node: Node) -> None:
+        """A stream has named its node."""
+        status = StreamStatus(stream_id, self._instance_id, node, now())
+        self._streams[stream_id] = status
+        key = _key(node.id)
+        if key is not None:
+            self._by_proxy.setdefault(key, {})[stream_id] = status
+        self._mark(node.id)
+        self._convergence.stream_opened(stream_id, node)
+
+    def response_sent(self, stream_id: str, type_url: str, version: str, size: int) -> None:
+        """A response went out."""
+        xds = self._metrics.xds(type_url)
+        xds.pushes.inc()
+        xds.bytes.inc(size)
+        self._count(stream_id, type_url, _sent)
+
+    def response_acknowledged(self, stream_id: str, type_url: str, version: str) -> None:
+        """The client took a response."""
+        self._count(stream_id, type_url, _acknowledged)
+        self._convergence.response_acknowledged(stream_id, type_url)
+
+    def response_rejected(self, stream_id: str, type_url: str, version: str, message: str) -> None:
+        """The client refused a response."""
+        self._metrics.xds(type_url).rejects.inc()
+        status = self._streams.get(stream_id)
+        if status is not None:
+            status.last_error = LastError(type_url=type_url, version=version, message=message, time=now())
+            _LOG.warning("%s refused %s: %s", status.node.id, type_url.rpartition(".")[2], message)
+        self._count(stream_id, type_url, _rejected)
+        self._convergence.response_rejected(stream_id, type_url, version, message)
+
+    def stream_synced(self, stream_id: str, snapshot: Snapshot) -> None:
+        """The client has acknowledged all of a snapshot."""
+        self._convergence.stream_synced(stream_id, snapshot)
+
+    def stream_closed(self, stream_id: str) -> None:
+        """A stream has ended."""
+        self._convergence.stream_closed(stream_id)
+        status = self._streams.pop(stream_id, None)
+        if status is not None:
+            status.disconnect_time = now()
+            self._mark(status.node.id)
+
+    def _count(self, stream_id: str, type_url: str, change: Callable[[Counts], None]) -> None:
+        status = self._streams.get(stream_id)
+        if status is not None:
+            status.count(type_url, change)
+            status.last_update_time = now()
+            self._mark(status.node.id)
+
+    def _mark(self, node_id: str) -> None:
+        key = _key(node_id)
+        if key is not None:
+            self._dirty.add(key)
+            self._arrived.set()
+
+    # The store's side.
+
+    async def close_left_open(self) -> None:
+        """End the subscriptions that an instance left open when it died: a proxy is online only where a stream is."""
+        ended = now()
+        writes = []
+        for stored in (await self._store.list(DataplaneInsight.type.name)).items:
+            assert isinstance(stored.resource, DataplaneInsight)
+            if any(subscription.disconnect_time is None for subscription in stored.resource.subscriptions):
+                closed = tuple(
+                    subscription.model_copy(update={"disconnect_time": subscription.disconnect_time or ended})
+                    for subscription in stored.resource.subscriptions
+                )
+                writes.append(Put(stored.resource.model_copy(update={"subscriptions": closed})))
+        if writes:
+            await self._store.write(writes)
+
+    async def follow(self) -> None:
+        """Write what has changed, until cancelled: at once after a quiet time, then at most once an interval."""
+        retry_s = self._flush_s
+        while True:
+            await self._arrived.wait()
+            try:
+                await self.flush()
+                retry_s = self._flush_s
+            except StoreUnavailableError as error:
+                _LOG.warning("cannot write the status of %d proxies, will try again: %s", len(self._dirty), error)
+                retry_s = min(2 * max(retry_s, 0.1), RETRY_S_MAX)
+            await asyncio.sleep(retry_s)
+
+    async def flush(self) -> None:
+        """Write all statuses that have changed since the last time, in one commit."""
+        self._arrived.clear()
+        dirty, self._dirty = self._dirty, set()
+        writes = [await self._insight(key) for key in dirty]
+        try:
+            try:
+                await self._store.write([Put(value) for value in writes])
+            except NotFoundError:
+                # A dataplane among them was deleted, or was never put: the others must not suffer from it.
+                for value in writes:
+                    await self._write_alone(value)
+        except KumafastError:
+            self._dirty |= dirty
+            self._arrived.set()
+            raise
+        for key in dirty - self._dirty:
+            self._forget_ended(key)
+
+    async def _insight(self, key: ResourceKey) -> DataplaneInsight:
+        before: DataplaneInsight | None = None
+        try:
+            resource = (await self._store.get(key)).resource
+            before = resource if isinstance(resource, DataplaneInsight) else None
+        except NotFoundError:
+            pass
+        streams = list(self._by_proxy.get(key, {}).values())
+        return insight(mesh=key.mesh, name=key.name, streams=streams, before=before)
+
+    async def _write_alone(self, value: DataplaneInsight) -> None:
+        try:
+            await self._store.put(value)
+        except NotFoundError:
+            _LOG.debug("no dataplane %s in mesh %s to keep a status for", value.name, value.mesh)
+
+    def _forget_ended(self, key: ResourceKey) -> None:
+        streams = self._by_proxy.get(key, {})
+        for stream_id in [stream_id for stream_id, status in streams.items() if status.disconnect_time is not None]:
+            del streams[stream_id]
+        if not streams:
+            self._by_proxy.pop(key, None)
+
+
+def _key(node_id: str) -> ResourceKey | None:
+    mesh, dot, name = node_id.partition(".")
+    return ResourceKey(DataplaneInsight.type.name, mesh, name) if dot and mesh and name else None
+
+
+def _sent(counts: Counts) -> None:
+    counts.sent += 1
+
+
+def _acknowledged(counts: Counts) -> None:
+    counts.acknowledged += 1
+
+
+def _rejected(counts: Counts) -> None:
+    counts.rejected += 1

@@ -1,0 +1,259 @@
+"""Real parts on loopback: a control plane process, Envoys started by the launcher, small services behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+READY = re.compile(r"^ready api=(\S+) dp=(\S+) diagnostics=(\S+)$")
+DEADLINE_S = 30.0
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = DEADLINE_S) -> Any:
+    """Return the condition's first true value."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            value = condition()
+            if value:
+                return value
+        assert time.monotonic() < deadline, f"timed out waiting until {what}"
+        time.sleep(0.02)
+
+
+class Process:
+    """A child that is ended by its id, with its output in a file."""
+
+    def __init__(self, arguments: list[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.log = log
+        self._file = log.open("ab")
+        self.child = subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=self._file, text=True, env={**os.environ, **(env or {})}
+        )
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End the child and return its exit code."""
+        if self.child.poll() is None:
+            self.child.send_signal(how)
+            try:
+                self.child.wait(15)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        if self.child.stdout is not None:
+            self.child.stdout.close()
+        self._file.close()
+        return self.child.returncode
+
+
+class ControlPlane:
+    """`kumafast run` as a process; it can be stopped, killed and started again on the same ports and store."""
+
+    def __init__(self, directory: Path, *flags: str) -> None:
+        self._directory = directory
+        self._flags = flags
+        self._ports = ("0", "0", "0")
+        self.process: Process | None = None
+        self.api = self.dp = self.diagnostics = ""
+
+    def start(self) -> ControlPlane:
+        """Start and wait for the ready line."""
+        api, dp, diagnostics = self._ports
+        arguments = [sys.executable, "-m", "kumafast", "run", "--data-dir", str(self._directory / "data")]
+        arguments += ["--api-port", api, "--dp-port", dp, "--diagnostics-port", diagnostics, *self._flags]
+        self.process = Process(arguments, self._directory / "control-plane.log")
+        assert self.process.child.stdout is not None
+        line = self.process.child.stdout.readline().strip()
+        match = READY.match(line)
+        assert match, f"no ready line but {line!r}; log: {(self._directory / 'control-plane.log').read_text()[-2000:]}"
+        self.api, self.dp, self.diagnostics = match.groups()
+        self._ports = tuple(url.rpartition(":")[2] for url in match.groups())  # type: ignore[assignment]
+        return self
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Stop or kill; the exit code."""
+        if self.process is None:
+            return 0
+        process, self.process = self.process, None
+        return process.stop(how)
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate that the dp-server made for itself."""
+        return self._directory / "data" / "dp-server.crt"
+
+    def put(self, document: Mapping[str, Any]) -> int:
+        """Put a resource; the revision of the store afterwards."""
+        path = f"/meshes/{document['mesh']}/dataplanes/{document['name']}" if "mesh" in document else ""
+        path = path or f"/meshes/{document['name']}"
+        response = httpx.put(self.api + path, json=document)
+        assert response.status_code in (200, 201), response.text
+        return int(response.headers["X-Kumafast-Revision"])
+
+    def delete(self, mesh: str, name: str) -> int:
+        """Delete a dataplane; the revision of the store afterwards."""
+        response = httpx.delete(f"{self.api}/meshes/{mesh}/dataplanes/{name}")
+        assert response.status_code == 200, response.text
+        return int(response.headers["X-Kumafast-Revision"])
+
+    def converge(self, revision: int) -> dict[str, Any]:
+        """Wait until all connected Envoys have acknowledged a revision."""
+        response = httpx.get(
+            f"{self.api}/_convergence", params={"revision": revision, "timeout": "10s"}, timeout=DEADLINE_S
+        )
+        report: dict[str, Any] = response.json()
+        return report
+
+    def overview(self, mesh: str, name: str) -> dict[str, Any]:
+        """A dataplane's overview."""
+        document: dict[str, Any] = httpx.get(f"{self.api}/meshes/{mesh}/dataplanes/{name}/_overview").json()
+        return document
+
+    def metrics(self) -> dict[str, float]:
+        """The samples of /metrics by their full names."""
+        lines = httpx.get(self.diagnostics + "/metrics").text.splitlines()
+        return {name: float(value) for name, _, value in (s.rpartition(" ") for s in lines if s and s[0] != "#")}
+
+
+class Sidecar:
+    """A dataplane with a real Envoy, started by `kumafast dataplane run`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        control_plane: ControlPlane,
+        document: Mapping[str, Any],
+        *,
+        envoy: str,
+        flags: tuple[str, ...] = (),
+    ) -> None:
+        self.name = str(document["name"])
+        self.admin_port = free_port()
+        file = directory / f"{self.name}.yaml"
+        file.write_text(json.dumps(document))
+        arguments = [sys.executable, "-m", "kumafast", "dataplane", "run", "--envoy", envoy]
+        arguments += ["--cp-address", control_plane.dp.replace("grpc", "http", 1), "--dataplane-file", str(file)]
+        arguments += ["--admin-port", str(self.admin_port), *flags]
+        if control_plane.dp.startswith("grpcs"):
+            arguments += ["--ca-cert-file", str(control_plane.ca_file)]
+        self.process = Process(arguments, directory / f"{self.name}.log")
+
+    def admin(self, path: str) -> str:
+        """GET from Envoy's admin interface."""
+        return httpx.get(f"http://127.0.0.1:{self.admin_port}{path}").text
+
+    def config_dump(self) -> dict[str, Any]:
+        """Envoy's own dump of its configuration."""
+        dump: dict[str, Any] = json.loads(self.admin("/config_dump?include_eds"))
+        return dump
+
+    def stats(self, pattern: str = "") -> dict[str, int]:
+        """Counters and gauges whose names match a pattern."""
+        lines = self.admin(f"/stats?filter={pattern}").splitlines()
+        pairs = (line.rpartition(": ") for line in lines)
+        return {name: int(value) for name, _, value in pairs if value.lstrip("-").isdigit()}
+
+    def wait_ready(self) -> Sidecar:
+        """Wait until Envoy has warmed what it was sent."""
+        wait_until(lambda: self.admin("/ready").strip() == "LIVE", f"{self.name} is live; see {self.process.log}")
+        return self
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End Envoy."""
+        self.process.stop(how)
+
+
+class EchoService:
+    """A small HTTP service that answers its name; it counts what it answered."""
+
+    def __init__(self, name: str) -> None:
+        service = self
+        self.name = name
+        self.answered = 0
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                service.answered += 1
+                body = json.dumps({"instance": service.name, "path": self.path}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Silence; the tests count instead."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Traffic:
+    """Requests through an outbound, one after another, in a thread: who answered, and what failed."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.answers: list[str] = []
+        self.failures: list[str] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        with httpx.Client(timeout=5) as client:
+            while not self._stopping.is_set():
+                try:
+                    response = client.get(f"http://127.0.0.1:{self.port}/")
+                    if response.status_code == 200:
+                        self.answers.append(response.json()["instance"])
+                    else:
+                        self.failures.append(f"{response.status_code} {response.text[:80]}")
+                except httpx.TransportError as error:
+                    self.failures.append(repr(error))
+                time.sleep(0.002)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Traffic]:
+        """Send requests while in the block."""
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._stopping.set()
+            self._thread.join()
+
+
+def get(port: int, path: str = "/") -> httpx.Response:
+    """One request through an outbound."""
+    return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5)

@@ -1,0 +1,289 @@
+"""The pipeline from commits to snapshots: only what is affected is touched, and the end is that of a fresh start."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+
+import pytest
+
+from kumafast.errors import KumafastError
+from kumafast.metrics import Metrics
+from kumafast.reconciler import Reconciler
+from kumafast.registry import DataplaneId
+from kumafast.resources import Dataplane, Mesh, ResourceKey, parse
+from kumafast.snapshot import Snapshot, SnapshotCache
+from kumafast.snapshot.node import Node
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
+from kumafast.store import MemoryStore, Store
+
+
+def dataplane(
+    name: str,
+    *,
+    mesh: str = "default",
+    address: str = "10.0.0.1",
+    port: int = 8080,
+    tags: dict[str, str] | None = None,
+    reaches: Iterable[dict[str, str]] = (),
+    state: str = "Ready",
+) -> Dataplane:
+    inbound = [] if tags is None else [{"port": port, "tags": tags, "state": state}]
+    outbound = [{"port": 10_000 + number, "tags": reached} for number, reached in enumerate(reaches)]
+    networking = {"address": address, "inbound": inbound, "outbound": outbound}
+    resource = parse({"type": "Dataplane", "name": name, "mesh": mesh, "networking": networking})
+    assert isinstance(resource, Dataplane)
+    return resource
+
+
+def service(name: str, **tags: str) -> dict[str, str]:
+    return {"kuma.io/service": name, **tags}
+
+
+class Pipeline:
+    """A store, a reconciler that follows it, and nodes that are connected without a network."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.cache = SnapshotCache()
+        self.metrics = Metrics()
+        self.reconciler = Reconciler(store=store, cache=self.cache, metrics=self.metrics, debounce_ms=0)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Pipeline:
+        await self.reconciler.load()
+        self._task = asyncio.create_task(self.reconciler.follow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def connect(self, *names: str, mesh: str = "default") -> None:
+        for name in names:
+            self.reconciler.connect(f"stream of {mesh}.{name}", Node(f"{mesh}.{name}"))
+
+    async def settle(self) -> None:
+        await asyncio.wait_for(self.reconciler.reached(await self.store.revision()), 10)
+
+    def snapshot(self, name: str, *, mesh: str = "default") -> Snapshot:
+        snapshot = self.cache.get(f"{mesh}.{name}")
+        assert snapshot is not None
+        return snapshot
+
+    def generator_calls(self) -> float:
+        return sum(
+            sample.value
+            for family in self.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == "kumafast_generator_calls_total"
+        )
+
+
+async def with_default_mesh() -> MemoryStore:
+    store = MemoryStore()
+    await store.put(Mesh(name="default"))
+    return store
+
+
+def names(snapshot: Snapshot, type_url: str) -> set[str]:
+    return set(snapshot.resources(type_url))
+
+
+def test_an_outbound_leads_to_the_inbounds_with_all_its_tags() -> None:
+    async def main() -> None:
+        store = await with_default_mesh()
+        await store.put(dataplane("v1", address="10.0.0.1", tags=service("backend", version="v1")))
+        await store.put(dataplane("v2", address="10.0.0.2", tags=service("backend", version="v2")))
+        await store.put(dataplane("web", reaches=[service("backend"), service("backend", version="v2")]))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web")
+            snapshot = pipeline.snapshot("web")
+            clusters = names(snapshot, ENDPOINT)
+            assert "backend" in clusters
+            (split,) = clusters - {"backend"}
+            assert split.startswith("backend-")
+            body = snapshot.resources(ENDPOINT)[split].body
+            assert b"10.0.0.2" in body
+            assert b"10.0.0.1" not in body
+            assert {"outbound:127.0.0.1:10000", "outbound:127.0.0.1:10001"} <= names(snapshot, LISTENER)
+            assert clusters <= names(snapshot, CLUSTER)
+
+    asyncio.run(main())
+
+
+def test_an_endpoint_that_is_not_ready_is_not_sent() -> None:
+    async def main() -> None:
+        store = await with_default_mesh()
+        await store.put(dataplane("backend", tags=service("backend"), state="NotReady"))
+        await store.put(dataplane("web", reaches=[service("backend")]))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web")
+            assert b"10.0.0.1" not in pipeline.snapshot("web").resources(ENDPOINT)["backend"].body
+            await store.put(dataplane("backend", tags=service("backend")))
+            await pipeline.settle()
+            assert b"10.0.0.1" in pipeline.snapshot("web").resources(ENDPOINT)["backend"].body
+
+    asyncio.run(main())
+
+
+def test_a_deleted_dataplane_leaves_its_clients_and_keeps_its_own_configuration() -> None:
+    async def main() -> None:
+        store = await with_default_mesh()
+        backend = dataplane("backend", address="10.0.0.9", tags=service("backend"))
+        await store.put(backend)
+        await store.put(dataplane("web", reaches=[service("backend")]))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web", "backend")
+            before = pipeline.snapshot("backend")
+            await store.delete(backend.key)
+            await pipeline.settle()
+            assert b"10.0.0.9" not in pipeline.snapshot("web").resources(ENDPOINT)["backend"].body
+            assert pipeline.snapshot("backend") is before
+
+    asyncio.run(main())
+
+
+def test_meshes_share_nothing() -> None:
+    async def main() -> None:
+        store = await with_default_mesh()
+        await store.put(Mesh(name="other"))
+        await store.put(dataplane("backend", address="10.0.0.1", tags=service("backend")))
+        await store.put(dataplane("backend", mesh="other", address="10.9.9.9", tags=service("backend")))
+        await store.put(dataplane("web", reaches=[service("backend")]))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web")
+            before = pipeline.snapshot("web")
+            assert all(b"10.9.9.9" not in resource.body for layer in before.layers for resource in layer)
+            await store.put(dataplane("backend-2", mesh="other", address="10.9.9.8", tags=service("backend")))
+            await pipeline.settle()
+            assert pipeline.snapshot("web") is before
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("bystanders", [10, 300])
+def test_a_change_generates_for_what_it_changes_whatever_the_size_of_the_mesh(bystanders: int) -> None:
+    async def main() -> None:
+        store = await with_default_mesh()
+        for number in range(bystanders):
+            await store.put(dataplane(f"other-{number}", tags=service(f"other-{number}"), reaches=[service("shared")]))
+        for number in range(5):
+            await store.put(dataplane(f"web-{number}", reaches=[service("backend")]))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect(*(f"other-{number}" for number in range(bystanders)), *(f"web-{n}" for n in range(5)))
+            calls = pipeline.generator_calls()
+            await store.put(dataplane("backend", tags=service("backend")))
+            await pipeline.settle()
+            # The service's endpoints once for all five clients; its cluster and their listeners, since the first
+            # endpoint tells the protocol: one listener, because all five are equal.
+            assert pipeline.generator_calls() - calls == 3
+            await store.put(dataplane("backend-2", address="10.0.0.2", tags=service("backend")))
+            await pipeline.settle()
+            assert pipeline.generator_calls() - calls == 4
+
+    asyncio.run(main())
+
+
+def test_a_write_that_envoy_cannot_see_generates_nothing() -> None:
+    async def main() -> None:
+        store = await with_default_mesh()
+        await store.put(dataplane("backend", tags=service("backend")))
+        web = dataplane("web", reaches=[service("backend")])
+        await store.put(web)
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web", "backend")
+            calls, before = pipeline.generator_calls(), pipeline.snapshot("web")
+            await store.put(web)
+            await store.put(web.model_copy(update={"labels": {"team": "a"}}))
+            await store.put(Mesh(name="default", labels={"a": "b"}))
+            await pipeline.settle()
+            assert pipeline.generator_calls() == calls
+            assert pipeline.snapshot("web") is before
+
+    asyncio.run(main())
+
+
+def test_nobody_connected_means_nothing_computed() -> None:
+    async def main() -> None:
+        store = await with_default_mesh()
+        async with Pipeline(store) as pipeline:
+            await store.put(dataplane("backend", tags=service("backend")))
+            await store.put(dataplane("web", reaches=[service("backend")]))
+            await pipeline.settle()
+            assert pipeline.generator_calls() == 0
+            pipeline.connect("web")
+            assert pipeline.generator_calls() > 0
+            pipeline.reconciler.disconnect("stream of default.web", "default.web")
+            assert len(pipeline.cache) == 0
+
+    asyncio.run(main())
+
+
+SERVICES = [service("a"), service("b"), service("a", version="1"), service("b", version="2"), service("c", zone="z")]
+
+
+async def random_change(store: Store, rng: random.Random) -> None:
+    """One write of any kind; refused ones are part of the history."""
+    mesh = rng.choice(["default", "other"])
+    name = f"dp-{rng.randrange(6)}"
+    try:
+        match rng.randrange(8):
+            case 0:
+                await store.delete(ResourceKey("Dataplane", mesh, name))
+            case 1:
+                await store.delete(ResourceKey("Mesh", "", mesh))
+            case 2:
+                await store.put(Mesh(name=mesh))
+            case _:
+                await store.put(
+                    dataplane(
+                        name,
+                        mesh=mesh,
+                        address=f"10.0.0.{rng.randrange(1, 5)}",
+                        port=rng.choice([80, 81]),
+                        tags=rng.choice([None, *SERVICES, service("a", **{"kuma.io/protocol": "http"})]),
+                        reaches=rng.sample(SERVICES, rng.randrange(3)),
+                        state=rng.choice(["Ready", "Ready", "NotReady", "Ignored"]),
+                    )
+                )
+    except KumafastError:
+        pass
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_any_history_ends_as_a_fresh_start_would(seed: int) -> None:
+    async def main() -> None:
+        rng = random.Random(seed)
+        store = MemoryStore()
+        await store.put(Mesh(name="default"))
+        connected: set[DataplaneId] = set()
+        async with Pipeline(store) as pipeline:
+            for _ in range(60):
+                await random_change(store, rng)
+                if rng.random() < 0.3:
+                    proxy = DataplaneId(rng.choice(["default", "other"]), f"dp-{rng.randrange(6)}")
+                    if proxy in connected:
+                        connected.discard(proxy)
+                        pipeline.reconciler.disconnect(f"stream of {proxy.node_id}", proxy.node_id)
+                    else:
+                        connected.add(proxy)
+                        pipeline.connect(proxy.name, mesh=proxy.mesh)
+                if rng.random() < 0.5:
+                    await asyncio.sleep(0)
+            await pipeline.settle()
+            present = {(stored.resource.mesh, stored.resource.name) for stored in (await store.list("Dataplane")).items}
+            async with Pipeline(store) as fresh:
+                for proxy in connected & {DataplaneId(*key) for key in present}:
+                    fresh.connect(proxy.name, mesh=proxy.mesh)
+                    ours, theirs = (
+                        pipeline.snapshot(proxy.name, mesh=proxy.mesh),
+                        fresh.snapshot(proxy.name, mesh=proxy.mesh),
+                    )
+                    assert {t: set(ours.resources(t).values()) for t in ours.type_urls} == {
+                        t: set(theirs.resources(t).values()) for t in theirs.type_urls
+                    }
+
+    asyncio.run(main())
