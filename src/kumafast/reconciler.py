@@ -106,7 +106,7 @@ class Reconciler:
         self.reconcile(changes, revision=revision, cause="load")
 
     async def follow(self) -> None:
-        """Reconcile each commit as it comes, until cancelled: the first at once, the next within the debounce together."""
+        """Reconcile each commit as it comes, until cancelled: the first at once, those soon after it together."""
         while True:
             try:
                 await self._follow_from(self.revision)

@@ -1,0 +1,269 @@
+"""The composition root: builds the parts, wires them, starts and stops them in order.
+
+In: `Settings`. Out: a running control plane with three addresses.
+Never: logic; every rule lives in the part that it is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import socket
+import uuid
+from collections.abc import Coroutine
+from types import TracebackType
+
+import kumafast
+from kumafast import store as stores
+from kumafast.errors import InvalidResourceError, NotFoundError, SettingsError
+from kumafast.identity import ensure_server_certificate
+from kumafast.insights import Convergence, ConvergenceReport, Insights
+from kumafast.metrics import Metrics
+from kumafast.reconciler import Reconciler
+from kumafast.resources import Mesh, Resource, ResourceKey, validate, with_defaults
+from kumafast.rest.api import create_api
+from kumafast.rest.bootstrap import create_dp_app
+from kumafast.rest.diagnostics import create_diagnostics
+from kumafast.rest.http_server import HttpServer
+from kumafast.rest.services import ApiServices, DpServices
+from kumafast.settings import Settings
+from kumafast.snapshot import Snapshot, SnapshotCache
+from kumafast.snapshot.node import Node
+from kumafast.store import Store, StoredResource
+from kumafast.stream import TlsFiles, XdsServer
+
+_LOG = logging.getLogger(__name__)
+
+STOP_GRACE_S = 5.0
+
+
+class _Observers:
+    """Tells the reconciler who is connected, and the insights everything."""
+
+    def __init__(self, reconciler: Reconciler, insights: Insights) -> None:
+        self._reconciler = reconciler
+        self._insights = insights
+        self._nodes: dict[str, str] = {}
+
+    def stream_opened(self, stream_id: str, node: Node) -> None:
+        self._nodes[stream_id] = node.id
+        self._insights.stream_opened(stream_id, node)
+        self._reconciler.connect(stream_id, node)
+
+    def response_sent(self, stream_id: str, type_url: str, version: str, size: int) -> None:
+        self._insights.response_sent(stream_id, type_url, version, size)
+
+    def response_acknowledged(self, stream_id: str, type_url: str, version: str) -> None:
+        self._insights.response_acknowledged(stream_id, type_url, version)
+
+    def response_rejected(self, stream_id: str, type_url: str, version: str, message: str) -> None:
+        self._insights.response_rejected(stream_id, type_url, version, message)
+
+    def stream_synced(self, stream_id: str, snapshot: Snapshot) -> None:
+        self._insights.stream_synced(stream_id, snapshot)
+
+    def stream_closed(self, stream_id: str) -> None:
+        node_id = self._nodes.pop(stream_id, None)
+        self._insights.stream_closed(stream_id)
+        if node_id is not None:
+            self._reconciler.disconnect(stream_id, node_id)
+
+
+class ControlPlane:
+    """A whole control plane in this process, on the running event loop.
+
+    Use it as an async context manager, or `start` and `stop` it. While it runs, `put`, `get`, `list` and `delete` work
+    on its store with the same validation as the HTTP API.
+
+    >>> import asyncio
+    >>> from kumafast import ControlPlane, Mesh
+    >>> from kumafast.settings import Settings
+    >>> async def main() -> list[str]:
+    ...     settings = Settings(store="memory", api_port=0, dp_port=0, diagnostics_port=0, dp_tls=False)
+    ...     async with ControlPlane(settings) as control_plane:
+    ...         await control_plane.put(Mesh(name="payments"))
+    ...         return [stored.resource.name for stored in await control_plane.list("Mesh")]
+    >>> asyncio.run(main())
+    ['default', 'payments']
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.instance_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:4]}"
+        self.metrics = Metrics()
+        self.cache = SnapshotCache()
+        self.metrics.count_snapshots_with(lambda: len(self.cache))
+        self.api_url = self.dp_url = self.diagnostics_url = ""
+        self._store: Store | None = None
+        self._reconciler: Reconciler | None = None
+        self._insights: Insights | None = None
+        self._convergence: Convergence | None = None
+        self._xds: XdsServer | None = None
+        self._http: list[HttpServer] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_ready = False
+
+    @property
+    def store(self) -> Store:
+        """The store; there from `start` to `stop`."""
+        if self._store is None:
+            raise SettingsError("the control plane is not running; start it, or use it in `async with`")
+        return self._store
+
+    # Starting and stopping.
+
+    async def start(self) -> None:
+        """Serve. Raises `SettingsError`, `OSError` for a port that is taken, the store's errors; then nothing runs."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        settings = self.settings
+        self._store = await stores.open_store(settings.store_url)
+        await self._ensure_default_mesh()
+        reconciler = self._reconciler = Reconciler(
+            store=self._store, cache=self.cache, metrics=self.metrics, debounce_ms=settings.debounce_ms
+        )
+        convergence = self._convergence = Convergence(
+            cache=self.cache,
+            progress=reconciler,
+            observe_seconds=self.metrics.proxy_convergence_seconds.observe,
+        )
+        insights = self._insights = Insights(
+            store=self._store,
+            convergence=convergence,
+            metrics=self.metrics,
+            instance_id=self.instance_id,
+            flush_ms=settings.insight_flush_ms,
+        )
+        await insights.close_left_open()
+        await reconciler.load()
+        self._spawn(reconciler.follow(), "reconcile")
+        self._spawn(insights.follow(), "insights")
+        await self._serve_http(convergence)
+        await self._serve_proxies(_Observers(reconciler, insights))
+        self._is_ready = True
+
+    async def _serve_http(self, convergence: Convergence) -> None:
+        settings = self.settings
+        services = ApiServices(
+            store=self.store,
+            zone=settings.zone,
+            instance_id=self.instance_id,
+            cluster_id=str(uuid.uuid5(uuid.NAMESPACE_URL, settings.store_url)),
+            version=kumafast.__version__,
+            await_convergence=convergence.wait,
+            settings_document=dataclasses.asdict(settings),
+        )
+        api = HttpServer(create_api(services))
+        diagnostics = HttpServer(create_diagnostics(is_ready=lambda: self._is_ready, metrics=self.metrics))
+        self._http += [api, diagnostics]
+        self.api_url = _url("http", settings.host, await api.start(settings.host, settings.api_port))
+        self.diagnostics_url = _url(
+            "http", settings.host, await diagnostics.start(settings.host, settings.diagnostics_port)
+        )
+
+    async def _serve_proxies(self, observers: _Observers) -> None:
+        # The last port to open: an Envoy that asks before the state is complete would be told that it has nothing.
+        settings = self.settings
+        tls = self._certificate() if settings.dp_tls else None
+        services = DpServices(store=self.store, zone=settings.zone, version=kumafast.__version__)
+        bootstrap = HttpServer(create_dp_app(services))
+        self._http.append(bootstrap)
+        self._xds = XdsServer(
+            self.cache, observer=observers, instance_id=self.instance_id, http_protocol=bootstrap.protocol
+        )
+        port = await self._xds.start(settings.host, settings.dp_port, tls=tls)
+        self.dp_url = _url("grpcs" if tls else "grpc", settings.host, port)
+
+    def _certificate(self) -> TlsFiles:
+        settings = self.settings
+        if settings.dp_tls_cert:
+            return TlsFiles(settings.dp_tls_cert, settings.dp_tls_key)
+        files = ensure_server_certificate(settings.data_path, host=settings.host)
+        if files.is_new:
+            _LOG.info("made a certificate for the dp-server; give it to dataplanes to trust: %s", files.certificate)
+        return TlsFiles(str(files.certificate), str(files.key))
+
+    async def _ensure_default_mesh(self) -> None:
+        try:
+            await self.store.get(ResourceKey(Mesh.type.name, "", "default"))
+        except NotFoundError:
+            await self.put(Mesh(name="default"))
+
+    def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._note_end)
+        self._tasks.append(task)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        # A chore that ends by itself while the control plane runs is a defect. Better not ready than quietly wrong.
+        if not task.cancelled() and task.exception() is not None:
+            self._is_ready = False
+            _LOG.critical("%s has failed; not ready any more", task.get_name(), exc_info=task.exception())
+
+    # Managing resources from Python.
+
+    async def put(self, resource: Resource) -> StoredResource:
+        """Validate and write a resource as the HTTP API does. Raises `InvalidResourceError` or the store's errors."""
+        violations = validate(resource)
+        if violations:
+            raise InvalidResourceError(violations)
+        return await self.store.put(with_defaults(resource, zone=self.settings.zone))
+
+    async def get(self, type_name: str, name: str, *, mesh: str = "") -> StoredResource:
+        """One stored resource; `mesh` is empty for global types. Raises `NotFoundError`."""
+        return await self.store.get(ResourceKey(type_name, mesh, name))
+
+    async def list(self, type_name: str, *, mesh: str | None = None) -> tuple[StoredResource, ...]:
+        """All stored resources of a type, of one mesh or of all, by mesh and name."""
+        return (await self.store.list(type_name, mesh)).items
+
+    async def delete(self, type_name: str, name: str, *, mesh: str = "") -> int:
+        """Delete a resource; the revision of the store afterwards. Raises `NotFoundError`, `MeshInUseError`."""
+        return await self.store.delete(ResourceKey(type_name, mesh, name))
+
+    async def converged(self, revision: int, *, timeout_s: float = 10.0) -> ConvergenceReport:
+        """Wait until every connected proxy has acknowledged or refused the store's state at a revision."""
+        assert self._convergence is not None
+        return await self._convergence.wait(revision, timeout_s)
+
+    # Stopping.
+
+    async def stop(self) -> None:
+        """End streams in order, finish requests, write the last statuses, close the store. Safe to call twice."""
+        self._is_ready = False
+        if self._xds is not None:
+            await self._xds.stop(STOP_GRACE_S)
+            self._xds = None
+        for server in self._http:
+            await server.stop(STOP_GRACE_S)
+        self._http.clear()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._store is not None:
+            if self._insights is not None:
+                with contextlib.suppress(Exception):
+                    await self._insights.flush()
+            await self._store.close()
+            self._store = None
+
+    async def __aenter__(self) -> ControlPlane:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
