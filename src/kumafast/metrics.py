@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-# Type URLs come from clients. Beyond this many they are counted together, so that nobody can fill the memory with labels.
+# Type URLs come from clients. Beyond this many they are counted together, lest somebody fills the memory with labels.
 XDS_TYPES_MAX: Final = 64
 
 _FAST_S: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

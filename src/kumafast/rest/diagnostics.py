@@ -17,8 +17,8 @@ from kumafast.metrics import CONTENT_TYPE, Metrics
 from kumafast.rest.endpoint import UNKNOWN_PATH, fixed
 
 
-def create_diagnostics(*, is_ready: Callable[[], bool], metrics: Metrics) -> Starlette:
-    """`/ready` is 200 once everything serves and 503 before that; `/healthy` is 200 always; `/metrics` is Prometheus'."""
+def create_diagnostics(is_ready: Callable[[], bool], metrics: Metrics) -> Starlette:
+    """`/ready` is 200 once everything serves, 503 before that; `/healthy` is 200 always; `/metrics` is Prometheus'."""
 
     async def ready(_: Request) -> Response:
         return PlainTextResponse("ready\n") if is_ready() else PlainTextResponse("not ready\n", 503)

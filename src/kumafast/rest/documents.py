@@ -61,7 +61,7 @@ class Documents:
         return found
 
     def document(self, stored: StoredResource) -> dict[str, Any]:
-        """The resource's fields in the order in which Kuma writes them: identity, times, labels, then what the user wrote."""
+        """The resource's fields in Kuma's order: identity, times, labels, then what the user wrote."""
         content = resources.to_document(stored.resource)
         return {**self.head(stored), **{name: value for name, value in content.items() if name not in HEAD_FIELDS}}
 

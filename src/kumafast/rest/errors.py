@@ -60,6 +60,10 @@ class MethodNotAllowedError(Exception):
         self.allowed = tuple(allowed)
 
 
+class UnreachableError(Exception):
+    """An Envoy could not reach the control plane, or not verify it, as the request would have it."""
+
+
 class UnknownPathError(Exception):
     """Nothing is served at the path."""
 
@@ -111,9 +115,8 @@ def translate(error: Exception, method: str) -> Response | None:
         case MalformedResourceError():
             return std_error(400, title="Bad Request", detail=error.detail, violations=error.violations)
         case InvalidQueryError():
-            return std_error(
-                400, title="Could not retrieve resources", detail=error.detail, violations=[error.violation]
-            )
+            title = "Could not retrieve resources" if title == _RETRIEVE else title
+            return std_error(400, title=title, detail=error.detail, violations=[error.violation])
         case MeshInUseError():
             return std_error(
                 400, title=title, detail="Resource is not valid", violations=[Violation("mesh", str(error))]

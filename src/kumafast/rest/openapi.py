@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import orjson
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaWarningKind, models_json_schema
@@ -145,7 +145,7 @@ def _with_parameters(path: str, methods: Json) -> Json:
 
 class _SchemaGenerator(GenerateJsonSchema):
     # The defaults of maps are read-only values, which pydantic does not know how to write; they are all empty.
-    ignored_warning_kinds: ClassVar[set[JsonSchemaWarningKind]] = {"skipped-choice", "non-serializable-default"}
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
 
 def _model_schemas() -> Json:

@@ -135,10 +135,11 @@ def _has_tags(dataplane: Dataplane, tags: Mapping[str, str]) -> bool:
     candidates = [inbound.tags for inbound in dataplane.inbounds]
     if dataplane.gateway is not None:
         candidates.append(dataplane.gateway.tags)
-    return not tags or any(
-        all(key in candidate and value in ("*", candidate[key]) for key, value in tags.items())
-        for candidate in candidates
-    )
+    return not tags or any(_matches(tags, candidate) for candidate in candidates)
+
+
+def _matches(wanted: Mapping[str, str], tags: Mapping[str, str]) -> bool:
+    return all(key in tags and value in ("*", tags[key]) for key, value in wanted.items())
 
 
 def _is_gateway(dataplane: Dataplane, wanted: str) -> bool:

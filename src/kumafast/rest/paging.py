@@ -7,6 +7,7 @@ The offset is opaque to clients; here it is a position. A page is a join of byte
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -22,7 +23,7 @@ SIZE_MAX: Final = 1000
 
 LIST_QUERY: Final = ("size", "offset", "name", "filter[labels.KEY]")
 
-_LABEL_PREFIX: Final = "filter[labels."
+_LABEL_FILTER: Final = re.compile(r"filter\[labels\.(.+)\]")
 _DIGITS_MAX: Final = 18
 
 T = TypeVar("T")
@@ -60,17 +61,13 @@ def label_filters(request: Request) -> Mapping[str, str]:
     for parameter, value in request.query_params.multi_items():
         if not parameter.startswith("filter"):
             continue
-        if not (
-            parameter.startswith(_LABEL_PREFIX) and parameter.endswith("]") and len(parameter) > len(_LABEL_PREFIX) + 1
-        ):
-            raise InvalidQueryError(
-                "Invalid filter", Violation(parameter, "only filter[labels.KEY]=VALUE is understood")
-            )
-        key = parameter[len(_LABEL_PREFIX) : -1]
-        if found.setdefault(key, value) != value:
-            raise InvalidQueryError(
-                "Invalid filter", Violation(parameter, "must not be given twice with different values")
-            )
+        match = _LABEL_FILTER.fullmatch(parameter)
+        if match is None:
+            message = "only filter[labels.KEY]=VALUE is understood"
+            raise InvalidQueryError("Invalid filter", Violation(parameter, message))
+        if found.setdefault(match[1], value) != value:
+            message = "must not be given twice with different values"
+            raise InvalidQueryError("Invalid filter", Violation(parameter, message))
     return found
 
 

@@ -52,7 +52,7 @@ class AwaitConvergence(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
-    """For the API on 5681. `version` is kumafast's; `settings_document` is what `GET /config` shows, without secrets."""
+    """For the API on 5681. `version` is kumafast's; `settings_document` is shown by `GET /config`: no secrets in it."""
 
     store: Store
     zone: str
@@ -66,8 +66,14 @@ class ApiServices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DpServices:
-    """For the dp-server on 5678."""
+    """For the dp-server on 5678.
+
+    `certificate_pem` is the certificate that it shows, None where it serves plaintext. `ca_pem` is what an Envoy shall
+    trust that brings no authority of its own: the certificate itself where it is self-signed, else its authority, or
+    None where that is not known.
+    """
 
     store: Store
     zone: str
-    version: str
+    certificate_pem: bytes | None = None
+    ca_pem: bytes | None = None
