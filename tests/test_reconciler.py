@@ -222,6 +222,23 @@ def test_nobody_connected_means_nothing_computed() -> None:
     asyncio.run(main())
 
 
+def test_an_endpoint_with_a_host_name_comes_when_the_name_has_an_address() -> None:
+    async def main() -> None:
+        store = await with_default_mesh()
+        await store.put(dataplane("backend", address="localhost", tags=service("backend")))
+        await store.put(dataplane("web", reaches=[service("backend")]))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web", "backend")
+            for _ in range(500):
+                if b"127.0.0.1" in pipeline.snapshot("web").resources(ENDPOINT)["backend"].body:
+                    break
+                await asyncio.sleep(0.01)
+            assert b"127.0.0.1" in pipeline.snapshot("web").resources(ENDPOINT)["backend"].body
+            assert "inbound:127.0.0.1:8080" in names(pipeline.snapshot("backend"), LISTENER)
+
+    asyncio.run(main())
+
+
 SERVICES = [service("a"), service("b"), service("a", version="1"), service("b", version="2"), service("c", zone="z")]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
+from kumafast.addresses import Addresses
 from kumafast.errors import CompactedError
 from kumafast.generation import names
 from kumafast.generation.generate import generate, generator_name
@@ -29,7 +30,7 @@ from kumafast.generation.proxy import (
 )
 from kumafast.matching import common_protocol, serving_inbounds
 from kumafast.metrics import Metrics
-from kumafast.registry import DataplaneId, Registry
+from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination as DestinationTags
 from kumafast.registry.reach import destination_of
 from kumafast.resources import Dataplane, Mesh, ResourceKey, networking
@@ -79,6 +80,7 @@ class Reconciler:
         self._metrics = metrics
         self._debounce_s = debounce_ms / 1000
         self._registry = Registry()
+        self._addresses = Addresses(in_use=self._registry.hosts, changed=self._moved)
         self._connected: dict[str, _Connected] = {}
         self._published: dict[str, Published] = {}
         # Bounded by what is in use: a layer lives while a snapshot refers to it.
@@ -107,14 +109,19 @@ class Reconciler:
 
     async def follow(self) -> None:
         """Reconcile each commit as it comes, until cancelled: the first at once, those soon after it together."""
-        while True:
-            try:
-                await self._follow_from(self.revision)
-            except CompactedError:
-                _LOG.warning("fell behind the store's history; reading it anew")
-                await self.load()
-            else:
-                return
+        resolving = asyncio.create_task(self._addresses.follow(), name="addresses")
+        try:
+            while True:
+                try:
+                    await self._follow_from(self.revision)
+                except CompactedError:
+                    _LOG.warning("fell behind the store's history; reading it anew")
+                    await self.load()
+                else:
+                    return
+        finally:
+            resolving.cancel()
+            await asyncio.gather(resolving, return_exceptions=True)
 
     async def _follow_from(self, revision: int) -> None:
         # Bounded by the number of resources: a later change of a key replaces the earlier one.
@@ -156,18 +163,26 @@ class Reconciler:
         started = time.monotonic()
         changes = list(changes)
         affected = self._registry.apply(changes)
-        for destination in affected.destinations:
-            self._reached.pop(destination, None)
-        touched = 0
-        for dataplane_id in affected.proxies:
-            if dataplane_id.node_id in self._connected and self._publish(dataplane_id.node_id, revision, started):
-                touched += 1
+        touched = self._touch(affected, revision, started)
         self.revision = max(self.revision, revision)
         self._advance()
         if affected.proxies:
             label = cause or (changes[0].key.type if len(changes) == 1 else "several")
             self._metrics.affected_proxies(label).observe(touched)
             self._metrics.reconcile_seconds.observe(time.monotonic() - started)
+
+    def _moved(self, host: str) -> None:
+        self._touch(self._registry.moved(host), self.revision, time.monotonic())
+
+    def _touch(self, affected: Affected, revision: int, started: float) -> int:
+        """Forget what is not true any more, publish for who is connected; the number of snapshots that moved."""
+        for destination in affected.destinations:
+            self._reached.pop(destination, None)
+        touched = 0
+        for dataplane_id in affected.proxies:
+            if dataplane_id.node_id in self._connected and self._publish(dataplane_id.node_id, revision, started):
+                touched += 1
+        return touched
 
     # The nodes' side.
 
@@ -241,7 +256,7 @@ class Reconciler:
         """Resolve a dataplane into the frozen input of generation: tags become endpoints, defaults are filled in."""
         reuses_port = "feature-reuse-port" in _list(node.metadata.get("features"))
         transparent = _transparent(dataplane, node)
-        inbounds = tuple(_inbounds(dataplane, binds_to_port=transparent is None, reuses_port=reuses_port))
+        inbounds = tuple(self._inbounds(dataplane, binds_to_port=transparent is None, reuses_port=reuses_port))
         outbounds: dict[tuple[str, int], Outbound] = {}
         reached: dict[DestinationTags, _Reached] = {}
         for outbound in dataplane.outbounds:
@@ -286,7 +301,9 @@ class Reconciler:
         for dataplane in self._registry.providers(mesh, tags):
             for inbound in serving_inbounds(dataplane, wanted):
                 protocols.add(inbound.protocol)
-                endpoints.append(_endpoint(dataplane, inbound))
+                endpoint = self._endpoint(dataplane, inbound)
+                if endpoint is not None:
+                    endpoints.append(endpoint)
         endpoints.sort(key=lambda endpoint: (endpoint.address, endpoint.port, endpoint.tags))
         cluster_name = names.cluster_name(wanted)
         reached = _Reached(
@@ -296,36 +313,37 @@ class Reconciler:
         self._reached[(mesh, tags)] = reached
         return reached
 
+    def _inbounds(self, dataplane: Dataplane, *, binds_to_port: bool, reuses_port: bool) -> Iterable[Inbound]:
+        seen: set[tuple[str, int]] = set()
+        for inbound in dataplane.inbounds:
+            address = self._addresses.get(dataplane.inbound_address(inbound))
+            if address is None or (address, inbound.port) in seen or inbound.state == "Ignored":
+                continue
+            seen.add((address, inbound.port))
+            yield Inbound(
+                address=address,
+                port=inbound.port,
+                service_address=dataplane.inbound_service_address(inbound),
+                service_port=dataplane.inbound_service_port(inbound),
+                service=inbound.service,
+                protocol=inbound.protocol,
+                tags=tuple(sorted(inbound.tags.items())),
+                binds_to_port=binds_to_port,
+                reuses_port=reuses_port,
+            )
 
-def _inbounds(dataplane: Dataplane, *, binds_to_port: bool, reuses_port: bool) -> Iterable[Inbound]:
-    seen: set[tuple[str, int]] = set()
-    for inbound in dataplane.inbounds:
-        address = dataplane.inbound_address(inbound)
-        if (address, inbound.port) in seen or inbound.state == "Ignored":
-            continue
-        seen.add((address, inbound.port))
-        yield Inbound(
+    def _endpoint(self, dataplane: Dataplane, inbound: networking.Inbound) -> Endpoint | None:
+        advertised = "" if dataplane.networking is None else dataplane.networking.advertised_address
+        address = self._addresses.get(advertised or dataplane.inbound_address(inbound))
+        if address is None:
+            return None
+        return Endpoint(
             address=address,
             port=inbound.port,
-            service_address=dataplane.inbound_service_address(inbound),
-            service_port=dataplane.inbound_service_port(inbound),
-            service=inbound.service,
-            protocol=inbound.protocol,
-            tags=tuple(sorted(inbound.tags.items())),
-            binds_to_port=binds_to_port,
-            reuses_port=reuses_port,
+            tags=tuple((key, value) for key, value in sorted(inbound.tags.items()) if key != SERVICE_TAG),
+            labels=tuple(sorted(dataplane.labels.items())),
+            zone=inbound.tags.get(ZONE_TAG, ""),
         )
-
-
-def _endpoint(dataplane: Dataplane, inbound: networking.Inbound) -> Endpoint:
-    advertised = "" if dataplane.networking is None else dataplane.networking.advertised_address
-    return Endpoint(
-        address=advertised or dataplane.inbound_address(inbound),
-        port=inbound.port,
-        tags=tuple((key, value) for key, value in sorted(inbound.tags.items()) if key != SERVICE_TAG),
-        labels=tuple(sorted(dataplane.labels.items())),
-        zone=inbound.tags.get(ZONE_TAG, ""),
-    )
 
 
 def _transparent(dataplane: Dataplane, node: Node) -> TransparentProxy | None:

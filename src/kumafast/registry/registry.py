@@ -6,10 +6,11 @@ Never: I/O, Envoy messages. One writer: the event loop that calls `apply`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from kumafast.addresses import is_ip
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.reach import Destination, Reach
 from kumafast.resources import Dataplane, Mesh
@@ -51,6 +52,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._meshes: dict[str, _MeshState] = {}
+        self._by_host: dict[str, set[DataplaneId]] = {}
 
     def mesh(self, name: str) -> MeshView | None:
         """The picture of one mesh; it stays as it is while the registry goes on."""
@@ -81,6 +83,20 @@ class Registry:
             for name in state.reach.providers(destination):
                 yield state.view.dataplanes[name]
 
+    def hosts(self) -> Collection[str]:
+        """The host names, not addresses, that dataplanes give as theirs."""
+        return self._by_host.keys()
+
+    def moved(self, host: str) -> Affected:
+        """What can be touched when a host name has another address."""
+        dataplanes = self._by_host.get(host, set())
+        destinations = {
+            (mesh, destination)
+            for mesh, name in dataplanes
+            for destination in self._meshes[mesh].reach.destinations_served_by(name)
+        }
+        return self._affected(set(dataplanes), destinations)
+
     def apply(self, changes: Iterable[Change]) -> Affected:
         """Take in changes in order and name what they can touch."""
         proxies: set[DataplaneId] = set()
@@ -90,6 +106,9 @@ class Registry:
                 self._apply_mesh(change)
             elif change.key.type == Dataplane.type.name:
                 self._apply_dataplane(change, proxies, destinations)
+        return self._affected(proxies, destinations)
+
+    def _affected(self, proxies: set[DataplaneId], destinations: set[tuple[str, Destination]]) -> Affected:
         for mesh, destination in destinations:
             state = self._meshes.get(mesh)
             if state is not None:
@@ -127,6 +146,7 @@ class Registry:
             return
         assert after is None or isinstance(after, Dataplane)
         proxies.add(DataplaneId(mesh, name))
+        self._note_hosts(DataplaneId(mesh, name), before, after)
         # What others see of a dataplane is its inbounds. Destinations that it served before count as well as those that
         # it serves now: an endpoint that left must leave everywhere.
         seen_by_others = before is None or after is None or _is_seen_differently(before, after)
@@ -145,6 +165,22 @@ class Registry:
         state.view = replace(state.view, dataplanes=state.view.dataplanes.set(name, after))
         if seen_by_others:
             destinations.update((mesh, destination) for destination in state.reach.destinations_served_by(name))
+
+    def _note_hosts(self, dataplane_id: DataplaneId, before: Dataplane | None, after: Dataplane | None) -> None:
+        for host in _hosts(before):
+            self._by_host[host].discard(dataplane_id)
+            if not self._by_host[host]:
+                del self._by_host[host]
+        for host in _hosts(after):
+            self._by_host.setdefault(host, set()).add(dataplane_id)
+
+
+def _hosts(dataplane: Dataplane | None) -> set[str]:
+    if dataplane is None or dataplane.networking is None:
+        return set()
+    networking = dataplane.networking
+    stated = {networking.address, networking.advertised_address, *(item.address for item in networking.inbound)}
+    return {host for host in stated if host and not is_ip(host)}
 
 
 def _is_seen_differently(before: Dataplane, after: Dataplane) -> bool:
