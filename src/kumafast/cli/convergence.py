@@ -1,0 +1,63 @@
+"""Wait until the Envoys run what was written.
+
+In: the revision that a write answered with. Out: one line that says how many Envoys took how long. Never: polling; the
+control plane answers when it knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kumafast.cli.failure import CommandError
+
+if TYPE_CHECKING:
+    from kumafast.cli.client import ApiClient
+
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="Return when every affected, connected Envoy has acknowledged.")
+]
+TimeoutOption = Annotated[
+    str, typer.Option("--timeout", metavar="DURATION", help="How long --wait waits, such as 500ms, 30s or 2m.")
+]
+TIMEOUT_DEFAULT = "30s"
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+# The server answers when its own time is up; the connection must outlive that.
+_GRACE_S = 15.0
+
+
+def seconds_of(duration: str) -> float:
+    """The seconds of `500ms`, `30s` or `2m`; `CommandError` for anything else."""
+    match = _DURATION.fullmatch(duration)
+    if match is None or not float(match[1]):
+        raise CommandError(f"{duration!r} is not a duration; write 500ms, 30s or 2m")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def wait_for_envoys(client: ApiClient, revision: int | None, *, timeout: str) -> str:
+    """The line `acknowledged by N proxies in S ms`; `CommandError` with Envoy's words, or who is missing."""
+    if revision is None:
+        raise CommandError("the control plane did not say which revision it wrote, so there is nothing to wait for")
+    from kumafast.cli.client import json_of
+
+    timeout_s = seconds_of(timeout)
+    query = {"revision": str(revision), "timeout": timeout}
+    report = json_of(client.get("/_convergence", params=query, timeout_s=timeout_s + _GRACE_S))
+    rejected = [_rejection(entry) for entry in report.get("rejected") or []]
+    waiting = [f"{node} has not acknowledged" for node in report.get("waiting") or []]
+    if rejected:
+        raise CommandError("it is stored, but an Envoy rejected it:", [*rejected, *waiting])
+    if not report.get("is_converged"):
+        raise CommandError(f"it is stored, but not every Envoy acknowledged it within {timeout}:", waiting)
+    count, took_ms = int(report.get("proxies") or 0), round(float(report.get("seconds") or 0.0) * 1000)
+    return f"acknowledged by {count} {'proxy' if count == 1 else 'proxies'} in {took_ms} ms"
+
+
+def _rejection(entry: Mapping[str, Any]) -> str:
+    type_name = str(entry.get("type_url", "")).rpartition(".")[2]
+    return f"{entry.get('node')} rejected {type_name}: {entry.get('message')}"

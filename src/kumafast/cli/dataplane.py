@@ -1,0 +1,126 @@
+"""`kumafast dataplane run`: an Envoy that belongs to the mesh.
+
+In: a Dataplane, or the name of one that is registered; the control plane's address. Out: Envoy, in this very process.
+Never: anything between Envoy and the signals sent to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kumafast.cli.failure import CommandError, Commands
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Run the Envoy of a dataplane.")
+
+
+@app.command("run")
+def run(
+    cp_address: Annotated[
+        str,
+        typer.Option("--cp-address", metavar="URL", help="The dp-server: dp=… of the line that `kumafast run` prints."),
+    ] = "https://127.0.0.1:5678",
+    dataplane_file: Annotated[
+        str | None,
+        typer.Option("--dataplane-file", "-d", metavar="FILE|-", help="The Dataplane, registered with the start."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Instead of a file: one that is registered.")] = None,
+    mesh: Annotated[str, typer.Option("--mesh", help="The mesh of --name.")] = "default",
+    dataplane_var: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataplane-var", "-v", metavar="KEY=VALUE", help="Replaces {{KEY}} in the file. May be repeated."
+        ),
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option("--token-file", help="The dataplane's token.")] = None,
+    ca_cert_file: Annotated[
+        Path | None,
+        typer.Option("--ca-cert-file", help="Who vouches for the dp-server [default: the system's authorities]"),
+    ] = None,
+    envoy: Annotated[
+        str | None,
+        typer.Option("--envoy", metavar="PATH", help="The Envoy to become [default: KUMAFAST_ENVOY, cache, PATH]"),
+    ] = None,
+    workdir: Annotated[
+        Path | None, typer.Option("--workdir", help="For the bootstrap and the admin socket [default: a temporary one]")
+    ] = None,
+    admin_port: Annotated[
+        int | None, typer.Option("--admin-port", min=1, max=65535, help="Envoy's admin on loopback.")
+    ] = None,
+    admin_socket: Annotated[Path | None, typer.Option("--admin-socket", help="Envoy's admin on a unix socket.")] = None,
+    dns_port: Annotated[
+        int | None, typer.Option("--dns-port", min=1, max=65535, help="Where DNS is served, if it is.")
+    ] = None,
+    sotw: Annotated[bool, typer.Option("--sotw", help="State-of-the-world xDS instead of incremental.")] = False,
+    concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="Envoy's worker threads.")] = None,
+    log_level: Annotated[str, typer.Option("--log-level", help="Envoy's own.")] = "info",
+    drain_time_s: Annotated[int, typer.Option("--drain-time-s", min=0, help="How long Envoy drains listeners.")] = 30,
+    patience_s: Annotated[
+        float,
+        typer.Option("--patience-s", min=0, help="How long to wait for the control plane to answer and to know us."),
+    ] = 60,
+) -> None:
+    """Fetch the bootstrap from the control plane, then become Envoy."""
+    from kumafast.cli import envoy as envoys
+    from kumafast.cli import launcher
+
+    if (dataplane_file is None) == (name is None):
+        raise typer.BadParameter("give --dataplane-file, or --name of a dataplane that is registered")
+    if admin_port is not None and admin_socket is not None:
+        raise typer.BadParameter("give --admin-port or --admin-socket, not both")
+    address = launcher.dp_server(cp_address)
+    resource = None if dataplane_file is None else _read_dataplane(dataplane_file, dataplane_var or [])
+    binary = envoys.required(envoy)
+    request = launcher.Request(
+        mesh=mesh if resource is None else str(resource["mesh"]),
+        name=str(name if resource is None else resource["name"]),
+        resource=resource,
+        token=None if token_file is None else _read(token_file).strip(),
+        token_path=None if token_file is None else str(token_file.absolute()),
+        ca_pem=None if ca_cert_file is None else _read(ca_cert_file),
+        envoy_build=envoys.build_of(binary),
+        workdir=launcher.make_workdir(workdir, socket=None if admin_socket is None else admin_socket.absolute()),
+        dns_port=dns_port,
+        uses_delta=not sotw,
+    )
+    bootstrap = launcher.fetch_bootstrap(address, request, patience_s=patience_s, ca_file=ca_cert_file, tell=_tell)
+    admin = launcher.Admin(port=admin_port, socket=None if admin_socket is None else admin_socket.absolute())
+    launcher.place_admin(bootstrap, admin)
+    launcher.choose_protocol(bootstrap, uses_delta=request.uses_delta)
+    path = launcher.write_bootstrap(bootstrap, request.workdir)
+    arguments = ["--log-level", log_level, "--drain-time-s", str(drain_time_s)]
+    arguments += [] if concurrency is None else ["--concurrency", str(concurrency)]
+    _tell(f"{request.mesh}.{request.name} becomes Envoy {request.envoy_build.split('/')[1]} with {path}")
+    launcher.become_envoy(binary, path, arguments)
+
+
+def _read_dataplane(path: str, variables: Sequence[str]) -> dict[str, Any]:
+    """The one Dataplane of a file, found valid; `CommandError` with all that is wrong."""
+    from kumafast.cli import validation
+    from kumafast.cli.documents import parse_variables, read_documents
+
+    documents = read_documents([path], variables=parse_variables(variables))
+    if len(documents) != 1:
+        raise CommandError(f"{path} must hold one Dataplane, and holds {len(documents)} documents")
+    content = documents[0].content
+    if content.get("type") != "Dataplane":
+        raise CommandError(f"{path} must hold a Dataplane; its type is {content.get('type')!r}")
+    validation.fill_mesh(content)
+    problems = validation.violations(content)
+    if problems:
+        raise CommandError(f"the Dataplane in {path} is not valid:", problems)
+    return content
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _tell(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,197 @@
+"""`kumafast inspect`: what the proxies do.
+
+In: overviews of dataplanes. Out: kumactl's table, the status of one. Never: what a dataplane is configured to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from kumafast.cli.failure import CommandError, Commands
+from kumafast.cli.get import OutputOption
+from kumafast.cli.output import Format, age, formatted, table, tag_sets_of, tags_text
+from kumafast.cli.target import ApiOption, MeshOption, address_of
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Look at what the proxies do.")
+
+_TYPES = ("cds", "eds", "lds", "rds")
+_HEADERS = (
+    *("MESH", "NAME", "TAGS", "STATUS", "LAST CONNECTED AGO", "LAST UPDATED AGO"),
+    *("TOTAL UPDATES", "TOTAL ERRORS"),
+)
+_WIDE_HEADERS = ("KUMA-DP VERSION", "ENVOY VERSION")
+
+
+class Aspect(StrEnum):
+    """What of a dataplane can be looked at."""
+
+    STATUS = "status"
+    POLICIES = "policies"
+    CONFIG = "config"
+    RESOURCES = "resources"
+
+
+@app.command("dataplanes")
+def inspect_dataplanes(
+    context: typer.Context,
+    mesh: MeshOption = "default",
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="Only those with this tag. May be repeated.")
+    ] = None,
+    output: OutputOption = Format.TABLE,
+    wide: Annotated[bool, typer.Option("--wide", help="Also the versions of each proxy.")] = False,
+    api: ApiOption = None,
+) -> None:
+    """Show the dataplanes of a mesh with their status."""
+    from urllib.parse import quote
+
+    from kumafast.cli.client import ApiClient
+
+    params = {"tag": [_tag_query(text) for text in tag or []]}
+    with ApiClient(address_of(context, api)) as client:
+        items = client.items(f"/meshes/{quote(mesh, safe='')}/dataplanes/_overview", params)
+    if output is Format.TABLE:
+        typer.echo(overview_table(items, is_wide=wide))
+    else:
+        typer.echo(formatted({"total": len(items), "items": items, "next": None}, output))
+
+
+@app.command("dataplane")
+def inspect_dataplane(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    mesh: MeshOption = "default",
+    aspect: Annotated[
+        Aspect, typer.Option("--type", envvar="KUMAFAST_INSPECT_DATAPLANE_TYPE", help="What to look at.")
+    ] = Aspect.STATUS,
+    output: OutputOption = Format.TABLE,
+    api: ApiOption = None,
+) -> None:
+    """Show one dataplane: its streams, what it was sent, and what it refused."""
+    from urllib.parse import quote
+
+    from kumafast.cli.client import ApiClient, json_of
+
+    if aspect is not Aspect.STATUS:
+        raise CommandError(f"--type {aspect.value} is not available yet; --type status is")
+    with ApiClient(address_of(context, api)) as client:
+        found = client.find(f"/meshes/{quote(mesh, safe='')}/dataplanes/{quote(name, safe='')}/_overview")
+        if found is None:
+            raise CommandError(f"there is no Dataplane {name} in mesh {mesh}")
+        item = json_of(found)
+    typer.echo(status_text(item) if output is Format.TABLE else formatted(item, output))
+
+
+def overview_table(items: Sequence[Mapping[str, Any]], *, is_wide: bool = False) -> str:
+    """kumactl's table of dataplanes."""
+    rows = []
+    for item in items:
+        last = _last_subscription(item)
+        version = last.get("version") or {}
+        row = [
+            str(item.get("mesh", "")),
+            str(item.get("name", "")),
+            tags_text(tag_sets_of(item.get("dataplane") or {})),
+            status_of(item),
+            age(last.get("connectTime")),
+            age((last.get("status") or {}).get("lastUpdateTime")),
+            str(total_of(item, "responsesSent")),
+            str(total_of(item, "responsesRejected")),
+        ]
+        if is_wide:
+            row += [str((version.get(part) or {}).get("version") or "unknown") for part in ("kumaDp", "envoy")]
+        rows.append(row)
+    return table([*_HEADERS, *(_WIDE_HEADERS if is_wide else ())], rows)
+
+
+def status_of(overview: Mapping[str, Any]) -> str:
+    """Online, Offline or Partially degraded, by Kuma's rule: a stream is open, and the inbounds are ready."""
+    if not any(not entry.get("disconnectTime") for entry in _subscriptions(overview)):
+        return "Offline"
+    inbounds = ((overview.get("dataplane") or {}).get("networking") or {}).get("inbound") or []
+    ready = [
+        inbound.get("state", "Ready") == "Ready" and (inbound.get("health") or {}).get("ready", True)
+        for inbound in inbounds
+        if inbound.get("state") != "Ignored"
+    ]
+    if not ready or all(ready):
+        return "Online"
+    return "Partially degraded" if any(ready) else "Offline"
+
+
+def total_of(overview: Mapping[str, Any], counter: str) -> int:
+    """The sum of a counter over all subscriptions that are kept."""
+    return sum(
+        int(((entry.get("status") or {}).get("total") or {}).get(counter) or 0) for entry in _subscriptions(overview)
+    )
+
+
+def status_text(overview: Mapping[str, Any]) -> str:
+    """One dataplane's status: the whole, then its subscriptions, newest first."""
+    lines = [
+        f"name:    {overview.get('name', '')}",
+        f"mesh:    {overview.get('mesh', '')}",
+        f"tags:    {tags_text(tag_sets_of(overview.get('dataplane') or {}))}",
+        f"status:  {status_of(overview)}",
+        f"updates: {total_of(overview, 'responsesSent')}",
+        f"errors:  {total_of(overview, 'responsesRejected')}",
+    ]
+    for entry in reversed(_subscriptions(overview)):
+        lines += ["", *_subscription_lines(entry)]
+    return "\n".join(lines)
+
+
+def _subscription_lines(entry: Mapping[str, Any]) -> list[str]:
+    status = entry.get("status") or {}
+    ended = entry.get("disconnectTime")
+    versions = entry.get("version") or {}
+    envoy = (versions.get("envoy") or {}).get("version")
+    lines = [
+        f"subscription {entry.get('id', '')} at {entry.get('controlPlaneInstanceId', '')}",
+        f"  connected {age(entry.get('connectTime'))} ago, " + (f"ended {age(ended)} ago" if ended else "open")
+        + (f", Envoy {envoy}" if envoy else ""),
+        f"  last update {_ago(status.get('lastUpdateTime'))}",
+    ]  # fmt: skip
+    counters = ("responsesSent", "responsesAcknowledged", "responsesRejected")
+    rows = [
+        [name, *(str((status.get(name) or {}).get(counter) or 0) for counter in counters)]
+        for name in (*_TYPES, "total")
+    ]
+    lines += [f"  {line}" for line in table(("TYPE", "SENT", "ACKNOWLEDGED", "REJECTED"), rows).splitlines()]
+    error = _last_error(status)
+    return [*lines, f"  last error: {error}"] if error else lines
+
+
+def _last_error(status: Mapping[str, Any]) -> str:
+    found = status.get("lastError") or (status.get("total") or {}).get("lastError") or ""
+    if isinstance(found, Mapping):
+        return ": ".join(str(found[key]) for key in ("typeUrl", "type", "message") if found.get(key))
+    return str(found)
+
+
+def _ago(moment: str | None) -> str:
+    text = age(moment)
+    return text if text == "never" else f"{text} ago"
+
+
+def _subscriptions(overview: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list((overview.get("dataplaneInsight") or {}).get("subscriptions") or [])
+
+
+def _last_subscription(overview: Mapping[str, Any]) -> Mapping[str, Any]:
+    subscriptions = _subscriptions(overview)
+    return subscriptions[-1] if subscriptions else {}
+
+
+def _tag_query(tag: str) -> str:
+    # The API writes a tag as key:value; kumactl's users write key=value.
+    key, separator, value = tag.partition("=")
+    if not separator:
+        key, separator, value = tag.partition(":")
+    if not separator or not key:
+        raise CommandError(f"a tag has the form key=value, not {tag!r}")
+    return f"{key}:{value}"
