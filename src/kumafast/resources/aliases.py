@@ -1,8 +1,8 @@
 """Translate what Kuma 0.1.0 to 0.6 wrote into the form of 2.14.
 
 In: the fields of a Mesh or Dataplane as they came. Out: the same with old forms replaced, or the very same object where
-there are none. Never: a change of its argument, or a complaint: what cannot be translated stays and is reported by
-validation together with everything else.
+there are none; `MalformedResourceError` where an old field has the wrong shape. Never: a change of its argument, or a
+judgement of content: an interface that cannot be translated stays, and validation reports it with everything else.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from kumafast.errors import MalformedResourceError, Violation
 
 _SERVICE = "service"
 _SERVICE_TAG = "kuma.io/service"
@@ -92,7 +94,7 @@ def _inbound(inbound: Fields) -> Fields:
 def _outbound(outbound: Fields) -> Fields:
     outbound = _with_service_tag(outbound)
     service, tags = outbound.get(_SERVICE), outbound.get("tags")
-    if isinstance(service, str) and service and (not tags or isinstance(tags, Mapping)):
+    if service is not None and service != "" and isinstance(tags, Mapping | None):
         rest = {name: value for name, value in outbound.items() if name != _SERVICE}
         outbound = {**rest, "tags": {_SERVICE_TAG: service, **(tags or {})}}
     if "interface" not in outbound or any(name in outbound for name in ("port", "address")):
@@ -122,9 +124,14 @@ def mesh_fields(fields: Fields) -> Fields:
     """A mesh with `mtls.enabled`, `mtls.ca` and `logging.accessLogs` replaced by backends."""
     mtls, logging = fields.get("mtls"), fields.get("logging")
     new: dict[str, Any] = {}
-    if isinstance(mtls, Mapping) and ("enabled" in mtls or "ca" in mtls):
+    # Beside today's fields, the old ones are unknown fields like any other.
+    if (
+        isinstance(mtls, Mapping)
+        and mtls.keys() & {"enabled", "ca"}
+        and not mtls.keys() & {"backends", "enabledBackend"}
+    ):
         new["mtls"] = _mtls(mtls)
-    if isinstance(logging, Mapping) and isinstance(logging.get("accessLogs"), Mapping):
+    if isinstance(logging, Mapping) and "accessLogs" in logging and "backends" not in logging:
         new["logging"] = _logging(logging)
     return {**fields, **new} if new else fields
 
@@ -132,27 +139,33 @@ def mesh_fields(fields: Fields) -> Fields:
 def _mtls(mtls: Fields) -> Fields:
     rest = {name: value for name, value in mtls.items() if name not in ("enabled", "ca")}
     enabled, authority = mtls.get("enabled"), mtls.get("ca")
-    # A value of the wrong shape stays where the structure of 2.14 refuses it.
-    if not isinstance(enabled, bool | None):
-        return {**rest, "enabledBackend": enabled}
-    if not isinstance(authority, Mapping | None):
-        return {**rest, "backends": authority}
-    if "backends" in mtls or not (enabled or authority):
+    _require("mtls.enabled", isinstance(enabled, bool | None), "must be true or false")
+    _require("mtls.ca", isinstance(authority, Mapping | None), "must be an object")
+    if not (enabled or authority):
         return rest
     kind, conf = next(iter(authority.items()), ("builtin", None)) if authority else ("builtin", None)
     backend = {"name": BUILTIN_CA, "type": kind, **({"conf": conf} if conf else {})}
     return {**rest, "backends": [backend], **({"enabledBackend": BUILTIN_CA} if enabled else {})}
 
 
+def _require(path: str, is_right: bool, message: str) -> None:
+    if not is_right:
+        raise MalformedResourceError(f"{path}: {message}", [Violation(path, message)])
+
+
 def _logging(logging: Fields) -> Fields:
     rest = {name: value for name, value in logging.items() if name != "accessLogs"}
-    logs = logging["accessLogs"]
-    if "backends" in logging or not logs.get("enabled"):
+    logs = {} if logging["accessLogs"] is None else logging["accessLogs"]
+    _require("logging.accessLogs", isinstance(logs, Mapping), "must be an object")
+    enabled, file_path = logs.get("enabled"), logs.get("filePath")
+    _require("logging.accessLogs.enabled", isinstance(enabled, bool | None), "must be true or false")
+    _require("logging.accessLogs.filePath", isinstance(file_path, str | None), "must be a string")
+    if not enabled:
         return rest
     backend = {
         "name": ACCESS_LOG,
         "type": "file",
         "format": ACCESS_LOG_FORMAT,
-        "conf": {"path": logs.get("filePath", "")},
+        "conf": {"path": file_path or ""},
     }
     return {**rest, "backends": [backend], "defaultBackend": ACCESS_LOG}

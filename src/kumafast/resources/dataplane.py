@@ -6,10 +6,8 @@ Never: what other resources of the mesh make of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
-
-from pydantic import model_validator
 
 from kumafast.errors import Violation
 from kumafast.resources import aliases, dataplane_rules
@@ -43,10 +41,10 @@ class Dataplane(Resource):
     metrics: Metrics | None = None
     probes: Probes | None = None
 
-    @model_validator(mode="before")
     @classmethod
-    def _translate(cls, fields: Any) -> Any:
-        return aliases.dataplane_fields(fields) if isinstance(fields, dict) else fields
+    def translated(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The fields with the forms of 0.1.0 to 0.6 replaced by today's."""
+        return aliases.dataplane_fields(fields)
 
     @property
     def inbounds(self) -> tuple[Inbound, ...]:

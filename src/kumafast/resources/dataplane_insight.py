@@ -15,11 +15,10 @@ from pydantic import (
     Field,
     PlainSerializer,
     SerializerFunctionWrapHandler,
-    Strict,
     model_serializer,
 )
 
-from kumafast.resources.fields import Flag, Loose, Text
+from kumafast.resources.fields import Flag, Loose, Text, Whole
 from kumafast.resources.resource import Frozen, Resource, ResourceType, Scope
 
 ONLINE = "Online"
@@ -35,7 +34,7 @@ def _timestamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-Count = Annotated[int, Strict(), BeforeValidator(_count), PlainSerializer(str)]
+Count = Annotated[Whole, BeforeValidator(_count), PlainSerializer(str)]
 Time = Annotated[AwareDatetime, PlainSerializer(_timestamp)]
 
 
@@ -111,7 +110,7 @@ class Subscription(Frozen):
     disconnect_time: Time | None = None
     status: SubscriptionStatus = SubscriptionStatus()
     version: Version | None = None
-    generation: Annotated[int, Strict()] = 0
+    generation: Whole = 0
 
     @property
     def is_online(self) -> bool:

@@ -39,6 +39,7 @@ _BACKEND_KINDS = (_EXTERNAL_KIND, "MeshMultiZoneService", "MeshService")
 _KIND_MESSAGE = f"invalid value. Available values are: {','.join(_BACKEND_KINDS)}"
 _ANY_ADDRESS = ("0.0.0.0", "::")
 _LISTENER_TYPES = ("ZoneIngress", "ZoneEgress")
+_UINT32_MAX = 2**32 - 1
 _METRICS_TYPE = "prometheus"
 _SAME_SERVICE_MESSAGE = "serviceAddress and servicePort has to differ from address and port"
 
@@ -75,6 +76,9 @@ def _check_admin(networking: Networking) -> Iterator[Violation]:
     if networking.admin is None:
         return
     port = networking.admin.port
+    if port == 0:
+        return
+    yield from check_port("networking.admin.port", port)
     inbound_sockets = {
         socket
         for inbound in networking.inbound
@@ -172,6 +176,8 @@ def _check_service_probe(path: str, probe: ServiceProbe) -> Iterator[Violation]:
     ):
         if value is not None and value <= 0:
             yield Violation(f"{path}.{field}", "must have a positive value")
+        elif value is not None and value > _UINT32_MAX:
+            yield Violation(f"{path}.{field}", f"must be at most {_UINT32_MAX}")
 
 
 def _check_outbound(path: str, outbound: Outbound) -> Iterator[Violation]:
@@ -190,7 +196,7 @@ def _check_outbound(path: str, outbound: Outbound) -> Iterator[Violation]:
     if not reference.name and not reference.labels:
         yield Violation(f"{path}.backendRef", "either 'name' or 'labels' should be specified")
     # An external service has its ports in its endpoints.
-    if reference.kind != _EXTERNAL_KIND:
+    if reference.kind != _EXTERNAL_KIND or reference.port:
         yield from check_port(f"{path}.backendRef.port", reference.port)
     if outbound.tags:
         yield Violation(f"{path}.backendRef", "both backendRef and tags/service cannot be defined")

@@ -6,6 +6,7 @@ for each mistake; documents in Kuma's flat JSON form. Never: rules of content (`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, cast, get_args, get_origin
 
@@ -13,16 +14,13 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from kumafast.errors import MalformedResourceError, Violation
-from kumafast.resources import aliases, catalog
-from kumafast.resources.dataplane import Dataplane
-from kumafast.resources.mesh import Mesh
+from kumafast.resources import catalog
+from kumafast.resources.fields import TEXT_LENGTH_MAX
 from kumafast.resources.resource import Resource, Scope
 from kumafast.resources.validation import key_of
 
 _SERVER_FIELDS = frozenset({"type", "mesh", "name", "labels", "creationTime", "modificationTime", "kri"})
 """What a document may hold beside the specification; times and identifier are the server's answer, not input."""
-
-_ALIASES = {Dataplane: aliases.dataplane_fields, Mesh: aliases.mesh_fields}
 
 Location = Sequence[int | str]
 
@@ -33,7 +31,10 @@ def parse(document: Mapping[str, object]) -> Resource:
     Raises `MalformedResourceError` with a violation for each field of the wrong shape.
     """
     model = _model_for(document)
-    fields: dict[str, Any] = {"name": "", **document}
+    fields: dict[str, Any] = dict(document)
+    if fields.get("name") is None:
+        # To have no name is against the rules, which report it together with everything else.
+        fields["name"] = ""
     if model.type.scope is Scope.GLOBAL:
         fields.pop("mesh", None)
     try:
@@ -44,7 +45,8 @@ def parse(document: Mapping[str, object]) -> Resource:
         if not nulls:
             raise _malformed(model, first) from None
     try:
-        return model.model_validate(_without(fields, nulls))
+        # Locations are those of the translated fields.
+        return model.model_validate(_without(model.translated(fields), nulls))
     except ValidationError as second:
         raise _malformed(model, second) from None
 
@@ -61,8 +63,8 @@ def _model_for(document: object) -> type[Resource]:
         return catalog.model_of(name)
     except KeyError:
         raise MalformedResourceError(
-            f"unknown resource type {orjson.dumps(name, default=str).decode()}",
-            [Violation("type", f'unknown resource type "{name}"')],
+            f"unknown resource type {json.dumps(name)}",
+            [Violation("type", f"unknown resource type {json.dumps(name)}")],
         ) from None
 
 
@@ -94,6 +96,7 @@ def _malformed(model: type[Resource], error: ValidationError) -> MalformedResour
 
 _MESSAGES = {
     "string_type": "must be a string",
+    "string_too_long": f"must be at most {TEXT_LENGTH_MAX} characters",
     "string_unicode": "must be text in UTF-8",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -105,6 +108,9 @@ _MESSAGES = {
     "model_attributes_type": "must be an object",
     "tuple_type": "must be a list",
     "missing": "must be defined",
+    "invalid_key": "must be a string",
+    "less_than_equal": "must be a whole number of at most 64 bits",
+    "greater_than_equal": "must be a whole number of at most 64 bits",
     "datetime_type": "must be a time such as 2026-01-31T12:00:00Z",
     "datetime_from_date_parsing": "must be a time such as 2026-01-31T12:00:00Z",
     "datetime_parsing": "must be a time such as 2026-01-31T12:00:00Z",
@@ -113,6 +119,8 @@ _MESSAGES = {
 
 
 def _message(kind: str, message: str, context: Mapping[str, object]) -> str:
+    if kind == "value_error":
+        return str(context["error"])
     if kind == "literal_error":
         return f"must be one of {context['expected']}"
     return _MESSAGES.get(kind, message)
@@ -131,8 +139,14 @@ def _path(model: type[BaseModel], location: Location) -> str:
         elif isinstance(part, int):
             path += f"[{part}]"
         else:
-            path += f".{part}" if path else part
+            path = _field_of(path, part)
     return path
+
+
+def _field_of(path: str, name: object) -> str:
+    # Half of a surrogate pair, which JSON can write and UTF-8 cannot, must not end in an answer.
+    text = str(name).encode("utf-8", "replace").decode()
+    return f"{path}.{text}" if path else text
 
 
 class _MapEntry:
@@ -193,17 +207,18 @@ def unknown_fields(document: Mapping[str, object]) -> tuple[str, ...]:
     Raises `MalformedResourceError` where the document has no known type.
     """
     model = _model_for(document)
-    translate = _ALIASES.get(cast(Any, model))
-    fields = translate(document) if translate is not None else document
+    fields = model.translated(document)
     spec = {name: value for name, value in fields.items() if name not in _SERVER_FIELDS}
     return tuple(_unknown(model, spec, ""))
 
 
 def _unknown(kind: object, value: object, path: str) -> Iterator[str]:
     if isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(value, Mapping):
-        known = {str(field.alias): _bare(field.annotation) for field in kind.model_fields.values()}
+        known = {}
+        for field_name, field in kind.model_fields.items():
+            known[field_name] = known[str(field.alias)] = _bare(field.annotation)
         for name, item in value.items():
-            where = f"{path}.{name}" if path else str(name)
+            where = _field_of(path, name)
             if name in known:
                 yield from _unknown(known[name], item, where)
             else:

@@ -6,11 +6,17 @@ Never: rules about what a text or number may be (`validation` has those).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar, cast
 
+from annotated_types import Ge, Le, MaxLen
 from pydantic import AfterValidator, GetCoreSchemaHandler, PlainSerializer, Strict
 from pydantic_core import CoreSchema, core_schema
+
+TEXT_LENGTH_MAX = 65536
+_DEPTH_MAX = 64
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -48,17 +54,33 @@ class _TextMap:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        text = core_schema.str_schema(strict=True)
+        text = core_schema.str_schema(strict=True, max_length=TEXT_LENGTH_MAX)
         return core_schema.no_info_after_validator_function(_sorted_map, core_schema.dict_schema(text, text))
 
 
-def freeze(value: object) -> object:
-    """The same JSON value with read-only maps and tuples all the way down."""
+def freeze(value: object, *, depth: int = 0) -> object:
+    """The same JSON value with read-only maps and tuples all the way down; ValueError where it is not a JSON value."""
+    if depth > _DEPTH_MAX:
+        raise ValueError(f"must not be nested more than {_DEPTH_MAX} deep")
     if isinstance(value, Mapping):
-        return FrozenMap((key, freeze(item)) for key, item in value.items())
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("must have only texts as keys")
+        return FrozenMap((_text(key), freeze(item, depth=depth + 1)) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return tuple(freeze(item) for item in value)
-    return value
+        return tuple(freeze(item, depth=depth + 1) for item in value)
+    if isinstance(value, str):
+        return _text(value)
+    # What a store could not write and read back is refused here, where its place in the document is known.
+    is_number = isinstance(value, int | float) and (_INT_MIN <= value <= _INT_MAX or isinstance(value, float))
+    if value is None or (is_number and math.isfinite(cast(float, value))):
+        return value
+    raise ValueError(f"must hold only JSON values, not {type(value).__name__} {str(value)[:40]!r}")
+
+
+def _text(text: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("must hold only text in UTF-8")
+    return text
 
 
 def thaw(value: object) -> object:
@@ -70,13 +92,14 @@ def thaw(value: object) -> object:
     return value
 
 
-Text = Annotated[str, Strict()]
+Text = Annotated[str, Strict(), MaxLen(TEXT_LENGTH_MAX)]
+"""Text in UTF-8, of bounded length."""
 Flag = Annotated[bool, Strict()]
-Whole = Annotated[int, Strict()]
-"""A whole number: neither text that looks like one nor a truth value. Its range is a rule, not structure."""
+Whole = Annotated[int, Strict(), Ge(_INT_MIN), Le(_INT_MAX)]
+"""A whole number of 64 bits: neither text that looks like one nor a truth value. A narrower range is a rule."""
 
 Tags = Annotated[Mapping[str, str], _TextMap]
 """Tags or labels: text to text, read-only and sorted by key after validation."""
 
-Loose = Annotated[dict[str, Any], AfterValidator(freeze), PlainSerializer(thaw)]
+Loose = Annotated[dict[Text, Any], AfterValidator(freeze), PlainSerializer(thaw)]
 """A JSON object whose fields are given a meaning elsewhere; kept as it came, read-only."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 from urllib.parse import urlsplit
 
-from pydantic import Strict, model_validator
+from pydantic import Strict
 
 from kumafast.errors import Violation
 from kumafast.resources import aliases
@@ -184,10 +184,10 @@ class Mesh(Resource):
     mesh_services: MeshServices | None = None
     skip_creating_initial_policies: tuple[Text, ...] = ()
 
-    @model_validator(mode="before")
     @classmethod
-    def _translate(cls, fields: Any) -> Any:
-        return aliases.mesh_fields(fields) if isinstance(fields, dict) else fields
+    def translated(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The fields with the forms of 0.1.0 to 0.6 replaced by today's."""
+        return aliases.mesh_fields(fields)
 
     def violations(self) -> Iterator[Violation]:
         """Every rule of meshes that this one breaks, in the order of Kuma's checks."""

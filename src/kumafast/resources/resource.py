@@ -6,12 +6,12 @@ In: nothing but names. Out: `ResourceType` (what the catalogue knows of a kind),
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, NamedTuple, NewType
+from typing import Any, ClassVar, NamedTuple, NewType
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
 from kumafast.errors import Violation
@@ -77,6 +77,16 @@ class Resource(Frozen):
     def key(self) -> ResourceKey:
         """Where the store keeps this resource."""
         return ResourceKey(self.type.name, self.mesh, self.name)
+
+    @classmethod
+    def translated(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The fields of a document with the forms of older versions replaced by today's."""
+        return fields
+
+    @model_validator(mode="before")
+    @classmethod
+    def _translate(cls, fields: Any) -> Any:
+        return cls.translated(fields) if isinstance(fields, dict) else fields
 
     def violations(self) -> Iterator[Violation]:
         """Every rule of its kind that this resource breaks, in order; those of names and meshes are not of its kind."""

@@ -55,7 +55,7 @@ def _violations(resource: Resource) -> Iterator[Violation]:
 
 def key_of(path: str, key: str) -> str:
     """The path of one entry of a map."""
-    return f"{path}[{json.dumps(key, ensure_ascii=False)}]"
+    return f"{path}[{json.dumps(key, ensure_ascii=False)}]".encode("utf-8", "replace").decode()
 
 
 def check_name(path: str, name: str) -> Iterator[Violation]:

@@ -1,0 +1,46 @@
+"""Every bad document is refused with exactly the violations that clients show, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+from tests.resources.bad_documents import BAD_DOCUMENTS
+
+from kumafast.errors import MalformedResourceError, Violation
+from kumafast.resources import parse, validate
+
+_MALFORMED = [(case, document, violations) for case, document, kind, violations in BAD_DOCUMENTS if kind == "malformed"]
+_INVALID = [(case, document, violations) for case, document, kind, violations in BAD_DOCUMENTS if kind == "invalid"]
+
+
+def _ids(cases: list[tuple[str, object, list[Violation] | None]]) -> list[str]:
+    return [case for case, _, _ in cases]
+
+
+def test_cases_are_named_once() -> None:
+    names = [case for case, _, _, _ in BAD_DOCUMENTS]
+    assert len(names) == len(set(names))
+    assert len(names) >= 60
+
+
+@pytest.mark.parametrize(("case", "document", "violations"), _MALFORMED, ids=_ids(_MALFORMED))
+def test_malformed(case: str, document: Any, violations: list[Violation]) -> None:
+    with pytest.raises(MalformedResourceError) as caught:
+        parse(document)
+    assert list(caught.value.violations) == violations
+    assert caught.value.detail
+
+
+@pytest.mark.parametrize(("case", "document", "violations"), _INVALID, ids=_ids(_INVALID))
+def test_invalid(case: str, document: object, violations: list[Violation]) -> None:
+    assert list(validate(parse(cast(Mapping[str, object], document)))) == violations
+
+
+@pytest.mark.parametrize("document", [document for _, document, _ in _INVALID], ids=_ids(_INVALID))
+def test_parsing_leaves_its_argument_alone(document: Mapping[str, object]) -> None:
+    before = copy.deepcopy(document)
+    parse(document)
+    assert document == before
