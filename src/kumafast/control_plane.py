@@ -13,6 +13,7 @@ import logging
 import socket
 import uuid
 from collections.abc import Coroutine
+from pathlib import Path
 from types import TracebackType
 
 import kumafast
@@ -172,7 +173,8 @@ class ControlPlane:
         # The last port to open: an Envoy that asks before the state is complete would be told that it has nothing.
         settings = self.settings
         tls = self._certificate() if settings.dp_tls else None
-        services = DpServices(store=self.store, zone=settings.zone, version=kumafast.__version__)
+        certificate = Path(settings.dp_tls_cert or settings.data_path / "dp-server.crt").read_bytes() if tls else None
+        services = DpServices(store=self.store, zone=settings.zone, certificate_pem=certificate)
         bootstrap = HttpServer(create_dp_app(services))
         self._http.append(bootstrap)
         self._xds = XdsServer(

@@ -18,7 +18,7 @@ from kumafast.rest.services import DpServices
 
 
 def authority_for(services: DpServices, *, host: str, given: str) -> bytes | None:
-    """The authority in PEM: what the launcher gave, else the control plane's own; None where it serves plaintext.
+    """The authority in PEM: what the launcher gave, else the certificate's own; None without TLS.
 
     Raises `UnreachableError` where an Envoy could not verify the control plane under the name `host`.
     """
@@ -31,9 +31,9 @@ def authority_for(services: DpServices, *, host: str, given: str) -> bytes | Non
         )
     if given:
         return _checked(given.encode())
-    if services.ca_pem is None:
+    if not _holds_authority(services.certificate_pem):
         raise UnreachableError("the authority of the control plane's certificate is not known here: send it as caCert")
-    return services.ca_pem
+    return services.certificate_pem
 
 
 def _checked(pem: bytes) -> bytes:
@@ -42,6 +42,11 @@ def _checked(pem: bytes) -> bytes:
     except ValueError as error:
         raise UnreachableError("caCert holds no certificate in PEM") from error
     return pem
+
+
+@lru_cache(maxsize=8)
+def _holds_authority(pem: bytes) -> bool:
+    return any(certificate.issuer == certificate.subject for certificate in x509.load_pem_x509_certificates(pem))
 
 
 @lru_cache(maxsize=8)

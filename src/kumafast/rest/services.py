@@ -68,12 +68,9 @@ class ApiServices:
 class DpServices:
     """For the dp-server on 5678.
 
-    `certificate_pem` is the certificate that it shows, None where it serves plaintext. `ca_pem` is what an Envoy shall
-    trust that brings no authority of its own: the certificate itself where it is self-signed, else its authority, or
-    None where that is not known.
+    `certificate_pem` is the certificate that it shows, with its chain if there is one; None where it serves plaintext.
     """
 
     store: Store
     zone: str
     certificate_pem: bytes | None = None
-    ca_pem: bytes | None = None
