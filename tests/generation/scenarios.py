@@ -1,0 +1,86 @@
+"""Golden scenarios: parts of a proxy as YAML, and the Envoy resources that they become.
+
+In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields.
+Out: parts, messages, documents by file. Never: an expectation of its own; what is expected stands in the golden files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from kumafast.generation.generate import generate
+from kumafast.generation.proxy import (
+    AdminInterface,
+    Destination,
+    Endpoint,
+    EndpointSet,
+    Inbound,
+    Outbound,
+    Part,
+    Tags,
+    TransparentProxy,
+)
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, TypeUrl
+
+GOLDEN = Path(__file__).parent / "golden"
+SCENARIOS = tuple(sorted(path.parent.name for path in GOLDEN.glob("*/input.yaml")))
+
+FILES = {CLUSTER: "clusters.yaml", ENDPOINT: "endpoints.yaml", LISTENER: "listeners.yaml", ROUTE: "routes.yaml"}
+
+_PARTS: dict[str, type[Part]] = {
+    "admin_interface": AdminInterface,
+    "transparent_proxy": TransparentProxy,
+    "inbound": Inbound,
+    "outbound": Outbound,
+    "destination": Destination,
+    "endpoint_set": EndpointSet,
+}
+
+
+def parts(scenario: str) -> tuple[Part, ...]:
+    """The parts that a scenario is about."""
+    document = yaml.safe_load((GOLDEN / scenario / "input.yaml").read_text(encoding="utf-8"))
+    return tuple(part(kind, fields) for item in document for kind, fields in item.items())
+
+
+def part(kind: str, fields: Mapping[str, Any]) -> Part:
+    """One part from its fields, tags given as mappings."""
+    values = dict(fields)
+    if "endpoints" in values:
+        values["endpoints"] = tuple(Endpoint(**_with_sorted_tags(endpoint)) for endpoint in values["endpoints"])
+    return _PARTS[kind](**_with_sorted_tags(values))
+
+
+def messages(scenario: str) -> tuple[Message, ...]:
+    """All that is generated for a scenario."""
+    return tuple(message for each in parts(scenario) for message in generate(each))
+
+
+def documents(generated: Iterable[Message]) -> dict[str, list[Any]]:
+    """Messages as documents, by the file of their type; a type without messages has no file."""
+    by_file: dict[str, list[Any]] = {}
+    for message in generated:
+        file = FILES[TypeUrl(f"type.googleapis.com/{message.DESCRIPTOR.full_name}")]
+        by_file.setdefault(file, []).append(document(message))
+    return by_file
+
+
+def document(message: Message) -> Any:
+    """A message as the plain values of protobuf's JSON."""
+    return json.loads(json_format.MessageToJson(message))
+
+
+def tags(pairs: Mapping[str, str]) -> Tags:
+    """Tags as parts hold them."""
+    return tuple(sorted(pairs.items()))
+
+
+def _with_sorted_tags(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tags(value) if key in ("tags", "labels") else value for key, value in fields.items()}

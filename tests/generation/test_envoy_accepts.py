@@ -1,0 +1,101 @@
+"""A real Envoy reads all that is generated and finds nothing wrong with it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from google.protobuf.message import Message
+from tests.generation.scenarios import SCENARIOS, messages
+
+from kumafast.generation.bootstrap import BootstrapParameters, bootstrap, to_yaml
+from kumafast.generation.generate import generate
+from kumafast.generation.proxy import AdminInterface, Outbound
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
+
+pytestmark = pytest.mark.envoy
+
+_NO_ADMIN = AdminInterface(socket_path=None, address=None, port=None, readiness_port=None)
+
+
+_BASE = BootstrapParameters(
+    mesh="default",
+    name="web-1",
+    node_cluster="web",
+    control_plane_host="127.0.0.1",
+    control_plane_port=5678,
+    admin=_NO_ADMIN,
+)
+
+
+def _with_static(generated: Iterable[Message]) -> str:
+    """A bootstrap that holds the messages itself, as YAML; load assignments as those of clusters made for them."""
+    document = bootstrap(_BASE)
+    static = document.static_resources
+    for message in generated:
+        type_url = f"type.googleapis.com/{message.DESCRIPTOR.full_name}"
+        if type_url == CLUSTER:
+            static.clusters.append(message)
+        elif type_url == LISTENER:
+            static.listeners.append(message)
+        else:
+            assert type_url == ENDPOINT
+            holder = static.clusters.add(name="holder", type=cluster_pb2.Cluster.STATIC, connect_timeout={"seconds": 1})
+            holder.load_assignment.CopyFrom(message)
+    return to_yaml(document)
+
+
+def _validate(envoy_binary: str, text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    file = folder / "bootstrap.yaml"
+    file.write_text(text, encoding="utf-8")
+    command = [envoy_binary, "--mode", "validate", "-c", str(file), "--disable-hot-restart", "--log-level", "error"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_accepts_every_golden_scenario(envoy_binary: str, scenario: str, tmp_path: Path) -> None:
+    result = _validate(envoy_binary, _with_static(messages(scenario)), tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_refuses_what_is_wrong_so_that_its_consent_means_something(envoy_binary: str, tmp_path: Path) -> None:
+    outbound = Outbound(
+        address="not-an-address", port=80, service="a", protocol="http", tags=(), cluster_name="a", binds_to_port=True
+    )
+    result = _validate(envoy_binary, _with_static(generate(outbound)), tmp_path)
+    assert result.returncode != 0
+    assert "not-an-address" in result.stderr
+
+
+def test_warns_of_nothing_deprecated(envoy_binary: str, tmp_path: Path) -> None:
+    for scenario in ("inbound-http", "outbound-http", "transparent-dual-stack"):
+        file = tmp_path / f"{scenario}.yaml"
+        file.write_text(_with_static(messages(scenario)), encoding="utf-8")
+        command = [envoy_binary, "--mode", "validate", "-c", str(file), "--disable-hot-restart", "--log-level", "warn"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert "deprecat" not in result.stderr.lower()
+
+
+@pytest.mark.parametrize("uses_delta", [True, False], ids=["delta", "sotw"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "control-plane.example"])
+def test_accepts_every_form_of_the_bootstrap(
+    envoy_binary: str, host: str, uses_delta: bool, authority: bytes, tmp_path: Path
+) -> None:
+    admin = AdminInterface(
+        socket_path=str(tmp_path / "admin.sock"), address="127.0.0.1", port=9901, readiness_port=9902
+    )
+    parameters = replace(
+        _BASE,
+        control_plane_host=host,
+        uses_delta=uses_delta,
+        ca_pem=authority,
+        token="secret",
+        admin=admin,
+        dns_port=15053,
+    )
+    result = _validate(envoy_binary, to_yaml(bootstrap(parameters)), tmp_path)
+    assert result.returncode == 0, result.stderr
