@@ -13,12 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+ECHO = {"kuma.io/service": "echo"}
 READY = re.compile(r"^ready api=(\S+) dp=(\S+) diagnostics=(\S+)$")
 DEADLINE_S = 30.0
 
@@ -257,3 +259,72 @@ class Traffic:
 def get(port: int, path: str = "/") -> httpx.Response:
     """One request through an outbound."""
     return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5)
+
+
+class Mesh:
+    """Starts parts and ends them all, the last first."""
+
+    def __init__(self, directory: Path, envoy: str, *, uses_delta: bool) -> None:
+        self.directory = directory
+        self.envoy = envoy
+        self.flags: tuple[str, ...] = () if uses_delta else ("--sotw",)
+        self.ending = ExitStack()
+        self.control_plane = ControlPlane(directory).start()
+        self.ending.callback(self.control_plane.stop)
+
+    def echo(
+        self, name: str, *, mesh: str = "default", service: str = "echo", **tags: str
+    ) -> tuple[EchoService, Sidecar]:
+        """An instance of a service with its sidecar, ready."""
+        service_process = EchoService(name)
+        self.ending.callback(service_process.stop)
+        inbound = {
+            "port": free_port(),
+            "servicePort": service_process.port,
+            "tags": {"kuma.io/service": service, "kuma.io/protocol": "http", **tags},
+        }
+        return service_process, self.sidecar(name, mesh=mesh, inbound=[inbound])
+
+    def sidecar(self, name: str, *, mesh: str = "default", **networking: Any) -> Sidecar:
+        """A sidecar, ready."""
+        document = {
+            "type": "Dataplane",
+            "mesh": mesh,
+            "name": name,
+            "networking": {"address": "127.0.0.1", **networking},
+        }
+        sidecar = Sidecar(self.directory, self.control_plane, document, envoy=self.envoy, flags=self.flags)
+        self.ending.callback(sidecar.stop)
+        return sidecar.wait_ready()
+
+    def client(self, name: str, *destinations: dict[str, str], mesh: str = "default") -> tuple[Sidecar, list[int]]:
+        """A sidecar with an outbound to each destination, and the ports of these."""
+        ports = [free_port() for _ in destinations]
+        outbound = [{"port": port, "tags": tags} for port, tags in zip(ports, destinations, strict=True)]
+        inbound = [{"port": free_port(), "servicePort": free_port(), "tags": {"kuma.io/service": name}}]
+        return self.sidecar(name, mesh=mesh, inbound=inbound, outbound=outbound), ports
+
+
+def rejected(sidecar: Sidecar) -> list[str]:
+    """What an Envoy has refused, by its counters and by its dump."""
+    counters = [name for name, value in sidecar.stats("rejected|update_failure|init_fetch_timeout").items() if value]
+    found: list[str] = [name for name in counters if "update" in name or "fetch" in name]
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            if "error_state" in value:
+                found.append(str(value["error_state"]))
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+
+    walk(sidecar.config_dump())
+    return found
+
+
+def online(mesh: Mesh, name: str) -> bool:
+    """Whether the control plane says that a dataplane's Envoy is connected."""
+    subscriptions = mesh.control_plane.overview("default", name).get("dataplaneInsight", {}).get("subscriptions", [])
+    return any("disconnectTime" not in subscription for subscription in subscriptions)
