@@ -8,7 +8,6 @@ from __future__ import annotations
 from itertools import groupby
 from operator import attrgetter
 
-from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from kumafast.generation import fields
@@ -19,7 +18,8 @@ _LOAD_BALANCER = "envoy.lb"
 _TRANSPORT_SOCKET_MATCH = "envoy.transport_socket_match"
 _LABELS = "io.kuma.labels"
 
-_MetadataByTags = dict[tuple[Tags, Tags], base_pb2.Metadata]
+# What endpoints of a service have in common: tags, labels and weight, to the bytes of all but the address.
+_KnownRests = dict[tuple[Tags, Tags, int], bytes]
 
 _zone = attrgetter("zone")
 
@@ -29,31 +29,35 @@ def load_assignment(endpoint_set: EndpointSet) -> endpoint_pb2.ClusterLoadAssign
 
     No endpoint at all is a valid answer: Envoy then knows that the cluster is empty, instead of waiting for it.
     """
-    # The instances of a service have few distinct tag sets; each is turned into a message once and copied in C.
-    metadata: _MetadataByTags = {}
+    assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=endpoint_set.cluster_name)
+    known: _KnownRests = {}
     # A stable sort keeps the set's own order of address and port within a zone.
-    by_zone = groupby(sorted(endpoint_set.endpoints, key=_zone), key=_zone)
-    return endpoint_pb2.ClusterLoadAssignment(
-        cluster_name=endpoint_set.cluster_name,
-        endpoints=[
-            endpoint_components_pb2.LocalityLbEndpoints(
-                locality=base_pb2.Locality(zone=zone) if zone else None,
-                lb_endpoints=[_lb_endpoint(endpoint, metadata) for endpoint in endpoints],
-            )
-            for zone, endpoints in by_zone
-        ],
-    )
+    for zone, endpoints in groupby(sorted(endpoint_set.endpoints, key=_zone), key=_zone):
+        locality = assignment.endpoints.add()
+        if zone:
+            locality.locality.zone = zone
+        for endpoint in endpoints:
+            # Filled in place: a message that is handed to another's constructor is copied at every level, which was
+            # most of the time of a large service. The instances of a service have few distinct tag sets, so what they
+            # share is built once and merged as bytes.
+            lb_endpoint = locality.lb_endpoints.add()
+            lb_endpoint.MergeFromString(_rest(endpoint, known))
+            address = lb_endpoint.endpoint.address.socket_address
+            address.address = endpoint.address
+            address.port_value = endpoint.port
+    return assignment
 
 
-def _lb_endpoint(endpoint: Endpoint, known: _MetadataByTags) -> endpoint_components_pb2.LbEndpoint:
-    key = (endpoint.tags, endpoint.labels)
-    metadata = known.get(key)
-    if metadata is None:
-        metadata = known[key] = fields.metadata(
+def _rest(endpoint: Endpoint, known: _KnownRests) -> bytes:
+    key = (endpoint.tags, endpoint.labels, endpoint.weight)
+    rest = known.get(key)
+    if rest is None:
+        metadata = fields.metadata(
             {_LOAD_BALANCER: endpoint.tags, _TRANSPORT_SOCKET_MATCH: endpoint.tags, _LABELS: endpoint.labels}
         )
-    return endpoint_components_pb2.LbEndpoint(
-        endpoint=endpoint_components_pb2.Endpoint(address=fields.socket_address(endpoint.address, endpoint.port)),
-        metadata=metadata if metadata.filter_metadata else None,
-        load_balancing_weight={"value": endpoint.weight},
-    )
+        message = endpoint_components_pb2.LbEndpoint(
+            metadata=metadata if metadata.filter_metadata else None,
+            load_balancing_weight={"value": endpoint.weight},
+        )
+        rest = known[key] = message.SerializeToString(deterministic=True)
+    return rest
