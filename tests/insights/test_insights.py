@@ -1,0 +1,176 @@
+"""Statuses on their way to the store: counted from events, written together, true after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from tests.insights.test_convergence import Progress
+
+from kumafast.errors import StoreUnavailableError
+from kumafast.insights import Convergence, Insights
+from kumafast.metrics import Metrics
+from kumafast.resources import Dataplane, DataplaneInsight, Mesh, ResourceKey, parse, status
+from kumafast.snapshot import SnapshotCache
+from kumafast.snapshot.node import Node
+from kumafast.snapshot.resource import CLUSTER, SECRET
+from kumafast.store import Delete, MemoryStore, Put, Store
+
+
+def insights_on(store: Store, *, flush_ms: float = 1) -> Insights:
+    convergence = Convergence(cache=SnapshotCache(), progress=Progress())
+    return Insights(store=store, convergence=convergence, metrics=Metrics(), instance_id="cp-1", flush_ms=flush_ms)
+
+
+async def store_with(*names: str) -> MemoryStore:
+    store = MemoryStore()
+    await store.put(Mesh(name="default"))
+    for name in names:
+        await store.put(dataplane(name))
+    return store
+
+
+def dataplane(name: str) -> Dataplane:
+    resource = parse({"type": "Dataplane", "mesh": "default", "name": name, "networking": {"address": "127.0.0.1"}})
+    assert isinstance(resource, Dataplane)
+    return resource
+
+
+async def insight_of(store: Store, name: str) -> DataplaneInsight:
+    resource = (await store.get(ResourceKey("DataplaneInsight", "default", name))).resource
+    assert isinstance(resource, DataplaneInsight)
+    return resource
+
+
+@asynccontextmanager
+async def following(insights: Insights) -> AsyncIterator[None]:
+    task = asyncio.create_task(insights.follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def test_counts_and_status_follow_the_stream() -> None:
+    async def main() -> None:
+        store = await store_with("web")
+        insights = insights_on(store)
+        version = {"envoy": {"version": "1.40.0", "build": "b"}}
+        insights.stream_opened("s", Node("default.web", metadata={"version": version, "workdir": "w"}))
+        insights.response_sent("s", CLUSTER, "v1", 100)
+        insights.response_acknowledged("s", CLUSTER, "v1")
+        insights.response_sent("s", SECRET, "v1", 10)
+        insights.response_rejected("s", SECRET, "v1", "bad key")
+        await insights.flush()
+        insight = await insight_of(store, "web")
+        (subscription,) = insight.subscriptions
+        assert status(insight) == "Online"
+        assert (subscription.id, subscription.control_plane_instance_id) == ("s", "cp-1")
+        total, cds = subscription.status.total, subscription.status.cds
+        assert (total.responses_sent, total.responses_acknowledged, total.responses_rejected) == (2, 1, 1)
+        assert (cds.responses_sent, cds.responses_acknowledged, cds.responses_rejected) == (1, 1, 0)
+        assert subscription.status.last_error is not None
+        assert subscription.status.last_error.message == "bad key"
+        assert subscription.version is not None
+        assert subscription.version.envoy is not None
+        assert subscription.version.envoy.version == "1.40.0"
+        insights.stream_closed("s")
+        await insights.flush()
+        assert status(await insight_of(store, "web")) == "Offline"
+
+    asyncio.run(main())
+
+
+def test_many_events_are_few_writes_and_none_is_no_write() -> None:
+    async def main() -> None:
+        store = await store_with(*(f"dp-{number}" for number in range(50)))
+        insights = insights_on(store, flush_ms=20)
+        before = await store.revision()
+        async with following(insights):
+            await asyncio.sleep(0.05)
+            assert await store.revision() == before
+            for number in range(50):
+                insights.stream_opened(f"s{number}", Node(f"default.dp-{number}"))
+                for _ in range(20):
+                    insights.response_sent(f"s{number}", CLUSTER, "v", 1)
+            await asyncio.sleep(0.05)
+            assert await store.revision() - before == 1
+
+    asyncio.run(main())
+
+
+def test_a_proxy_without_a_dataplane_does_not_hold_up_the_others() -> None:
+    async def main() -> None:
+        store = await store_with("web")
+        insights = insights_on(store)
+        insights.stream_opened("s1", Node("default.unknown"))
+        insights.stream_opened("s2", Node("nowhere.web"))
+        insights.stream_opened("s3", Node("no-dot"))
+        insights.stream_opened("s4", Node("default.web"))
+        await insights.flush()
+        assert status(await insight_of(store, "web")) == "Online"
+
+    asyncio.run(main())
+
+
+def test_what_a_dead_instance_left_open_is_ended() -> None:
+    async def main() -> None:
+        store = await store_with("web")
+        insights = insights_on(store)
+        insights.stream_opened("s", Node("default.web"))
+        await insights.flush()
+        assert status(await insight_of(store, "web")) == "Online"
+        after_restart = insights_on(store)
+        await after_restart.close_left_open()
+        assert status(await insight_of(store, "web")) == "Offline"
+        revision = await store.revision()
+        await after_restart.close_left_open()
+        assert await store.revision() == revision
+
+    asyncio.run(main())
+
+
+def test_ended_streams_are_kept_up_to_a_bound() -> None:
+    async def main() -> None:
+        store = await store_with("web")
+        insights = insights_on(store)
+        for number in range(10):
+            insights.stream_opened(f"s{number}", Node("default.web"))
+            await insights.flush()
+            insights.stream_closed(f"s{number}")
+        insights.stream_opened("last", Node("default.web"))
+        await insights.flush()
+        assert [subscription.id for subscription in (await insight_of(store, "web")).subscriptions] == ["s9", "last"]
+
+    asyncio.run(main())
+
+
+class FailingStore(MemoryStore):
+    is_away = False
+
+    async def write(self, operations: Sequence[Put | Delete]) -> int:
+        if self.is_away:
+            raise StoreUnavailableError("away")
+        return await super().write(operations)
+
+
+def test_nothing_is_forgotten_while_the_store_is_away() -> None:
+    async def main() -> None:
+        store = FailingStore()
+        await store.put(Mesh(name="default"))
+        await store.put(dataplane("web"))
+        insights = insights_on(store)
+        store.is_away = True
+        async with following(insights):
+            insights.stream_opened("s", Node("default.web"))
+            await asyncio.sleep(0.05)
+            store.is_away = False
+            for _ in range(100):
+                await asyncio.sleep(0.01)
+                if [stored.resource for stored in (await store.list("DataplaneInsight")).items]:
+                    break
+        assert status(await insight_of(store, "web")) == "Online"
+
+    asyncio.run(main())
