@@ -112,6 +112,10 @@ class Database:
             raise _refusal(self._path, error) from error
         except (KeyError, ValueError) as error:
             raise StoreUnavailableError(f"the store {self._path} is damaged: {error!r}") from error
+        if image.revision > log.revision:
+            raise StoreUnavailableError(
+                f"the store {self._path} is damaged: it holds revision {image.revision}, its log ends at {log.revision}"
+            )
         image.revision = log.revision
         return image, log
 
@@ -180,7 +184,9 @@ class Database:
             "SELECT type, mesh, name, revision, creation_us, modification_us, content FROM resources"
         )
         for type_name, mesh, name, *held in rows:
-            image.place(self._restore(ResourceKey(type_name, mesh, name), *held))
+            stored = self._restore(ResourceKey(type_name, mesh, name), *held)
+            image.place(stored)
+            image.revision = max(image.revision, stored.revision)
         return image
 
     def _load_log(self, image: Image) -> CommitLog:

@@ -32,7 +32,7 @@ class StoredResource:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a resource. `expected_revision`: None over whatever is there, 0 only if nothing is, n only over revision n."""
+    """Write a resource. `expected_revision`: None over anything, 0 only if nothing is there, n only over revision n."""
 
     resource: Resource
     expected_revision: int | None = None
@@ -113,11 +113,14 @@ class Store(Protocol):
         """Every commit after a revision, in order, none left out and none twice, until the caller stops.
 
         Iteration raises `CompactedError` where those commits are no longer kept, also in the middle when the caller is
-        too slow, and where the revision is ahead of this store's; the caller then lists again. Raises `ValueError` for a
-        negative revision.
+        too slow, and where the revision is ahead of this store's; the caller then lists again.
+        Raises `ValueError` for a negative revision.
         """
         ...
 
     async def close(self) -> None:
-        """Finish what was begun and let go of files and threads. Watches end; later calls raise `StoreUnavailableError`."""
+        """Finish what was begun, end watches, let go of files and threads; closing twice is closing once.
+
+        Later calls raise `StoreUnavailableError`.
+        """
         ...

@@ -1,0 +1,26 @@
+"""What the tests of the store share: both back ends, open and closed again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.store import kinds
+
+from kumafast.store import MemoryStore, Store
+
+# The contract is not a test module by name, and its assertions should explain themselves all the same.
+pytest.register_assert_rewrite("tests.store.contract", "tests.store.model")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    opened: Store = MemoryStore() if request.param == "memory" else await kinds.open_sqlite(tmp_path / "store.db")
+    yield opened
+    await opened.close()
