@@ -36,6 +36,9 @@ class SnapshotCache:
         """Make a snapshot the newest of its node; True where its content differs from the one before."""
         held = self._snapshots.get(node_id)
         if held is not None and snapshot.has_content_of(held):
+            # Other names for the versions of equal content reach those who ask from now on, and wake nobody.
+            if not snapshot.has_version_names_of(held):
+                self._snapshots[node_id] = snapshot
             return False
         self._snapshots[node_id] = snapshot
         for wake in tuple(self._watchers.get(node_id, ())):

@@ -1,6 +1,7 @@
 """An Envoy resource as bytes: encoded once, named, versioned by content.
 
-In: a type URL, a name, the serialised message. Out: `XdsResource`. Never: parsing of those bytes.
+In: a type URL, a name, the serialised message. Out: `XdsResource`, and the framing of it in a response, made once.
+Never: parsing of those bytes.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import NewType
 
 from kumafast._core import digest
+from kumafast.snapshot import framing
 
 TypeUrl = NewType("TypeUrl", str)
 Version = NewType("Version", str)
@@ -15,6 +17,7 @@ Version = NewType("Version", str)
 _PREFIX = "type.googleapis.com/envoy."
 CLUSTER = TypeUrl(_PREFIX + "config.cluster.v3.Cluster")
 ENDPOINT = TypeUrl(_PREFIX + "config.endpoint.v3.ClusterLoadAssignment")
+LB_ENDPOINT = TypeUrl(_PREFIX + "config.endpoint.v3.LbEndpoint")
 LISTENER = TypeUrl(_PREFIX + "config.listener.v3.Listener")
 ROUTE = TypeUrl(_PREFIX + "config.route.v3.RouteConfiguration")
 SCOPED_ROUTE = TypeUrl(_PREFIX + "config.route.v3.ScopedRouteConfiguration")
@@ -30,7 +33,7 @@ class XdsResource:
     Equal content has an equal version, on every instance and after every restart. Immutable; compared by content.
     """
 
-    __slots__ = ("body", "name", "type_url", "version")
+    __slots__ = ("_delta_head", "_sotw_head", "body", "name", "type_url", "version")
 
     def __init__(self, type_url: str, name: str, body: bytes, *, version: str | None = None) -> None:
         self.type_url = TypeUrl(type_url)
@@ -38,6 +41,22 @@ class XdsResource:
         self.body = body
         # A secret's version may say what it is rather than what its bytes are, so a caller can give one.
         self.version = Version(digest(body).hex() if version is None else version)
+        self._sotw_head: bytes | None = None
+        self._delta_head: bytes | None = None
+
+    @property
+    def sotw_head(self) -> bytes:
+        """What stands before `body` as one of a `DiscoveryResponse`; made when first asked for."""
+        if self._sotw_head is None:
+            self._sotw_head = framing.sotw_head(self.type_url, len(self.body))
+        return self._sotw_head
+
+    @property
+    def delta_head(self) -> bytes:
+        """What stands before `body` as one of a `DeltaDiscoveryResponse`; made when first asked for."""
+        if self._delta_head is None:
+            self._delta_head = framing.delta_head(self.type_url, self.name, self.version, len(self.body))
+        return self._delta_head
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, XdsResource):
@@ -48,4 +67,6 @@ class XdsResource:
         return hash((self.type_url, self.name, self.version))
 
     def __repr__(self) -> str:
-        return f"XdsResource({self.type_url.rpartition('.')[2]} {self.name!r} {self.version[:8]} {len(self.body)} bytes)"
+        return (
+            f"XdsResource({self.type_url.rpartition('.')[2]} {self.name!r} {self.version[:8]} {len(self.body)} bytes)"
+        )

@@ -16,22 +16,38 @@ from kumafast.snapshot.resource import TypeUrl, Version, XdsResource
 _EMPTY: Mapping[str, XdsResource] = MappingProxyType({})
 
 
+def digest_of(resources: Mapping[str, XdsResource]) -> Version:
+    """The version of a set of resources by name: an order-free digest, so that equal content has an equal version."""
+    items = ((name, resource.version) for name, resource in resources.items())
+    return Version(SnapshotDigest(items).value.hex())
+
+
 class Snapshot:
     """An immutable picture of one Envoy's configuration.
 
     A name stands once in a type; where two layers hold it, the later layer counts. A type that no layer mentions is
-    empty: an Envoy that asks for it is told so.
+    empty: an Envoy that asks for it is told so. `versions` (by type URL) and `default_version` are for callers with
+    version names of their own; without them a type's version is the digest of its content.
 
     >>> from kumafast.snapshot import Layer, Snapshot, XdsResource
     >>> backend = XdsResource("type.googleapis.com/envoy.config.cluster.v3.Cluster", "backend", b"")
-    >>> snapshot = Snapshot([Layer([backend])])
-    >>> list(snapshot.resources(backend.type_url))
-    ['backend']
+    >>> snapshot = Snapshot([Layer([backend])], default_version="7")
+    >>> list(snapshot.resources(backend.type_url)), snapshot.version(backend.type_url)
+    (['backend'], '7')
     """
 
-    def __init__(self, layers: Iterable[Layer] = ()) -> None:
+    def __init__(
+        self,
+        layers: Iterable[Layer] = (),
+        *,
+        versions: Mapping[str, str] | None = None,
+        default_version: str | None = None,
+    ) -> None:
         self.layers = tuple(layers)
-        self._versions: dict[str, Version] = {}
+        self._named_versions = dict(versions or {})
+        self._default_version = default_version
+        self._digests: dict[str, Version] = {}
+        self._resource_versions: dict[str, Mapping[str, Version]] = {}
 
     @classmethod
     def of(cls, *resources: XdsResource) -> Snapshot:
@@ -55,19 +71,34 @@ class Snapshot:
         """The resources of a type by name."""
         return self._by_type.get(type_url, _EMPTY)
 
+    def resource_versions(self, type_url: str) -> Mapping[str, Version]:
+        """The versions of a type's resources by name."""
+        versions = self._resource_versions.get(type_url)
+        if versions is None:
+            versions = {name: resource.version for name, resource in self.resources(type_url).items()}
+            self._resource_versions[type_url] = versions
+        return versions
+
+    def digest(self, type_url: str) -> Version:
+        """The digest of a type's whole content, whatever its version is called."""
+        digest = self._digests.get(type_url)
+        if digest is None:
+            digest = self._digests[type_url] = digest_of(self.resources(type_url))
+        return digest
+
     def version(self, type_url: str) -> Version:
-        """The version of a type's whole content: an order-free digest, so equal content has equal versions everywhere."""
-        version = self._versions.get(type_url)
-        if version is None:
-            items = ((resource.name, resource.version) for resource in self.resources(type_url).values())
-            version = Version(SnapshotDigest(items).value.hex())
-            self._versions[type_url] = version
-        return version
+        """What a type's whole content goes out as: the name that the snapshot was given for it, else its digest."""
+        named = self._named_versions.get(type_url, self._default_version)
+        return self.digest(type_url) if named is None else Version(named)
 
     def has_content_of(self, other: Snapshot) -> bool:
-        """Whether an Envoy could not tell this snapshot from the other."""
+        """Whether the other snapshot holds the same resources; names of versions do not count."""
         if self is other or self.layers == other.layers:
             return True
         if self._by_type.keys() != other._by_type.keys():
             return False
-        return all(self.version(type_url) == other.version(type_url) for type_url in self._by_type)
+        return all(self.digest(type_url) == other.digest(type_url) for type_url in self._by_type)
+
+    def has_version_names_of(self, other: Snapshot) -> bool:
+        """Whether both snapshots were given the same names for the versions of their types."""
+        return (self._named_versions, self._default_version) == (other._named_versions, other._default_version)

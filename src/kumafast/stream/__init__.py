@@ -1,4 +1,31 @@
 """Who has seen what: the xDS protocol as a pure state machine, and its shell on the network.
 
 In: snapshots, requests of Envoys. Out: responses with only what changed. Never: where snapshots come from.
+The names below are loaded when they are first used, so that the pure part can be imported without grpc.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kumafast.stream.observer import Node, NodeObserver
+    from kumafast.stream.port import TlsFiles
+    from kumafast.stream.server import XdsServer
+
+__all__ = ["Node", "NodeObserver", "TlsFiles", "XdsServer"]
+
+_HOME = {"Node": "observer", "NodeObserver": "observer", "TlsFiles": "port", "XdsServer": "server"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

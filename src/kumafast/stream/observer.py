@@ -15,7 +15,7 @@ __all__ = ["Node", "NodeObserver"]
 
 
 class NodeObserver(Protocol):
-    """Follows streams from the first request with a node to the end. Calls come from the event loop and must be quick."""
+    """Follows streams from their first request to their end. Calls come from the event loop and must be quick."""
 
     def stream_opened(self, stream_id: str, node: Node) -> None:
         """A stream has named its node; called once for each stream, before any other call about it."""

@@ -1,0 +1,103 @@
+"""Only what has changed, for one type: names add up, and each resource has a version of its own.
+
+In: requests, snapshots. Out: the difference between what the client holds and what it should hold.
+Never: a name twice in a response, or both sent and removed (rule 40).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kumafast._core import diff_versions
+from kumafast.snapshot.snapshot import Snapshot
+from kumafast.stream.messages import Event, Request
+from kumafast.stream.subscription import WILDCARD
+from kumafast.stream.substream import Draft, Hold, Substream
+
+
+class DeltaSubstream(Substream):
+    """One type of a delta stream."""
+
+    def __init__(self, type_url: str, *, resend: set[str] | None = None) -> None:
+        super().__init__(type_url, resend=resend)
+        # The version that the client was last told of each name, or that it claimed to hold when it came. What it
+        # refused is in here, so that it is not sent again (rule 11), and any other version is (rule 17).
+        self._told: dict[str, str] = {}
+        # Names that the client asked for and was told do not exist (rules 32, 39).
+        self._told_absent: set[str] = set()
+        # Names that the next response must mention, whatever the client holds (rules 28, 29, 31).
+        self._asked: set[str] = set()
+
+    def receive(self, request: Request) -> Event | None:
+        event = None
+        if self.flight is not None and request.nonce == self.flight.nonce:
+            event = self._land(request.error)
+        # Whatever the nonce, what is subscribed and unsubscribed counts (rule 14).
+        was_wildcard = self.subscription.is_wildcard
+        dropped = self.subscription.alter(subscribe=request.subscribe, unsubscribe=request.unsubscribe)
+        if not self._is_open:
+            self._open(request)
+        else:
+            self._asked.update(name for name in request.subscribe if name != WILDCARD)
+            self._must_answer = self._must_answer or (self.subscription.is_wildcard and not was_wildcard)
+            self._drop(dropped, was_wildcard=was_wildcard)
+        self._settled = None
+        return event
+
+    def _open(self, request: Request) -> None:
+        """The first request of the type says what the client still holds from an earlier stream (rule 44)."""
+        self._is_open = True
+        self._told = {name: version for name, version in request.initial_versions.items() if name in self.subscription}
+        self.is_update = bool(self._told)
+        # Envoy waits for a wildcard's first answer in order to start, so it comes even when it is empty (rule 43); a
+        # client that comes back and holds all of it has started (rule 46).
+        self._must_answer = self.subscription.is_wildcard and not request.initial_versions
+
+    def _drop(self, names: Iterable[str], *, was_wildcard: bool) -> None:
+        if self.subscription.is_wildcard:
+            # The client may have forgotten a name that the wildcard still covers, so it is told of it again (rule 31).
+            self._asked.update(names)
+            self._told_absent.difference_update(names)
+            return
+        if was_wildcard:
+            names = [*self._told, *self._told_absent, *self._asked]
+        for name in names:
+            if name not in self.subscription:
+                self._told.pop(name, None)
+                self._told_absent.discard(name)
+                self._asked.discard(name)
+                self._refused.pop(name, None)
+
+    def _draft(self, snapshot: Snapshot, hold: Hold) -> Draft | None:
+        wanted = self.subscription.select(snapshot.resource_versions(self.type_url))
+        changed_names, gone = diff_versions(self._told, wanted)
+        changed = set(changed_names)
+        changed |= self._refused_with(changed) | self._refused_with(gone)
+        if hold.updates:
+            changed = {name for name in changed if name not in self._told}
+        changed |= self._resend
+        changed |= self._asked
+        if hold.removals or hold.updates:
+            gone = [name for name in gone if name in self._asked]
+        unknown = {name for name in self.subscription.names if name not in self._told_absent} | self._asked
+        absent = sorted(name for name in unknown if name not in wanted and name not in self._told)
+        removed = dict.fromkeys([*gone, *absent])
+        resources = snapshot.resources(self.type_url)
+        # In the snapshot's order, without a walk through all of it where little has changed.
+        sent = [name for name in changed_names if name in changed]
+        sent += sorted(name for name in changed.difference(sent) if name in wanted)
+        if not sent and not removed and not self._must_answer:
+            return None
+        version = snapshot.version(self.type_url)
+        return Draft(version, tuple(resources[name] for name in sent), tuple(removed), frozenset(sent))
+
+    def _record(self, draft: Draft) -> None:
+        for resource in draft.resources:
+            self._told[resource.name] = resource.version
+            self._told_absent.discard(resource.name)
+        for name in draft.removed:
+            self._told.pop(name, None)
+            if name in self.subscription.names:
+                self._told_absent.add(name)
+        self._forget_refusal_of(draft.removed)
+        self._asked.clear()

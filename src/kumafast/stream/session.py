@@ -1,0 +1,166 @@
+"""Decide what one Envoy must be sent next.
+
+In: what the client last said (`Request`), the newest `Snapshot`. Out: a `Response` or None; what was taken or refused.
+Never: sockets, clocks, asyncio. The order among types is here; the rules within a type are in `sotw.py` and `delta.py`.
+"""
+
+from __future__ import annotations
+
+from kumafast.snapshot.resource import (
+    CLUSTER,
+    ENDPOINT,
+    EXTENSION,
+    LB_ENDPOINT,
+    LISTENER,
+    ROUTE,
+    RUNTIME,
+    SCOPED_ROUTE,
+    SECRET,
+    VIRTUAL_HOST,
+)
+from kumafast.snapshot.snapshot import Snapshot
+from kumafast.stream.delta import DeltaSubstream
+from kumafast.stream.messages import Event, ProtocolError, Rejected, Request, Response, Variant
+from kumafast.stream.sotw import SotwSubstream
+from kumafast.stream.substream import NO_HOLD, Draft, Hold, Substream
+
+# Make before break (rule 49): what is referred to goes before what refers to it. Types unknown here come last.
+_ORDER = (CLUSTER, ENDPOINT, LB_ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, VIRTUAL_HOST, SECRET, RUNTIME, EXTENSION)
+_RANK: dict[str, int] = {type_url: rank for rank, type_url in enumerate(_ORDER)}
+# What leads traffic to clusters by their names.
+_REFERRERS = (LISTENER, ROUTE, SCOPED_ROUTE, VIRTUAL_HOST)
+
+TYPES_MAX = 64
+
+
+class Session:
+    """One stream's side of the protocol. Call `respond` until it returns None after each request and each new snapshot.
+
+    >>> from kumafast.snapshot import Snapshot, XdsResource
+    >>> cluster = XdsResource("type.googleapis.com/envoy.config.cluster.v3.Cluster", "backend", b"")
+    >>> session = Session(Variant.DELTA)
+    >>> session.receive(Request(type_url=cluster.type_url, subscribe=["*"]))
+    []
+    >>> response = session.respond(Snapshot.of(cluster))
+    >>> response.nonce, [resource.name for resource in response.resources]
+    ('1', ['backend'])
+    """
+
+    def __init__(self, variant: Variant, type_url: str | None = None) -> None:
+        """`type_url` is the one type of a per-type service; None means ADS."""
+        self._variant = variant
+        self._type_url = type_url
+        self._substreams: dict[str, Substream] = {}
+        self._in_order: tuple[Substream, ...] = ()
+        self._nonces = 0
+        # Clusters that were sent and whose endpoints have not been sent since. Envoy keeps a cluster that it is sent
+        # anew warming until its ClusterLoadAssignment comes again, and does not ask for it (rule 50).
+        self._warming: set[str] = set()
+        self.is_holding = False
+        """Whether something waits for the client: `respond(…, is_patient=False)` sends it all the same."""
+
+    def receive(self, request: Request) -> list[Event]:
+        """Take in one request. Raises `ProtocolError` where the stream cannot go on."""
+        type_url = self._resolve(request.type_url)
+        substream = self._substreams.get(type_url)
+        if substream is None:
+            substream = self._open(type_url)
+        flight = substream.flight
+        event = substream.receive(request)
+        if event is None:
+            return []
+        if type_url == CLUSTER and isinstance(event, Rejected) and flight is not None:
+            # Nobody will ask for the endpoints of clusters that were refused.
+            self._warming.difference_update(flight.names)
+        return [event]
+
+    def _resolve(self, type_url: str) -> str:
+        if self._type_url is not None:
+            # A service of one type answers for it even where the request leaves it out (rule 3).
+            if type_url not in ("", self._type_url):
+                raise ProtocolError(f"this service serves {self._type_url}, not {type_url}")
+            return self._type_url
+        if not type_url:
+            raise ProtocolError("a request on an aggregated stream must name its type_url")
+        return type_url
+
+    def _open(self, type_url: str) -> Substream:
+        if len(self._substreams) >= TYPES_MAX:
+            raise ProtocolError(f"a stream may ask for at most {TYPES_MAX} types")
+        kind = DeltaSubstream if self._variant is Variant.DELTA else SotwSubstream
+        substream = kind(type_url, resend=self._warming if type_url == ENDPOINT else None)
+        self._substreams[type_url] = substream
+        self._in_order = tuple(sorted(self._substreams.values(), key=lambda item: _RANK.get(item.type_url, len(_RANK))))
+        return substream
+
+    def respond(self, snapshot: Snapshot | None, *, is_patient: bool = True) -> Response | None:
+        """The next response that is due, None where there is none now.
+
+        While a node has no snapshot nothing is due: an early empty answer would empty a running proxy (rule 47).
+        """
+        self.is_holding = False
+        if snapshot is None:
+            return None
+        for substream in self._in_order:
+            if substream.flight is not None or substream.due(snapshot) is None:
+                continue
+            draft = substream.due(snapshot, self._hold(substream, snapshot) if is_patient else NO_HOLD)
+            if draft is None:
+                self.is_holding = True
+                continue
+            return self._send(substream, draft, snapshot)
+        if not is_patient:
+            # Clusters whose endpoints nobody has asked for by now are waited for no longer.
+            endpoints = self._substreams.get(ENDPOINT)
+            self._warming.intersection_update(
+                [name for name in self._warming if endpoints and name in endpoints.subscription]
+            )
+        return None
+
+    def _send(self, substream: Substream, draft: Draft, snapshot: Snapshot) -> Response:
+        self._nonces += 1
+        nonce = str(self._nonces)
+        substream.send(draft, nonce)
+        if substream.type_url == CLUSTER:
+            endpoints = snapshot.resources(ENDPOINT)
+            self._warming.difference_update(draft.removed)
+            self._warming.update(name for name in draft.changed if name in endpoints)
+        return Response(substream.type_url, draft.version, nonce, draft.resources, draft.removed)
+
+    def _hold(self, substream: Substream, snapshot: Snapshot) -> Hold:
+        """What of a type has to wait, for a client that behaves like Envoy."""
+        if self._type_url is not None:
+            return NO_HOLD
+        if substream.type_url in _REFERRERS:
+            return Hold(updates=substream.is_update and self._are_clusters_cold(snapshot))
+        if substream.type_url == CLUSTER:
+            return Hold(removals=self._are_referrers_behind(snapshot))
+        if substream.type_url == ENDPOINT:
+            return Hold(removals=self._are_referrers_behind(snapshot) or self._is_behind(CLUSTER, snapshot))
+        return NO_HOLD
+
+    def _are_clusters_cold(self, snapshot: Snapshot) -> bool:
+        """Whether a listener sent now could lead to a cluster that Envoy does not have ready."""
+        clusters = self._substreams.get(CLUSTER)
+        if clusters is not None and clusters.flight is not None:
+            return True
+        endpoints = self._substreams.get(ENDPOINT)
+        if endpoints is None or not endpoints.subscription:
+            return False
+        there = snapshot.resources(ENDPOINT)
+        return any(name in there for name in self._warming)
+
+    def _are_referrers_behind(self, snapshot: Snapshot) -> bool:
+        """Whether listeners or routes may still lead to what is to be removed."""
+        return any(self._is_behind(type_url, snapshot) for type_url in _REFERRERS)
+
+    def _is_behind(self, type_url: str, snapshot: Snapshot) -> bool:
+        substream = self._substreams.get(type_url)
+        return substream is not None and (substream.flight is not None or substream.due(snapshot) is not None)
+
+    def is_synced(self, snapshot: Snapshot) -> bool:
+        """Whether the client holds, and has taken, all that this snapshot has of the types that it asked for."""
+        return bool(self._substreams) and all(
+            substream.flight is None and not substream.is_rejected and substream.due(snapshot) is None
+            for substream in self._in_order
+        )

@@ -1,0 +1,130 @@
+"""One type on one stream: what its two variants have in common.
+
+In: requests of the type, snapshots, what must wait. Out: drafts of responses; acknowledgements and rejections.
+Never: the order among types, nonces of its own, sockets, clocks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from kumafast.snapshot.resource import XdsResource
+from kumafast.snapshot.snapshot import Snapshot
+from kumafast.stream.messages import Acknowledged, Event, Rejected, Request
+from kumafast.stream.subscription import Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A response that has not been numbered. `changed` are the names that the client may not know with this content."""
+
+    version: str
+    resources: Sequence[XdsResource]
+    removed: Sequence[str]
+    changed: Collection[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """What must wait for other types: updates, of which only what the client asked for goes out; or removals."""
+
+    updates: bool = False
+    removals: bool = False
+
+    def __bool__(self) -> bool:
+        return self.updates or self.removals
+
+
+NO_HOLD = Hold()
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """The response that the client has neither taken nor refused."""
+
+    nonce: str
+    version: str
+    names: frozenset[str]
+
+
+class Substream(ABC):
+    """At most one response is in flight (rule 54), so that the next one is the difference to the newest snapshot."""
+
+    def __init__(self, type_url: str, *, resend: set[str] | None = None) -> None:
+        self.type_url = type_url
+        self.subscription = Subscription()
+        self.flight: Flight | None = None
+        self.is_update = False
+        """Whether the client holds something, so that what comes next changes a running proxy."""
+        # Names that must be sent although the client holds them: endpoints of clusters that are warming anew (rule 50).
+        # The set belongs to the session.
+        self._resend: set[str] = set() if resend is None else resend
+        self._is_open = False
+        self._must_answer = False
+        # The members of rejected responses, each with those that it was rejected with. Which of them the client took
+        # is unknown (rule 17), and it may have refused a good one for a bad one's sake: when one of them changes, all
+        # are offered again; what was not among them goes out alone.
+        self._refused: dict[str, Collection[str]] = {}
+        self._is_set_rejected = False
+        # The digest of the content for which nothing was due; None when that has to be looked at again.
+        self._settled: str | None = None
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the client has refused something that is still what it should hold."""
+        return self._is_set_rejected or bool(self._refused)
+
+    @abstractmethod
+    def receive(self, request: Request) -> Event | None:
+        """Take in what the client says; an event where that settles the response in flight."""
+
+    def due(self, snapshot: Snapshot, hold: Hold = NO_HOLD) -> Draft | None:
+        """What the client lacks of this snapshot, as far as it may be sent now; None where it lacks nothing."""
+        digest = snapshot.digest(self.type_url)
+        if self._settled == digest and not self._resend:
+            return None
+        draft = self._draft(snapshot, hold)
+        if draft is None and not hold:
+            self._settled = digest
+        return draft
+
+    @abstractmethod
+    def _draft(self, snapshot: Snapshot, hold: Hold) -> Draft | None: ...
+
+    def send(self, draft: Draft, nonce: str) -> None:
+        """Take note that a draft goes out as the response with this nonce."""
+        self.flight = Flight(nonce, draft.version, frozenset(resource.name for resource in draft.resources))
+        self._resend -= self.flight.names
+        self._forget_refusal_of(self.flight.names)
+        self._must_answer = False
+        self.is_update = True
+        self._settled = None
+        self._record(draft)
+
+    @abstractmethod
+    def _record(self, draft: Draft) -> None: ...
+
+    def _land(self, error: str | None) -> Event:
+        """Settle the response in flight: taken where there is no error."""
+        flight = self.flight
+        assert flight is not None
+        self.flight = None
+        if error is None:
+            self._is_set_rejected = False
+            return Acknowledged(self.type_url, flight.version)
+        self._refuse(flight)
+        return Rejected(self.type_url, flight.version, error)
+
+    def _refuse(self, flight: Flight) -> None:
+        self._refused.update(dict.fromkeys(flight.names, flight.names))
+
+    def _refused_with(self, names: Iterable[str]) -> set[str]:
+        """All that was rejected together with one of these names."""
+        return {member for name in names for member in self._refused.get(name, ()) if member in self._refused}
+
+    def _forget_refusal_of(self, names: Iterable[str]) -> None:
+        if self._refused:
+            for name in names:
+                self._refused.pop(name, None)
