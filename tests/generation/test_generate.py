@@ -177,6 +177,13 @@ def test_protocols_that_envoy_cannot_read_are_bytes_alike() -> None:
     assert len(bodies) == 1
 
 
+def test_a_direction_that_is_not_redirected_has_neither_listener_nor_cluster() -> None:
+    transparent = TransparentProxy(redirect_port_inbound=0, redirect_port_outbound=15001, has_ipv6=True)
+    assert [encode(message).name for message in generate(transparent)] == [
+        *["outbound:passthrough:ipv4", "outbound:passthrough:ipv6"] * 2
+    ]
+
+
 def test_http2_is_spoken_to_a_workload_that_speaks_it() -> None:
     (inbound,) = parts("inbound-http")
     bodies = {p: encode(generate(_with(inbound, protocol=p))[0]).body for p in ("http", "http2", "grpc")}

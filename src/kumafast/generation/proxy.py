@@ -28,7 +28,7 @@ class AdminInterface:
 
 @dataclass(frozen=True, slots=True)
 class TransparentProxy:
-    """Ports to which the host's traffic is redirected. `has_ipv6` adds the IPv6 listeners."""
+    """Ports to which the host's traffic is redirected; 0 where a direction is not. `has_ipv6` adds IPv6 listeners."""
 
     redirect_port_inbound: int
     redirect_port_outbound: int

@@ -20,28 +20,33 @@ def passthrough(transparent: TransparentProxy) -> tuple[Message, ...]:
     if transparent.has_ipv6:
         families.append(("ipv6", "::", clusters.SIDECAR_SOURCE_IPV6))
     return (
-        *(cluster for family, _, source in families for cluster in _clusters(family, source=source)),
+        *(cluster for family, _, source in families for cluster in _clusters(transparent, family, source=source)),
         *(listener for family, every, _ in families for listener in _listeners(transparent, family, address=every)),
     )
 
 
-def _clusters(family: str, *, source: str) -> Iterator[Message]:
-    yield clusters.original_destination_cluster(names.passthrough_name("inbound", family), source=source)
-    yield clusters.original_destination_cluster(names.passthrough_name("outbound", family))
+# Port 0 would have Envoy listen on any free port, where nothing is ever redirected to.
+def _clusters(transparent: TransparentProxy, family: str, *, source: str) -> Iterator[Message]:
+    if transparent.redirect_port_inbound:
+        yield clusters.original_destination_cluster(names.passthrough_name("inbound", family), source=source)
+    if transparent.redirect_port_outbound:
+        yield clusters.original_destination_cluster(names.passthrough_name("outbound", family))
 
 
 def _listeners(transparent: TransparentProxy, family: str, *, address: str) -> Iterator[Message]:
-    yield listeners.passthrough_listener(
-        names.passthrough_name("inbound", family),
-        address=address,
-        port=transparent.redirect_port_inbound,
-        direction=base_pb2.TrafficDirection.INBOUND,
-        reuses_port=transparent.reuses_port,
-    )
-    yield listeners.passthrough_listener(
-        names.passthrough_name("outbound", family),
-        address=address,
-        port=transparent.redirect_port_outbound,
-        direction=base_pb2.TrafficDirection.OUTBOUND,
-        reuses_port=None if transparent.reuses_port else False,
-    )
+    if transparent.redirect_port_inbound:
+        yield listeners.passthrough_listener(
+            names.passthrough_name("inbound", family),
+            address=address,
+            port=transparent.redirect_port_inbound,
+            direction=base_pb2.TrafficDirection.INBOUND,
+            reuses_port=transparent.reuses_port,
+        )
+    if transparent.redirect_port_outbound:
+        yield listeners.passthrough_listener(
+            names.passthrough_name("outbound", family),
+            address=address,
+            port=transparent.redirect_port_outbound,
+            direction=base_pb2.TrafficDirection.OUTBOUND,
+            reuses_port=None if transparent.reuses_port else False,
+        )
