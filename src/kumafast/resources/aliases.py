@@ -81,7 +81,7 @@ def _parsed(interface: object, grammar: re.Pattern[str]) -> tuple[str, ...] | No
 def _inbound(inbound: Fields) -> Fields:
     inbound = _with_service_tag(inbound)
     # Beside the fields that replaced it, an interface could contradict them; validation reports that.
-    if "interface" not in inbound or any(name in inbound for name in ("port", "servicePort", "address")):
+    if "interface" not in inbound or any(inbound.get(name) for name in ("port", "servicePort", "address")):
         return inbound
     parts = _parsed(inbound["interface"], _INBOUND_INTERFACE)
     if parts is None:
@@ -97,7 +97,7 @@ def _outbound(outbound: Fields) -> Fields:
     if service is not None and service != "" and isinstance(tags, Mapping | None):
         rest = {name: value for name, value in outbound.items() if name != _SERVICE}
         outbound = {**rest, "tags": {_SERVICE_TAG: service, **(tags or {})}}
-    if "interface" not in outbound or any(name in outbound for name in ("port", "address")):
+    if "interface" not in outbound or any(outbound.get(name) for name in ("port", "address")):
         return outbound
     parts = _parsed(outbound["interface"], _OUTBOUND_INTERFACE)
     if parts is None:
