@@ -51,9 +51,9 @@ def wait_for_envoys(client: ApiClient, revision: int | None, *, timeout: str) ->
     rejected = [_rejection(entry) for entry in report.get("rejected") or []]
     waiting = [f"{node} has not acknowledged" for node in report.get("waiting") or []]
     if rejected:
-        raise CommandError("it is stored, but an Envoy rejected it:", [*rejected, *waiting])
+        raise CommandError("the change is stored, but an Envoy rejected it:", [*rejected, *waiting])
     if not report.get("is_converged"):
-        raise CommandError(f"it is stored, but not every Envoy acknowledged it within {timeout}:", waiting)
+        raise CommandError(f"the change is stored, but not every Envoy acknowledged it within {timeout}:", waiting)
     count, took_ms = int(report.get("proxies") or 0), round(float(report.get("seconds") or 0.0) * 1000)
     return f"acknowledged by {count} {'proxy' if count == 1 else 'proxies'} in {took_ms} ms"
 

@@ -89,7 +89,8 @@ def run(
     bootstrap = launcher.fetch_bootstrap(address, request, patience_s=patience_s, ca_file=ca_cert_file, tell=_tell)
     admin = launcher.Admin(port=admin_port, socket=None if admin_socket is None else admin_socket.absolute())
     launcher.place_admin(bootstrap, admin)
-    launcher.choose_protocol(bootstrap, uses_delta=request.uses_delta)
+    if sotw:
+        launcher.use_sotw(bootstrap)
     path = launcher.write_bootstrap(bootstrap, request.workdir)
     arguments = ["--log-level", log_level, "--drain-time-s", str(drain_time_s)]
     arguments += [] if concurrency is None else ["--concurrency", str(concurrency)]

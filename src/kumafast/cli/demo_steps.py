@@ -20,6 +20,7 @@ import yaml
 from kumafast.cli import demo_load, inspection
 from kumafast.cli.demo_process import Process, Processes, environment, free_ports
 from kumafast.cli.failure import CommandError
+from kumafast.cli.launcher import ADMIN_SOCKET
 
 _START_S = 30.0
 _CONVERGE_S = 20.0
@@ -193,12 +194,12 @@ def _start_sidecar(
     file, workdir = stage.directory / f"{name}.yaml", stage.directory / name
     file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     command = ["dataplane", "run", "--cp-address", stage.dp, "--dataplane-file", str(file)]
-    command += ["--envoy", str(stage.envoy), "--workdir", str(workdir), "--admin-socket", str(workdir / "admin.sock")]
+    command += ["--envoy", str(stage.envoy), "--workdir", str(workdir)]
     command += ["--concurrency", "1", "--log-level", "warning"]
     if stage.dp.startswith("grpcs"):
         command += ["--ca-cert-file", str(stage.directory / "dp-server.crt")]
     envoy = stage.processes.start(f"{name}-envoy", _kumafast(*command))
-    sidecar = Sidecar(name, service_port, envoy, workdir / "admin.sock", workload)
+    sidecar = Sidecar(name, service_port, envoy, workdir / ADMIN_SOCKET, workload)
     stage.sidecars[name] = sidecar
     return sidecar
 

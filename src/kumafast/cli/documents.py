@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from kumafast.cli.failure import CommandError
+from kumafast.cli.scalars import add_resolvers
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_.-]*)\s*\}\}")
@@ -205,19 +206,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def _prepare(loader: type[_Loader]) -> None:
+    add_resolvers(loader)
     tag = "tag:yaml.org,2002:"
-    true_or_false = "y|Y|n|N|" + "|".join(
-        form for word in ("yes", "true", "on", "no", "false", "off") for form in (word, word.capitalize(), word.upper())
-    )
-    number = r"0x[0-9a-fA-F_]+|0b[01_]+|0o[0-7_]+|[0-9][0-9_]*|(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
-    for name, pattern, first in (
-        ("bool", true_or_false, "yYtToOnNfF"),
-        ("null", "~|null|Null|NULL", "~nN"),
-        ("int", f"[-+]?(?:{number})", "-+.0123456789"),
-        ("merge", "<<", "<"),
-    ):
-        loader.add_implicit_resolver(tag + name, re.compile(f"^(?:{pattern})$"), list(first))
-    loader.add_implicit_resolver(tag + "null", re.compile(r"^$"), [""])
     for name, construct in (
         ("map", loader.construct_mapping),
         ("seq", lambda self, node: self.construct_sequence(node, deep=True)),

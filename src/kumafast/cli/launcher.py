@@ -28,7 +28,7 @@ from kumafast.cli.failure import CommandError
 
 # The length of `sun_path` in Linux' sockaddr_un, less its closing NUL.
 _SOCKET_PATH_MAX = 107
-_ADMIN_SOCKET = "kuma-envoy-admin.sock"
+ADMIN_SOCKET = "kuma-envoy-admin.sock"
 _REQUEST_TIMEOUT_S = 10.0
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 2.0
@@ -107,7 +107,7 @@ def make_workdir(path: Path | None, *, socket: Path | None) -> Path:
                 directory.chmod(stat.S_IRWXU)
     except OSError as error:
         raise CommandError(f"cannot make the directory {error.filename}: {error.strerror}") from error
-    longest = len(os.fsencode(socket or directory / _ADMIN_SOCKET))
+    longest = len(os.fsencode(socket or directory / ADMIN_SOCKET))
     if longest > _SOCKET_PATH_MAX:
         raise CommandError(
             f"the admin socket's path is {longest} bytes long and may be {_SOCKET_PATH_MAX}; choose a shorter --workdir"
@@ -163,18 +163,18 @@ def place_admin(bootstrap: dict[str, Any], admin: Admin) -> None:
         metadata.update({"dataplane.admin.address": "127.0.0.1", "dataplane.admin.port": str(admin.port)})
 
 
-def choose_protocol(bootstrap: dict[str, Any], *, uses_delta: bool) -> None:
-    """Make the stream incremental or state-of-the-world."""
+def use_sotw(bootstrap: dict[str, Any]) -> None:
+    """Make the stream state-of-the-world, also where the control plane does not know the feature that asks for it."""
     ads = bootstrap.get("dynamicResources", {}).get("adsConfig")
     if ads is not None:
-        ads["apiType"] = "DELTA_GRPC" if uses_delta else "GRPC"
+        ads["apiType"] = "GRPC"
 
 
 def write_bootstrap(bootstrap: Mapping[str, Any], workdir: Path) -> Path:
     """Write the bootstrap where only its owner can read it, since it may hold a token; its path."""
     path = workdir / "bootstrap.yaml"
     # A socket that an earlier Envoy left behind is in the way of the next one's.
-    (workdir / _ADMIN_SOCKET).unlink(missing_ok=True)
+    (workdir / ADMIN_SOCKET).unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         yaml.safe_dump(dict(bootstrap), file, sort_keys=False, allow_unicode=True)

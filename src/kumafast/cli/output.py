@@ -6,13 +6,14 @@ In: plain JSON values, rows of text. Out: text. Never: requests, colours or cont
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 import yaml
+
+from kumafast.cli.scalars import add_resolvers
 
 # kumactl's table writer: columns at least this wide, and this much between the widest cell and the next column.
 _COLUMN_MIN = 6
@@ -44,11 +45,10 @@ def formatted(value: object, form: Format) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """A dumper whose output kumactl and `kumafast apply` read as it was meant: the text `y` is quoted."""
+    """A dumper that quotes whatever kumactl or `kumafast apply` would not read as text, such as `y` and `1e3`."""
 
 
-for _letter in "yYnN":
-    _Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), [_letter])
+add_resolvers(_Dumper)
 
 
 def age(moment: str | None, *, now: datetime | None = None) -> str:

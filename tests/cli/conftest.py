@@ -1,0 +1,82 @@
+"""What tests of the command share: a real API on a memory store, with answers about convergence that a test chooses."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from kumafast.cli.main import app
+from kumafast.insights import ConvergenceReport, Rejection
+from kumafast.resources import Mesh
+from kumafast.rest.api import create_api
+from kumafast.rest.http_server import HttpServer
+from kumafast.rest.services import ApiServices
+from kumafast.store import MemoryStore
+
+
+@dataclass
+class Api:
+    """A served API. `waits` are the revisions and seconds that were waited for."""
+
+    loop: asyncio.AbstractEventLoop
+    store: MemoryStore
+    url: str = ""
+    waiting: tuple[str, ...] = ()
+    rejected: tuple[Rejection, ...] = ()
+    proxies: int = 0
+    waits: list[tuple[int, float]] = field(default_factory=list)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """What a coroutine on the server's loop returns."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
+    async def converge(self, revision: int, timeout_s: float, /) -> ConvergenceReport:
+        self.waits.append((revision, timeout_s))
+        is_converged = not self.waiting and not self.rejected
+        return ConvergenceReport(revision, is_converged, self.proxies, self.waiting, self.rejected, 0.0125)
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    served = Api(loop, MemoryStore())
+    services = ApiServices(
+        store=served.store,
+        zone="default",
+        instance_id="test-0001",
+        cluster_id="test",
+        version="0.1.0",
+        await_convergence=served.converge,
+    )
+    server = HttpServer(create_api(services))
+    try:
+        served.run(served.store.put(Mesh(name="default")))
+        served.url = f"http://127.0.0.1:{served.run(server.start('127.0.0.1', 0))}"
+        yield served
+    finally:
+        served.run(server.stop(1))
+        served.run(served.store.close())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def kumafast(api: Api) -> Command:
+    """Runs the command against the API of the test."""
+
+    def run(*arguments: str, stdin: str | None = None, env: dict[str, str] | None = None) -> Result:
+        return CliRunner().invoke(app, ["--api", api.url, *arguments], input=stdin, env=env)
+
+    return run
