@@ -1,235 +1,627 @@
-# distutils: language = c++
-"""Tag sets, selectors and the two indexes that match them."""
+# cython: freethreading_compatible = True
+"""Tag sets, tag selectors, and the two indexes that match many of the one with many of the other.
 
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+In: mappings of str to str, ids chosen by the caller. Out: ids, as Python ints where few, as arrays where many.
+Never: a tag kept after its last holder; Python objects in a loop over ids; a crash, whatever comes in.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
+from cpython.dict cimport PyDict_Next
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
+from cpython.object cimport PyObject, PyObject_Hash
+from cpython.tuple cimport PyTuple_Check, PyTuple_GET_SIZE
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memchr
+from libcpp cimport bool as cpp_bool
+from libcpp.string cimport string
+from libcpp.utility cimport move, pair
+from libcpp.vector cimport vector
 
 
-cdef dict _checked(object tags):
-    cdef dict found = {}
+cdef extern from "Python.h":
+    bint PyUnicode_CheckExact(object text)
+    object PyUnicode_FromObject(object text)
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+
+
+cdef extern from "<string_view>" namespace "std":
+    cdef cppclass string_view:
+        string_view()
+        string_view(const char* data, size_t size)
+
+
+# std::span parameters are declared as the vectors that convert to them.
+cdef extern from "tag_table.hpp" namespace "kumafast" nogil:
+    cdef cppclass TagIds "std::span<const kumafast::TagId>":
+        pass
+
+    cdef cppclass TagText:
+        string_view key
+        string_view value
+        uint64_t key_hash
+        uint64_t value_hash
+
+    cdef cppclass TagTable:
+        @staticmethod
+        TagTable& shared()
+        vector[pair[string, string]] describe(TagIds ids, cpp_bool keys_too) except +
+        size_t size()
+
+    cdef cppclass Terms:
+        Terms()
+        @staticmethod
+        Terms of_tags(const vector[TagText]& tags) except +
+        @staticmethod
+        Terms of_selector(const vector[TagText]& terms) except +
+        TagIds ids()
+        uint32_t size()
+        uint32_t exact()
+        uint64_t hash()
+        cpp_bool within(const Terms& whole)
+        cpp_bool operator==(const Terms& other)
+
+
+cdef extern from "posting.hpp" namespace "kumafast" nogil:
+    cdef cppclass Block[T]:
+        T* data()
+        size_t size()
+
+
+cdef extern from "selector_set.hpp" namespace "kumafast" nogil:
+    cdef cppclass SelectorEntry:
+        uint32_t id
+        Terms selector
+
+    cdef cppclass Hit:
+        uint32_t id
+        uint32_t terms
+        uint32_t exact
+
+    cdef cppclass CSelectorSet "kumafast::SelectorSet":
+        CSelectorSet() except +
+        CSelectorSet(const vector[SelectorEntry]& entries) except +
+        CSelectorSet added(const vector[SelectorEntry]& more) except +
+        CSelectorSet removed(vector[uint32_t] gone) except +
+        size_t size()
+        void match(const vector[Terms]& inbounds, vector[Hit]& hits) except +
+
+
+cdef extern from "tag_index.hpp" namespace "kumafast" nogil:
+    cdef cppclass MatchRows:
+        Block[uint32_t] selector_ids
+        Block[uint64_t] offsets
+        Block[uint32_t] ids
+
+    cdef enum class Change:
+        kAdd
+        kUpdate
+        kRemove
+
+    cdef cppclass CTagIndex "kumafast::TagIndex":
+        CTagIndex() except +
+        cpp_bool change(Change change, uint32_t id, vector[Terms] inbounds) except +
+        void shrink() except +
+        size_t size()
+        size_t bytes()
+        cpp_bool contains(uint32_t id)
+        void match(const Terms& selector, Block[uint32_t]& out) except +
+        void affected(const Terms& before, const Terms& after, Block[uint32_t]& out) except +
+        MatchRows match_all(const CSelectorSet& selectors) except +
+
+
+# Both sides of the border: what comes in is checked here, once, and nothing below checks again.
+
+cdef object _exact_text(object text):
+    if not isinstance(text, str):
+        raise TypeError(f"a tag's key and value must be str, not {type(text).__name__}")
+    return PyUnicode_FromObject(text)
+
+
+cdef bint _is_exact(dict tags):
+    cdef PyObject* key
+    cdef PyObject* value
+    cdef Py_ssize_t at = 0
+    while PyDict_Next(tags, &at, &key, &value):
+        if not (PyUnicode_CheckExact(<object>key) and PyUnicode_CheckExact(<object>value)):
+            return False
+    return True
+
+
+cdef dict _exact_tags(object tags):
+    """`tags` as a dict of exactly str to exactly str, so that no foreign code runs while it is read."""
+    if type(tags) is dict and _is_exact(tags):
+        return tags
     if not isinstance(tags, Mapping):
         raise TypeError(f"tags must be a mapping of str to str, not {type(tags).__name__}")
-    for key, value in dict(tags).items():
-        for text in (key, value):
-            if not isinstance(text, str):
-                raise TypeError(f"a tag's key and value must be str, not {type(text).__name__}")
-            text.encode()
-            if "\0" in text:
-                raise ValueError("a tag must not contain NUL")
-        found[str(key)] = str(value)
-    return found
+    return {_exact_text(key): _exact_text(value) for key, value in dict(tags).items()}
 
 
-cdef object _checked_id(object id):
-    if not isinstance(id, int):
+cdef string_view _utf8(object text) except *:
+    cdef Py_ssize_t size = 0
+    cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
+    if memchr(data, 0, size) != NULL:
+        raise ValueError("a tag must not contain NUL")
+    return string_view(data, size)
+
+
+cdef int _read_tags(dict tags, vector[TagText]& texts) except -1:
+    """The texts point into the strings of `tags`, which must outlive them."""
+    cdef PyObject* key
+    cdef PyObject* value
+    cdef Py_ssize_t at = 0
+    cdef TagText text
+    texts.reserve(len(tags))
+    while PyDict_Next(tags, &at, &key, &value):
+        text.key = _utf8(<object>key)
+        text.value = _utf8(<object>value)
+        text.key_hash = <uint64_t>PyObject_Hash(<object>key)
+        text.value_hash = <uint64_t>PyObject_Hash(<object>value)
+        texts.push_back(text)
+    return 0
+
+
+cdef dict _describe(const Terms& terms, bint keys_too):
+    cdef pair[string, string] each
+    return {
+        each.first.decode(): each.second.decode()
+        for each in TagTable.shared().describe(terms.ids(), keys_too)
+    }
+
+
+cdef uint32_t _id(object id) except? 0xFFFFFFFF:
+    cdef int overflow = 0
+    if not PyLong_Check(id):
         raise TypeError(f"an id must be an int, not {type(id).__name__}")
-    if not 0 <= id < 2**32:
+    cdef long long value = PyLong_AsLongLongAndOverflow(id, &overflow)
+    if overflow != 0 or value < 0 or value > 0xFFFFFFFF:
         raise OverflowError("an id must be in 0 … 2**32-1")
-    return int(id)
+    return <uint32_t>value
 
 
-cdef tuple _checked_inbounds(object inbounds):
-    if isinstance(inbounds, TagSet):
-        return (inbounds,)
-    if not isinstance(inbounds, Sequence):
+cdef int _read_inbounds(object inbounds, vector[Terms]& terms) except -1:
+    if type(inbounds) is TagSet:
+        terms.push_back((<TagSet>inbounds).terms)
+        return 0
+    if isinstance(inbounds, (str, bytes)) or not isinstance(inbounds, Sequence):
         raise TypeError(f"inbounds must be a TagSet or a sequence of them, not {type(inbounds).__name__}")
-    for inbound in inbounds:
-        if not isinstance(inbound, TagSet):
+    for inbound in tuple(inbounds):
+        if type(inbound) is not TagSet:
             raise TypeError(f"an inbound must be a TagSet, not {type(inbound).__name__}")
-    return tuple(inbounds)
+        terms.push_back((<TagSet>inbound).terms)
+    return 0
+
+
+cdef int _read_selectors(object selectors, vector[SelectorEntry]& entries) except -1:
+    cdef SelectorEntry entry
+    for each in selectors:
+        if not PyTuple_Check(each) or PyTuple_GET_SIZE(each) != 2:
+            raise TypeError("each selector must come as a tuple (id, TagSelector)")
+        if type((<tuple>each)[1]) is not TagSelector:
+            raise TypeError(f"a selector must be a TagSelector, not {type((<tuple>each)[1]).__name__}")
+        entry.id = _id((<tuple>each)[0])
+        entry.selector = (<TagSelector>(<tuple>each)[1]).terms
+        entries.push_back(entry)
+    return 0
 
 
 cdef class TagSet:
-    cdef dict tags
-    cdef object frozen
+    """One inbound's tags, prepared once; equal and hashed by content, immutable.
+
+    `tags` maps str to str, without NUL and lone surrogates (ValueError). Interning costs O(bytes of the tags); the
+    text of a tag is kept once for the process, for as long as anything holds that tag.
+
+    >>> TagSet({"kuma.io/service": "web", "version": "v1"}).as_dict()
+    {'kuma.io/service': 'web', 'version': 'v1'}
+    """
+
+    cdef Terms terms
 
     def __cinit__(self, tags={}, /):
-        self.tags = _checked(tags)
-        self.frozen = frozenset(self.tags.items())
+        cdef vector[TagText] texts
+        checked = _exact_tags(tags)
+        _read_tags(checked, texts)
+        self.terms = Terms.of_tags(texts)
 
     def as_dict(self):
-        return dict(self.tags)
+        """The tags as a new dict, ordered by key."""
+        return _describe(self.terms, False)
 
     def __len__(self):
-        return len(self.tags)
+        return self.terms.exact()
 
     def __eq__(self, other):
-        return self.tags == (<TagSet>other).tags if isinstance(other, TagSet) else NotImplemented
+        return self.terms == (<TagSet>other).terms if type(other) is TagSet else NotImplemented
 
     def __hash__(self):
-        return hash(self.frozen)
+        return <Py_hash_t>self.terms.hash()
 
     def __repr__(self):
-        return f"TagSet({self.tags!r})"
+        return f"TagSet({self.as_dict()!r})"
+
+    def __reduce__(self):
+        return TagSet, (self.as_dict(),)
 
 
 cdef class TagSelector:
-    cdef dict terms
+    """What a policy asks of one inbound's tags: exact values; "*" for "the key is present"; {} for everything.
+
+    Equal and hashed by content, immutable; the same rules for text as `TagSet`.
+
+    >>> selector = TagSelector({"kuma.io/service": "web", "version": "*"})
+    >>> selector.matches(TagSet({"kuma.io/service": "web", "version": "v2"}))
+    True
+    >>> selector.matches(TagSet({"kuma.io/service": "web"}))
+    False
+    >>> selector.rank
+    (2, 1)
+    """
+
+    cdef Terms terms
 
     def __cinit__(self, match={}, /):
-        self.terms = _checked(match)
+        cdef vector[TagText] texts
+        checked = _exact_tags(match)
+        _read_tags(checked, texts)
+        self.terms = Terms.of_selector(texts)
 
-    def matches(self, TagSet tags not None, /):
-        return all(k in tags.tags and (v == "*" or tags.tags[k] == v) for k, v in self.terms.items())
+    def matches(self, tags, /):
+        """Whether one inbound with these tags satisfies this. O(tags of both)."""
+        if type(tags) is not TagSet:
+            raise TypeError(f"tags must be a TagSet, not {type(tags).__name__}")
+        return self.terms.within((<TagSet>tags).terms)
 
     @property
     def rank(self):
-        return len(self.terms), sum(v != "*" for v in self.terms.values())
+        """(tags in the selector, of which exact); the greater tuple is the more specific selector."""
+        return self.terms.size(), self.terms.exact()
 
     def as_dict(self):
-        return dict(self.terms)
+        """The terms as a new dict, ordered by key."""
+        return _describe(self.terms, True)
 
     def __len__(self):
-        return len(self.terms)
+        return self.terms.size()
 
     def __eq__(self, other):
-        return self.terms == (<TagSelector>other).terms if isinstance(other, TagSelector) else NotImplemented
+        return self.terms == (<TagSelector>other).terms if type(other) is TagSelector else NotImplemented
 
     def __hash__(self):
-        return hash(frozenset(self.terms.items()))
+        return <Py_hash_t>self.terms.hash()
 
     def __repr__(self):
-        return f"TagSelector({self.terms!r})"
+        return f"TagSelector({self.as_dict()!r})"
 
-
-cdef bint _matches(TagSelector selector, tuple inbounds):
-    return not selector.terms or any(selector.matches(inbound) for inbound in inbounds)
+    def __reduce__(self):
+        return TagSelector, (self.as_dict(),)
 
 
 cdef class SelectorSet:
-    cdef dict selectors
+    """Many selectors against one candidate; immutable.
+
+    `selectors` yields (id, TagSelector); an id that comes several times has alternatives. Building is O(selectors).
+
+    >>> policies = SelectorSet([(1, TagSelector({"env": "prod"})), (2, TagSelector({"env": "*"})), (3, TagSelector())])
+    >>> policies.match(TagSet({"env": "prod"}))
+    [(1, (1, 1)), (2, (1, 0)), (3, (0, 0))]
+    >>> policies.removed([1]).match(TagSet({"env": "prod"}))
+    [(2, (1, 0)), (3, (0, 0))]
+    """
+
+    cdef CSelectorSet inner
 
     def __cinit__(self, selectors=(), /):
-        self.selectors = {}
-        if not isinstance(selectors, Iterable):
-            raise TypeError("selectors must be an iterable of (id, TagSelector)")
-        for pair in selectors:
-            if not isinstance(pair, tuple) or len(pair) != 2:
-                raise TypeError("each selector must be a tuple of (id, TagSelector)")
-            id, selector = pair
-            if not isinstance(selector, TagSelector):
-                raise TypeError(f"a selector must be a TagSelector, not {type(selector).__name__}")
-            self.selectors.setdefault(_checked_id(id), []).append(selector)
+        cdef vector[SelectorEntry] entries
+        _read_selectors(selectors, entries)
+        self.inner = CSelectorSet(entries)
 
     def match(self, inbounds, /):
-        cdef tuple checked = _checked_inbounds(inbounds)
-        found = []
-        for id in sorted(self.selectors):
-            ranks = [s.rank for s in self.selectors[id] if _matches(s, checked)]
-            if ranks:
-                found.append((id, max(ranks)))
-        return found
+        """Ascending (id, rank) of what one of the inbounds satisfies, with the best rank of an id's alternatives.
+
+        A selector matches when ONE inbound has all its tags, never the union; {} matches even no inbounds.
+        O(tags of the inbounds + selectors filed under them as their rarest tag + hits · log hits), whatever the number
+        of selectors.
+        """
+        cdef vector[Terms] terms
+        cdef vector[Hit] hits
+        _read_inbounds(inbounds, terms)
+        self.inner.match(terms, hits)
+        return [(hits[at].id, (hits[at].terms, hits[at].exact)) for at in range(hits.size())]
 
     def added(self, selectors, /):
-        return SelectorSet([(i, s) for i, each in self.selectors.items() for s in each] + list(selectors))
+        """A set that has these too; it shares with this one, which is unchanged. O(√selectors) amortised.
+
+        An id that is there already gets a further alternative.
+        """
+        cdef vector[SelectorEntry] entries
+        _read_selectors(selectors, entries)
+        return _selector_set(self.inner.added(entries))
 
     def removed(self, ids, /):
-        gone = {_checked_id(id) for id in ids}
-        return SelectorSet([(i, s) for i, each in self.selectors.items() for s in each if i not in gone])
+        """A set without these ids and all their alternatives; unknown ids are ignored. O(√selectors) amortised."""
+        cdef vector[uint32_t] gone
+        for id in ids:
+            gone.push_back(_id(id))
+        return _selector_set(self.inner.removed(gone))
 
     def __len__(self):
-        return len(self.selectors)
+        """Distinct ids."""
+        return self.inner.size()
+
+    def __repr__(self):
+        return f"<SelectorSet of {len(self)} ids>"
+
+
+cdef SelectorSet _selector_set(CSelectorSet made):
+    cdef SelectorSet derived = SelectorSet.__new__(SelectorSet)
+    derived.inner = move(made)
+    return derived
+
+
+cdef class _Numbers:
+    """An array of the core, lent to memoryviews; freed with the last of them."""
+
+    cdef Block[uint32_t] narrow
+    cdef Block[uint64_t] wide
+    cdef Py_ssize_t item_size
+    cdef Py_ssize_t shape[1]
+    cdef Py_ssize_t strides[1]
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        if flags & PyBUF_WRITABLE:
+            raise BufferError("the array is read-only")
+        cdef void* data
+        if self.item_size == sizeof(uint32_t):
+            data = self.narrow.data()
+            self.shape[0] = self.narrow.size()
+        else:
+            data = self.wide.data()
+            self.shape[0] = self.wide.size()
+        self.strides[0] = self.item_size
+        view.buf = data if data != NULL else <void*>self.shape
+        view.obj = self
+        view.len = self.shape[0] * self.item_size
+        view.itemsize = self.item_size
+        view.readonly = 1
+        view.ndim = 1
+        view.format = NULL
+        if flags & PyBUF_FORMAT:
+            view.format = b"I" if self.item_size == sizeof(uint32_t) else b"Q"
+        view.shape = NULL
+        if flags & PyBUF_ND:
+            view.shape = self.shape
+        view.strides = NULL
+        if (flags & PyBUF_STRIDES) == PyBUF_STRIDES:
+            view.strides = self.strides
+        view.suboffsets = NULL
+        view.internal = NULL
+
+
+cdef _Numbers _narrow(Block[uint32_t]& block):
+    cdef _Numbers made = _Numbers.__new__(_Numbers)
+    made.item_size = sizeof(uint32_t)
+    made.narrow = move(block)
+    return made
+
+
+cdef _Numbers _wide(Block[uint64_t]& block):
+    cdef _Numbers made = _Numbers.__new__(_Numbers)
+    made.item_size = sizeof(uint64_t)
+    made.wide = move(block)
+    return made
 
 
 cdef class IdSet:
-    cdef object ids
+    """A set of ids, kept as one ascending array: iteration, len(), in, ==, hash(). Made by `TagIndex`; immutable.
+
+    >>> index = TagIndex([(7, TagSet({"env": "prod"})), (3, TagSet({"env": "prod"}))])
+    >>> found = index.match(TagSelector({"env": "prod"}))
+    >>> list(found), 7 in found, found.to_array().tolist()
+    ([3, 7], True, [3, 7])
+    """
+
+    cdef _Numbers numbers
 
     def __cinit__(self):
-        self.ids = array("I")
+        cdef Block[uint32_t] none
+        self.numbers = _narrow(none)
 
     def to_array(self):
-        return memoryview(self.ids).toreadonly()
+        """The ids as a read-only memoryview, format "I", ascending. O(1): no copy, no Python int."""
+        return memoryview(self.numbers)
 
     def __iter__(self):
-        return iter(self.ids.tolist())
+        cdef _Numbers numbers = self.numbers
+        cdef size_t at
+        for at in range(numbers.narrow.size()):
+            yield numbers.narrow.data()[at]
 
     def __len__(self):
-        return len(self.ids)
+        return self.numbers.narrow.size()
 
     def __contains__(self, id):
-        return isinstance(id, int) and id in self.ids
+        if not PyLong_Check(id) or id < 0 or id > 0xFFFFFFFF:
+            return False
+        cdef uint32_t wanted = id
+        cdef size_t low = 0
+        cdef size_t high = self.numbers.narrow.size()
+        cdef size_t middle
+        while low < high:
+            middle = (low + high) // 2
+            if self.numbers.narrow.data()[middle] < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return low < self.numbers.narrow.size() and self.numbers.narrow.data()[low] == wanted
 
     def __eq__(self, other):
-        return self.ids == (<IdSet>other).ids if isinstance(other, IdSet) else NotImplemented
+        return self.to_array() == (<IdSet>other).to_array() if type(other) is IdSet else NotImplemented
 
     def __hash__(self):
-        return hash(self.ids.tobytes())
+        return hash(self.to_array().tobytes())
 
     def __repr__(self):
-        return f"IdSet({self.ids.tolist()!r})"
+        return f"<IdSet of {len(self)} ids>"
 
 
-cdef IdSet _id_set(object ids):
-    cdef IdSet found = IdSet.__new__(IdSet)
-    found.ids = array("I", sorted(ids))
-    return found
+cdef IdSet _id_set(Block[uint32_t]& ids):
+    cdef IdSet made = IdSet.__new__(IdSet)
+    made.numbers = _narrow(ids)
+    return made
 
 
 cdef class Matches:
+    """Who matches whom, as compressed rows of read-only memoryviews. Made by `TagIndex.match_all`; immutable.
+
+    `selector_ids` ("I"): the distinct ids of the SelectorSet, ascending, each with a row even when it is empty.
+    `offsets` ("Q"): len(selector_ids) + 1. `ids` ("I"): row i is ids[offsets[i]:offsets[i + 1]], ascending.
+    """
+
     cdef readonly object selector_ids
     cdef readonly object offsets
     cdef readonly object ids
 
+    def __cinit__(self):
+        cdef Block[uint32_t] none
+        cdef Block[uint64_t] zero
+        self.selector_ids = self.offsets = self.ids = memoryview(b"")
+
     def __len__(self):
+        """len(ids): how many pairs match."""
         return len(self.ids)
+
+    def __repr__(self):
+        return f"<Matches of {len(self.selector_ids)} selectors, {len(self)} pairs>"
 
 
 cdef class TagIndex:
-    cdef dict dataplanes
-    cdef object __weakref__
+    """Many dataplanes against one selector, or against all. Mutable: one writer, any number of readers.
+
+    `dataplanes` yields (id, inbounds); ids are 0 … 2**32-1 and best dense (an id far from all others costs memory in
+    proportion to its tags, no more). A reader in another thread sees a change wholly or not at all.
+
+    >>> index = TagIndex([(1, TagSet({"app": "web"})), (2, [TagSet({"app": "db"}), TagSet({"app": "cache"})])])
+    >>> list(index.match(TagSelector({"app": "*"})))
+    [1, 2]
+    >>> index.update(1, TagSet({"app": "db"}))
+    >>> list(index.affected(TagSelector({"app": "db"}), TagSelector({"app": "cache"})))
+    [1]
+    """
+
+    cdef CTagIndex inner
+    cdef int batches  # running without the GIL in other threads; touched only with it
 
     def __cinit__(self, dataplanes=(), /):
-        self.dataplanes = {}
-        for pair in dataplanes:
-            if not isinstance(pair, tuple) or len(pair) != 2:
-                raise TypeError("each dataplane must be a tuple of (id, inbounds)")
-            self.add(pair[0], pair[1])
+        for each in dataplanes:
+            if not PyTuple_Check(each) or PyTuple_GET_SIZE(each) != 2:
+                raise TypeError("each dataplane must come as a tuple (id, inbounds)")
+            self.add((<tuple>each)[0], (<tuple>each)[1])
+        self.inner.shrink()
+
+    cdef int _change(self, Change change, object id, vector[Terms]& inbounds) except -1:
+        cdef uint32_t number = _id(id)
+        cdef cpp_bool done
+        # A batch may hold the index for milliseconds: the interpreter must not wait for it with its lock in hand.
+        if self.batches == 0:
+            done = self.inner.change(change, number, move(inbounds))
+        else:
+            with nogil:
+                done = self.inner.change(change, number, move(inbounds))
+        if not done:
+            raise KeyError(id)
+        return 0
 
     def add(self, id, inbounds, /):
-        id = _checked_id(id)
-        checked = _checked_inbounds(inbounds)
-        if id in self.dataplanes:
-            raise KeyError(id)
-        self.dataplanes[id] = checked
+        """Index a new dataplane; KeyError if its id is there. O(its tags)."""
+        cdef vector[Terms] terms
+        _read_inbounds(inbounds, terms)
+        self._change(Change.kAdd, id, terms)
 
     def update(self, id, inbounds, /):
-        id = _checked_id(id)
-        checked = _checked_inbounds(inbounds)
-        if id not in self.dataplanes:
-            raise KeyError(id)
-        self.dataplanes[id] = checked
+        """Replace a dataplane's inbounds; KeyError if its id is not there. O(tags of both)."""
+        cdef vector[Terms] terms
+        _read_inbounds(inbounds, terms)
+        self._change(Change.kUpdate, id, terms)
 
     def remove(self, id, /):
-        del self.dataplanes[_checked_id(id)]
+        """Forget a dataplane; KeyError if its id is not there. O(its tags)."""
+        cdef vector[Terms] none
+        self._change(Change.kRemove, id, none)
 
-    cdef set _found(self, TagSelector selector):
-        if selector is None:
-            return set()
-        return {id for id, inbounds in self.dataplanes.items() if _matches(selector, inbounds)}
+    def match(self, selector, /):
+        """The ids with one inbound that satisfies `selector`. O(dataplanes that have its rarest tag)."""
+        cdef Block[uint32_t] ids
+        if type(selector) is not TagSelector:
+            raise TypeError(f"selector must be a TagSelector, not {type(selector).__name__}")
+        self.inner.match((<TagSelector>selector).terms, ids)
+        return _id_set(ids)
 
-    def match(self, TagSelector selector not None, /):
-        return _id_set(self._found(selector))
+    def match_all(self, selectors, /):
+        """Every selector's row of ids, in one call that releases the GIL. O(pairs that match + selectors).
 
-    def match_all(self, SelectorSet selectors not None, /):
-        cdef Matches found = Matches.__new__(Matches)
-        ids = array("I")
-        offsets = array("Q", [0])
-        for id in sorted(selectors.selectors):
-            row = set()
-            for selector in selectors.selectors[id]:
-                row |= self._found(selector)
-            ids.extend(sorted(row))
-            offsets.append(len(ids))
-        found.selector_ids = memoryview(array("I", sorted(selectors.selectors))).toreadonly()
-        found.offsets = memoryview(offsets).toreadonly()
-        found.ids = memoryview(ids).toreadonly()
+        >>> index = TagIndex([(1, TagSet({"app": "web"})), (2, TagSet({"app": "db"}))])
+        >>> rows = index.match_all(SelectorSet([(10, TagSelector({"app": "db"})), (20, TagSelector())]))
+        >>> rows.selector_ids.tolist(), rows.offsets.tolist(), rows.ids.tolist()
+        ([10, 20], [0, 1, 3], [2, 1, 2])
+        """
+        cdef MatchRows rows
+        cdef Matches found
+        if type(selectors) is not SelectorSet:
+            raise TypeError(f"selectors must be a SelectorSet, not {type(selectors).__name__}")
+        cdef CSelectorSet* inner = &(<SelectorSet>selectors).inner
+        self.batches += 1
+        try:
+            with nogil:
+                rows = self.inner.match_all(inner[0])
+        finally:
+            self.batches -= 1
+        found = Matches.__new__(Matches)
+        found.selector_ids = memoryview(_narrow(rows.selector_ids))
+        found.offsets = memoryview(_wide(rows.offsets))
+        found.ids = memoryview(_narrow(rows.ids))
         return found
 
-    def affected(self, TagSelector old, TagSelector new, /):
-        return _id_set(self._found(old) ^ self._found(new))
+    def affected(self, old, new, /):
+        """The ids that exactly one of two selectors matches; None matches nothing. Releases the GIL.
+
+        Equal selectors affect nobody, at once; else O(dataplanes that have the rarest tag of either).
+        """
+        cdef Terms before
+        cdef Terms after
+        cdef Block[uint32_t] ids
+        for selector in (old, new):
+            if selector is not None and type(selector) is not TagSelector:
+                raise TypeError(f"a selector must be a TagSelector or None, not {type(selector).__name__}")
+        if old is not None:
+            before = (<TagSelector>old).terms
+        if new is not None:
+            after = (<TagSelector>new).terms
+        self.batches += 1
+        try:
+            with nogil:
+                self.inner.affected(before, after, ids)
+        finally:
+            self.batches -= 1
+        return _id_set(ids)
 
     def __len__(self):
-        return len(self.dataplanes)
+        return self.inner.size()
 
     def __contains__(self, id):
-        return isinstance(id, int) and id in self.dataplanes
+        if not PyLong_Check(id) or id < 0 or id > 0xFFFFFFFF:
+            return False
+        return self.inner.contains(id)
+
+    def __sizeof__(self):
+        """Bytes held, the tag lists of the dataplanes included; the process-wide table of tags is not."""
+        return object.__sizeof__(self) + self.inner.bytes()
+
+    def __repr__(self):
+        return f"<TagIndex of {len(self)} dataplanes>"
+
+
+def live_tags():
+    """How many different tags and keys the process holds: for tests that look for leaks."""
+    return TagTable.shared().size()

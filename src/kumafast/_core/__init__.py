@@ -5,7 +5,7 @@ Never: resources, policies, Envoy messages, sockets. The core knows tags and num
 """
 
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
-from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet
+from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
 from kumafast._core.versions import diff_versions
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "changed_snapshots",
     "diff_versions",
     "digest",
+    "live_tags",
 ]
