@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import sys
+from pathlib import Path
 
 import pytest
 
-from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Scope, catalog
+from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Scope, catalog, policies
 
 
 def test_types_of_this_release() -> None:
@@ -76,6 +79,33 @@ def test_no_such_type(word: str) -> None:
     assert catalog.by_path(word) is None
     with pytest.raises(KeyError):
         catalog.model_of(word)
+
+
+def test_every_model_has_a_json_schema() -> None:
+    # Warnings are errors here: a default that cannot be written would be one.
+    for resource_type in catalog.RESOURCE_TYPES:
+        assert "name" in catalog.model_of(resource_type.name).model_json_schema(by_alias=True)["properties"]
+
+
+def test_a_policy_module_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mesh_probe.py").write_text(
+        "from kumafast.resources.resource import Resource, ResourceType, Scope\n"
+        "class MeshProbe(Resource):\n"
+        "    type = ResourceType('MeshProbe', Scope.MESH, 'meshprobes', 'Mesh Probe', 'Mesh Probes')\n"
+    )
+    monkeypatch.setattr(policies, "__path__", [str(tmp_path)])
+    # A fresh copy of the catalogue, so that the one that everybody uses does not learn of it.
+    spec = importlib.util.spec_from_file_location("catalog_copy", catalog.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    copy = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(copy)
+    finally:
+        sys.modules.pop(f"{policies.__name__}.mesh_probe", None)
+    assert copy.by_path("meshprobes").name == "MeshProbe"
+    assert copy.by_argument("mesh-probe").name == "MeshProbe"
+    assert catalog.by_name("MeshProbe") is None
 
 
 def test_types_cannot_be_changed() -> None:

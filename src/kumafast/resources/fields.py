@@ -43,6 +43,10 @@ class FrozenMap(dict[K, V]):
     def __repr__(self) -> str:
         return dict.__repr__(self)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, core_schema.dict_schema())
+
 
 def _sorted_map(tags: dict[str, str]) -> FrozenMap[str, str]:
     # Sorted, so that equal content is written as equal bytes, as Go does with its maps.

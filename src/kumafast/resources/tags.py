@@ -1,6 +1,6 @@
 """The tags that kumafast itself gives a meaning.
 
-In and out: nothing but names. Never: rules about them (`validation`).
+In: nothing. Out: names of tags and their values. Never: rules about them (`validation` has those).
 """
 
 from __future__ import annotations
