@@ -14,6 +14,7 @@ import socket
 import uuid
 from collections.abc import Coroutine
 from pathlib import Path
+from pathlib import Path
 from types import TracebackType
 
 import kumafast
@@ -186,11 +187,11 @@ class ControlPlane:
     def _certificate(self) -> TlsFiles:
         settings = self.settings
         if settings.dp_tls_cert:
-            return TlsFiles(settings.dp_tls_cert, settings.dp_tls_key)
+            return TlsFiles(certificate=Path(settings.dp_tls_cert), key=Path(settings.dp_tls_key))
         files = ensure_server_certificate(settings.data_path, host=settings.host)
         if files.is_new:
             _LOG.info("made a certificate for the dp-server; give it to dataplanes to trust: %s", files.certificate)
-        return TlsFiles(str(files.certificate), str(files.key))
+        return TlsFiles(certificate=files.certificate, key=files.key)
 
     async def _ensure_default_mesh(self) -> None:
         try:

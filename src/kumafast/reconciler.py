@@ -255,7 +255,7 @@ class Reconciler:
     def resolve(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Proxy:
         """Resolve a dataplane into the frozen input of generation: tags become endpoints, defaults are filled in."""
         reuses_port = "feature-reuse-port" in _list(node.metadata.get("features"))
-        transparent = _transparent(dataplane, node)
+        transparent = _transparent(dataplane, node, reuses_port=reuses_port)
         inbounds = tuple(self._inbounds(dataplane, binds_to_port=transparent is None, reuses_port=reuses_port))
         outbounds: dict[tuple[str, int], Outbound] = {}
         reached: dict[DestinationTags, _Reached] = {}
@@ -346,7 +346,7 @@ class Reconciler:
         )
 
 
-def _transparent(dataplane: Dataplane, node: Node) -> TransparentProxy | None:
+def _transparent(dataplane: Dataplane, node: Node, *, reuses_port: bool) -> TransparentProxy | None:
     proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
     if proxying is None or not proxying.redirect_port_outbound:
         return None
@@ -354,6 +354,7 @@ def _transparent(dataplane: Dataplane, node: Node) -> TransparentProxy | None:
         redirect_port_inbound=proxying.redirect_port_inbound,
         redirect_port_outbound=proxying.redirect_port_outbound,
         has_ipv6=proxying.ip_family_mode != "IPv4" and node.metadata.get("ipv6Enabled") is True,
+        reuses_port=reuses_port,
     )
 
 

@@ -307,8 +307,8 @@ class Mesh:
 
 def rejected(sidecar: Sidecar) -> list[str]:
     """What an Envoy has refused, by its counters and by its dump."""
-    counters = [name for name, value in sidecar.stats("rejected|update_failure|init_fetch_timeout").items() if value]
-    found: list[str] = [name for name in counters if "update" in name or "fetch" in name]
+    counters = [name for name, value in sidecar.stats("update_rejected|init_fetch_timeout").items() if value]
+    found: list[str] = list(counters)
 
     def walk(value: Any) -> None:
         if isinstance(value, dict):

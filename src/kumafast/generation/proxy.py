@@ -9,7 +9,7 @@ Addresses are IP addresses. Envoy rejects a name in an endpoint or a listener, s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 Tags: TypeAlias = tuple[tuple[str, str], ...]
@@ -88,10 +88,17 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class EndpointSet:
-    """All endpoints of a cluster, ordered by address, then port."""
+    """All endpoints of a cluster, ordered by address, then port. Its hash is computed once: every client looks it up."""
 
     cluster_name: str
     endpoints: tuple[Endpoint, ...]
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.cluster_name, self.endpoints)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 Part: TypeAlias = AdminInterface | TransparentProxy | Inbound | Outbound | Destination | EndpointSet
