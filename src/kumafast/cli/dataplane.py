@@ -66,6 +66,7 @@ def run(
     """Fetch the bootstrap from the control plane, then become Envoy."""
     from kumafast.cli import envoy as envoys
     from kumafast.cli import launcher
+    from kumafast.cli import workdir as workdirs
 
     if (dataplane_file is None) == (name is None):
         raise typer.BadParameter("give --dataplane-file, or --name of a dataplane that is registered")
@@ -74,28 +75,29 @@ def run(
     address = launcher.dp_server(cp_address)
     resource = None if dataplane_file is None else _read_dataplane(dataplane_file, dataplane_var or [])
     binary = envoys.required(envoy)
-    request = launcher.Request(
-        mesh=mesh if resource is None else str(resource["mesh"]),
-        name=str(name if resource is None else resource["name"]),
-        resource=resource,
-        token=None if token_file is None else _read(token_file).strip(),
-        token_path=None if token_file is None else str(token_file.absolute()),
-        ca_pem=None if ca_cert_file is None else _read(ca_cert_file),
-        envoy_build=envoys.build_of(binary),
-        workdir=launcher.make_workdir(workdir, socket=None if admin_socket is None else admin_socket.absolute()),
-        dns_port=dns_port,
-        uses_delta=not sotw,
-    )
-    bootstrap = launcher.fetch_bootstrap(address, request, patience_s=patience_s, ca_file=ca_cert_file, tell=_tell)
-    admin = launcher.Admin(port=admin_port, socket=None if admin_socket is None else admin_socket.absolute())
-    launcher.place_admin(bootstrap, admin)
-    if sotw:
-        launcher.use_sotw(bootstrap)
-    path = launcher.write_bootstrap(bootstrap, request.workdir)
-    arguments = ["--log-level", log_level, "--drain-time-s", str(drain_time_s)]
-    arguments += [] if concurrency is None else ["--concurrency", str(concurrency)]
-    _tell(f"{request.mesh}.{request.name} becomes Envoy {request.envoy_build.split('/')[1]} with {path}")
-    launcher.become_envoy(binary, path, arguments)
+    socket = None if admin_socket is None else admin_socket.absolute()
+    with workdirs.opened(workdir, socket=socket) as directory:
+        request = launcher.Request(
+            mesh=mesh if resource is None else str(resource["mesh"]),
+            name=str(name if resource is None else resource["name"]),
+            resource=resource,
+            token=None if token_file is None else _read(token_file).strip(),
+            token_path=None if token_file is None else str(token_file.absolute()),
+            ca_pem=None if ca_cert_file is None else _read(ca_cert_file),
+            envoy_build=envoys.build_of(binary),
+            workdir=directory,
+            dns_port=dns_port,
+            uses_delta=not sotw,
+        )
+        bootstrap = launcher.fetch_bootstrap(address, request, patience_s=patience_s, ca_file=ca_cert_file, tell=_tell)
+        launcher.place_admin(bootstrap, launcher.Admin(port=admin_port, socket=socket))
+        if sotw:
+            launcher.use_sotw(bootstrap)
+        path = launcher.write_bootstrap(bootstrap, directory)
+        arguments = ["--log-level", log_level, "--drain-time-s", str(drain_time_s)]
+        arguments += [] if concurrency is None else ["--concurrency", str(concurrency)]
+        _tell(f"{request.mesh}.{request.name} becomes Envoy {request.envoy_build.split('/')[1]} with {path}")
+        launcher.become_envoy(binary, path, arguments)
 
 
 def _read_dataplane(path: str, variables: Sequence[str]) -> dict[str, Any]:

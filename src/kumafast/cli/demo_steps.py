@@ -20,7 +20,7 @@ import yaml
 from kumafast.cli import demo_load, inspection
 from kumafast.cli.demo_process import Process, Processes, environment, free_ports
 from kumafast.cli.failure import CommandError
-from kumafast.cli.launcher import ADMIN_SOCKET
+from kumafast.cli.workdir import ADMIN_SOCKET
 
 _START_S = 30.0
 _CONVERGE_S = 20.0

@@ -11,8 +11,6 @@ import binascii
 import json
 import os
 import ssl
-import stat
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,9 +24,6 @@ import yaml
 from kumafast import __version__
 from kumafast.cli.failure import CommandError
 
-# The length of `sun_path` in Linux' sockaddr_un, less its closing NUL.
-_SOCKET_PATH_MAX = 107
-ADMIN_SOCKET = "kuma-envoy-admin.sock"
 _REQUEST_TIMEOUT_S = 10.0
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 2.0
@@ -95,26 +90,6 @@ def dp_server(address: str) -> str:
     return f"{scheme}://{parts.netloc}"
 
 
-def make_workdir(path: Path | None, *, socket: Path | None) -> Path:
-    """The directory for the bootstrap and the admin socket, its owner's alone; a temporary one without `path`."""
-    try:
-        if path is None:
-            directory = Path(tempfile.mkdtemp(prefix="kumafast-"))
-        else:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            directory = path.absolute()
-            if directory.stat().st_uid == os.getuid():
-                directory.chmod(stat.S_IRWXU)
-    except OSError as error:
-        raise CommandError(f"cannot make the directory {error.filename}: {error.strerror}") from error
-    longest = len(os.fsencode(socket or directory / ADMIN_SOCKET))
-    if longest > _SOCKET_PATH_MAX:
-        raise CommandError(
-            f"the admin socket's path is {longest} bytes long and may be {_SOCKET_PATH_MAX}; choose a shorter --workdir"
-        )
-    return directory
-
-
 def fetch_bootstrap(
     address: str, request: Request, *, patience_s: float, ca_file: Path | None, tell: Callable[[str], None]
 ) -> dict[str, Any]:
@@ -173,8 +148,6 @@ def use_sotw(bootstrap: dict[str, Any]) -> None:
 def write_bootstrap(bootstrap: Mapping[str, Any], workdir: Path) -> Path:
     """Write the bootstrap where only its owner can read it, since it may hold a token; its path."""
     path = workdir / "bootstrap.yaml"
-    # A socket that an earlier Envoy left behind is in the way of the next one's.
-    (workdir / ADMIN_SOCKET).unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         yaml.safe_dump(dict(bootstrap), file, sort_keys=False, allow_unicode=True)
