@@ -243,6 +243,18 @@ class RulesBetweenResources:
         assert [s.resource.mesh for s in (await store.list("Note")).items] == ["two", "two"]
         assert len((await store.list("Thing")).items) == 1
 
+    async def test_no_mesh_takes_what_is_global_along(self, store: Store) -> None:
+        # Global resources have no mesh, which must not be taken for a mesh whose name is empty.
+        await store.write([Put(mesh("")), Put(Thing(name="a"))])
+        await store.write([Delete(key("Mesh", "")), Put(mesh("")), Put(Thing(name="b")), Delete(key("Mesh", ""))])
+        assert [s.resource.name for s in (await store.list("Thing")).items] == ["a", "b"]
+
+    async def test_an_owner_takes_along_what_came_with_it(self, store: Store) -> None:
+        owned = [kind(mesh="default", name="b") for kind in (Box, Label, Stamp)]
+        await store.write([Put(mesh()), *(Put(one) for one in owned), Delete(key("Box", "b"))])
+        [commit] = await take(store.watch(after=0), 1)
+        assert [change.key for change in commit.changes] == [key("Mesh", "default")]
+
     async def test_an_owner_takes_what_it_owns_along(self, store: Store) -> None:
         await store.put(mesh())
         for name in ("b", "c"):
@@ -330,11 +342,11 @@ class Watching:
             store.watch(after=-1)
 
     async def test_a_writer_in_a_loop_lets_watches_keep_up(self, store: Store) -> None:
-        count = HISTORY_CHANGES_MAX // 2
-        watching = asyncio.create_task(take(store.watch(after=0), 4))
-        for number in range(4):
-            await store.write([Put(Thing(name=str(index), value=number + 1)) for index in range(count)])
-        assert [commit.revision for commit in await watching] == [1, 2, 3, 4]
+        size, count = HISTORY_CHANGES_MAX // HISTORY_COMMITS_MIN + 1, HISTORY_COMMITS_MIN + 10
+        watching = asyncio.create_task(take(store.watch(after=0), count))
+        for number in range(count):
+            await store.write([Put(Thing(name=str(index), value=number + 1)) for index in range(size)])
+        assert [commit.revision for commit in await watching] == list(range(1, count + 1))
 
 
 class WritingAtOnce:
@@ -431,7 +443,9 @@ class Closing:
             store.watch(after=0)
 
     async def test_what_waits_is_written_before_the_end(self, store: Store) -> None:
-        writes = [asyncio.create_task(store.put(Thing(name=str(number)))) for number in range(50)]
+        writes = [asyncio.create_task(store.put(Thing(name=str(number)))) for number in range(600)]
+        watch = store.watch(after=0)
         await asyncio.sleep(0)
         await store.close()
-        assert sorted([(await write).revision for write in writes]) == list(range(1, 51))
+        assert sorted([(await write).revision for write in writes]) == list(range(1, 601))
+        assert [commit.revision async for commit in watch] == list(range(1, 601))

@@ -283,7 +283,19 @@ async def test_a_damaged_page_is_noticed(path: Path) -> None:
     await _filled(path)
     content = bytearray(path.read_bytes())
     for page in range(2, len(content) // 4096, 5):
-        content[page * 4096 : page * 4096 + 512] = os.urandom(512)
+        content[page * 4096 : page * 4096 + 512] = random.Random(5).randbytes(512)
+    path.write_bytes(content)
+    assert "damaged" in await _refused(path)
+
+
+async def test_a_damaged_index_is_noticed(path: Path) -> None:
+    await _filled(path)
+    with sqlite3.connect(path) as file:
+        [(root,)] = file.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_resources_1'")
+    file.close()
+    content = bytearray(path.read_bytes())
+    # Reading the tables does not touch it; the next write would.
+    content[(root - 1) * 4096 + 8 : (root - 1) * 4096 + 512] = random.Random(5).randbytes(504)
     path.write_bytes(content)
     assert "damaged" in await _refused(path)
 

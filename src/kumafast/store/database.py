@@ -128,6 +128,8 @@ class Database:
         connection = self._connection
         try:
             if connection.in_transaction:
+                # What the last call could not finish. Undone here and not there, because this may fail for as long as
+                # the disk does; until it works nothing else is written.
                 connection.execute("ROLLBACK")
             connection.execute("BEGIN IMMEDIATE")
             self._insert(commits)
@@ -137,7 +139,6 @@ class Database:
                 connection.execute("UPDATE meta SET value = ? WHERE name = 'floor'", (floor,))
             connection.execute("COMMIT")
         except BaseException as error:
-            self._roll_back()
             if isinstance(error, sqlite3.Error):
                 raise StoreUnavailableError(f"the store {self._path} cannot be written: {error}") from error
             raise
@@ -147,13 +148,6 @@ class Database:
     def close(self) -> None:
         """Move the write-ahead log into the file and let go of it."""
         self._connection.close()
-
-    def _roll_back(self) -> None:
-        try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            pass  # The next `record` tries again before it begins; until that works nothing is written.
 
     def _insert(self, commits: Sequence[Commit]) -> None:
         log: list[tuple[Any, ...]] = []
