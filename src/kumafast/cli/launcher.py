@@ -148,7 +148,10 @@ def use_sotw(bootstrap: dict[str, Any]) -> None:
 def write_bootstrap(bootstrap: Mapping[str, Any], workdir: Path) -> Path:
     """Write the bootstrap where only its owner can read it, since it may hold a token; its path."""
     path = workdir / "bootstrap.yaml"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise CommandError(f"cannot write {path}: {error.strerror}") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         yaml.safe_dump(dict(bootstrap), file, sort_keys=False, allow_unicode=True)
     return path

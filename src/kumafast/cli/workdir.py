@@ -35,7 +35,7 @@ def opened(path: Path | None, *, socket: Path | None) -> Iterator[Path]:
     Raises `CommandError` where it cannot be made, is another Envoy's, or is too deep for the admin socket.
     """
     try:
-        directory = Path(tempfile.mkdtemp(prefix=_PREFIX)) if path is None else _made(path)
+        directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_temporary_root())) if path is None else _made(path)
     except OSError as error:
         raise CommandError(f"cannot make the directory {error.filename}: {error.strerror}") from error
     try:
@@ -52,6 +52,13 @@ def opened(path: Path | None, *, socket: Path | None) -> Iterator[Path]:
     finally:
         if path is None:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def _temporary_root() -> Path:
+    """The system's directory for temporary files, unless it is too deep for a socket in a directory of it."""
+    root = Path(tempfile.gettempdir())
+    length = len(os.fsencode(root / f"{_PREFIX}12345678" / ADMIN_SOCKET))
+    return root if length <= _SOCKET_PATH_MAX else Path("/tmp")
 
 
 def _made(path: Path) -> Path:
@@ -96,7 +103,7 @@ def _open(path: Path) -> int:
 
 def _remove_abandoned() -> None:
     """Remove temporary directories of this user whose Envoy has ended: those whose lock is there and free."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for directory in _temporary_root().glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if directory.is_symlink() or directory.stat().st_uid != os.getuid():
                 continue
