@@ -6,11 +6,28 @@ Never: resources, policies, Envoy messages, sockets. The core knows tags and num
 
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
 from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
+from kumafast._core.transport import (
+    END,
+    HALF_CLOSE,
+    MESSAGE,
+    REQUEST,
+    RESET,
+    Connection,
+    Payload,
+    push,
+)
 from kumafast._core.versions import diff_versions
 
 __all__ = [
+    "END",
+    "HALF_CLOSE",
+    "MESSAGE",
+    "REQUEST",
+    "RESET",
+    "Connection",
     "IdSet",
     "Matches",
+    "Payload",
     "SelectorSet",
     "SnapshotDigest",
     "TagIndex",
@@ -20,4 +37,5 @@ __all__ = [
     "diff_versions",
     "digest",
     "live_tags",
+    "push",
 ]

@@ -1,0 +1,106 @@
+// One stream of a connection: what has come of a message, what is to go, how much may.
+// In: messages to send, window updates. Out: the next piece of a DATA frame. Never: other streams, frames' headers.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "grpc_stream.hpp"
+#include "limits.hpp"
+#include "payload.hpp"
+
+namespace kumafast::http2 {
+
+// Messages waiting on one stream, oldest first: references, never copies. Holds no memory when it is empty.
+class SendQueue {
+  public:
+    bool empty() const { return at_ == messages_.size(); }
+    // What is to be written, with the prefixes of messages.
+    std::size_t bytes() const { return bytes_; }
+    std::size_t allocated() const { return messages_.capacity() * sizeof(Payload); }
+
+    void push(Payload payload) {
+        bytes_ += payload.size() + grpc::kPrefixBytes;
+        messages_.push_back(std::move(payload));
+    }
+
+    std::size_t left_of_first() const { return messages_[at_].size() + grpc::kPrefixBytes - offset_; }
+
+    // Takes `count` octets, at most `left_of_first()`: `prefix(span)` is given those of the prefix, which must be
+    // copied, and `share(payload, offset, count)` the rest.
+    template <class Prefix, class Share>
+    void take(std::size_t count, Prefix&& prefix, Share&& share) {
+        Payload& first = messages_[at_];
+        std::uint32_t size = static_cast<std::uint32_t>(first.size());
+        bytes_ -= count;
+        if (offset_ < grpc::kPrefixBytes) {
+            std::uint8_t octets[grpc::kPrefixBytes] = {
+                0, static_cast<std::uint8_t>(size >> 24), static_cast<std::uint8_t>(size >> 16),
+                static_cast<std::uint8_t>(size >> 8), static_cast<std::uint8_t>(size)};
+            std::size_t part = std::min(grpc::kPrefixBytes - offset_, count);
+            prefix(std::span<const std::uint8_t>(octets + offset_, part));
+            offset_ += part;
+            count -= part;
+        }
+        if (count > 0) share(first, offset_ - grpc::kPrefixBytes, count);
+        offset_ += count;
+        if (offset_ == size + grpc::kPrefixBytes) drop_first();
+    }
+
+    void clear() {
+        std::vector<Payload>().swap(messages_);
+        at_ = bytes_ = offset_ = 0;
+    }
+
+  private:
+    void drop_first() {
+        offset_ = 0;
+        messages_[at_++] = Payload();
+        if (at_ == messages_.size()) clear();
+    }
+
+    std::vector<Payload> messages_;
+    std::size_t at_ = 0;
+    std::size_t bytes_ = 0;
+    std::size_t offset_ = 0;
+};
+
+// A stream exists from its request's headers until both sides have ended it, or one has reset it. Its state in the
+// words of RFC 9113 5.1: open, or half-closed (remote) once `is_remote_closed`; what has no Stream is idle or closed.
+struct Stream {
+    Stream(std::uint32_t stream_id, std::int64_t window) : id(stream_id), send_window(window) {}
+
+    std::uint32_t id;
+    bool is_remote_closed = false;
+    bool has_sent_headers = false;
+    // The application, or the session for it, has said how the stream ends; what still comes in is passed over.
+    bool is_finishing = false;
+    // Is in the session's list of streams that may have something to write.
+    bool is_listed = false;
+    std::uint8_t status = 0;
+    // Not 0: the answer is this HTTP status alone.
+    std::uint16_t http_status = 0;
+    // May be negative after SETTINGS (RFC 9113 6.9.2).
+    std::int64_t send_window;
+    // Octets that came and were not given back by WINDOW_UPDATE.
+    std::int64_t receive_used = 0;
+    // What content-length promised and has not come; -1 where it promised nothing.
+    std::int64_t content_left = -1;
+    std::string status_text;
+    grpc::MessageReader reader;
+    SendQueue queue;
+
+    bool can_send() const {
+        if (queue.empty()) return is_finishing;
+        return send_window > 0;
+    }
+    std::size_t allocated() const {
+        return sizeof(Stream) + status_text.capacity() + reader.allocated() + queue.allocated();
+    }
+};
+
+}  // namespace kumafast::http2

@@ -1,0 +1,65 @@
+// Every limit of the wire, in one table. Each bounds what one peer may make the server hold or do; what it says when
+// a limit is passed stands beside it. ARCHITECTURE.md shows the same table.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace kumafast::limits {
+
+// ---- What a peer may make us hold -----------------------------------------------------------------------------
+
+// The largest frame we take, the least that HTTP/2 allows to announce: a partial frame is all that waits for its rest.
+// FRAME_SIZE_ERROR.
+inline constexpr std::uint32_t kFrameBytesMax = 16384;
+// A header block as it comes, over all its frames. ENHANCE_YOUR_CALM for the connection.
+inline constexpr std::size_t kHeaderBlockBytesMax = 32768;
+// CONTINUATION frames of one block: empty ones would never reach the limit above. ENHANCE_YOUR_CALM.
+inline constexpr std::uint32_t kContinuationsMax = 16;
+// A header list once decoded, counted as RFC 9113 6.5.2 does: a few bytes can name the same long entry a thousand
+// times. RESOURCE_EXHAUSTED for the request.
+inline constexpr std::size_t kHeaderListBytesMax = 65536;
+// HPACK's dynamic table, the protocol's default.
+inline constexpr std::size_t kHeaderTableBytes = 4096;
+// One message that a client sends, unless the caller says otherwise. RESOURCE_EXHAUSTED for the stream.
+inline constexpr std::size_t kMessageBytesMax = 4u << 20;
+// Partial messages of one connection together, in units of the message limit. RESOURCE_EXHAUSTED for the stream that
+// passes it.
+inline constexpr std::size_t kPartialMessagesMax = 2;
+// Streams open at a time on one connection. REFUSED_STREAM, which tells the client to try again elsewhere.
+inline constexpr std::uint32_t kStreamsMax = 1000;
+// What is queued on one stream and not written, because its client does not read: the one that sends is told no.
+inline constexpr std::size_t kQueuedBytesMax = 64u << 20;
+// Answers to PING, SETTINGS and broken streams that the client does not read. ENHANCE_YOUR_CALM.
+inline constexpr std::size_t kControlBytesMax = 65536;
+// Streams that we ended and whose late frames are passed over in silence.
+inline constexpr std::size_t kRecentlyResetMax = 16;
+// A message of an error, before it is percent-encoded, and a reason that GOAWAY carries.
+inline constexpr std::size_t kStatusTextMax = 1024;
+
+// ---- What a peer may make us do: a budget that time and useful work refill. ENHANCE_YOUR_CALM ------------------
+
+inline constexpr double kBudgetMax = 8000;
+inline constexpr double kBudgetEachSecond = 800;
+// Each DATA frame that we send entitles the client to as much: its window updates and its probing of the bandwidth.
+inline constexpr double kBudgetEachFrameSent = 4;
+// Rapid reset: a request that is opened and thrown away makes the server work for nobody.
+inline constexpr double kCostOfReset = 20;
+inline constexpr double kCostOfRefusal = 10;
+inline constexpr double kCostOfSettings = 20;
+inline constexpr double kCostOfPing = 4;
+// WINDOW_UPDATE, PRIORITY, empty DATA, padding, unknown types: cheap, but of no use by the thousand.
+inline constexpr double kCostOfSmallFrame = 1;
+
+// ---- Windows: how much may be under way -------------------------------------------------------------------------
+
+// What a client may send unasked on one stream, and on one connection; given back when half is used up.
+inline constexpr std::int64_t kStreamWindow = 262144;
+inline constexpr std::int64_t kConnectionWindow = 1048576;
+// What the protocol starts with, and the most that it knows.
+inline constexpr std::int64_t kInitialWindow = 65535;
+inline constexpr std::int64_t kWindowMax = 0x7fffffff;
+// The largest frame we send, whatever the client would take: others on the connection wait for its end.
+inline constexpr std::uint32_t kFrameSentBytesMax = 65536;
+
+}  // namespace kumafast::limits

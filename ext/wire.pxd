@@ -1,0 +1,88 @@
+"""The wire's C++ as its binding sees it; std::span parameters are declared as the types that convert to them."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libcpp cimport bool as cpp_bool
+from libcpp.pair cimport pair
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+
+cdef extern from "<string_view>" namespace "std":
+    cdef cppclass string_view:
+        string_view()
+        string_view(const char* data, size_t size)
+
+
+cdef extern from "<span>" namespace "std":
+    cdef cppclass Octets "std::span<const std::uint8_t>":
+        Octets()
+        Octets(const uint8_t* data, size_t size)
+        const uint8_t* data()
+        size_t size()
+
+
+cdef extern from "limits.hpp" namespace "kumafast::limits":
+    const size_t kMessageBytesMax
+    const uint32_t kStreamsMax
+
+
+cdef extern from "payload.hpp" namespace "kumafast":
+    cdef cppclass CPayload "kumafast::Payload":
+        CPayload()
+        CPayload(const uint8_t* data, size_t size, void* owner, void (*release)(void*) noexcept) except +
+        void* owner()
+        uint32_t references()
+
+
+cdef extern from "outgoing.hpp" namespace "kumafast":
+    cdef cppclass Segment "kumafast::Outgoing::Segment":
+        size_t offset
+        size_t count
+        CPayload payload
+
+    cdef cppclass Outgoing:
+        Outgoing()
+        const string& text()
+        const vector[Segment]& segments()
+
+
+cdef extern from "http2_session.hpp" namespace "kumafast::http2":
+    cdef enum class ErrorCode(uint32_t):
+        kNoError
+
+    cdef enum class Kind "kumafast::http2::Event::Kind"(uint8_t):
+        kRequest "kumafast::http2::Event::Kind::kRequest"
+        kMessage "kumafast::http2::Event::Kind::kMessage"
+        kHalfClose "kumafast::http2::Event::Kind::kHalfClose"
+        kReset "kumafast::http2::Event::Kind::kReset"
+        kEnd "kumafast::http2::Event::Kind::kEnd"
+
+    cdef cppclass Event:
+        Kind kind
+        uint32_t stream
+        uint32_t code
+        string text
+        vector[pair[string, string]] headers
+        int64_t timeout
+
+    cdef enum class Sent(uint8_t):
+        kQueued
+        kGone
+        kFull
+
+    cdef cppclass SessionOptions:
+        size_t message_bytes_max
+        uint32_t streams_max
+
+    cdef cppclass Session:
+        Session(const SessionOptions& options) except +
+        void receive(Octets octets, double now, vector[Event]& events) except +
+        Sent send(uint32_t id, const CPayload& payload) except +
+        cpp_bool finish(uint32_t id, uint8_t status, string_view text) except +
+        cpp_bool reset(uint32_t id, ErrorCode code) except +
+        size_t queued(uint32_t id)
+        void drain() except +
+        void collect(Outgoing& sink, size_t budget) except +
+        cpp_bool want_close()
+        size_t stream_count()
+        size_t allocated()
