@@ -1,4 +1,4 @@
-"""The xDS server: snapshots of a cache, streamed to Envoys by gRPC. The only file that knows grpc.
+"""The xDS server: snapshots of a cache, streamed to Envoys by gRPC on the compiled wire.
 
 In: a `SnapshotCache`, connections. Out: streams of both variants, aggregated and of each type, until it is stopped.
 Never: rules of the protocol, or where snapshots come from.
@@ -6,14 +6,7 @@ Never: rules of the protocol, or where snapshots come from.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Any
-
-import grpc
-import grpc.aio
+import asyncio
 
 from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.resource import (
@@ -29,6 +22,7 @@ from kumafast.snapshot.resource import (
     VIRTUAL_HOST,
 )
 from kumafast.stream.ads import AdsStream, NodeKey, key_of
+from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Status
 from kumafast.stream.messages import ProtocolError, Variant
 from kumafast.stream.observer import NodeObserver
 from kumafast.stream.port import HttpProtocol, Port, TlsFiles
@@ -48,16 +42,9 @@ _SERVICES: tuple[tuple[str, str, str, str | None], ...] = (
     ("extension.v3.ExtensionConfigDiscoveryService", "StreamExtensionConfigs", "DeltaExtensionConfigs", EXTENSION),
 )
 
-_OPTIONS = (
-    # A reconnect in delta carries a version for each resource, and a set of 10,000 clusters is one message (rule 6).
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    # Clients may ping as often as they like, on idle connections too.
-    ("grpc.http2.max_ping_strikes", 0),
-    ("grpc.keepalive_permit_without_calls", 1),
-)
-
-_Handler = Callable[[AsyncIterator[bytes], Any], Awaitable[None]]
+# A reconnect in delta carries a version for each resource: a hundred thousand are several megabytes (rule 6).
+REQUEST_BYTES_MAX = 64 << 20
+_STOP_STEP_S = 0.005
 
 
 class XdsServer:
@@ -86,10 +73,12 @@ class XdsServer:
         instance_id: str = "kumafast",
         http_protocol: HttpProtocol | None = None,
         node_key: NodeKey = key_of,
+        request_bytes_max: int = REQUEST_BYTES_MAX,
     ) -> None:
         """`http_protocol` makes a protocol for each connection that is not HTTP/2; without it they are told 404.
 
         `node_key` says under which key a node's snapshot is in the cache: by default its id, else cluster, else `*`.
+        A request of more than `request_bytes_max` ends its stream with RESOURCE_EXHAUSTED.
         """
         self._cache = cache
         self._observer = observer
@@ -97,8 +86,9 @@ class XdsServer:
         self._http_protocol = http_protocol
         self._node_key = node_key
         self._streams: set[AdsStream] = set()
-        self._directory: Path | None = None
-        self._grpc: Any = None
+        self._request_bytes_max = request_bytes_max
+        self._handlers = self._create_handlers()
+        self._connections: set[GrpcProtocol] = set()
         self._port: Port | None = None
 
     @property
@@ -111,52 +101,46 @@ class XdsServer:
 
         Raises OSError where the port is taken or the certificate cannot be read; then nothing runs.
         """
-        # The socket between the port and gRPC is nobody else's: mkdtemp makes the directory 0700.
-        self._directory = Path(tempfile.mkdtemp(prefix="kumafast-"))
-        socket = self._directory / "xds.sock"
-        try:
-            self._grpc = grpc.aio.server(options=_OPTIONS)
-            self._grpc.add_generic_rpc_handlers(tuple(self._handlers()))
-            self._grpc.add_insecure_port(f"unix:{socket}")
-            await self._grpc.start()
-            self._port = Port(grpc_socket=socket, http_protocol=self._http_protocol)
-            return await self._port.open(host, port, tls=tls)
-        except BaseException:
-            await self.stop(0)
-            raise
+        opening = Port(http2_protocol=self._create_protocol, http_protocol=self._http_protocol)
+        taken = await opening.open(host, port, tls=tls)
+        self._port = opening
+        return taken
 
     async def stop(self, grace_s: float) -> None:
         """End every stream with UNAVAILABLE, so that clients reconnect at once (rule 7); cut off what lasts longer."""
-        if self._port is not None:
-            self._port.close()
+        if self._port is None:
+            return
+        port, self._port = self._port, None
+        port.close()
+        port.abort()
         for stream in tuple(self._streams):
             stream.end()
-        if self._grpc is not None:
-            await self._grpc.stop(grace_s)
-            self._grpc = None
-        if self._port is not None:
-            self._port.abort()
-            self._port = None
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            self._directory = None
+        for connection in tuple(self._connections):
+            connection.drain()
+        deadline = asyncio.get_running_loop().time() + grace_s
+        while self._connections and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_STOP_STEP_S)
+        for connection in tuple(self._connections):
+            connection.abort()
+        while self._connections or self._streams:
+            await asyncio.sleep(0)
 
-    def _handlers(self) -> list[Any]:
-        handlers = []
-        for service, sotw, delta, type_url in _SERVICES:
-            methods = {
-                method: grpc.stream_stream_rpc_method_handler(self._handler(variant, type_url))
-                for method, variant in ((sotw, Variant.SOTW), (delta, Variant.DELTA))
-                if method
-            }
-            handlers.append(grpc.method_handlers_generic_handler(f"envoy.service.{service}", methods))
-        return handlers
+    def _create_protocol(self) -> GrpcProtocol:
+        return GrpcProtocol(self._handlers, connections=self._connections, message_bytes_max=self._request_bytes_max)
 
-    def _handler(self, variant: Variant, type_url: str | None) -> _Handler:
-        async def handle(requests: AsyncIterator[bytes], context: Any) -> None:
+    def _create_handlers(self) -> dict[str, Handler]:
+        return {
+            f"/envoy.service.{service}/{method}": self._handler(variant, type_url)
+            for service, sotw, delta, type_url in _SERVICES
+            for method, variant in ((sotw, Variant.SOTW), (delta, Variant.DELTA))
+            if method
+        }
+
+    def _handler(self, variant: Variant, type_url: str | None) -> Handler:
+        async def handle(call: Call) -> None:
             stream = AdsStream(
-                requests,
-                context.write,
+                call,
+                call.write,
                 variant=variant,
                 type_url=type_url,
                 cache=self._cache,
@@ -168,10 +152,10 @@ class XdsServer:
             try:
                 await stream.run()
             except ProtocolError as error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                raise CallError(Status.INVALID_ARGUMENT, str(error)) from error
             finally:
                 self._streams.discard(stream)
             if stream.is_ended:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane is stopping")
+                raise CallError(Status.UNAVAILABLE, "the control plane is stopping")
 
         return handle
