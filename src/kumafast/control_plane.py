@@ -14,7 +14,6 @@ import socket
 import uuid
 from collections.abc import Coroutine
 from pathlib import Path
-from pathlib import Path
 from types import TracebackType
 
 import kumafast
@@ -143,7 +142,7 @@ class ControlPlane:
             instance_id=self.instance_id,
             flush_ms=settings.insight_flush_ms,
         )
-        await insights.close_left_open()
+        await insights.take_over()
         await reconciler.load()
         self._spawn(reconciler.follow(), "reconcile")
         self._spawn(insights.follow(), "insights")
