@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from tests.rest.fakes import dataplane_document, error, everything
 
 from kumafast.errors import StoreUnavailableError
 from kumafast.identity.server_certificate import ensure_server_certificate
-from kumafast.resources import Dataplane, Resource
+from kumafast.resources import Dataplane, DataplaneInsight, Resource
+from kumafast.resources.dataplane_insight import Subscription
 from kumafast.resources.resource import ResourceKey
+from kumafast.resources.tags import AWAITS_PROXY_LABEL
 from kumafast.rest.bootstrap import create_dp_app
 from kumafast.rest.services import DpServices
 from kumafast.store import MemoryStore, Store, StoredResource
@@ -150,6 +153,16 @@ async def test_dataplane_that_comes_along_is_registered(dp: httpx.AsyncClient, s
     changed["networking"]["address"] = "127.0.0.7"
     await dp.post("/bootstrap", json=_bringing(changed))
     assert await store.revision() == revision + 1
+
+
+async def test_dataplane_waits_for_its_envoy_unless_that_runs(dp: httpx.AsyncClient, store: MemoryStore) -> None:
+    key = ResourceKey("Dataplane", "default", "web-1")
+    await dp.post("/bootstrap", json=_bringing())
+    assert AWAITS_PROXY_LABEL in (await store.get(key)).resource.labels
+    running = Subscription(id="s", connect_time=datetime.now(UTC))
+    await store.put(DataplaneInsight(mesh="default", name="web-1", subscriptions=(running,)))
+    await dp.post("/bootstrap", json=_bringing())
+    assert AWAITS_PROXY_LABEL not in (await store.get(key)).resource.labels
 
 
 async def test_minimal_request(dp: httpx.AsyncClient, store: MemoryStore) -> None:

@@ -190,7 +190,7 @@ def test_metrics_have_the_promised_names() -> None:
             "kumafast_affected_proxies_sum[cause=Dataplane]": 50,
             "kumafast_generator_calls_total[generator=inbound]": 2,
             "kumafast_xds_pushes_total[type=Cluster]": 1,
-            "kumafast_xds_pushes_bytes_total[type=Cluster]": 2048,
+            "kumafast_xds_bytes_total[type=Cluster]": 2048,
             "kumafast_xds_rejects_total[type=Cluster]": 1,
             "kumafast_snapshot_cache_entries": 42,
         }.items()
