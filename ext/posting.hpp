@@ -69,6 +69,8 @@ class Block {
     T* end() { return data_ + size_; }
     std::size_t size() const { return size_; }
     std::span<const T> items() const { return {data_, size_}; }
+    // Whether `item` is among the items, which must ascend.
+    bool has_ascending(T item) const { return std::binary_search(data_, data_ + size_, item); }
 
   private:
     T* data_ = nullptr;
