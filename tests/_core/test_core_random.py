@@ -5,10 +5,10 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-
-from kumafast._core import TagSelector
 from tests._core.worlds import SHAPES, World, random_selector, random_world, rows_of, tag_sets
 from tests.oracles import matching_naive as naive
+
+from kumafast._core import TagSelector
 
 WORLDS_PER_SHAPE = 25_000
 
