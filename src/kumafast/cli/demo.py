@@ -53,6 +53,8 @@ def demo(
         except CommandError as error:
             _mark("failed", typer.colors.RED, str(error), None)
             raise CommandError("the demo did not hold", error.details) from error
+        except KeyboardInterrupt:
+            raise CommandError("interrupted; nothing of the demo is left") from None
         finally:
             # From here on nothing interrupts: a process left behind would hold its port.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
