@@ -122,12 +122,12 @@ def _make_directory() -> Path:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does, so that its processes end with it."""
+    """SIGTERM ends the demo as Ctrl-C does, so that its processes end with it; both do in a shell's background, too."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGINT), signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGINT, interrupt), signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
