@@ -7,7 +7,7 @@ dicts themselves: any C++ form would first have to be built from them, at severa
 """
 
 from border cimport exact_texts
-from cpython.dict cimport PyDict_GetItem, PyDict_Next
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_Next
 from cpython.object cimport PyObject
 
 
@@ -41,7 +41,7 @@ def diff_versions(held, wanted, /):
     before = exact_texts(held)
     after = before if held is wanted else exact_texts(wanted)
     while PyDict_Next(after, &at, &name, &version):
-        known = PyDict_GetItem(before, <object>name)
+        known = PyDict_GetItemWithError(before, <object>name)
         if known != NULL:
             shared += 1
         if known == NULL or _differ(known, version):
@@ -49,6 +49,6 @@ def diff_versions(held, wanted, /):
     at = 0
     # Where every name held was met above, there is none to look for.
     while shared < len(before) and PyDict_Next(before, &at, &name, &version):
-        if PyDict_GetItem(after, <object>name) == NULL:
+        if PyDict_GetItemWithError(after, <object>name) == NULL:
             removed.append(<object>name)
     return changed, removed
