@@ -188,8 +188,6 @@ class ControlPlane:
         if settings.dp_tls_cert:
             return TlsFiles(certificate=Path(settings.dp_tls_cert), key=Path(settings.dp_tls_key))
         files = ensure_server_certificate(settings.data_path, host=settings.host)
-        if files.is_new:
-            _LOG.info("made a certificate for the dp-server; give it to dataplanes to trust: %s", files.certificate)
         return TlsFiles(certificate=files.certificate, key=files.key)
 
     async def _ensure_default_mesh(self) -> None:
