@@ -1,4 +1,3 @@
-# cython: freethreading_compatible = True
 """Digests of encoded resources, and of whole snapshots in time proportional to what changes in them.
 
 In: bytes; (name, version) pairs. Out: 16-byte digests, the same on every machine and after every restart.
@@ -7,6 +6,7 @@ Never: a promise against somebody who chooses the bytes to collide: XXH3 is fast
 
 from collections.abc import Sequence
 
+cimport cython
 from border cimport utf8
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
@@ -70,6 +70,7 @@ cdef int _element(object name, object version, Digest* element) except -1:
     return 0
 
 
+@cython.final
 cdef class SnapshotDigest:
     """An order-free digest of a snapshot's (name, version) pairs; mutable, O(1) for each change.
 

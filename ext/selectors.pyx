@@ -1,4 +1,3 @@
-# cython: freethreading_compatible = True
 """Tag sets, tag selectors, and the two indexes that match many of the one with many of the other.
 
 In: mappings of str to str, ids chosen by the caller. Out: ids, as Python ints where few, as arrays where many.
@@ -7,6 +6,7 @@ Never: a tag kept after its last holder; Python objects in a loop over ids; a cr
 
 from collections.abc import Sequence
 
+cimport cython
 from border cimport exact_texts, utf8
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
 from cpython.dict cimport PyDict_Next
@@ -25,7 +25,7 @@ from native cimport string_view
 cdef dict _NOTHING = {}
 
 
-# Both sides of the border: what comes in is checked here, once, and nothing below checks again.
+# The border: what comes in is checked in these functions, once, and nothing below checks again.
 
 cdef int _read_tags(dict tags, vector[TagText]& texts) except -1:
     """The texts point into the strings of `tags`, which must outlive them."""
@@ -93,6 +93,7 @@ cdef int _read_selectors(object selectors, vector[SelectorEntry]& entries) excep
     return 0
 
 
+@cython.final
 cdef class TagSet:
     """One inbound's tags, prepared once; equal and hashed by content, immutable.
 
@@ -131,6 +132,7 @@ cdef class TagSet:
         return TagSet, (self.as_dict(),)
 
 
+@cython.final
 cdef class TagSelector:
     """What a policy asks of one inbound's tags: exact values; "*" for "the key is present"; {} for everything.
 
@@ -184,6 +186,7 @@ cdef class TagSelector:
         return TagSelector, (self.as_dict(),)
 
 
+@cython.final
 cdef class SelectorSet:
     """Many selectors against one candidate; immutable.
 
@@ -246,6 +249,7 @@ cdef SelectorSet _selector_set(CSelectorSet made):
     return derived
 
 
+@cython.final
 cdef class _Numbers:
     """An array of the core, lent to memoryviews; freed with the last of them."""
 
@@ -275,12 +279,8 @@ cdef class _Numbers:
         view.format = NULL
         if flags & PyBUF_FORMAT:
             view.format = b"I" if self.item_size == sizeof(uint32_t) else b"Q"
-        view.shape = NULL
-        if flags & PyBUF_ND:
-            view.shape = self.shape
-        view.strides = NULL
-        if (flags & PyBUF_STRIDES) == PyBUF_STRIDES:
-            view.strides = self.strides
+        view.shape = &self.shape[0] if flags & PyBUF_ND else <Py_ssize_t*>NULL
+        view.strides = &self.strides[0] if (flags & PyBUF_STRIDES) == PyBUF_STRIDES else <Py_ssize_t*>NULL
         view.suboffsets = NULL
         view.internal = NULL
 
@@ -299,6 +299,7 @@ cdef _Numbers _wide(Block[uint64_t]& block):
     return made
 
 
+@cython.final
 cdef class IdSet:
     """A set of ids, kept as one ascending array: iteration, len(), in, ==, hash(). Made by `TagIndex`; immutable.
 
@@ -347,6 +348,7 @@ cdef IdSet _id_set(Block[uint32_t]& ids):
     return made
 
 
+@cython.final
 cdef class Matches:
     """Who matches whom, as compressed rows of read-only memoryviews. Made by `TagIndex.match_all`; immutable.
 
@@ -369,6 +371,7 @@ cdef class Matches:
         return f"<Matches of {len(self.selector_ids)} selectors, {len(self)} pairs>"
 
 
+@cython.final
 cdef class TagIndex:
     """Many dataplanes against one selector, or against all. Mutable: one writer, any number of readers.
 
@@ -440,17 +443,15 @@ cdef class TagIndex:
         ([10, 20], [0, 1, 3], [2, 1, 2])
         """
         cdef MatchRows rows
-        cdef Matches found
         if type(selectors) is not SelectorSet:
             raise TypeError(f"selectors must be a SelectorSet, not {type(selectors).__name__}")
-        cdef CSelectorSet* inner = &(<SelectorSet>selectors).inner
         self.batches += 1
         try:
             with nogil:
-                rows = self.inner.match_all(inner[0])
+                rows = self.inner.match_all((<SelectorSet>selectors).inner)
         finally:
             self.batches -= 1
-        found = Matches.__new__(Matches)
+        cdef Matches found = Matches.__new__(Matches)
         found.selector_ids = memoryview(_narrow(rows.selector_ids))
         found.offsets = memoryview(_wide(rows.offsets))
         found.ids = memoryview(_narrow(rows.ids))

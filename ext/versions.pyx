@@ -1,4 +1,3 @@
-# cython: freethreading_compatible = True
 """Differences between version maps: what a client holds against what it should.
 
 In: two maps of resource name to version. Out: names to send, names to take away.
