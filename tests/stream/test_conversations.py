@@ -87,7 +87,7 @@ class Conversation:
         self.nonces, self.all_nonces = {}, []
 
     def say(self, type_url: str, words: list[str]) -> None:
-        options = dict(word.split("=", 1) if "=" in word else (word, "") for word in words)
+        options = {word.partition("=")[0]: word.partition("=")[2] for word in words}
         nonce = options.get("nonce", self.nonces.get(type_url, ""))
         is_answer = "ack" in options or "nack" in options
         if "names" in options:

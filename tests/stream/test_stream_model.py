@@ -182,7 +182,7 @@ class Envoys(RuleBasedStateMachine):
         assert self.client.session.is_synced(self.snapshot)
 
 
-settings.register_profile("stream", max_examples=800, stateful_step_count=25, deadline=None)
+settings.register_profile("stream", max_examples=200, stateful_step_count=25, deadline=None)
 TestOddClients = pytest.mark.timeout(300)(OddClients.TestCase)
 TestOddClients.settings = settings.get_profile("stream")
 TestEnvoys = pytest.mark.timeout(300)(Envoys.TestCase)
