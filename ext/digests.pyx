@@ -1,4 +1,3 @@
-# cython: freethreading_compatible = True
 """Digests of encoded resources, and of whole snapshots in time proportional to what changes in them.
 
 In: bytes; (name, version) pairs. Out: 16-byte digests, the same on every machine and after every restart.
@@ -7,15 +6,16 @@ Never: a promise against somebody who chooses the bytes to collide: XXH3 is fast
 
 from collections.abc import Sequence
 
+cimport cython
+from border cimport utf8
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memcmp, memcpy
 
 from xxhash import xxh3_128_digest
 
 
 cdef extern from "Python.h":
-    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
     PyObject** PySequence_Fast_ITEMS(object fast)
 
 
@@ -46,24 +46,19 @@ def digest(data, /):
     return xxh3_128_digest(data)
 
 
-cdef int _text(object text, const char** data, Py_ssize_t* size) except -1:
+cdef const char* _utf8(object text, Py_ssize_t* size) except NULL:
     if not isinstance(text, str):
         raise TypeError(f"a name and a version must be str, not {type(text).__name__}")
-    data[0] = PyUnicode_AsUTF8AndSize(text, size)
-    if memchr(data[0], 0, size[0]) != NULL:
-        raise ValueError("a name or a version must not contain NUL")
-    return 0
+    return utf8(text, size)
 
 
 cdef int _element(object name, object version, Digest* element) except -1:
     """The digest of name, NUL, version: no two pairs make the same bytes, since neither holds a NUL."""
-    cdef const char* name_data
-    cdef const char* version_data
     cdef Py_ssize_t name_size = 0
     cdef Py_ssize_t version_size = 0
     cdef unsigned char joined[240]
-    _text(name, &name_data, &name_size)
-    _text(version, &version_data, &version_size)
+    cdef const char* name_data = _utf8(name, &name_size)
+    cdef const char* version_data = _utf8(version, &version_size)
     if <size_t>name_size < kShortMax and <size_t>version_size < kShortMax - <size_t>name_size:
         memcpy(joined, name_data, name_size)
         joined[name_size] = 0
@@ -75,6 +70,7 @@ cdef int _element(object name, object version, Digest* element) except -1:
     return 0
 
 
+@cython.final
 cdef class SnapshotDigest:
     """An order-free digest of a snapshot's (name, version) pairs; mutable, O(1) for each change.
 

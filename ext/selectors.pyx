@@ -1,162 +1,43 @@
-# cython: freethreading_compatible = True
 """Tag sets, tag selectors, and the two indexes that match many of the one with many of the other.
 
 In: mappings of str to str, ids chosen by the caller. Out: ids, as Python ints where few, as arrays where many.
 Never: a tag kept after its last holder; Python objects in a loop over ids; a crash, whatever comes in.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+cimport cython
+from border cimport exact_texts, utf8
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE
 from cpython.dict cimport PyDict_Next
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
 from cpython.object cimport PyObject, PyObject_Hash
 from cpython.tuple cimport PyTuple_Check, PyTuple_GET_SIZE
-
-from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memchr
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libcpp cimport bool as cpp_bool
 from libcpp.string cimport string
 from libcpp.utility cimport move, pair
 from libcpp.vector cimport vector
+from native cimport Block, Change, CSelectorSet, CTagIndex, Hit, MatchRows, SelectorEntry, TagTable, TagText, Terms
+from native cimport string_view
 
 
-cdef extern from "Python.h":
-    bint PyUnicode_CheckExact(object text)
-    object PyUnicode_FromObject(object text)
-    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+cdef dict _NOTHING = {}
 
 
-cdef extern from "<string_view>" namespace "std":
-    cdef cppclass string_view:
-        string_view()
-        string_view(const char* data, size_t size)
-
-
-# std::span parameters are declared as the vectors that convert to them.
-cdef extern from "tag_table.hpp" namespace "kumafast" nogil:
-    cdef cppclass TagIds "std::span<const kumafast::TagId>":
-        pass
-
-    cdef cppclass TagText:
-        string_view key
-        string_view value
-        uint64_t key_hash
-        uint64_t value_hash
-
-    cdef cppclass TagTable:
-        @staticmethod
-        TagTable& shared()
-        vector[pair[string, string]] describe(TagIds ids, cpp_bool keys_too) except +
-        size_t size()
-
-    cdef cppclass Terms:
-        Terms()
-        @staticmethod
-        Terms of_tags(const vector[TagText]& tags) except +
-        @staticmethod
-        Terms of_selector(const vector[TagText]& terms) except +
-        TagIds ids()
-        uint32_t size()
-        uint32_t exact()
-        uint64_t hash()
-        cpp_bool within(const Terms& whole)
-        cpp_bool operator==(const Terms& other)
-
-
-cdef extern from "posting.hpp" namespace "kumafast" nogil:
-    cdef cppclass Block[T]:
-        T* data()
-        size_t size()
-
-
-cdef extern from "selector_set.hpp" namespace "kumafast" nogil:
-    cdef cppclass SelectorEntry:
-        uint32_t id
-        Terms selector
-
-    cdef cppclass Hit:
-        uint32_t id
-        uint32_t terms
-        uint32_t exact
-
-    cdef cppclass CSelectorSet "kumafast::SelectorSet":
-        CSelectorSet() except +
-        CSelectorSet(const vector[SelectorEntry]& entries) except +
-        CSelectorSet added(const vector[SelectorEntry]& more) except +
-        CSelectorSet removed(vector[uint32_t] gone) except +
-        size_t size()
-        void match(const vector[Terms]& inbounds, vector[Hit]& hits) except +
-
-
-cdef extern from "tag_index.hpp" namespace "kumafast" nogil:
-    cdef cppclass MatchRows:
-        Block[uint32_t] selector_ids
-        Block[uint64_t] offsets
-        Block[uint32_t] ids
-
-    cdef enum class Change:
-        kAdd
-        kUpdate
-        kRemove
-
-    cdef cppclass CTagIndex "kumafast::TagIndex":
-        CTagIndex() except +
-        cpp_bool change(Change change, uint32_t id, vector[Terms] inbounds) except +
-        void shrink() except +
-        size_t size()
-        size_t bytes()
-        cpp_bool contains(uint32_t id)
-        void match(const Terms& selector, Block[uint32_t]& out) except +
-        void affected(const Terms& before, const Terms& after, Block[uint32_t]& out) except +
-        MatchRows match_all(const CSelectorSet& selectors) except +
-
-
-# Both sides of the border: what comes in is checked here, once, and nothing below checks again.
-
-cdef object _exact_text(object text):
-    if not isinstance(text, str):
-        raise TypeError(f"a tag's key and value must be str, not {type(text).__name__}")
-    return PyUnicode_FromObject(text)
-
-
-cdef bint _is_exact(dict tags):
-    cdef PyObject* key
-    cdef PyObject* value
-    cdef Py_ssize_t at = 0
-    while PyDict_Next(tags, &at, &key, &value):
-        if not (PyUnicode_CheckExact(<object>key) and PyUnicode_CheckExact(<object>value)):
-            return False
-    return True
-
-
-cdef dict _exact_tags(object tags):
-    """`tags` as a dict of exactly str to exactly str, so that no foreign code runs while it is read."""
-    if type(tags) is dict and _is_exact(tags):
-        return tags
-    if not isinstance(tags, Mapping):
-        raise TypeError(f"tags must be a mapping of str to str, not {type(tags).__name__}")
-    return {_exact_text(key): _exact_text(value) for key, value in dict(tags).items()}
-
-
-cdef string_view _utf8(object text) except *:
-    cdef Py_ssize_t size = 0
-    cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
-    if memchr(data, 0, size) != NULL:
-        raise ValueError("a tag must not contain NUL")
-    return string_view(data, size)
-
+# The border: what comes in is checked in these functions, once, and nothing below checks again.
 
 cdef int _read_tags(dict tags, vector[TagText]& texts) except -1:
     """The texts point into the strings of `tags`, which must outlive them."""
     cdef PyObject* key
     cdef PyObject* value
     cdef Py_ssize_t at = 0
+    cdef Py_ssize_t size = 0
     cdef TagText text
     texts.reserve(len(tags))
     while PyDict_Next(tags, &at, &key, &value):
-        text.key = _utf8(<object>key)
-        text.value = _utf8(<object>value)
+        text.key = string_view(utf8(<object>key, &size), size)
+        text.value = string_view(utf8(<object>value, &size), size)
         text.key_hash = <uint64_t>PyObject_Hash(<object>key)
         text.value_hash = <uint64_t>PyObject_Hash(<object>value)
         texts.push_back(text)
@@ -165,20 +46,25 @@ cdef int _read_tags(dict tags, vector[TagText]& texts) except -1:
 
 cdef dict _describe(const Terms& terms, bint keys_too):
     cdef pair[string, string] each
-    return {
-        each.first.decode(): each.second.decode()
-        for each in TagTable.shared().describe(terms.ids(), keys_too)
-    }
+    return {each.first.decode(): each.second.decode() for each in TagTable.shared().describe(terms.ids(), keys_too)}
+
+
+cdef int64_t _number(object id) except? -2:
+    """`id` as a number, or -1 where it cannot be an id."""
+    cdef int overflow = 0
+    if not PyLong_Check(id):
+        return -1
+    cdef long long number = PyLong_AsLongLongAndOverflow(id, &overflow)
+    return number if overflow == 0 and 0 <= number <= 0xFFFFFFFF else -1
 
 
 cdef uint32_t _id(object id) except? 0xFFFFFFFF:
-    cdef int overflow = 0
+    cdef int64_t number = _number(id)
+    if number >= 0:
+        return <uint32_t>number
     if not PyLong_Check(id):
         raise TypeError(f"an id must be an int, not {type(id).__name__}")
-    cdef long long value = PyLong_AsLongLongAndOverflow(id, &overflow)
-    if overflow != 0 or value < 0 or value > 0xFFFFFFFF:
-        raise OverflowError("an id must be in 0 … 2**32-1")
-    return <uint32_t>value
+    raise OverflowError("an id must be in 0 … 2**32-1")
 
 
 cdef int _read_inbounds(object inbounds, vector[Terms]& terms) except -1:
@@ -207,6 +93,7 @@ cdef int _read_selectors(object selectors, vector[SelectorEntry]& entries) excep
     return 0
 
 
+@cython.final
 cdef class TagSet:
     """One inbound's tags, prepared once; equal and hashed by content, immutable.
 
@@ -219,9 +106,9 @@ cdef class TagSet:
 
     cdef Terms terms
 
-    def __cinit__(self, tags={}, /):
+    def __cinit__(self, tags=_NOTHING, /):
         cdef vector[TagText] texts
-        checked = _exact_tags(tags)
+        checked = exact_texts(tags)
         _read_tags(checked, texts)
         self.terms = Terms.of_tags(texts)
 
@@ -245,6 +132,7 @@ cdef class TagSet:
         return TagSet, (self.as_dict(),)
 
 
+@cython.final
 cdef class TagSelector:
     """What a policy asks of one inbound's tags: exact values; "*" for "the key is present"; {} for everything.
 
@@ -261,9 +149,9 @@ cdef class TagSelector:
 
     cdef Terms terms
 
-    def __cinit__(self, match={}, /):
+    def __cinit__(self, match=_NOTHING, /):
         cdef vector[TagText] texts
-        checked = _exact_tags(match)
+        checked = exact_texts(match)
         _read_tags(checked, texts)
         self.terms = Terms.of_selector(texts)
 
@@ -298,6 +186,7 @@ cdef class TagSelector:
         return TagSelector, (self.as_dict(),)
 
 
+@cython.final
 cdef class SelectorSet:
     """Many selectors against one candidate; immutable.
 
@@ -360,6 +249,7 @@ cdef SelectorSet _selector_set(CSelectorSet made):
     return derived
 
 
+@cython.final
 cdef class _Numbers:
     """An array of the core, lent to memoryviews; freed with the last of them."""
 
@@ -389,12 +279,8 @@ cdef class _Numbers:
         view.format = NULL
         if flags & PyBUF_FORMAT:
             view.format = b"I" if self.item_size == sizeof(uint32_t) else b"Q"
-        view.shape = NULL
-        if flags & PyBUF_ND:
-            view.shape = self.shape
-        view.strides = NULL
-        if (flags & PyBUF_STRIDES) == PyBUF_STRIDES:
-            view.strides = self.strides
+        view.shape = &self.shape[0] if flags & PyBUF_ND else <Py_ssize_t*>NULL
+        view.strides = &self.strides[0] if (flags & PyBUF_STRIDES) == PyBUF_STRIDES else <Py_ssize_t*>NULL
         view.suboffsets = NULL
         view.internal = NULL
 
@@ -413,6 +299,7 @@ cdef _Numbers _wide(Block[uint64_t]& block):
     return made
 
 
+@cython.final
 cdef class IdSet:
     """A set of ids, kept as one ascending array: iteration, len(), in, ==, hash(). Made by `TagIndex`; immutable.
 
@@ -442,19 +329,8 @@ cdef class IdSet:
         return self.numbers.narrow.size()
 
     def __contains__(self, id):
-        if not PyLong_Check(id) or id < 0 or id > 0xFFFFFFFF:
-            return False
-        cdef uint32_t wanted = id
-        cdef size_t low = 0
-        cdef size_t high = self.numbers.narrow.size()
-        cdef size_t middle
-        while low < high:
-            middle = (low + high) // 2
-            if self.numbers.narrow.data()[middle] < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        return low < self.numbers.narrow.size() and self.numbers.narrow.data()[low] == wanted
+        cdef int64_t number = _number(id)
+        return number >= 0 and self.numbers.narrow.has_ascending(<uint32_t>number)
 
     def __eq__(self, other):
         return self.to_array() == (<IdSet>other).to_array() if type(other) is IdSet else NotImplemented
@@ -472,6 +348,7 @@ cdef IdSet _id_set(Block[uint32_t]& ids):
     return made
 
 
+@cython.final
 cdef class Matches:
     """Who matches whom, as compressed rows of read-only memoryviews. Made by `TagIndex.match_all`; immutable.
 
@@ -484,8 +361,6 @@ cdef class Matches:
     cdef readonly object ids
 
     def __cinit__(self):
-        cdef Block[uint32_t] none
-        cdef Block[uint64_t] zero
         self.selector_ids = self.offsets = self.ids = memoryview(b"")
 
     def __len__(self):
@@ -496,6 +371,7 @@ cdef class Matches:
         return f"<Matches of {len(self.selector_ids)} selectors, {len(self)} pairs>"
 
 
+@cython.final
 cdef class TagIndex:
     """Many dataplanes against one selector, or against all. Mutable: one writer, any number of readers.
 
@@ -567,17 +443,15 @@ cdef class TagIndex:
         ([10, 20], [0, 1, 3], [2, 1, 2])
         """
         cdef MatchRows rows
-        cdef Matches found
         if type(selectors) is not SelectorSet:
             raise TypeError(f"selectors must be a SelectorSet, not {type(selectors).__name__}")
-        cdef CSelectorSet* inner = &(<SelectorSet>selectors).inner
         self.batches += 1
         try:
             with nogil:
-                rows = self.inner.match_all(inner[0])
+                rows = self.inner.match_all((<SelectorSet>selectors).inner)
         finally:
             self.batches -= 1
-        found = Matches.__new__(Matches)
+        cdef Matches found = Matches.__new__(Matches)
         found.selector_ids = memoryview(_narrow(rows.selector_ids))
         found.offsets = memoryview(_wide(rows.offsets))
         found.ids = memoryview(_narrow(rows.ids))
@@ -610,9 +484,8 @@ cdef class TagIndex:
         return self.inner.size()
 
     def __contains__(self, id):
-        if not PyLong_Check(id) or id < 0 or id > 0xFFFFFFFF:
-            return False
-        return self.inner.contains(id)
+        cdef int64_t number = _number(id)
+        return number >= 0 and self.inner.contains(<uint32_t>number)
 
     def __sizeof__(self):
         """Bytes held, the tag lists of the dataplanes included; the process-wide table of tags is not."""

@@ -39,6 +39,7 @@ class TagIndex {
     }
 
     // False: the id is there (kAdd) or is not (kUpdate, kRemove), and nothing was changed. O(tags before and after).
+    // Where memory runs out half-way, the id is not there afterwards, and nothing else is changed.
     bool change(Change change, Id id, std::vector<Terms> inbounds) {
         std::unique_lock guard(mutex_);
         auto held = dataplanes_.find(id);

@@ -1,4 +1,3 @@
-# cython: freethreading_compatible = True
 """Differences between version maps: what a client holds against what it should.
 
 In: two maps of resource name to version. Out: names to send, names to take away.
@@ -6,41 +5,13 @@ Never: a copy of the maps. Both are dicts of str already, hashed and mostly the 
 dicts themselves: any C++ form would first have to be built from them, at several times the cost of the comparison.
 """
 
-from collections.abc import Mapping
-
-from cpython.dict cimport PyDict_GetItem, PyDict_Next
+from border cimport exact_texts
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_Next
 from cpython.object cimport PyObject
 
 
 cdef extern from "Python.h":
-    bint PyUnicode_CheckExact(object text)
-    object PyUnicode_FromObject(object text)
     int PyUnicode_Compare(object a, object b) except? -1
-
-
-cdef object _exact_text(object text):
-    if not isinstance(text, str):
-        raise TypeError(f"a version map holds str to str, not {type(text).__name__}")
-    return PyUnicode_FromObject(text)
-
-
-cdef bint _is_exact(dict versions):
-    cdef PyObject* name
-    cdef PyObject* version
-    cdef Py_ssize_t at = 0
-    while PyDict_Next(versions, &at, &name, &version):
-        if not (PyUnicode_CheckExact(<object>name) and PyUnicode_CheckExact(<object>version)):
-            return False
-    return True
-
-
-cdef dict _exact_versions(object versions):
-    """`versions` as a dict of exactly str to exactly str, so that no foreign code runs while it is read."""
-    if type(versions) is dict and _is_exact(versions):
-        return versions
-    if not isinstance(versions, Mapping):
-        raise TypeError(f"a version map must be a mapping of str to str, not {type(versions).__name__}")
-    return {_exact_text(name): _exact_text(version) for name, version in dict(versions).items()}
 
 
 cdef bint _differ(PyObject* held, PyObject* wanted) except -1:
@@ -66,10 +37,10 @@ def diff_versions(held, wanted, /):
     cdef list removed = []
     if held is wanted and type(held) is dict:
         return changed, removed
-    before = _exact_versions(held)
-    after = before if held is wanted else _exact_versions(wanted)
+    before = exact_texts(held)
+    after = before if held is wanted else exact_texts(wanted)
     while PyDict_Next(after, &at, &name, &version):
-        known = PyDict_GetItem(before, <object>name)
+        known = PyDict_GetItemWithError(before, <object>name)
         if known != NULL:
             shared += 1
         if known == NULL or _differ(known, version):
@@ -77,6 +48,6 @@ def diff_versions(held, wanted, /):
     at = 0
     # Where every name held was met above, there is none to look for.
     while shared < len(before) and PyDict_Next(before, &at, &name, &version):
-        if PyDict_GetItem(after, <object>name) == NULL:
+        if PyDict_GetItemWithError(after, <object>name) == NULL:
             removed.append(<object>name)
     return changed, removed

@@ -14,7 +14,6 @@ import socket
 import uuid
 from collections.abc import Coroutine
 from pathlib import Path
-from pathlib import Path
 from types import TracebackType
 
 import kumafast
@@ -143,7 +142,7 @@ class ControlPlane:
             instance_id=self.instance_id,
             flush_ms=settings.insight_flush_ms,
         )
-        await insights.close_left_open()
+        await insights.take_over()
         await reconciler.load()
         self._spawn(reconciler.follow(), "reconcile")
         self._spawn(insights.follow(), "insights")
@@ -189,8 +188,6 @@ class ControlPlane:
         if settings.dp_tls_cert:
             return TlsFiles(certificate=Path(settings.dp_tls_cert), key=Path(settings.dp_tls_key))
         files = ensure_server_certificate(settings.data_path, host=settings.host)
-        if files.is_new:
-            _LOG.info("made a certificate for the dp-server; give it to dataplanes to trust: %s", files.certificate)
         return TlsFiles(certificate=files.certificate, key=files.key)
 
     async def _ensure_default_mesh(self) -> None:

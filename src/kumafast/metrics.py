@@ -64,7 +64,7 @@ class Metrics:
             registry=registry,
         )
         self._pushes = Counter("kumafast_xds_pushes", "xDS responses sent.", ("type",), registry=registry)
-        self._bytes = Counter("kumafast_xds_pushes_bytes", "Bytes of xDS responses sent.", ("type",), registry=registry)
+        self._bytes = Counter("kumafast_xds_bytes", "Bytes of xDS responses sent.", ("type",), registry=registry)
         self._rejects = Counter(
             "kumafast_xds_rejects", "xDS responses that proxies refused.", ("type",), registry=registry
         )

@@ -131,28 +131,31 @@ class Reconciler:
 
         async def collect() -> None:
             nonlocal newest
-            async for commit in self._store.watch(after=revision):
-                for change in commit.changes:
-                    if commit.revision <= self._listed.get(change.key.type, 0):
-                        continue
-                    pending.pop(change.key, None)
-                    pending[change.key] = change
-                newest = commit.revision
+            try:
+                async for commit in self._store.watch(after=revision):
+                    for change in commit.changes:
+                        if commit.revision <= self._listed.get(change.key.type, 0):
+                            continue
+                        pending.pop(change.key, None)
+                        pending[change.key] = change
+                    newest = commit.revision
+                    arrived.set()
+            finally:
                 arrived.set()
 
-        collector = asyncio.ensure_future(collect())
+        collector = asyncio.create_task(collect(), name="watch")
         try:
             while True:
-                waiter = asyncio.ensure_future(arrived.wait())
-                await asyncio.wait({waiter, collector}, return_when=asyncio.FIRST_COMPLETED)
-                if not arrived.is_set():
-                    waiter.cancel()
+                await arrived.wait()
+                arrived.clear()
+                has_ended = collector.done()
+                if pending or newest > self.revision:
+                    batch, upto = list(pending.values()), newest
+                    pending.clear()
+                    self.reconcile(batch, revision=upto)
+                if has_ended:
                     collector.result()
                     return
-                arrived.clear()
-                batch, upto = list(pending.values()), newest
-                pending.clear()
-                self.reconcile(batch, revision=upto)
                 await asyncio.sleep(self._debounce_s)
         finally:
             collector.cancel()

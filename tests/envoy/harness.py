@@ -45,6 +45,10 @@ def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = DE
         time.sleep(0.02)
 
 
+# One client: making one costs more than a request, and would be counted as time of the control plane.
+_HTTP = httpx.Client(timeout=5)
+
+
 class Process:
     """A child that is ended by its id, with its output in a file."""
 
@@ -110,19 +114,19 @@ class ControlPlane:
         """Put a resource; the revision of the store afterwards."""
         path = f"/meshes/{document['mesh']}/dataplanes/{document['name']}" if "mesh" in document else ""
         path = path or f"/meshes/{document['name']}"
-        response = httpx.put(self.api + path, json=document)
+        response = _HTTP.put(self.api + path, json=document)
         assert response.status_code in (200, 201), response.text
         return int(response.headers["X-Kumafast-Revision"])
 
     def delete(self, mesh: str, name: str) -> int:
         """Delete a dataplane; the revision of the store afterwards."""
-        response = httpx.delete(f"{self.api}/meshes/{mesh}/dataplanes/{name}")
+        response = _HTTP.delete(f"{self.api}/meshes/{mesh}/dataplanes/{name}")
         assert response.status_code == 200, response.text
         return int(response.headers["X-Kumafast-Revision"])
 
     def converge(self, revision: int) -> dict[str, Any]:
         """Wait until all connected Envoys have acknowledged a revision."""
-        response = httpx.get(
+        response = _HTTP.get(
             f"{self.api}/_convergence", params={"revision": revision, "timeout": "10s"}, timeout=DEADLINE_S
         )
         report: dict[str, Any] = response.json()
@@ -130,12 +134,12 @@ class ControlPlane:
 
     def overview(self, mesh: str, name: str) -> dict[str, Any]:
         """A dataplane's overview."""
-        document: dict[str, Any] = httpx.get(f"{self.api}/meshes/{mesh}/dataplanes/{name}/_overview").json()
+        document: dict[str, Any] = _HTTP.get(f"{self.api}/meshes/{mesh}/dataplanes/{name}/_overview").json()
         return document
 
     def metrics(self) -> dict[str, float]:
         """The samples of /metrics by their full names."""
-        lines = httpx.get(self.diagnostics + "/metrics").text.splitlines()
+        lines = _HTTP.get(self.diagnostics + "/metrics").text.splitlines()
         return {name: float(value) for name, _, value in (s.rpartition(" ") for s in lines if s and s[0] != "#")}
 
 
@@ -164,7 +168,7 @@ class Sidecar:
 
     def admin(self, path: str) -> str:
         """GET from Envoy's admin interface."""
-        return httpx.get(f"http://127.0.0.1:{self.admin_port}{path}").text
+        return _HTTP.get(f"http://127.0.0.1:{self.admin_port}{path}").text
 
     def config_dump(self) -> dict[str, Any]:
         """Envoy's own dump of its configuration."""
@@ -258,7 +262,7 @@ class Traffic:
 
 def get(port: int, path: str = "/") -> httpx.Response:
     """One request through an outbound."""
-    return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5)
+    return _HTTP.get(f"http://127.0.0.1:{port}{path}", timeout=5)
 
 
 class Mesh:

@@ -12,9 +12,11 @@ from kumafast.errors import StoreUnavailableError
 from kumafast.insights import Convergence, Insights
 from kumafast.metrics import Metrics
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, ResourceKey, parse, status
+from kumafast.resources.fields import FrozenMap
+from kumafast.resources.tags import AWAITS_PROXY_LABEL
 from kumafast.snapshot import SnapshotCache
 from kumafast.snapshot.node import Node
-from kumafast.snapshot.resource import CLUSTER, SECRET
+from kumafast.snapshot.resource import CLUSTER, LISTENER, SECRET
 from kumafast.store import Delete, MemoryStore, Put, Store
 
 
@@ -123,11 +125,42 @@ def test_what_a_dead_instance_left_open_is_ended() -> None:
         await insights.flush()
         assert status(await insight_of(store, "web")) == "Online"
         after_restart = insights_on(store)
-        await after_restart.close_left_open()
+        await after_restart.take_over()
         assert status(await insight_of(store, "web")) == "Offline"
         revision = await store.revision()
-        await after_restart.close_left_open()
+        await after_restart.take_over()
         assert await store.revision() == revision
+
+    asyncio.run(main())
+
+
+def test_a_launched_dataplane_is_opened_when_its_envoy_listens() -> None:
+    async def main() -> None:
+        store = await store_with("other")
+        waiting = dataplane("web").model_copy(update={"labels": FrozenMap({AWAITS_PROXY_LABEL: "true", "a": "b"})})
+        await store.put(waiting)
+        insights = insights_on(store)
+        insights.stream_opened("s", Node("default.web"))
+        insights.response_acknowledged("s", CLUSTER, "v1")
+        await asyncio.sleep(0.01)
+        assert (await store.get(waiting.key)).resource == waiting
+        insights.response_acknowledged("s", LISTENER, "v1")
+        await asyncio.sleep(0.01)
+        assert (await store.get(waiting.key)).resource.labels == {"a": "b"}
+        revision = await store.revision()
+        insights.response_acknowledged("s", LISTENER, "v2")
+        await asyncio.sleep(0.01)
+        assert await store.revision() == revision
+
+    asyncio.run(main())
+
+
+def test_after_a_crash_nobody_is_kept_waiting() -> None:
+    async def main() -> None:
+        store = await store_with()
+        await store.put(dataplane("web").model_copy(update={"labels": FrozenMap({AWAITS_PROXY_LABEL: "true"})}))
+        await insights_on(store).take_over()
+        assert (await store.get(dataplane("web").key)).resource.labels == {}
 
     asyncio.run(main())
 

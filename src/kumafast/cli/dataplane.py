@@ -17,87 +17,92 @@ from kumafast.cli.failure import CommandError, Commands
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Run the Envoy of a dataplane.")
 
 
+CpAddress = Annotated[
+    str, typer.Option("--cp-address", metavar="URL", help="The dp-server: dp=… of the line that `kumafast run` prints.")
+]
+DataplaneFile = Annotated[
+    str | None,
+    typer.Option("--dataplane-file", "-d", metavar="FILE|-", help="The Dataplane, registered with the start."),
+]
+DataplaneVar = Annotated[
+    list[str] | None,
+    typer.Option("--dataplane-var", "-v", metavar="KEY=VALUE", help="Replaces {{KEY}} in the file. May be repeated."),
+]
+CaCertFile = Annotated[
+    Path | None,
+    typer.Option("--ca-cert-file", help="Who vouches for the dp-server [default: the system's authorities]"),
+]
+EnvoyPath = Annotated[
+    str | None,
+    typer.Option("--envoy", metavar="PATH", help="The Envoy to become [default: KUMAFAST_ENVOY, cache, PATH]"),
+]
+Workdir = Annotated[
+    Path | None, typer.Option("--workdir", help="For the bootstrap and the admin socket [default: a temporary one]")
+]
+AdminPort = Annotated[int | None, typer.Option("--admin-port", min=1, max=65535, help="Envoy's admin on loopback.")]
+DnsPort = Annotated[int | None, typer.Option("--dns-port", min=1, max=65535, help="Where DNS is served, if it is.")]
+PatienceS = Annotated[
+    float, typer.Option("--patience-s", min=0, help="How long to wait for the control plane to answer and to know us.")
+]
+
+
 @app.command("run")
 def run(
-    cp_address: Annotated[
-        str,
-        typer.Option("--cp-address", metavar="URL", help="The dp-server: dp=… of the line that `kumafast run` prints."),
-    ] = "https://127.0.0.1:5678",
-    dataplane_file: Annotated[
-        str | None,
-        typer.Option("--dataplane-file", "-d", metavar="FILE|-", help="The Dataplane, registered with the start."),
-    ] = None,
+    cp_address: CpAddress = "https://127.0.0.1:5678",
+    dataplane_file: DataplaneFile = None,
     name: Annotated[str | None, typer.Option("--name", help="Instead of a file: one that is registered.")] = None,
     mesh: Annotated[str, typer.Option("--mesh", help="The mesh of --name.")] = "default",
-    dataplane_var: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--dataplane-var", "-v", metavar="KEY=VALUE", help="Replaces {{KEY}} in the file. May be repeated."
-        ),
-    ] = None,
+    dataplane_var: DataplaneVar = None,
     token_file: Annotated[Path | None, typer.Option("--token-file", help="The dataplane's token.")] = None,
-    ca_cert_file: Annotated[
-        Path | None,
-        typer.Option("--ca-cert-file", help="Who vouches for the dp-server [default: the system's authorities]"),
-    ] = None,
-    envoy: Annotated[
-        str | None,
-        typer.Option("--envoy", metavar="PATH", help="The Envoy to become [default: KUMAFAST_ENVOY, cache, PATH]"),
-    ] = None,
-    workdir: Annotated[
-        Path | None, typer.Option("--workdir", help="For the bootstrap and the admin socket [default: a temporary one]")
-    ] = None,
-    admin_port: Annotated[
-        int | None, typer.Option("--admin-port", min=1, max=65535, help="Envoy's admin on loopback.")
-    ] = None,
+    ca_cert_file: CaCertFile = None,
+    envoy: EnvoyPath = None,
+    workdir: Workdir = None,
+    admin_port: AdminPort = None,
     admin_socket: Annotated[Path | None, typer.Option("--admin-socket", help="Envoy's admin on a unix socket.")] = None,
-    dns_port: Annotated[
-        int | None, typer.Option("--dns-port", min=1, max=65535, help="Where DNS is served, if it is.")
-    ] = None,
+    dns_port: DnsPort = None,
     sotw: Annotated[bool, typer.Option("--sotw", help="State-of-the-world xDS instead of incremental.")] = False,
     concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="Envoy's worker threads.")] = None,
     log_level: Annotated[str, typer.Option("--log-level", help="Envoy's own.")] = "info",
     drain_time_s: Annotated[int, typer.Option("--drain-time-s", min=0, help="How long Envoy drains listeners.")] = 30,
-    patience_s: Annotated[
-        float,
-        typer.Option("--patience-s", min=0, help="How long to wait for the control plane to answer and to know us."),
-    ] = 60,
+    patience_s: PatienceS = 60,
 ) -> None:
     """Fetch the bootstrap from the control plane, then become Envoy."""
     from kumafast.cli import envoy as envoys
     from kumafast.cli import launcher
-    from kumafast.cli import workdir as workdirs
 
     if (dataplane_file is None) == (name is None):
         raise typer.BadParameter("give --dataplane-file, or --name of a dataplane that is registered")
     if admin_port is not None and admin_socket is not None:
         raise typer.BadParameter("give --admin-port or --admin-socket, not both")
-    address = launcher.dp_server(cp_address)
     resource = None if dataplane_file is None else _read_dataplane(dataplane_file, dataplane_var or [])
     binary = envoys.required(envoy)
-    socket = None if admin_socket is None else admin_socket.absolute()
-    with workdirs.opened(workdir, socket=socket) as directory:
-        request = launcher.Request(
-            mesh=mesh if resource is None else str(resource["mesh"]),
-            name=str(name if resource is None else resource["name"]),
-            resource=resource,
-            token=None if token_file is None else _read(token_file).strip(),
-            token_path=None if token_file is None else str(token_file.absolute()),
-            ca_pem=None if ca_cert_file is None else _read(ca_cert_file),
-            envoy_build=envoys.build_of(binary),
-            workdir=directory,
-            dns_port=dns_port,
-            uses_delta=not sotw,
-        )
-        bootstrap = launcher.fetch_bootstrap(address, request, patience_s=patience_s, ca_file=ca_cert_file, tell=_tell)
-        launcher.place_admin(bootstrap, launcher.Admin(port=admin_port, socket=socket))
-        if sotw:
-            launcher.use_sotw(bootstrap)
-        path = launcher.write_bootstrap(bootstrap, directory)
-        arguments = ["--log-level", log_level, "--drain-time-s", str(drain_time_s)]
-        arguments += [] if concurrency is None else ["--concurrency", str(concurrency)]
-        _tell(f"{request.mesh}.{request.name} becomes Envoy {request.envoy_build.split('/')[1]} with {path}")
-        launcher.become_envoy(binary, path, arguments)
+    request = launcher.Request(
+        mesh=mesh if resource is None else str(resource["mesh"]),
+        name=str(name if resource is None else resource["name"]),
+        resource=resource,
+        token=None if token_file is None else _read(token_file).strip(),
+        token_path=None if token_file is None else str(token_file.absolute()),
+        ca_pem=None if ca_cert_file is None else _read(ca_cert_file),
+        envoy_build=envoys.build_of(binary),
+        dns_port=dns_port,
+        uses_delta=not sotw,
+    )
+    launcher.launch(
+        request,
+        address=launcher.dp_server(cp_address),
+        ca_file=ca_cert_file,
+        patience_s=patience_s,
+        workdir=workdir,
+        admin=launcher.Admin(port=admin_port, socket=None if admin_socket is None else admin_socket.absolute()),
+        envoy=binary,
+        arguments=_arguments(concurrency, log_level, drain_time_s),
+        tell=_tell,
+    )
+
+
+def _arguments(concurrency: int | None, log_level: str, drain_time_s: int) -> list[str]:
+    threads = [] if concurrency is None else ["--concurrency", str(concurrency)]
+    return ["--log-level", log_level, "--drain-time-s", str(drain_time_s), *threads]
 
 
 def _read_dataplane(path: str, variables: Sequence[str]) -> dict[str, Any]:

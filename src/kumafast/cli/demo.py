@@ -53,6 +53,8 @@ def demo(
         except CommandError as error:
             _mark("failed", typer.colors.RED, str(error), None)
             raise CommandError("the demo did not hold", error.details) from error
+        except KeyboardInterrupt:
+            raise CommandError("interrupted; nothing of the demo is left") from None
         finally:
             # From here on nothing interrupts: a process left behind would hold its port.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -120,12 +122,12 @@ def _make_directory() -> Path:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does, so that its processes end with it."""
+    """SIGTERM ends the demo as Ctrl-C does, so that its processes end with it; both do in a shell's background, too."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGINT), signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGINT, interrupt), signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

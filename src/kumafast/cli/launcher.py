@@ -12,7 +12,7 @@ import json
 import os
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +22,7 @@ import httpx
 import yaml
 
 from kumafast import __version__
+from kumafast.cli import workdir as workdirs
 from kumafast.cli.failure import CommandError
 
 _REQUEST_TIMEOUT_S = 10.0
@@ -41,11 +42,10 @@ class Request:
     token_path: str | None
     ca_pem: str | None
     envoy_build: str
-    workdir: Path
     dns_port: int | None
     uses_delta: bool
 
-    def document(self) -> dict[str, Any]:
+    def document(self, workdir: Path) -> dict[str, Any]:
         """The body of `POST /bootstrap`, as kuma-dp writes it."""
         version = {
             "kumaDp": {"version": __version__, "gitTag": "", "gitCommit": "", "buildDate": ""},
@@ -67,7 +67,7 @@ class Request:
             "dynamicMetadata": {},
             "features": [] if self.uses_delta else ["feature-sotw"],
             "operatingSystem": os.uname().sysname.lower(),
-            "workdir": str(self.workdir),
+            "workdir": str(workdir),
         }
 
 
@@ -90,8 +90,39 @@ def dp_server(address: str) -> str:
     return f"{scheme}://{parts.netloc}"
 
 
+def launch(
+    request: Request,
+    *,
+    address: str,
+    ca_file: Path | None,
+    patience_s: float,
+    workdir: Path | None,
+    admin: Admin,
+    envoy: Path,
+    arguments: Sequence[str],
+    tell: Callable[[str], None],
+) -> NoReturn:
+    """Fetch the bootstrap and become Envoy; `CommandError` where that cannot be, and then nothing is left behind."""
+    with workdirs.opened(workdir, socket=admin.socket) as directory:
+        bootstrap = fetch_bootstrap(
+            address, request, workdir=directory, patience_s=patience_s, ca_file=ca_file, tell=tell
+        )
+        place_admin(bootstrap, admin)
+        if not request.uses_delta:
+            use_sotw(bootstrap)
+        path = write_bootstrap(bootstrap, directory)
+        tell(f"{request.mesh}.{request.name} becomes Envoy {request.envoy_build.split('/')[1]} with {path}")
+        become_envoy(envoy, path, arguments)
+
+
 def fetch_bootstrap(
-    address: str, request: Request, *, patience_s: float, ca_file: Path | None, tell: Callable[[str], None]
+    address: str,
+    request: Request,
+    *,
+    workdir: Path,
+    patience_s: float,
+    ca_file: Path | None,
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """The bootstrap that the control plane gives, as a mapping.
 
@@ -103,7 +134,7 @@ def fetch_bootstrap(
             problem = ""
             try:
                 response = http.post(
-                    f"{address}/bootstrap", json=request.document(), headers={"Accept": "application/json"}
+                    f"{address}/bootstrap", json=request.document(workdir), headers={"Accept": "application/json"}
                 )
             except httpx.TransportError as error:
                 if "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -157,7 +188,7 @@ def write_bootstrap(bootstrap: Mapping[str, Any], workdir: Path) -> Path:
     return path
 
 
-def become_envoy(envoy: Path, bootstrap: Path, arguments: list[str]) -> NoReturn:
+def become_envoy(envoy: Path, bootstrap: Path, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by Envoy: the same process id, so that signals go straight to it."""
     # Hot restart needs a shared memory region for each Envoy of a host; kumafast starts anew and lets clients drain.
     command = [str(envoy), "--config-path", str(bootstrap), "--disable-hot-restart", *arguments]

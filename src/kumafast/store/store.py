@@ -13,7 +13,7 @@ its owner is not). What goes along is part of the commit, as deletions before th
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -67,7 +67,8 @@ class Listing:
     """Resources in the order of their keys, and the revision at which the store looked like this."""
 
     revision: int
-    items: tuple[StoredResource, ...]
+    # Left out of repr(), which asyncio and loggers call on results unasked: 50,000 resources would take seconds.
+    items: tuple[StoredResource, ...] = field(repr=False)
 
 
 class Store(Protocol):

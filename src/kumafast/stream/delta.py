@@ -71,15 +71,15 @@ class DeltaSubstream(Substream):
     def _draft(self, snapshot: Snapshot, hold: Hold) -> Draft | None:
         wanted = self.subscription.select(snapshot.resource_versions(self.type_url))
         changed_names, gone = diff_versions(self._told, wanted)
-        changed = set(changed_names)
-        changed |= self._refused_with(changed) | self._refused_with(gone)
+        if hold.removals or hold.updates:
+            gone = [name for name in gone if name in self._asked]
+        again = self._refused_with([*changed_names, *gone])
+        changed = {*changed_names, *again}
         if hold.updates:
             changed = {name for name in changed if name not in self._told}
         changed |= self._resend
         changed |= self._asked
-        if hold.removals or hold.updates:
-            gone = [name for name in gone if name in self._asked]
-        unknown = {name for name in self.subscription.names if name not in self._told_absent} | self._asked
+        unknown = {name for name in self.subscription.names if name not in self._told_absent} | self._asked | again
         absent = sorted(name for name in unknown if name not in wanted and name not in self._told)
         removed = dict.fromkeys([*gone, *absent])
         resources = snapshot.resources(self.type_url)

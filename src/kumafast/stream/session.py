@@ -65,14 +65,21 @@ class Session:
         substream = self._substreams.get(type_url)
         if substream is None:
             substream = self._open(type_url)
-        flight = substream.flight
         event = substream.receive(request)
         if event is None:
             return []
-        if type_url == CLUSTER and isinstance(event, Rejected) and flight is not None:
-            # Nobody will ask for the endpoints of clusters that were refused.
-            self._warming.difference_update(flight.names)
+        if type_url == CLUSTER and isinstance(event, Rejected):
+            # Which of them Envoy took is unknown: those whose endpoints it has asked for get them again, and nobody
+            # needs to wait for the others.
+            self._forget_unasked()
         return [event]
+
+    def _forget_unasked(self) -> None:
+        """Wait no longer for clusters whose endpoints the client has not asked for."""
+        endpoints = self._substreams.get(ENDPOINT)
+        self._warming.intersection_update(
+            [name for name in self._warming if endpoints is not None and name in endpoints.subscription]
+        )
 
     def _resolve(self, type_url: str) -> str:
         if self._type_url is not None:
@@ -110,11 +117,7 @@ class Session:
                 continue
             return self._send(substream, draft, snapshot)
         if not is_patient:
-            # Clusters whose endpoints nobody has asked for by now are waited for no longer.
-            endpoints = self._substreams.get(ENDPOINT)
-            self._warming.intersection_update(
-                [name for name in self._warming if endpoints and name in endpoints.subscription]
-            )
+            self._forget_unasked()
         return None
 
     def _send(self, substream: Substream, draft: Draft, snapshot: Snapshot) -> Response:

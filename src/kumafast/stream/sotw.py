@@ -30,6 +30,8 @@ class SotwSubstream(Substream):
         self._told: dict[str, XdsResource] = {}
         self._claimed_version = ""
         self._nonce = ""
+        # What differed in full sets that were refused: the client may or may not have taken it.
+        self._uncertain: set[str] = set()
 
     def receive(self, request: Request) -> Event | None:
         if self._nonce and request.nonce and request.nonce != self._nonce:
@@ -38,16 +40,19 @@ class SotwSubstream(Substream):
         event = None
         if self.flight is not None and request.nonce == self.flight.nonce:
             event = self._land(request.error)
+            if request.error is None:
+                self._uncertain.clear()
         is_asking = self.subscription.replace(request.names)
         if not self._is_open:
             self._is_open = True
             self._claimed_version = request.version
             self.is_update = bool(request.version)
-            # A name that does not exist yet waits quietly (rule 51), but a full set or a wildcard is answered even when
-            # it is empty: Envoy waits for it in order to start (rule 43).
-            self._must_answer = self.subscription.is_wildcard or not self._is_partial
+            # A full set is answered even when it is empty: Envoy waits for it in order to start (rule 43). A name
+            # that does not exist yet waits quietly (rule 51); and Envoy, which on a new stream repeats an empty list
+            # where it has no names any more, would not acknowledge an empty answer.
+            self._must_answer = not self._is_partial
         elif is_asking:
-            self._must_answer = self._must_answer or self.subscription.is_wildcard or not self._is_partial
+            self._must_answer = not self._is_partial
         if not self.subscription.is_wildcard:
             names = self.subscription.names
             self._told = {name: resource for name, resource in self._told.items() if name in names}
@@ -82,7 +87,8 @@ class SotwSubstream(Substream):
                 version = digest_of(wanted)
         if not self._must_answer and (wanted == self._told or hold.updates):
             return None
-        changed = [name for name, resource in wanted.items() if self._told.get(name) != resource]
+        changed = {name for name, resource in wanted.items() if self._told.get(name) != resource}
+        changed |= self._uncertain & wanted.keys()
         return Draft(version, tuple(wanted.values()), (), changed)
 
     def _draft_changes(self, snapshot: Snapshot, wanted: Mapping[str, XdsResource], hold: Hold) -> Draft | None:
@@ -117,3 +123,4 @@ class SotwSubstream(Substream):
         else:
             # A full set is offered as a whole when anything in it changes.
             self._is_set_rejected = True
+            self._uncertain |= flight.changed

@@ -47,6 +47,8 @@ class Flight:
     nonce: str
     version: str
     names: frozenset[str]
+    """What is sent or removed."""
+    changed: frozenset[str]
 
 
 class Substream(ABC):
@@ -95,7 +97,8 @@ class Substream(ABC):
 
     def send(self, draft: Draft, nonce: str) -> None:
         """Take note that a draft goes out as the response with this nonce."""
-        self.flight = Flight(nonce, draft.version, frozenset(resource.name for resource in draft.resources))
+        names = frozenset([*(resource.name for resource in draft.resources), *draft.removed])
+        self.flight = Flight(nonce, draft.version, names, frozenset(draft.changed))
         self._resend -= self.flight.names
         self._forget_refusal_of(self.flight.names)
         self._must_answer = False
@@ -118,11 +121,13 @@ class Substream(ABC):
         return Rejected(self.type_url, flight.version, error)
 
     def _refuse(self, flight: Flight) -> None:
-        self._refused.update(dict.fromkeys(flight.names, flight.names))
+        group = frozenset(name for name in flight.names if name in self.subscription)
+        self._refused.update(dict.fromkeys(group, group))
 
     def _refused_with(self, names: Iterable[str]) -> set[str]:
-        """All that was rejected together with one of these names."""
-        return {member for name in names for member in self._refused.get(name, ()) if member in self._refused}
+        """All that was rejected together with one of these names and has not been offered since."""
+        groups = [self._refused[name] for name in names if name in self._refused] if self._refused else []
+        return {member for group in groups for member in group if self._refused.get(member) is group}
 
     def _forget_refusal_of(self, names: Iterable[str]) -> None:
         if self._refused:

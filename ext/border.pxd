@@ -1,0 +1,46 @@
+"""What every binding asks of text that comes in: exactly str, without NUL, encodable."""
+
+from cpython.dict cimport PyDict_Next
+from cpython.object cimport PyObject
+from libc.string cimport memchr
+
+
+cdef extern from "Python.h":
+    bint PyUnicode_CheckExact(object text)
+    object PyUnicode_FromObject(object text)
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+
+
+cdef inline bint is_exact(dict texts) noexcept:
+    cdef PyObject* key
+    cdef PyObject* value
+    cdef Py_ssize_t at = 0
+    while PyDict_Next(texts, &at, &key, &value):
+        if not (PyUnicode_CheckExact(<object>key) and PyUnicode_CheckExact(<object>value)):
+            return False
+    return True
+
+
+cdef inline object exact_text(object text):
+    if not isinstance(text, str):
+        raise TypeError(f"expected str, not {type(text).__name__}")
+    return PyUnicode_FromObject(text)
+
+
+cdef inline dict exact_texts(object texts):
+    """`texts` as a dict of exactly str to exactly str, so that no foreign code runs while it is read."""
+    if type(texts) is dict and is_exact(texts):
+        return texts
+    from collections.abc import Mapping
+
+    if not isinstance(texts, Mapping):
+        raise TypeError(f"expected a mapping of str to str, not {type(texts).__name__}")
+    return {exact_text(name): exact_text(text) for name, text in dict(texts).items()}
+
+
+cdef inline const char* utf8(object text, Py_ssize_t* size) except NULL:
+    """Points into `text`, which must outlive it."""
+    cdef const char* data = PyUnicode_AsUTF8AndSize(text, size)
+    if memchr(data, 0, size[0]) != NULL:
+        raise ValueError("a text must not contain NUL")
+    return data

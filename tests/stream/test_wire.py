@@ -1,0 +1,147 @@
+"""What goes over the wire means to protobuf's own library what was meant; what comes is read as it reads it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import any_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kumafast.snapshot import XdsResource
+from kumafast.snapshot.node import Node
+from kumafast.stream import wire
+from kumafast.stream.messages import ProtocolError, Request, Response, Variant
+
+TEXT = st.text(max_size=200)
+RESOURCES = st.lists(st.builds(XdsResource, TEXT, TEXT, st.binary(max_size=300), version=TEXT), max_size=4)
+
+
+@given(TEXT, TEXT, TEXT, RESOURCES, st.lists(TEXT, max_size=4), TEXT)
+def test_responses_mean_what_protobuf_would_write(
+    type_url: str, version: str, nonce: str, resources: list[XdsResource], removed: list[str], instance_id: str
+) -> None:
+    delta = discovery_pb2.DeltaDiscoveryResponse(
+        type_url=type_url, system_version_info=version, nonce=nonce, removed_resources=removed
+    )
+    sotw = discovery_pb2.DiscoveryResponse(type_url=type_url, version_info=version, nonce=nonce)
+    for message in (delta, sotw):
+        message.control_plane.identifier = instance_id
+        message.control_plane.SetInParent()
+    for item in resources:
+        body = any_pb2.Any(type_url=item.type_url, value=item.body)
+        delta.resources.add(name=item.name, version=item.version, resource=body)
+        sotw.resources.append(body)
+    for _ in range(2):  # The second time from what was kept of the first.
+        encoded = wire.encode(
+            Response(type_url, version, nonce, resources, removed), Variant.DELTA, instance_id=instance_id
+        )
+        assert discovery_pb2.DeltaDiscoveryResponse.FromString(encoded) == delta
+        assert len(encoded) == delta.ByteSize()
+        encoded = wire.encode(Response(type_url, version, nonce, resources), Variant.SOTW, instance_id=instance_id)
+        assert discovery_pb2.DiscoveryResponse.FromString(encoded) == sotw
+        assert len(encoded) == sotw.ByteSize()
+
+
+@given(TEXT, st.lists(TEXT, max_size=5), TEXT, TEXT, st.none() | TEXT, st.booleans())
+def test_sotw_requests(
+    type_url: str, names: list[str], version: str, nonce: str, error: str | None, with_node: bool
+) -> None:
+    message = discovery_pb2.DiscoveryRequest(
+        type_url=type_url, resource_names=names, version_info=version, response_nonce=nonce
+    )
+    message.node.id = "n"
+    if error is not None:
+        message.error_detail.message = error
+        message.error_detail.SetInParent()
+    assert wire.decode(message.SerializeToString(), Variant.SOTW, with_node=with_node) == Request(
+        type_url=type_url,
+        node=Node(id="n") if with_node else None,
+        names=tuple(names),
+        version=version,
+        nonce=nonce,
+        error=error,
+    )
+
+
+@given(TEXT, st.lists(TEXT, max_size=5), st.lists(TEXT, max_size=5), st.dictionaries(TEXT, TEXT), st.booleans())
+def test_delta_requests(
+    nonce: str, subscribe: list[str], unsubscribe: list[str], versions: dict[str, str], with_node: bool
+) -> None:
+    message = discovery_pb2.DeltaDiscoveryRequest(
+        type_url="t",
+        resource_names_subscribe=subscribe,
+        resource_names_unsubscribe=unsubscribe,
+        initial_resource_versions=versions,
+        response_nonce=nonce,
+    )
+    message.node.cluster = "c"
+    assert wire.decode(message.SerializeToString(), Variant.DELTA, with_node=with_node) == Request(
+        type_url="t",
+        node=Node(id="", cluster="c") if with_node else None,
+        subscribe=tuple(subscribe),
+        unsubscribe=tuple(unsubscribe),
+        initial_versions=versions,
+        nonce=nonce,
+    )
+
+
+def test_node_is_read_as_plain_values() -> None:
+    message = discovery_pb2.DeltaDiscoveryRequest(type_url="t")
+    message.node.id = "default.web-1"
+    message.node.user_agent_name = "envoy"
+    message.node.user_agent_build_version.version.major_number = 1
+    message.node.user_agent_build_version.version.minor_number = 40
+    message.node.metadata.update({"a": {"b": [1, "x", None, True]}, "nan": float("nan"), "empty": {}})
+    node = wire.decode(message.SerializeToString(), Variant.DELTA, with_node=True).node
+    assert node is not None
+    assert (node.id, node.user_agent_name, node.user_agent_version) == ("default.web-1", "envoy", "1.40.0")
+    assert node.metadata["a"] == {"b": [1.0, "x", None, True]}
+    assert node.metadata["empty"] == {}
+    assert str(node.metadata["nan"]) == "nan"
+    message.node.user_agent_version = "2"
+    node = wire.decode(message.SerializeToString(), Variant.DELTA, with_node=True).node
+    assert node is not None
+    assert node.user_agent_version == "2"
+
+
+@pytest.mark.parametrize("variant", Variant)
+def test_later_nodes_are_not_looked_at(variant: Variant) -> None:
+    """A node of 61 kB comes with every ACK of some clients: skipping it is not parsing it (rules 2, 6)."""
+    kind = discovery_pb2.DiscoveryRequest if variant is Variant.SOTW else discovery_pb2.DeltaDiscoveryRequest
+    message = kind(type_url="t", response_nonce="7")
+    message.node.extensions.add(name="\u00e4" * 30_000)
+    data = message.SerializeToString()
+    # Broken inside the node, where only a parser would notice.
+    broken = data.replace("\u00e4".encode(), b"\xff\xff")
+    assert wire.decode(broken, variant, with_node=False) == Request(type_url="t", nonce="7")
+    with pytest.raises(ProtocolError):
+        wire.decode(broken, variant, with_node=True)
+
+
+@given(st.binary(max_size=60), st.sampled_from(Variant), st.booleans())
+def test_any_bytes_are_a_request_or_a_protocol_error(data: bytes, variant: Variant, with_node: bool) -> None:
+    """Fuzzed bytes end in nothing else (rule 55)."""
+    try:
+        request = wire.decode(data, variant, with_node=with_node)
+    except ProtocolError:
+        return
+    assert isinstance(request, Request)
+
+
+def test_deeply_nested_metadata_is_refused_or_read() -> None:
+    message = discovery_pb2.DeltaDiscoveryRequest()
+    value = message.node.metadata.fields["deep"]
+    for _ in range(30):
+        value = value.struct_value.fields["x"]
+    value.bool_value = True
+    assert wire.decode(message.SerializeToString(), Variant.DELTA, with_node=True).node is not None
+
+
+def test_endless_varint_costs_nothing() -> None:
+    began = time.perf_counter()
+    with pytest.raises(ProtocolError):
+        wire.decode(b"\x80" * 5_000_000, Variant.DELTA, with_node=False)
+    assert time.perf_counter() - began < 1
