@@ -9,8 +9,7 @@ from typing import Any, cast
 
 import uvloop
 
-from kumafast._core import Connection, Payload
-from kumafast._core import END, HALF_CLOSE, MESSAGE, REQUEST, RESET
+from kumafast._core import END, HALF_CLOSE, MESSAGE, REQUEST, RESET, Connection, Payload
 
 METHOD = "/test.Echo/Stream"
 SLOW_METHOD = "/test.Echo/Never"
