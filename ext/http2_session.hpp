@@ -200,7 +200,7 @@ class Session {
         if (is_failed_) return;
         is_failed_ = true;
         // Answers that nobody reads are not worth their memory any more.
-        if (control_.size() > limits::kControlBytesMax) control_.clear();
+        if (control_.size() > limits::kControlBytesMax) std::string().swap(control_);
         write_goaway(last_id_, code, why);
         events_->push_back({Event::Kind::kEnd, 0, static_cast<std::uint32_t>(code), std::string(why)});
         streams_.clear();

@@ -63,6 +63,7 @@ class EchoProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connection.attach(None)
+        self.transport = None
 
 
 async def main() -> None:

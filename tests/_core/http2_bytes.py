@@ -66,7 +66,7 @@ def parse(data: bytes, decoder: Decoder) -> list[Frame]:
         assert len(data) >= 9 + length, "a piece of a frame"
         one = Frame(data[3], data[4], int.from_bytes(data[5:9], "big"), data[9 : 9 + length])
         if one.kind == HEADERS:
-            one.headers = dict(decoder.decode(one.content))
+            one.headers = {str(name): str(value) for name, value in decoder.decode(one.content)}
         frames.append(one)
         data = data[9 + length :]
     return frames
@@ -91,7 +91,7 @@ class Peer:
         self.events += found
         return found
 
-    def request(self, stream: int = 1, *, flags: int = END_HEADERS, **changes: str | None) -> bytes:
+    def request(self, stream: int = 1, flags: int = END_HEADERS, /, **changes: str | None) -> bytes:
         """HEADERS of a request; a change names a header with _ for - and without its colon, None leaves it out."""
         named = {name.replace("_", "-"): value for name, value in changes.items()}
         headers = []

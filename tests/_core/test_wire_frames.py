@@ -105,7 +105,7 @@ def test_end_before_the_client_s_resets_in_peace() -> None:
     }
     assert (reset.kind, reset.stream, reset.code) == (RST_STREAM, 1, NO_ERROR)
     assert peer.send(frame(DATA, 0, 1, message(b"late")), frame(RST_STREAM, 0, 1, number(CANCEL))) == []
-    assert peer.send(peer.request(1, flags=END_HEADERS | END_STREAM)) == []
+    assert peer.send(peer.request(1, END_HEADERS | END_STREAM)) == []
     assert peer.read() == []
 
 

@@ -1,6 +1,7 @@
 from asyncio import Transport
-from collections.abc import Buffer
 from typing import Any, Final, final
+
+from typing_extensions import Buffer
 
 REQUEST: Final[int]
 MESSAGE: Final[int]
