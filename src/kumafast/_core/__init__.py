@@ -6,6 +6,7 @@ Never: resources, policies, Envoy messages, sockets. The core knows tags and num
 
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
 from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
+from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport
 from kumafast._core.transport import (
     END,
     HALF_CLOSE,
@@ -21,6 +22,7 @@ from kumafast._core.versions import diff_versions
 __all__ = [
     "END",
     "HALF_CLOSE",
+    "HAS_TLS",
     "MESSAGE",
     "REQUEST",
     "RESET",
@@ -33,6 +35,8 @@ __all__ = [
     "TagIndex",
     "TagSelector",
     "TagSet",
+    "TlsContext",
+    "TlsTransport",
     "changed_snapshots",
     "diff_versions",
     "digest",

@@ -13,7 +13,10 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+from weakref import WeakSet
+
+from kumafast._core import HAS_TLS, TlsContext, TlsTransport
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SILENCE_MAX_S = 10.0
@@ -36,10 +39,14 @@ HttpProtocol = Callable[[], asyncio.Protocol]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """Where the server's certificate (with its chain) and private key are, as PEM."""
+    """Where the server's certificate (with its chain) and private key are, as PEM.
+
+    With `client_ca` only clients are served that have a certificate of that authority.
+    """
 
     certificate: Path
     key: Path
+    client_ca: Path | None = None
 
     def create_context(self) -> ssl.SSLContext:
         """A server's context for TLS 1.2 or newer. Raises OSError (ssl.SSLError is one) for files of no use."""
@@ -48,6 +55,9 @@ class TlsFiles:
         # Envoy names no protocol; grpcio insists on h2. The first bytes decide in any case.
         context.set_alpn_protocols(["h2", "http/1.1"])
         context.load_cert_chain(self.certificate, self.key)
+        if self.client_ca is not None:
+            context.load_verify_locations(self.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
         return context
 
 
@@ -58,23 +68,34 @@ class Port:
         self.http2_protocol = http2_protocol
         self.http_protocol = http_protocol
         self.entrances: set[_Entrance] = set()
+        # Only to find those in the middle of their handshake.
+        self._secured: WeakSet[TlsTransport] = WeakSet()
         self._server: asyncio.Server | None = None
 
     async def open(self, host: str, port: int, *, tls: TlsFiles | None) -> int:
         """Listen; returns the port, which matters where 0 was asked for. Raises OSError where that cannot be."""
         loop = asyncio.get_running_loop()
-        context = tls.create_context() if tls is not None else None
-        self._server = await loop.create_server(
-            lambda: _Entrance(self),
-            host,
-            port,
-            ssl=context,
-            ssl_handshake_timeout=SILENCE_MAX_S if context is not None else None,
-            backlog=_BACKLOG,
-        )
+        create: Callable[[], asyncio.BaseProtocol] = self._create_entrance
+        slow: dict[str, Any] = {}
+        if tls is not None and HAS_TLS:
+            create = self._create_tls(TlsContext(tls.certificate, tls.key, tls.client_ca))
+        elif tls is not None:
+            slow = {"ssl": tls.create_context(), "ssl_handshake_timeout": SILENCE_MAX_S}
+        self._server = await loop.create_server(create, host, port, backlog=_BACKLOG, **slow)
         for listening in self._server.sockets:
             _keep_alive(listening.fileno())
         return int(self._server.sockets[0].getsockname()[1])
+
+    def _create_entrance(self) -> _Entrance:
+        return _Entrance(self)
+
+    def _create_tls(self, context: TlsContext) -> Callable[[], asyncio.BaseProtocol]:
+        def create() -> asyncio.BaseProtocol:
+            transport = TlsTransport(context, self._create_entrance, SILENCE_MAX_S)
+            self._secured.add(transport)
+            return cast(asyncio.BaseProtocol, transport)
+
+        return create
 
     def close(self) -> None:
         """Take no more connections; those that there are go on."""
@@ -84,6 +105,9 @@ class Port:
 
     def abort(self) -> None:
         """End all connections that have not said what they speak."""
+        for transport in tuple(self._secured):
+            if transport.get_protocol() is None and not transport.is_closing():
+                transport.abort()
         for entrance in tuple(self.entrances):
             entrance.close()
 

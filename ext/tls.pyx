@@ -1,0 +1,248 @@
+# cython: freethreading_compatible = True
+"""TLS for asyncio's transports by OpenSSL in the core: half the cost of Python's ssl, and flat under reconnects.
+
+In: a transport of ciphertext, a protocol that wants plaintext. Out: the one as the other's transport.
+Never: where OpenSSL's headers were not found when this was built; `HAS_TLS` says so, and Python's ssl serves then.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cython.operator cimport dereference
+from libc.stdint cimport uint8_t
+from libcpp cimport bool as cpp_bool
+from libcpp.memory cimport make_unique, unique_ptr
+from libcpp.string cimport string
+from wire cimport Octets
+
+import asyncio
+
+
+cdef extern from "tls_session.hpp" namespace "kumafast::tls":
+    const cpp_bool kIsAvailable
+
+    cdef cppclass Context:
+        Context()
+        string load(const string& certificate, const string& key, const string& client_ca) except +
+
+    cdef cppclass Session:
+        Session(const Context& context) except +
+        cpp_bool receive(Octets ciphertext, string& plaintext) except +
+        cpp_bool send(Octets plaintext) except +
+        void close()
+        string take_outgoing() except +
+        cpp_bool has_outgoing()
+        cpp_bool is_established()
+        cpp_bool is_over()
+        string error()
+        string version() except +
+        string protocol() except +
+        string client_certificate() except +
+
+
+HAS_TLS = kIsAvailable
+
+
+cdef class TlsContext:
+    """A server's certificate with its chain and key, as PEM files, and the authority of clients where they need one.
+
+    OSError says why files are of no use. `reload` reads others; connections that there are keep what they began with.
+    """
+
+    cdef Context context
+
+    def __cinit__(self, certificate, key, client_ca=None, /):
+        self.reload(certificate, key, client_ca)
+
+    def reload(self, certificate, key, client_ca=None, /):
+        """Use these files from the next connection on; where they are of no use, OSError and all is as before."""
+        cdef Context fresh
+        cdef bytes error = fresh.load(
+            str(certificate).encode(), str(key).encode(), b"" if client_ca is None else str(client_ca).encode())
+        if error:
+            raise OSError(error.decode("utf-8", "replace"))
+        self.context = fresh
+
+
+cdef class TlsTransport:
+    """Between a transport of ciphertext, whose protocol it is, and a protocol of plaintext, whose transport it is.
+
+    `create_protocol` is called once the handshake is done. A client that has not done that within `handshake_s` is
+    dropped. What is written is encrypted at once, and waits in the transport below like anything else.
+    """
+
+    cdef unique_ptr[Session] session
+    cdef object __weakref__
+    cdef object lower
+    cdef object protocol
+    cdef object create_protocol
+    cdef object timer
+    cdef double handshake_s
+    cdef bint is_closing_
+
+    def __cinit__(self, TlsContext context not None, create_protocol, double handshake_s, /):
+        self.session = make_unique[Session](context.context)
+        self.create_protocol = create_protocol
+        self.handshake_s = handshake_s
+
+    # As the protocol of the transport below.
+
+    def connection_made(self, transport, /):
+        """The transport of ciphertext is there."""
+        self.lower = transport
+        self.timer = asyncio.get_running_loop().call_later(self.handshake_s, self.abort)
+
+    def data_received(self, data, /):
+        """Ciphertext has come."""
+        cdef Py_buffer view
+        cdef string plaintext
+        cdef bint goes_on
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            goes_on = dereference(self.session).receive(Octets(<const uint8_t*>view.buf, view.len), plaintext)
+        finally:
+            PyBuffer_Release(&view)
+        # Answers of the handshake, or the alert that says why there is none.
+        self._write_out()
+        if self.protocol is None and dereference(self.session).is_established():
+            self._begin()
+        if plaintext.size() > 0 and self.protocol is not None and not self.is_closing_:
+            self.protocol.data_received(PyBytes_FromStringAndSize(plaintext.data(), plaintext.size()))
+        if not goes_on:
+            self.close()
+
+    cdef int _begin(self) except -1:
+        self.timer.cancel()
+        self.timer = None
+        self.protocol = self.create_protocol()
+        self.create_protocol = None
+        self.protocol.connection_made(self)
+        return 0
+
+    def eof_received(self):
+        """The client's side has ended, and with it TLS, which knows no half of a connection."""
+        return False
+
+    def pause_writing(self):
+        """The transport below is full."""
+        if self.protocol is not None:
+            self.protocol.pause_writing()
+
+    def resume_writing(self):
+        """The transport below has room again."""
+        if self.protocol is not None:
+            self.protocol.resume_writing()
+
+    def connection_lost(self, exc, /):
+        """The transport below is gone."""
+        self.is_closing_ = True
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        protocol, self.protocol, self.create_protocol = self.protocol, None, None
+        if protocol is not None:
+            protocol.connection_lost(exc)
+
+    # As the transport of the protocol above.
+
+    def write(self, data, /):
+        """Encrypt and write."""
+        if self.is_closing_:
+            return
+        self._encrypt(data)
+        self._write_out()
+
+    def writelines(self, lines, /):
+        """Encrypt and write all, in one write."""
+        if self.is_closing_:
+            return
+        for each in lines:
+            self._encrypt(each)
+        self._write_out()
+
+    cdef int _encrypt(self, data) except -1:
+        cdef Py_buffer view
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            dereference(self.session).send(Octets(<const uint8_t*>view.buf, view.len))
+        finally:
+            PyBuffer_Release(&view)
+        return 0
+
+    cdef int _write_out(self) except -1:
+        cdef string outgoing
+        if dereference(self.session).has_outgoing() and not self.lower.is_closing():
+            outgoing = dereference(self.session).take_outgoing()
+            self.lower.write(PyBytes_FromStringAndSize(outgoing.data(), outgoing.size()))
+        return 0
+
+    def close(self):
+        """End in order: what was written goes out, then word that no more will come."""
+        if not self.is_closing_:
+            self.is_closing_ = True
+            dereference(self.session).close()
+            self._write_out()
+        self.lower.close()
+
+    def abort(self):
+        """End now."""
+        self.is_closing_ = True
+        self.lower.abort()
+
+    def is_closing(self):
+        """Whether nothing more can be written."""
+        return self.is_closing_ or self.lower.is_closing()
+
+    def set_protocol(self, protocol, /):
+        """Let another protocol have what comes from now on."""
+        self.protocol = protocol
+
+    def get_protocol(self):
+        """Who has what comes."""
+        return self.protocol
+
+    def pause_reading(self):
+        """Read nothing more until `resume_reading`."""
+        self.lower.pause_reading()
+
+    def resume_reading(self):
+        """Read again."""
+        self.lower.resume_reading()
+
+    def is_reading(self):
+        """Whether it reads."""
+        return self.lower.is_reading()
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """When the protocol is told to pause, in bytes of ciphertext."""
+        self.lower.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self):
+        """Bytes of ciphertext that wait."""
+        return self.lower.get_write_buffer_size()
+
+    def get_write_buffer_limits(self):
+        """(low, high) in bytes of ciphertext."""
+        return self.lower.get_write_buffer_limits()
+
+    def can_write_eof(self):
+        """TLS has no half of a connection to close."""
+        return False
+
+    def get_extra_info(self, name, default=None):
+        """As the transport below, and of TLS `tls_version`, `alpn_protocol` and `client_certificate` (DER)."""
+        if name == "tls_version":
+            return dereference(self.session).version().decode()
+        if name == "alpn_protocol":
+            return dereference(self.session).protocol().decode()
+        if name == "client_certificate":
+            certificate = <bytes>dereference(self.session).client_certificate()
+            return certificate or default
+        if name == "sslcontext":
+            # Protocols ask for it only to learn whether they are spoken to by TLS.
+            return self
+        return self.lower.get_extra_info(name, default)
+
+    @property
+    def error(self):
+        """Why TLS ended, in OpenSSL's words; empty where it goes on or ended in order."""
+        return dereference(self.session).error().decode("utf-8", "replace")
