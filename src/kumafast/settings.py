@@ -28,7 +28,8 @@ class Settings:
     store: str = ""
     """`memory`, `sqlite:PATH`; empty means SQLite in the data directory."""
     data_dir: str = ""
-    """Where the embedded store and the dp-server's certificate live; empty means the user's data directory."""
+    """Where the embedded store and the dp-server's certificate live; empty means beside the store, or where there is none
+    named the user's data directory."""
     host: str = "127.0.0.1"
     api_port: int = 5681
     dp_port: int = 5678
@@ -49,8 +50,13 @@ class Settings:
 
     @property
     def data_path(self) -> Path:
-        """The directory for what must outlive the process."""
-        return Path(self.data_dir) if self.data_dir else Path(platformdirs.user_data_dir("kumafast"))
+        """The directory for what must outlive the process: the one given, else the store's own, else the user's."""
+        if self.data_dir:
+            return Path(self.data_dir).expanduser()
+        scheme, _, path = self.store.partition(":")
+        if scheme == "sqlite" and path:
+            return Path(path).expanduser().absolute().parent
+        return Path(platformdirs.user_data_dir("kumafast"))
 
     @property
     def store_url(self) -> str:
