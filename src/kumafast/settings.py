@@ -23,13 +23,13 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `kumafast run` can be told. Each field is also the flag `--field-name`, `KUMAFAST_FIELD_NAME` and a key of the file."""
+    """What `kumafast run` can be told. Each field is also a flag, a `KUMAFAST_*` variable and a key of the file."""
 
     store: str = ""
     """`memory`, `sqlite:PATH`; empty means SQLite in the data directory."""
     data_dir: str = ""
-    """Where the embedded store and the dp-server's certificate live; empty means beside the store, or where there is none
-    named the user's data directory."""
+    """Where the embedded store and the dp-server's certificate live; empty means beside the store that is named, and
+    where none is named the user's data directory."""
     host: str = "127.0.0.1"
     api_port: int = 5681
     dp_port: int = 5678
@@ -138,5 +138,6 @@ def _check(settings: Settings) -> None:
     if not settings.is_loopback and not settings.insecure:
         unsafe = "--no-dp-tls" if not settings.dp_tls else "--dp-auth none"
         raise SettingsError(
-            f"{unsafe} lets anybody who reaches {settings.host} in; listen on 127.0.0.1, or say --insecure if you mean it"
+            f"{unsafe} lets anybody who reaches {settings.host} in; "
+            "listen on 127.0.0.1, or say --insecure if you mean it"
         )
