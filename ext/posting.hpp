@@ -233,12 +233,9 @@ class Posting {
         words_.resize(tail_[count - 1] / 64 + 1);
         for (std::size_t at = 0; at < count; ++at) words_[tail_[at] / 64] |= 1ull << (tail_[at] % 64);
         in_words_ += count;
-        // The last word may reach past the run.
-        while (count < tail_.size() && tail_[count] < limit()) {
-            words_[tail_[count] / 64] |= 1ull << (tail_[count] % 64);
-            ++in_words_;
-            ++count;
-        }
+        // No id of the rest falls into the last word: the run ends before 32 * count, the next id failed the same test
+        // for one more and is at or past 32 * (count + 1), and one of the two is a multiple of 64 (relative to
+        // limit()).
         tail_.erase(tail_.begin(), tail_.begin() + static_cast<std::ptrdiff_t>(count));
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -63,3 +64,23 @@ def test_errors_on_the_way_keep_nothing() -> None:
             TagSet(bad)
     with pytest.raises(KeyError):
         TagIndex([(1, TagSet({"leak": "1"})), (1, TagSet({"leak": "2"}))])
+
+
+def test_one_far_id_costs_no_wide_bitset() -> None:
+    tags = TagSet({"leak": "far"})
+    index = TagIndex()
+    for size in range(1, 200):
+        index.add(2**32 - size if size % 2 else size, tags)
+        assert sys.getsizeof(index) < 1_000 + 200 * size
+
+
+def test_bits_become_an_array_again_when_few_are_left() -> None:
+    tags = TagSet({"leak": "thin"})
+    index = TagIndex((id, tags) for id in range(64_000))
+    dense = sys.getsizeof(index)
+    for id in range(64_000):
+        if id % 1_000:
+            index.remove(id)
+    # Three postings (the tag, its key, everybody) of 8,000 bytes of bits each are gone, with the dataplanes.
+    assert dense - sys.getsizeof(index) > 3 * 7_000 + 63_936 * 32
+    assert list(index.match(TagSelector({"leak": "*"}))) == list(range(0, 64_000, 1_000))
