@@ -29,7 +29,7 @@ test-fast: build
 	@$(BIN)/python -m pytest tests -m "not envoy and not slow"
 
 lint: build
-	@$(BIN)/pre-commit run --all-files
+	@PATH="$(CURDIR)/$(BIN):$$PATH" pre-commit run --all-files
 
 bench: build
 	@$(BIN)/python -m pytest bench

@@ -70,6 +70,16 @@ def uniform(dataplanes: int, selectors: int) -> Case:
     )
 
 
+@cache
+def between_services(dataplanes: int, selectors: int) -> Case:
+    """Each selector names a service and something more: much to verify for each match, and short rows."""
+    random = Random(f"between services {dataplanes} {selectors}")
+    mesh = realistic(dataplanes, 1).dataplanes
+    chosen = (random.choice(mesh) for _ in range(selectors))
+    others = [key for key in mesh[0] if key != "kuma.io/service"]
+    return Case(mesh, [{key: tags[key] for key in ("kuma.io/service", *random.sample(others, k=2))} for tags in chosen])
+
+
 def versions(resources: int, generation: int = 1) -> dict[str, str]:
     """A snapshot of `resources` resources as Envoy names them, with versions of 32 hexadecimal digits."""
     random = Random(f"versions {resources} {generation}")

@@ -29,25 +29,28 @@ class Block {
     Block(Block&& other) noexcept
         : data_(std::exchange(other.data_, nullptr)),
           size_(std::exchange(other.size_, 0)),
-          capacity_(std::exchange(other.capacity_, 0)) {}
+          capacity_(std::exchange(other.capacity_, 0)),
+          populated_(std::exchange(other.populated_, 0)) {}
     Block& operator=(Block&& other) noexcept {
         std::swap(data_, other.data_);
         std::swap(size_, other.size_);
         std::swap(capacity_, other.capacity_);
+        std::swap(populated_, other.populated_);
         return *this;
     }
     ~Block() { std::free(data_); }
 
     // Room for `more` items; what `end()` points to may then be written, and `advance` counts it in.
     void reserve(std::size_t more) {
-        if (capacity_ - size_ >= more) return;
-        bool is_large = capacity_ * sizeof(T) >= kLarge;
-        std::size_t wanted = std::max(size_ + more, capacity_ + capacity_ / (is_large ? 8 : 2));
-        void* moved = std::realloc(data_, wanted * sizeof(T));
-        if (moved == nullptr) throw std::bad_alloc();
-        data_ = static_cast<T*>(moved);
-        capacity_ = wanted;
-        if (is_large) populate();
+        if (capacity_ - size_ < more) grow(std::max(size_ + more, capacity_ + capacity_ / 2));
+        if (size_ + more > populated_) populate(size_ + more);
+    }
+    // Takes address space for `count` items in all, if it is to be had, so that growing need not move them.
+    void expect(std::size_t count) {
+        try {
+            if (count > capacity_) grow(count);
+        } catch (const std::bad_alloc&) {
+        }
     }
     void push(T item) {
         reserve(1);
@@ -79,14 +82,25 @@ class Block {
     bool has_ascending(T item) const { return std::binary_search(data_, data_ + size_, item); }
 
   private:
-    static constexpr std::size_t kLarge = std::size_t{1} << 22;
+    static constexpr std::size_t kStep = (std::size_t{1} << 18) / sizeof(T);
 
-    // Half the time of writing a large result is its page faults, one for every 4 KB; asked for together they cost a
-    // third less. Where the system cannot, nothing is lost.
-    void populate() {
+    void grow(std::size_t capacity) {
+        void* moved = std::realloc(data_, capacity * sizeof(T));
+        if (moved == nullptr) throw std::bad_alloc();
+        data_ = static_cast<T*>(moved);
+        capacity_ = capacity;
+    }
+
+    // Most of the time of writing a large result is its page faults, one for every 4 KB. Asked for by the step they
+    // cost a third less; the steps are small because other threads wait for each. Where the system cannot, nothing is
+    // lost.
+    void populate(std::size_t count) {
+        std::size_t from = std::max(populated_, size_);
+        populated_ = std::min(std::max(count, from + kStep), capacity_);
+        if (size_ < 4 * kStep) return;
 #ifdef MADV_POPULATE_WRITE
-        auto begin = (reinterpret_cast<std::uintptr_t>(data_ + size_) + 4095) & ~std::uintptr_t{4095};
-        auto end = reinterpret_cast<std::uintptr_t>(data_ + capacity_) & ~std::uintptr_t{4095};
+        auto begin = (reinterpret_cast<std::uintptr_t>(data_ + from) + 4095) & ~std::uintptr_t{4095};
+        auto end = (reinterpret_cast<std::uintptr_t>(data_ + populated_)) & ~std::uintptr_t{4095};
         if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_WRITE);
 #endif
     }
@@ -94,6 +108,7 @@ class Block {
     T* data_ = nullptr;
     std::size_t size_ = 0;
     std::size_t capacity_ = 0;
+    std::size_t populated_ = 0;  // up to here the pages have been asked for
 };
 
 // Writes the ids of the bits of `word`, the first of which stands for `base`. Returns the new end.
@@ -233,12 +248,9 @@ class Posting {
         words_.resize(tail_[count - 1] / 64 + 1);
         for (std::size_t at = 0; at < count; ++at) words_[tail_[at] / 64] |= 1ull << (tail_[at] % 64);
         in_words_ += count;
-        // The last word may reach past the run.
-        while (count < tail_.size() && tail_[count] < limit()) {
-            words_[tail_[count] / 64] |= 1ull << (tail_[count] % 64);
-            ++in_words_;
-            ++count;
-        }
+        // No id of the rest falls into the last word: the run ends before 32 * count, the next id failed the same test
+        // for one more and is at or past 32 * (count + 1), and one of the two is a multiple of 64 (relative to
+        // limit()).
         tail_.erase(tail_.begin(), tail_.begin() + static_cast<std::ptrdiff_t>(count));
     }
 

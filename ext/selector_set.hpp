@@ -84,6 +84,7 @@ class SelectorTable {
     std::span<const Terms> groups() const { return groups_; }
     // Groups of the id at this position of `ids()`.
     std::span<const std::uint32_t> groups_at(std::size_t position) const { return groups_of_id_[position]; }
+    std::size_t ids_with(std::uint32_t group) const { return ids_of_group_[group].size(); }
     bool has(Id id) const { return std::ranges::binary_search(ids_, id); }
 
     // Calls `found(position in ids(), group)` for each selector that `inbound` satisfies: O(its tags + the groups filed

@@ -94,6 +94,8 @@ class TagIndex {
         rows.selector_ids.reserve(selectors.size());
         rows.offsets.reserve(selectors.size() + 1);
         rows.offsets.push(0);
+        // At most a gigabyte of addresses, of which only what is written is ever used.
+        rows.ids.expect(std::min<std::uint64_t>(bound(selectors.base()) + bound(selectors.overlay()), 1u << 28));
         RowWriter base(*this, selectors.base()), overlay(*this, selectors.overlay());
         std::span<const Id> base_ids = selectors.base().ids(), more_ids = selectors.overlay().ids();
         std::vector<std::pair<RowWriter*, std::uint32_t>> parts;
@@ -186,6 +188,20 @@ class TagIndex {
             ids.swap(both);
         }
         out.append(ids.data(), ids.size());
+    }
+
+    // No fewer than the pairs that match: for each selector, as many as have its rarest tag.
+    std::uint64_t bound(const SelectorTable& table) const {
+        std::uint64_t total = 0;
+        for (std::uint32_t group = 0; group < table.groups().size(); ++group) {
+            std::uint64_t least = all_.size();
+            for (TagId term : table.groups()[group].ids()) {
+                auto found = postings_.find(term);
+                least = std::min<std::uint64_t>(least, found == postings_.end() ? 0 : found->second.size());
+            }
+            total += least * table.ids_with(group);
+        }
+        return total;
     }
 
     void write_matches(const Terms& selector, Block<Id>& out) const {

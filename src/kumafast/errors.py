@@ -23,7 +23,7 @@ class KumafastError(Exception):
 
 
 class MalformedResourceError(KumafastError):
-    """A document that cannot be read as a resource at all: not an object, an unknown type, a number where text belongs."""
+    """A document that cannot be read as a resource: not an object, an unknown type, a number where text belongs."""
 
     def __init__(self, detail: str, violations: Iterable[Violation] = ()) -> None:
         super().__init__(detail)

@@ -23,12 +23,13 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What `kumafast run` can be told. Each field is also the flag `--field-name`, `KUMAFAST_FIELD_NAME` and a key of the file."""
+    """What `kumafast run` can be told. Each field is also a flag, a `KUMAFAST_*` variable and a key of the file."""
 
     store: str = ""
     """`memory`, `sqlite:PATH`; empty means SQLite in the data directory."""
     data_dir: str = ""
-    """Where the embedded store and the dp-server's certificate live; empty means the user's data directory."""
+    """Where the embedded store and the dp-server's certificate live; empty means beside the store that is named, and
+    where none is named the user's data directory."""
     host: str = "127.0.0.1"
     api_port: int = 5681
     dp_port: int = 5678
@@ -49,8 +50,13 @@ class Settings:
 
     @property
     def data_path(self) -> Path:
-        """The directory for what must outlive the process."""
-        return Path(self.data_dir) if self.data_dir else Path(platformdirs.user_data_dir("kumafast"))
+        """The directory for what must outlive the process: the one given, else the store's own, else the user's."""
+        if self.data_dir:
+            return Path(self.data_dir).expanduser()
+        scheme, _, path = self.store.partition(":")
+        if scheme == "sqlite" and path:
+            return Path(path).expanduser().absolute().parent
+        return Path(platformdirs.user_data_dir("kumafast"))
 
     @property
     def store_url(self) -> str:
@@ -132,5 +138,6 @@ def _check(settings: Settings) -> None:
     if not settings.is_loopback and not settings.insecure:
         unsafe = "--no-dp-tls" if not settings.dp_tls else "--dp-auth none"
         raise SettingsError(
-            f"{unsafe} lets anybody who reaches {settings.host} in; listen on 127.0.0.1, or say --insecure if you mean it"
+            f"{unsafe} lets anybody who reaches {settings.host} in; "
+            "listen on 127.0.0.1, or say --insecure if you mean it"
         )

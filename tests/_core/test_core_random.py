@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from tests._core.worlds import SHAPES, World, random_selector, random_world, rows_of, tag_sets
+from tests._core.worlds import SHAPES, World, random_selector, random_tags, random_world, rows_of, tag_sets
 from tests.oracles import matching_naive as naive
 
 from kumafast._core import TagSelector
@@ -54,3 +54,28 @@ def test_larger_worlds_use_every_form_of_posting(shape: str, size: int) -> None:
     expected = naive.match_all(world.selectors, world.dataplanes)
     assert rows_of(index.match_all(world.selector_set())) == expected
     assert {id: list(index.match(TagSelector(match))) for id, match in world.selectors} == expected
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_changing_index_is_always_what_it_would_be_if_built_anew(shape: str) -> None:
+    """Dataplanes gain and lose inbounds; after each change, selectors made from what changed are matched."""
+    random = Random(f"changes {shape}")
+    world = random_world(random, SHAPES[shape])
+    index = world.tag_index()
+    for _ in range(3_000):
+        id = random.randrange(12)
+        inbounds = [random_tags(random, SHAPES[shape]) for _ in range(random.choice((0, 1, 1, 2, 3)))]
+        near = {id: world.dataplanes.get(id, []) + inbounds}
+        if id not in world.dataplanes:
+            index.add(id, tag_sets(inbounds))
+        elif random.random() < 0.2:
+            index.remove(id)
+        else:
+            index.update(id, tag_sets(inbounds))
+        if id in world.dataplanes and id not in index:
+            del world.dataplanes[id]
+        else:
+            world.dataplanes[id] = inbounds
+        old, new = (random_selector(random, SHAPES[shape], near) for _ in range(2))
+        assert list(index.match(TagSelector(old))) == naive.match_index(old, world.dataplanes)
+        assert list(index.affected(TagSelector(old), TagSelector(new))) == naive.affected(old, new, world.dataplanes)

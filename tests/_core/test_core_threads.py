@@ -33,6 +33,28 @@ def test_batches_in_several_threads_are_equal() -> None:
     assert [len(row) for row in found[0].values()] == [13_333, 6_667]
 
 
+def test_others_run_while_a_batch_does() -> None:
+    """Counted, so that it holds on a busy machine: no thread is ever made to yield here, yet this one makes turns."""
+    sys.setswitchinterval(1_000)
+    index = TagIndex((id, BLUE if id % 3 else GREEN) for id in range(50_000))
+    many = SelectorSet((id, TagSelector({"colour": "blue", "app": "*"})) for id in range(300))
+    turns, seen = 0, []
+
+    def batch() -> None:
+        for _ in range(20):
+            before = turns
+            index.match_all(many)
+            seen.append(turns - before)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(batch)
+        while not running.done():
+            turns += 1
+            time.sleep(0)
+        running.result()
+    assert sum(seen) > 20
+
+
 def test_a_writer_beside_readers() -> None:
     """Each dataplane is always blue or green, never neither or both."""
     size = 3_000

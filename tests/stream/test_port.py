@@ -74,6 +74,23 @@ def test_grpc_and_http_share_a_port(is_tls: bool, tmp_path: Path) -> None:
     run(main())
 
 
+def test_http2_without_alpn_is_known_by_its_first_bytes(tmp_path: Path) -> None:
+    """Envoy names no protocol in its TLS handshake."""
+
+    async def main() -> None:
+        tls = create_certificate(tmp_path)
+        async with serve(SnapshotCache(), tls=tls, http_protocol=Echo) as (_, port):
+            settings = b"\0\0\0\x04\0\0\0\0\0"
+            for parts in (
+                [port_module.PREFACE + settings],
+                [port_module.PREFACE[:5], port_module.PREFACE[5:] + settings],
+            ):
+                answer = await ask(port, *parts, context=client_context(tls))
+                assert answer[3] == 4, "a server's first frame is SETTINGS"
+
+    run(main())
+
+
 def test_large_answers_pass_whole(tmp_path: Path) -> None:
     async def main() -> None:
         tls = create_certificate(tmp_path)

@@ -88,7 +88,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class EndpointSet:
-    """All endpoints of a cluster, ordered by address, then port. Its hash is computed once: every client looks it up."""
+    """All endpoints of a cluster, ordered by address, then port. The hash is computed once for all clients."""
 
     cluster_name: str
     endpoints: tuple[Endpoint, ...]

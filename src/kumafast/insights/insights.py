@@ -116,7 +116,7 @@ class Insights:
     # The store's side.
 
     async def take_over(self) -> None:
-        """Set right what an instance that died left behind: open subscriptions, dataplanes that wait for their Envoy."""
+        """Set right what an instance that died left: open subscriptions, dataplanes that wait for their Envoy."""
         await self._arrivals.admit_all()
         ended = now()
         writes = []

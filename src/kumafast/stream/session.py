@@ -109,9 +109,11 @@ class Session:
         if snapshot is None:
             return None
         for substream in self._in_order:
-            if substream.flight is not None or substream.due(snapshot) is None:
+            draft = substream.due(snapshot) if substream.flight is None else None
+            if draft is None:
                 continue
-            draft = substream.due(snapshot, self._hold(substream, snapshot) if is_patient else NO_HOLD)
+            if is_patient and (hold := self._hold(substream, snapshot)):
+                draft = substream.due(snapshot, hold)
             if draft is None:
                 self.is_holding = True
                 continue
