@@ -46,6 +46,10 @@ cdef class TlsContext:
     """A server's certificate with its chain and key, as PEM files, and the authority of clients where they need one.
 
     OSError says why files are of no use. `reload` reads others; connections that there are keep what they began with.
+
+    >>> TlsContext("absent.crt", "absent.key")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    OSError: ...
     """
 
     cdef Context context
@@ -68,6 +72,9 @@ cdef class TlsTransport:
 
     `create_protocol` is called once the handshake is done. A client that has not done that within `handshake_s` is
     dropped. What is written is encrypted at once, and waits in the transport below like anything else.
+
+    >>> def listen(loop, context, create_protocol):
+    ...     return loop.create_server(lambda: TlsTransport(context, create_protocol, 10.0), "127.0.0.1", 8443)
     """
 
     cdef unique_ptr[Session] session

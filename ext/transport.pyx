@@ -250,6 +250,9 @@ def push(list streams not None, Payload payload not None, /):
 
     Returns how many there still are; streams that are gone or whose client does not read are passed over. O(streams);
     for each of them, one write of its transport is all that Python sees.
+
+    >>> push([(Connection(), 1)], Payload(b"to a stream that nobody has opened"))
+    0
     """
     cdef Connection connection
     cdef uint32_t stream

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 import uvloop
-from tests._core.http2_bytes import DATA, OPENING, Peer, frame, message
+from tests._core.http2_bytes import DATA, END_STREAM, OPENING, Peer, frame, message
 
 from kumafast._core import Payload
 from kumafast.stream import driver
@@ -194,5 +194,23 @@ def test_drain_ends_the_connection_with_its_last_call() -> None:
             assert await call.code() is grpc.StatusCode.OK
             while connection in connections:
                 await asyncio.sleep(0.01)
+
+    run(main())
+
+
+def test_request_that_is_refused_may_come_with_all_its_messages() -> None:
+    async def main() -> None:
+        async with serve(echo=echo) as (_, _, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            peer = Peer(opening=b"")
+            absent = peer.request(path="/test/absent") + frame(DATA, END_STREAM, 1, message(b"a") + message(b"b"))
+            present = peer.request(3, path="/test/echo") + frame(DATA, END_STREAM, 3, message(b"there"))
+            writer.write(OPENING + absent + present)
+            said = b""
+            while said.count(b"grpc-status") < 2:
+                said += await asyncio.wait_for(reader.read(65536), 5)
+            assert b"unknown method" in said
+            assert message(b"there") in said
+            writer.close()
 
     run(main())

@@ -194,14 +194,17 @@ class GrpcProtocol(asyncio.Protocol):
 
     def _take(self, event: tuple[Any, ...]) -> None:
         kind, stream = event[0], event[1]
+        # None where it was refused just before, by an event of the same bytes.
+        call = self._calls.get(stream)
         if kind == MESSAGE:
-            self._untaken += len(event[2])
-            self._calls[stream].feed(event[2])
+            if call is not None:
+                self._untaken += len(event[2])
+                call.feed(event[2])
         elif kind == REQUEST:
             self._open(stream, path=event[2], headers=event[3], timeout_s=event[4])
         elif kind == HALF_CLOSE:
-            if stream in self._calls:
-                self._calls[stream].feed_end()
+            if call is not None:
+                call.feed_end()
         elif kind == RESET:
             self._drop(stream)
         elif kind == END:
