@@ -220,7 +220,11 @@ inline void Session::read_reset(const FrameHeader& frame, Octets content) {
     if (content.size() != 4) return fail(ErrorCode::kFrameSizeError, "RST_STREAM has 4 octets");
     if (is_idle(frame.stream)) return fail(ErrorCode::kProtocolError, "RST_STREAM for an idle stream");
     Stream* stream = find(frame.stream);
-    if (!stream) return spend(limits::kCostOfSmallFrame, "too many small frames");
+    if (!stream) {
+        // The client knows by now that it is closed: nothing of it is on its way any more.
+        std::ranges::replace(recently_reset_, frame.stream, 0u);
+        return spend(limits::kCostOfSmallFrame, "too many small frames");
+    }
     tell_reset(*stream, static_cast<ErrorCode>(read32(content.data())));
     erase(frame.stream);
     spend(limits::kCostOfReset, "too many streams reset");

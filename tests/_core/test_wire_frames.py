@@ -104,9 +104,12 @@ def test_end_before_the_client_s_resets_in_peace() -> None:
         "grpc-message": "no 100 %25 of %C3%BC",
     }
     assert (reset.kind, reset.stream, reset.code) == (RST_STREAM, 1, NO_ERROR)
-    assert peer.send(frame(DATA, 0, 1, message(b"late")), frame(RST_STREAM, 0, 1, number(CANCEL))) == []
+    assert peer.send(frame(DATA, 0, 1, message(b"late"))) == []
     assert peer.send(peer.request(1, END_HEADERS | END_STREAM)) == []
     assert peer.read() == []
+    # Once the client has reset it too, it must not go on (5.1).
+    assert peer.send(frame(RST_STREAM, 0, 1, number(CANCEL)), frame(DATA, 0, 1, b"x")) == []
+    assert peer.read_only().code == STREAM_CLOSED
 
 
 def test_padding_priority_continuation_and_unknown_frames() -> None:

@@ -1,7 +1,7 @@
 """Who has seen what: the xDS protocol as a pure state machine, and its shell on the network.
 
 In: snapshots, requests of Envoys. Out: responses with only what changed. Never: where snapshots come from.
-The names below are loaded when they are first used, so that the pure part can be imported without grpc.
+The names below are loaded when they are first used, so that the pure part can be imported without its shell.
 """
 
 from __future__ import annotations
