@@ -19,6 +19,7 @@ from kumafast.stream import wire
 from kumafast.stream.messages import Acknowledged, Event, Variant
 from kumafast.stream.observer import NodeObserver
 from kumafast.stream.session import Session
+from kumafast.stream.turns import Turns
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ class AdsStream:
         observer: NodeObserver | None,
         instance_id: str,
         node_key: NodeKey = key_of,
+        turns: Turns | None = None,
     ) -> None:
+        """`turns`, shared by all streams of a server, slices the work that one change makes for many of them."""
         self.id = str(uuid.uuid4())
         self._requests = requests
         self._write = write
@@ -61,6 +64,7 @@ class AdsStream:
         self._observer = observer
         self._instance_id = instance_id
         self._node_key = node_key
+        self._turns = turns
         self._session = Session(variant, type_url)
         self._key: str | None = None
         self._wake = asyncio.Event()
@@ -83,7 +87,7 @@ class AdsStream:
                 if is_over:
                     reader.result()
                 if self._key is not None:
-                    unwatch = unwatch or self._cache.watch(self._key, self._wake.set)
+                    unwatch = unwatch or self._cache.watch(self._key, self._wake_in_turn)
                     # A client that ends its side after asking is still answered.
                     await self._flush(self._key)
                 if is_over:
@@ -97,6 +101,12 @@ class AdsStream:
             if self._key is not None and self._observer is not None:
                 self._tell(self._observer.stream_closed)
             await asyncio.gather(reader, return_exceptions=True)
+
+    def _wake_in_turn(self) -> None:
+        if self._turns is None:
+            self._wake.set()
+        else:
+            self._turns.ask(self._wake.set)
 
     def end(self) -> None:
         """Make `run` return as soon as nothing is being written."""

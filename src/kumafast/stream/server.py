@@ -26,6 +26,7 @@ from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Statu
 from kumafast.stream.messages import ProtocolError, Variant
 from kumafast.stream.observer import NodeObserver
 from kumafast.stream.port import HttpProtocol, Port, TlsFiles
+from kumafast.stream.turns import Turns
 
 # Service, the names of its SotW and delta methods (empty where it has none), the type that it serves (None: any).
 _SERVICES: tuple[tuple[str, str, str, str | None], ...] = (
@@ -89,6 +90,7 @@ class XdsServer:
         self._request_bytes_max = request_bytes_max
         self._handlers = self._create_handlers()
         self._connections: set[GrpcProtocol] = set()
+        self._turns = Turns()
         self._port: Port | None = None
 
     @property
@@ -147,6 +149,7 @@ class XdsServer:
                 observer=self._observer,
                 instance_id=self._instance_id,
                 node_key=self._node_key,
+                turns=self._turns,
             )
             self._streams.add(stream)
             try:
