@@ -1,6 +1,6 @@
 """The family of policies for connections: from dataplanes chosen by `sources` to services chosen by `destinations`.
 
-In: documents in Kuma's 2.14 form. Out: what all of these kinds have, and its rules. Never: a conf; each kind has its own.
+In: documents in Kuma's 2.14 form. Out: what all of these kinds have, and their rules. Never: a conf.
 """
 
 from __future__ import annotations

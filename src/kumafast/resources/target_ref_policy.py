@@ -1,4 +1,4 @@
-"""The family of policies with a `targetRef`: for dataplanes, what they send (`to`) and what they take (`from`, `rules`).
+"""The family of policies with a `targetRef`: for dataplanes, what they send (`to`) and take (`from`, `rules`).
 
 In: documents with a `spec`. Out: what all of these kinds have, and the rules that they share.
 Never: a conf; each kind has its own.
@@ -117,7 +117,7 @@ def check_parts(spec: Spec[Any]) -> Iterator[Violation]:
 def check_match(path: str, match: Match) -> Iterator[Violation]:
     """A match of a rule."""
     if match.spiffe_id is not None and not match.spiffe_id.value.startswith("spiffe://"):
-        yield Violation(f"{path}.spiffeID", 'must be a valid Spiffe ID: scheme is missing or invalid')
+        yield Violation(f"{path}.spiffeID", "must be a valid Spiffe ID: scheme is missing or invalid")
     if match.sni is not None:
         if not match.sni.type:
             yield Violation(f"{path}.sni.type", "must be set")
