@@ -323,7 +323,7 @@ class Reconciler:
                 endpoint = self._endpoint(dataplane, inbound)
                 if endpoint is not None:
                     endpoints.append(endpoint)
-        endpoints.sort(key=lambda endpoint: (endpoint.address, endpoint.port, endpoint.tags))
+        endpoints.sort(key=lambda endpoint: (endpoint.address, endpoint.port, endpoint.tags, endpoint.labels))
         cluster_name = names.cluster_name(wanted)
         reached = _Reached(
             Destination(cluster_name, wanted.get(SERVICE_TAG, ""), common_protocol(sorted(protocols))),
