@@ -4,101 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
-from datetime import timedelta
-from typing import Any
 
 import pytest
-from envoy.config.listener.v3 import listener_pb2
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from tests.pipeline import (
+    HERE,
+    HTTP,
+    Pipeline,
+    dataplane,
+    mesh_timeout,
+    names,
+    service,
+    timeout,
+    to_everything,
+    with_default_mesh,
+)
 
 from kumafast.errors import KumafastError
-from kumafast.metrics import Metrics
-from kumafast.reconciler import Reconciler
 from kumafast.registry import DataplaneId
-from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, initial_resources, parse, with_defaults
-from kumafast.snapshot import Snapshot, SnapshotCache
-from kumafast.snapshot.node import Node
+from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
 from kumafast.store import MemoryStore, Put, Store
-
-
-def dataplane(
-    name: str,
-    *,
-    mesh: str = "default",
-    address: str = "10.0.0.1",
-    port: int = 8080,
-    tags: dict[str, str] | None = None,
-    reaches: Iterable[dict[str, str]] = (),
-    state: str = "Ready",
-    labels: dict[str, str] | None = None,
-) -> Dataplane:
-    inbound = [] if tags is None else [{"port": port, "tags": tags, "state": state}]
-    outbound = [{"port": 10_000 + number, "tags": reached} for number, reached in enumerate(reaches)]
-    networking = {"address": address, "inbound": inbound, "outbound": outbound}
-    fields = {"name": name, "mesh": mesh, "labels": labels or {}, "networking": networking}
-    resource = parse({"type": "Dataplane", **fields})
-    assert isinstance(resource, Dataplane)
-    return resource
-
-
-def service(name: str, **tags: str) -> dict[str, str]:
-    return {"kuma.io/service": name, **tags}
-
-
-class Pipeline:
-    """A store, a reconciler that follows it, and nodes that are connected without a network."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.cache = SnapshotCache()
-        self.metrics = Metrics()
-        self.reconciler = Reconciler(store=store, cache=self.cache, metrics=self.metrics, debounce_ms=0)
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Pipeline:
-        await self.reconciler.load()
-        self._task = asyncio.create_task(self.reconciler.follow())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    def connect(self, *names: str, mesh: str = "default") -> None:
-        for name in names:
-            self.reconciler.connect(f"stream of {mesh}.{name}", Node(f"{mesh}.{name}"))
-
-    async def settle(self) -> None:
-        await asyncio.wait_for(self.reconciler.reached(await self.store.revision()), 10)
-
-    def snapshot(self, name: str, *, mesh: str = "default") -> Snapshot:
-        snapshot = self.cache.get(f"{mesh}.{name}")
-        assert snapshot is not None
-        return snapshot
-
-    def generator_calls(self) -> float:
-        return self._total("kumafast_generator_calls_total")
-
-    def touched(self) -> float:
-        """How many snapshots moved because of changes."""
-        return self._total("kumafast_affected_proxies_sum")
-
-    def _total(self, name: str) -> float:
-        families = self.metrics.registry.collect()
-        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
-
-
-async def with_default_mesh() -> MemoryStore:
-    store = MemoryStore()
-    await store.put(Mesh(name="default"))
-    return store
-
-
-def names(snapshot: Snapshot, type_url: str) -> set[str]:
-    return set(snapshot.resources(type_url))
 
 
 def test_an_outbound_leads_to_the_inbounds_with_all_its_tags() -> None:
@@ -244,158 +169,6 @@ def test_an_endpoint_with_a_host_name_comes_when_the_name_has_an_address() -> No
                 await asyncio.sleep(0.01)
             assert b"127.0.0.1" in pipeline.snapshot("web").resources(ENDPOINT)["backend"].body
             assert "inbound:127.0.0.1:8080" in names(pipeline.snapshot("backend"), LISTENER)
-
-    asyncio.run(main())
-
-
-def mesh_timeout(
-    name: str = "mt", *, mesh: str = "default", labels: dict[str, str] | None = None, **spec: Any
-) -> Resource:
-    """A policy as the API stores it."""
-    document = {"type": "MeshTimeout", "name": name, "mesh": mesh, "labels": labels or {}, "spec": spec}
-    return with_defaults(parse(document), zone="default")
-
-
-def to_everything(request: str, kind: str = "Mesh", **ref: str) -> list[dict[str, Any]]:
-    return [{"targetRef": {"kind": kind, **ref}, "default": {"http": {"requestTimeout": request}}}]
-
-
-def timeout(
-    name: str = "t", *, mesh: str = "default", sources: list[dict[str, str]], destinations: list[str], request: str
-) -> Resource:
-    return parse(
-        {
-            "type": "Timeout",
-            "name": name,
-            "mesh": mesh,
-            "sources": [{"match": match} for match in sources],
-            "destinations": [{"match": service(destination)} for destination in destinations],
-            "conf": {"http": {"requestTimeout": request}},
-        }
-    )
-
-
-HTTP = {"kuma.io/protocol": "http"}
-HERE = {"kuma.io/zone": "default"}
-
-
-def request_timeout(snapshot: Snapshot, listener: str = "outbound:127.0.0.1:10000") -> timedelta:
-    """How long a request through an outbound may take, read from what is sent to Envoy."""
-    message = listener_pb2.Listener.FromString(snapshot.resources(LISTENER)[listener].body)
-    manager = http_connection_manager_pb2.HttpConnectionManager()
-    message.filter_chains[0].filters[0].typed_config.Unpack(manager)
-    limit: timedelta = manager.route_config.virtual_hosts[0].routes[0].route.timeout.ToTimedelta()
-    return limit
-
-
-async def with_new_mesh() -> MemoryStore:
-    """A store with a mesh as users create it, with its policies."""
-    store = MemoryStore()
-    mesh = Mesh(name="default")
-    await store.write([Put(mesh), *map(Put, initial_resources(mesh, zone="default"))])
-    return store
-
-
-def test_a_policy_applies_and_its_deletion_restores_what_was() -> None:
-    async def main() -> None:
-        store = await with_new_mesh()
-        await store.put(dataplane("backend", tags=service("backend", **HTTP)))
-        await store.put(dataplane("web", tags=service("web"), reaches=[service("backend")]))
-        async with Pipeline(store) as pipeline:
-            pipeline.connect("web")
-            before = pipeline.snapshot("web")
-            assert request_timeout(before) == timedelta(seconds=15)
-            policy = mesh_timeout("a", to=to_everything("300ms", "MeshService", name="backend"))
-            await store.put(policy)
-            await pipeline.settle()
-            assert request_timeout(pipeline.snapshot("web")) == timedelta(milliseconds=300)
-            await store.delete(policy.key)
-            await pipeline.settle()
-            assert pipeline.snapshot("web").has_content_of(before)
-
-    asyncio.run(main())
-
-
-def test_what_a_user_wrote_outweighs_what_came_with_the_mesh() -> None:
-    async def main() -> None:
-        store = await with_new_mesh()
-        await store.put(dataplane("backend", tags=service("backend", **HTTP)))
-        await store.put(dataplane("web", tags=service("web"), reaches=[service("backend")]))
-        legacy = timeout(sources=[service("*")], destinations=["*"], request="2s")
-        async with Pipeline(store) as pipeline:
-            pipeline.connect("web")
-            await store.put(legacy)
-            await pipeline.settle()
-            assert request_timeout(pipeline.snapshot("web")) == timedelta(seconds=2)
-            # One of the newer family that a user wrote wins, also over a more specific one of the older.
-            await store.put(mesh_timeout("a", to=to_everything("3s")))
-            await pipeline.settle()
-            assert request_timeout(pipeline.snapshot("web")) == timedelta(seconds=3)
-            await store.delete(ResourceKey("MeshTimeout", "default", "a"))
-            await store.delete(legacy.key)
-            await pipeline.settle()
-            assert request_timeout(pipeline.snapshot("web")) == timedelta(seconds=15)
-
-    asyncio.run(main())
-
-
-def test_an_initial_policy_that_a_user_edits_is_a_user_s() -> None:
-    async def main() -> None:
-        store = await with_new_mesh()
-        await store.put(dataplane("backend", tags=service("backend", **HTTP)))
-        await store.put(dataplane("web", tags=service("web"), reaches=[service("backend")]))
-        await store.put(timeout(sources=[service("*")], destinations=["*"], request="2s"))
-        async with Pipeline(store) as pipeline:
-            pipeline.connect("web")
-            assert request_timeout(pipeline.snapshot("web")) == timedelta(seconds=2)
-            await store.put(mesh_timeout("mesh-timeout-all-default", to=to_everything("4s")))
-            await pipeline.settle()
-            assert request_timeout(pipeline.snapshot("web")) == timedelta(seconds=4)
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("bystanders", [100, 2000])
-def test_a_policy_touches_those_for_whom_it_makes_a_difference(bystanders: int) -> None:
-    async def main() -> None:
-        store = await with_new_mesh()
-        await store.put(dataplane("backend", tags=service("backend", **HTTP)))
-        operations = [
-            Put(dataplane(f"other-{n}", tags=service(f"other-{n}", **HTTP), reaches=[service("shared")]))
-            for n in range(bystanders)
-        ]
-        await store.write([*operations, Put(dataplane("shared", tags=service("shared", **HTTP)))])
-        for n in range(5):
-            await store.put(dataplane(f"web-{n}", tags=service("web"), reaches=[service("backend")], labels=HERE))
-        async with Pipeline(store) as pipeline:
-            pipeline.connect(*(f"other-{n}" for n in range(bystanders)), *(f"web-{n}" for n in range(5)))
-            calls, touched = pipeline.generator_calls(), pipeline.touched()
-
-            async def write(policy: Resource) -> tuple[float, float]:
-                nonlocal calls, touched
-                before = calls, touched
-                await store.put(policy)
-                await pipeline.settle()
-                calls, touched = pipeline.generator_calls(), pipeline.touched()
-                return calls - before[0], touched - before[1]
-
-            # One listener for all five, as they are equal; the cluster has no request timeout.
-            to_backend = to_everything("300ms", "MeshService", name="backend")
-            assert await write(mesh_timeout("a", to=to_backend)) == (1, 5)
-            # The same said again in other words, to the same end; about others only; in a place that nobody looks at.
-            assert await write(mesh_timeout("b", to=to_backend)) == (0, 0)
-            assert await write(mesh_timeout("a", to=to_backend, targetRef={"kind": "Mesh"})) == (0, 0)
-            assert await write(mesh_timeout("a", to=to_backend, labels={"team": "x"})) == (0, 0)
-            assert await write(mesh_timeout("c", to=to_everything("1s", "MeshService", name="nobody"))) == (0, 0)
-            one = {"kind": "Dataplane", "name": "web-3"}
-            assert await write(mesh_timeout("0", targetRef=one, to=to_backend)) == (0, 0)
-            assert await write(mesh_timeout("0", targetRef=one, to=to_everything("7s"))) == (1, 1)
-            # From one to another: those who lose it and those who gain it. The listener is taken over from the one, or
-            # made anew where the one was first to let go of it.
-            other = {"kind": "Dataplane", "name": "web-4"}
-            assert (await write(mesh_timeout("0", targetRef=other, to=to_everything("7s"))))[1] == 2
-            legacy = timeout(sources=[service("web")], destinations=["backend"], request="9s")
-            assert await write(legacy) == (0, 0), "what a user wrote in the newer family outweighs it"
 
     asyncio.run(main())
 
