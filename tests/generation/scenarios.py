@@ -1,7 +1,7 @@
 """Golden scenarios: parts of a proxy as YAML, and the Envoy resources that they become.
 
-In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields; those of a policy are
-in a folder of its name. Under `policies` a part has what its policies say, by their kind.
+In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields; those of a policy
+are in a folder of its name. Under `policies` a part has what its policies say, by their kind.
 Out: parts, messages, documents by file. Never: an expectation of its own; what is expected stands in the golden files.
 """
 

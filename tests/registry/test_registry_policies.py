@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.matching.policy_worlds import SERVICES, dataplanes, mesh_timeouts, timeouts, times
+from tests import builders
+from tests.matching.policy_worlds import EPOCH, SERVICES, dataplanes, mesh_timeouts, timeouts, times
 from tests.oracles import policies_naive
 
 from kumafast.matching import Bindings, Setting, compile_policy
 from kumafast.registry.policies import Policies
-from kumafast.resources import Dataplane, Resource
+from kumafast.resources import Dataplane, Resource, parse
 from kumafast.resources.connection_policy import ConnectionPolicy
 from kumafast.resources.fields import thaw
 from kumafast.resources.target_ref_policy import TargetRefPolicy
@@ -93,6 +94,68 @@ def test_the_order_of_the_store_changes_nothing(
     shuffled = rng.sample(policies, len(policies))
     one, other = (index([dataplane], each).bindings(dataplane.name) for each in (policies, shuffled))
     assert outcome(one) == outcome(other)
+
+
+def legacy(name: str, *, sources: Sequence[Mapping[str, str]], limit: str, service: str = "a") -> Resource:
+    document = {
+        "sources": [{"match": match} for match in sources],
+        "destinations": [{"match": {"kuma.io/service": service}}],
+        "conf": {"connectTimeout": limit},
+    }
+    return parse({"type": "Timeout", "mesh": "default", "name": name, **document})
+
+
+def mesh_timeout(
+    limit: str, *, name: str = "p", labels: Mapping[str, str] | None = None, service: str = "a", **top: Any
+) -> Resource:
+    to = [{"targetRef": {"kind": "MeshService", "name": service}, "default": {"idleTimeout": limit}}]
+    document = {"name": name, "labels": dict(labels or {}), "spec": {**top, "to": to}}
+    return parse({"type": "MeshTimeout", "mesh": "default", **document})
+
+
+def two_inbounds() -> Dataplane:
+    inbound = [builders.inbound(80, tags=tags) for tags in (WEB, {**WEB, "version": "1"})]
+    return builders.dataplane(
+        "dp", inbound=inbound, outbound=[builders.outbound(9000 + n, s) for n, s in enumerate("abc")]
+    )
+
+
+WEB = {"kuma.io/service": "web"}
+
+
+def test_the_last_created_of_two_as_specific_wins_then_the_first_by_name() -> None:
+    early, late = legacy("p1", sources=[WEB], limit="1s"), legacy("p2", sources=[WEB], limit="2s")
+    for times_, expected in (((0, 1), "2s"), ((1, 0), "1s"), ((0, 0), "1s")):
+        created = [EPOCH + timedelta(hours=hours) for hours in times_]
+        bindings = index([two_inbounds()], list(zip((early, late), created, strict=True))).bindings("dp")
+        assert said(bindings.outbound("a")) == {"Timeout": {"connectTimeout": expected}}
+
+
+def test_the_best_of_a_proxy_s_inbounds_counts() -> None:
+    narrow = legacy("p2", sources=[WEB, {**WEB, "version": "1"}], limit="2s")
+    broad = legacy("p1", sources=[{**WEB, "kuma.io/service": "*"}], limit="1s")
+    bindings = index([two_inbounds()], [(narrow, EPOCH), (broad, EPOCH)]).bindings("dp")
+    assert said(bindings.outbound("a")) == {"Timeout": {"connectTimeout": "2s"}}
+    assert {policy.key.name: rank for policy, rank in bindings.proxy} == {"p1": (1, 0), "p2": (2, 2)}
+
+
+def test_a_policy_of_another_zone_reaches_who_has_none_or_where_it_is_a_producer_s() -> None:
+    east, west = ({"kuma.io/origin": "zone", "kuma.io/zone": zone} for zone in ("east", "west"))
+    producer = {**east, "kuma.io/policy-role": "producer"}
+    cases = [(east, east, True), (east, west, False), (producer, west, True), (east, {}, True), ({}, west, True)]
+    for theirs, ours, is_for in cases:
+        dataplane = two_inbounds().model_copy(update={"labels": ours})
+        bindings = index([dataplane], [(mesh_timeout("1s", labels=theirs), EPOCH)]).bindings("dp")
+        assert bool(bindings.outbound("a")) == is_for, (theirs, ours)
+
+
+def test_a_policy_that_turns_to_another_service_touches_who_reached_the_first() -> None:
+    kept = (mesh_timeout("1s", name="kept", service="b"), EPOCH)
+    moving = mesh_timeout("1s", service="a")
+    indexed = index([two_inbounds()], [kept, (moving, EPOCH)])
+    moved = compile_policy(mesh_timeout("1s", service="b"), created=EPOCH)
+    assert indexed.set_policy(moving.key, moved) == {"dp"}
+    assert indexed.set_policy(moving.key, None) == frozenset()
 
 
 _worlds = st.lists(dataplanes(st.sampled_from(["dp-1", "dp-2", "dp-3", "dp-4"])), unique_by=lambda each: each.name)

@@ -6,12 +6,13 @@ Source of the rules: Kuma 2.14's matching by rank, then by the time of creation,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from operator import attrgetter
+from collections.abc import Iterable
+from typing import TypeAlias
 
 from kumafast.matching.policy import CompiledPolicy, Rank
+from kumafast.matching.selection import Weight
 
-Ranked = tuple[CompiledPolicy, Rank]
+Ranked: TypeAlias = tuple[CompiledPolicy, Rank]
 
 
 def outbound_winner(matched: Iterable[Ranked], service: str) -> CompiledPolicy | None:
@@ -25,11 +26,20 @@ def outbound_winner(matched: Iterable[Ranked], service: str) -> CompiledPolicy |
 
 
 def winner(ranked: Iterable[Ranked]) -> CompiledPolicy | None:
-    """The policy of the greatest rank; of several the last created, then the first by name."""
-    best = max(ranked, key=lambda each: (each[1], each[0].weight), default=None)
+    """The policy of the greatest rank; of several the last created, then the first by name.
+
+    For kinds with `selectors` the rank is that of the selector that matched the dataplane, and (0, 0) where there is
+    none; for kinds about what comes in, that of the destination that matched the inbound.
+    """
+    best = max(ranked, key=_precedence, default=None)
     return None if best is None else best[0]
 
 
-def heaviest_first(policies: Sequence[CompiledPolicy]) -> tuple[CompiledPolicy, ...]:
-    """Policies that all apply, in the order in which they take precedence."""
-    return tuple(sorted(policies, key=attrgetter("weight"), reverse=True))
+def in_order(ranked: Iterable[Ranked]) -> tuple[CompiledPolicy, ...]:
+    """For kinds of which all apply: policies in the order in which they take precedence."""
+    return tuple(policy for policy, _ in sorted(ranked, key=_precedence, reverse=True))
+
+
+def _precedence(each: Ranked) -> tuple[Rank, Weight]:
+    policy, rank = each
+    return rank, policy.weight
