@@ -136,7 +136,10 @@ def test_the_best_of_a_proxy_s_inbounds_counts() -> None:
     broad = legacy("p1", sources=[{**WEB, "kuma.io/service": "*"}], limit="1s")
     bindings = index([two_inbounds()], [(narrow, EPOCH), (broad, EPOCH)]).bindings("dp")
     assert said(bindings.outbound("a")) == {"Timeout": {"connectTimeout": "2s"}}
-    assert {policy.key.name: rank for policy, rank in bindings.proxy} == {"p1": (1, 0), "p2": (2, 2)}
+    assert {bindings.subjects.policies[number].key.name: rank for number, rank in bindings.ranks.items()} == {
+        "p1": (1, 0),
+        "p2": (2, 2),
+    }
 
 
 def test_a_policy_of_another_zone_reaches_who_has_none_or_where_it_is_a_producer_s() -> None:

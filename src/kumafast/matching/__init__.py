@@ -7,11 +7,13 @@ from kumafast.matching.bindings import Bindings, Setting
 from kumafast.matching.destinations import UNKNOWN, common_protocol, serving_inbounds
 from kumafast.matching.facts import candidates
 from kumafast.matching.policy import CompiledPolicy, compile_policy
+from kumafast.matching.policy_set import PolicySet
 
 __all__ = [
     "UNKNOWN",
     "Bindings",
     "CompiledPolicy",
+    "PolicySet",
     "Setting",
     "candidates",
     "common_protocol",

@@ -10,12 +10,14 @@ share one computation, however different the rest of their policies.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from immutables import Map
+
 from kumafast.matching.connection import Ranked, outbound_winner
-from kumafast.matching.policy import CompiledPolicy, Conf, Rank
+from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Conf, Rank
 from kumafast.matching.rules import Rule, catch_all, inbound_rules, to_rule
 
 # Entries are small and live as long as they are asked for; the bound is the number of combinations, not of proxies.
@@ -38,19 +40,31 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Bindings:
-    """Policies with the rank at which they matched: of the proxy, and of each of its inbounds in their order."""
+class Subjects:
+    """Policies by number, and the numbers of those that say something about a service, ascending."""
 
-    proxy: tuple[Ranked, ...] = ()
-    inbounds: tuple[tuple[CompiledPolicy, ...], ...] = ()
+    policies: Map[int, CompiledPolicy]
+    about: Map[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bindings:
+    """The policies of a dataplane by number: with the rank at which they matched it, and those of each inbound."""
+
+    subjects: Subjects
+    ranks: Mapping[int, Rank]
+    inbounds: tuple[tuple[int, ...], ...]
 
     def outbound(self, service: str) -> tuple[Setting, ...]:
-        """What holds for requests to a service, in the order in which it is applied."""
-        return _outbound(tuple(each for each in self.proxy if each[0].concerns(service)), service)
+        """What holds for requests to a service, in the order in which it is applied. O(policies about the service)."""
+        about, ranks, policies = self.subjects.about, self.ranks, self.subjects.policies
+        numbers = (*about.get(ANY_SERVICE, ()), *(about.get(service, ()) if service != ANY_SERVICE else ()))
+        return _outbound(tuple((policies[each], ranks[each]) for each in numbers if each in ranks), service)
 
     def inbound(self, position: int) -> tuple[Setting, ...]:
         """What holds for requests to the inbound at a position, in the order in which it is applied."""
-        return _inbound(self.inbounds[position])
+        policies = map(self.subjects.policies.__getitem__, self.inbounds[position])
+        return _inbound(tuple(policy for policy in policies if policy.inbound))
 
 
 @lru_cache(maxsize=_CACHE_SIZE)

@@ -64,23 +64,21 @@ class CompiledPolicy:
     """Among policies of its kind: the heavier wins."""
     outbound: tuple[OutboundItem, ...]
     inbound: tuple[InboundItem, ...]
-    services: frozenset[str] | None = field(init=False, compare=False)
+    services: frozenset[str] | None = field(init=False, compare=False, repr=False)
     """The services that it says something about; None where that is any."""
+    _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         named = frozenset(item.service for item in self.outbound)
         object.__setattr__(self, "services", None if ANY_SERVICE in named else named)
+        object.__setattr__(self, "_hash", hash(self.key))
 
     def __hash__(self) -> int:
-        return hash(self.key)
+        return self._hash
 
     def items_for(self, service: str) -> tuple[OutboundItem, ...]:
         """What it says about requests to a service, in its own order."""
         return tuple(item for item in self.outbound if item.service in (service, ANY_SERVICE))
-
-    def concerns(self, service: str) -> bool:
-        """Whether it says anything about requests to a service."""
-        return self.services is None or service in self.services
 
 
 def compile_policy(policy: Resource, *, created: datetime) -> CompiledPolicy:

@@ -3,61 +3,27 @@
 In: dataplanes and compiled policies that come, change and go. Out: the `Bindings` of a dataplane; the dataplanes for
 which a change of a policy makes a difference. Never: messages, or what a conf means.
 
-A policy's dataplanes are an intersection of postings (`TagIndex`), a dataplane's policies come from one look-up for each
-of its inbounds (`SelectorSet`). A change of a policy is looked at only for the dataplanes that it selects or selected
+A policy's dataplanes are an intersection of postings (`TagIndex`), a dataplane's policies come from one look-up for
+each of its inbounds (`PolicySet`). A change of a policy is looked at only for the dataplanes that it selects or selected
 and, where it is about some services, that reach one of these; it touches those for which the outcome differs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from immutables import Map
-
-from kumafast._core import IdSet, SelectorSet, TagIndex, TagSet
-from kumafast.matching import Bindings, CompiledPolicy, candidates
-from kumafast.matching.policy import Rank
+from kumafast._core import IdSet, TagIndex, TagSet
+from kumafast.matching import Bindings, CompiledPolicy, PolicySet, candidates
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.tags import SERVICE_TAG
-
-
-@dataclass(frozen=True, slots=True)
-class _Matcher:
-    """The policies of a mesh at one moment; immutable."""
-
-    selectors: SelectorSet = field(default_factory=SelectorSet)
-    policies: Map[int, CompiledPolicy] = field(default_factory=Map)
-
-    def bind(self, inbounds: tuple[TagSet, ...], extra: tuple[TagSet, ...]) -> Bindings:
-        """The policies of a dataplane with these candidates: its inbounds, then what makes it a gateway."""
-        if not self.policies:
-            return Bindings((), ((),) * len(inbounds))
-        best: dict[int, Rank] = {}
-        by_inbound: list[tuple[CompiledPolicy, ...]] = []
-        for tags in inbounds:
-            hits = self.selectors.match(tags)
-            _keep_best(best, hits)
-            by_inbound.append(tuple(self.policies[number] for number, _ in hits if self.policies[number].inbound))
-        for tags in extra or (() if inbounds else (_NO_TAGS,)):
-            _keep_best(best, self.selectors.match(tags))
-        return Bindings(tuple((self.policies[number], rank) for number, rank in best.items()), tuple(by_inbound))
-
-
-_NO_TAGS = TagSet()
-
-
-def _keep_best(best: dict[int, Rank], hits: Iterable[tuple[int, Rank]]) -> None:
-    for number, rank in hits:
-        if number not in best or rank > best[number]:
-            best[number] = rank
 
 
 class Policies:
     """One mesh's policies over its dataplanes. One writer; the event loop that owns the registry."""
 
     def __init__(self) -> None:
-        self._matcher = _Matcher()
+        self._policies = PolicySet()
         self._numbers: dict[ResourceKey, int] = {}
         self._next_number = 0
         self._free_numbers: list[int] = []
@@ -76,11 +42,11 @@ class Policies:
 
     def bindings(self, name: str) -> Bindings:
         """The policies of a dataplane. O(its tags + policies found)."""
-        return self._bindings(self._matcher, name)
+        return self._bindings(self._policies, name)
 
-    def _bindings(self, matcher: _Matcher, name: str) -> Bindings:
+    def _bindings(self, policies: PolicySet, name: str) -> Bindings:
         known = self._dataplanes[name]
-        return matcher.bind(known.candidates[: known.inbounds], known.candidates[known.inbounds :])
+        return policies.bind(known.candidates[: known.inbounds], known.candidates[known.inbounds :])
 
     # Dataplanes.
 
@@ -123,31 +89,24 @@ class Policies:
 
     def set_policy(self, key: ResourceKey, policy: CompiledPolicy | None) -> frozenset[str]:
         """Take in a policy, or None for one that is gone; the dataplanes for which that makes a difference."""
-        number = self._numbers.get(key)
-        before = None if number is None else self._matcher.policies[number]
+        before = self._policies.get(self._numbers[key]) if key in self._numbers else None
         if before == policy:
             return frozenset()
-        old = self._matcher
-        self._matcher = self._replaced(key, number, policy)
+        old = self._policies
+        self._policies = old.replaced(self._number(key), policy)
+        if policy is None:
+            self._free_numbers.append(self._numbers.pop(key))
         return frozenset(
             name for name, services in self._concerned(before, policy).items() if self._differs(old, name, services)
         )
 
-    def _replaced(self, key: ResourceKey, number: int | None, policy: CompiledPolicy | None) -> _Matcher:
-        selectors, policies = self._matcher.selectors, self._matcher.policies
-        if number is not None:
-            selectors = selectors.removed([number])
-        if policy is None:
-            assert number is not None
-            del self._numbers[key]
-            self._free_numbers.append(number)
-            return _Matcher(selectors, policies.delete(number))
+    def _number(self, key: ResourceKey) -> int:
+        number = self._numbers.get(key)
         if number is None:
             number = self._free_numbers.pop() if self._free_numbers else self._next_number
             self._next_number = max(self._next_number, number + 1)
             self._numbers[key] = number
-        selectors = selectors.added((number, selector) for selector in policy.selectors)
-        return _Matcher(selectors, policies.set(number, policy))
+        return number
 
     def _concerned(self, *policies: CompiledPolicy | None) -> dict[str, frozenset[str]]:
         """Dataplanes that one of the policies selects, each with those of its services that one is about."""
@@ -171,8 +130,8 @@ class Policies:
                 return [name for name in reaching if _is_in(self._ids[name], chosen)]
         return {self._names[number] for ids in chosen for number in ids}
 
-    def _differs(self, old: _Matcher, name: str, services: frozenset[str]) -> bool:
-        before, after = self._bindings(old, name), self._bindings(self._matcher, name)
+    def _differs(self, old: PolicySet, name: str, services: frozenset[str]) -> bool:
+        before, after = self._bindings(old, name), self._bindings(self._policies, name)
         return any(before.outbound(service) != after.outbound(service) for service in services) or any(
             before.inbound(position) != after.inbound(position) for position in range(len(before.inbounds))
         )
