@@ -43,7 +43,7 @@ from kumafast.store import Change, Store
 
 _LOG = logging.getLogger(__name__)
 
-# Policies before dataplanes: at the start each dataplane then looks for its policies once, and no policy for dataplanes.
+# Policies before dataplanes: at the start no policy then looks for dataplanes, each dataplane finds its policies once.
 _POLICIES = tuple(kind for kind in catalog.RESOURCE_TYPES if kind.policy is not None)
 _WATCHED = (Mesh.type, *_POLICIES, Dataplane.type)
 

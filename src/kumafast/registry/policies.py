@@ -4,8 +4,8 @@ In: dataplanes and compiled policies that come, change and go. Out: the `Binding
 which a change of a policy makes a difference. Never: messages, or what a conf means.
 
 A policy's dataplanes are an intersection of postings (`TagIndex`), a dataplane's policies come from one look-up for
-each of its inbounds (`PolicySet`). A change of a policy is looked at only for the dataplanes that it selects or selected
-and, where it is about some services, that reach one of these; it touches those for which the outcome differs.
+each of its inbounds (`PolicySet`). A change of a policy is looked at only for the dataplanes that it selects or
+selected and, where it is about some services, that reach one of these; it touches those whose outcome differs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What Timeout changes: the limits of MeshTimeout, said in its own words.
 
-In: the conf of the one policy that applies. Out: effects. Never: a limit for what comes in; a Timeout is for connections
-from its sources.
+In: the conf of the one policy that applies. Out: effects. Never: a limit for what comes in; a Timeout is for
+connections from its sources.
 """
 
 from __future__ import annotations
