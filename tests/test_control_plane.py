@@ -20,7 +20,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import Message
-from tests.test_reconciler import dataplane, service
+from tests.pipeline import dataplane, service
 
 from kumafast import ControlPlane, Dataplane, Mesh
 from kumafast.errors import InvalidResourceError, NotFoundError, SettingsError

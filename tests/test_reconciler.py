@@ -4,92 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
 
 import pytest
+from tests.pipeline import (
+    HERE,
+    HTTP,
+    Pipeline,
+    dataplane,
+    mesh_timeout,
+    names,
+    service,
+    timeout,
+    to_everything,
+    with_default_mesh,
+)
 
 from kumafast.errors import KumafastError
-from kumafast.metrics import Metrics
-from kumafast.reconciler import Reconciler
 from kumafast.registry import DataplaneId
-from kumafast.resources import Dataplane, Mesh, ResourceKey, parse
-from kumafast.snapshot import Snapshot, SnapshotCache
-from kumafast.snapshot.node import Node
+from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
-from kumafast.store import MemoryStore, Store
-
-
-def dataplane(
-    name: str,
-    *,
-    mesh: str = "default",
-    address: str = "10.0.0.1",
-    port: int = 8080,
-    tags: dict[str, str] | None = None,
-    reaches: Iterable[dict[str, str]] = (),
-    state: str = "Ready",
-) -> Dataplane:
-    inbound = [] if tags is None else [{"port": port, "tags": tags, "state": state}]
-    outbound = [{"port": 10_000 + number, "tags": reached} for number, reached in enumerate(reaches)]
-    networking = {"address": address, "inbound": inbound, "outbound": outbound}
-    resource = parse({"type": "Dataplane", "name": name, "mesh": mesh, "networking": networking})
-    assert isinstance(resource, Dataplane)
-    return resource
-
-
-def service(name: str, **tags: str) -> dict[str, str]:
-    return {"kuma.io/service": name, **tags}
-
-
-class Pipeline:
-    """A store, a reconciler that follows it, and nodes that are connected without a network."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.cache = SnapshotCache()
-        self.metrics = Metrics()
-        self.reconciler = Reconciler(store=store, cache=self.cache, metrics=self.metrics, debounce_ms=0)
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Pipeline:
-        await self.reconciler.load()
-        self._task = asyncio.create_task(self.reconciler.follow())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    def connect(self, *names: str, mesh: str = "default") -> None:
-        for name in names:
-            self.reconciler.connect(f"stream of {mesh}.{name}", Node(f"{mesh}.{name}"))
-
-    async def settle(self) -> None:
-        await asyncio.wait_for(self.reconciler.reached(await self.store.revision()), 10)
-
-    def snapshot(self, name: str, *, mesh: str = "default") -> Snapshot:
-        snapshot = self.cache.get(f"{mesh}.{name}")
-        assert snapshot is not None
-        return snapshot
-
-    def generator_calls(self) -> float:
-        return sum(
-            sample.value
-            for family in self.metrics.registry.collect()
-            for sample in family.samples
-            if sample.name == "kumafast_generator_calls_total"
-        )
-
-
-async def with_default_mesh() -> MemoryStore:
-    store = MemoryStore()
-    await store.put(Mesh(name="default"))
-    return store
-
-
-def names(snapshot: Snapshot, type_url: str) -> set[str]:
-    return set(snapshot.resources(type_url))
+from kumafast.store import MemoryStore, Put, Store
 
 
 def test_an_outbound_leads_to_the_inbounds_with_all_its_tags() -> None:
@@ -242,18 +176,53 @@ def test_an_endpoint_with_a_host_name_comes_when_the_name_has_an_address() -> No
 SERVICES = [service("a"), service("b"), service("a", version="1"), service("b", version="2"), service("c", zone="z")]
 
 
+def random_policy(rng: random.Random, mesh: str) -> Resource:
+    """A policy of either family, for anybody and about anything that the other random resources may be."""
+    name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
+    if rng.random() < 0.3:
+        matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
+        destinations = rng.sample(["*", "a", "b", "c"], 2)
+        return timeout(name, mesh=mesh, sources=rng.sample(matches, 2), destinations=destinations, request=limit)
+    top = rng.choice(
+        [
+            {"kind": "Mesh"},
+            {"kind": "Mesh", "proxyTypes": ["Gateway"]},
+            {"kind": "MeshSubset", "tags": {"version": "1"}},
+            {"kind": "MeshService", "name": "a"},
+            {"kind": "MeshServiceSubset", "name": "b", "tags": {"version": "2"}},
+            {"kind": "Dataplane", "name": f"dp-{rng.randrange(6)}"},
+            {"kind": "Dataplane", "labels": {"team": "x"}},
+            {"kind": "Dataplane", "sectionName": "80"},
+            {"kind": "MeshHTTPRoute", "name": "nowhere"},
+        ]
+    )
+    everything = {"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": limit, "connectionTimeout": limit}}
+    to = rng.choice([[], [everything], to_everything(limit, "MeshService", name=rng.choice("abc"))])
+    labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])
+    return mesh_timeout(
+        name, mesh=mesh, labels=labels, targetRef=top, to=to, **{"from": rng.choice([[], [everything]])}
+    )
+
+
 async def random_change(store: Store, rng: random.Random) -> None:
     """One write of any kind; refused ones are part of the history."""
     mesh = rng.choice(["default", "other"])
     name = f"dp-{rng.randrange(6)}"
     try:
-        match rng.randrange(8):
+        match rng.randrange(14):
             case 0:
                 await store.delete(ResourceKey("Dataplane", mesh, name))
             case 1:
                 await store.delete(ResourceKey("Mesh", "", mesh))
             case 2:
-                await store.put(Mesh(name=mesh))
+                made = Mesh(name=mesh)
+                await store.write([Put(made, 0), *map(Put, initial_resources(made, zone="default"))])
+            case 3 | 4 | 5:
+                await store.put(random_policy(rng, mesh))
+            case 6:
+                await store.delete(ResourceKey(rng.choice(["Timeout", "MeshTimeout"]), mesh, f"p{rng.randrange(3)}"))
+            case 7:
+                await store.delete(ResourceKey("MeshTimeout", mesh, f"mesh-timeout-all-{mesh}"))
             case _:
                 await store.put(
                     dataplane(
@@ -261,9 +230,10 @@ async def random_change(store: Store, rng: random.Random) -> None:
                         mesh=mesh,
                         address=f"10.0.0.{rng.randrange(1, 5)}",
                         port=rng.choice([80, 81]),
-                        tags=rng.choice([None, *SERVICES, service("a", **{"kuma.io/protocol": "http"})]),
+                        tags=rng.choice([None, *SERVICES, service("a", **HTTP), service("b", **HTTP)]),
                         reaches=rng.sample(SERVICES, rng.randrange(3)),
                         state=rng.choice(["Ready", "Ready", "NotReady", "Ignored"]),
+                        labels=rng.choice([{}, {"team": "x"}, HERE]),
                     )
                 )
     except KumafastError:

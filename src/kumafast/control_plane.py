@@ -18,12 +18,12 @@ from types import TracebackType
 
 import kumafast
 from kumafast import store as stores
-from kumafast.errors import InvalidResourceError, NotFoundError, SettingsError
+from kumafast.errors import ConflictError, InvalidResourceError, NotFoundError, SettingsError
 from kumafast.identity import ensure_server_certificate
 from kumafast.insights import Convergence, ConvergenceReport, Insights
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
-from kumafast.resources import Mesh, Resource, ResourceKey, validate, with_defaults
+from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, validate, with_defaults
 from kumafast.rest.api import create_api
 from kumafast.rest.bootstrap import create_dp_app
 from kumafast.rest.diagnostics import create_diagnostics
@@ -32,7 +32,7 @@ from kumafast.rest.services import ApiServices, DpServices
 from kumafast.settings import Settings
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node
-from kumafast.store import Store, StoredResource
+from kumafast.store import Put, Store, StoredResource
 from kumafast.stream import TlsFiles, XdsServer
 
 _LOG = logging.getLogger(__name__)
@@ -214,7 +214,15 @@ class ControlPlane:
         violations = validate(resource)
         if violations:
             raise InvalidResourceError(violations)
-        return await self.store.put(with_defaults(resource, zone=self.settings.zone))
+        zone = self.settings.zone
+        complete = with_defaults(resource, zone=zone)
+        with_it = initial_resources(complete, zone=zone)
+        if with_it:
+            # Where it is there already it is an update, and nothing comes with it.
+            with contextlib.suppress(ConflictError):
+                await self.store.write([Put(complete, expected_revision=0), *map(Put, with_it)])
+                return await self.store.get(complete.key)
+        return await self.store.put(complete)
 
     async def get(self, type_name: str, name: str, *, mesh: str = "") -> StoredResource:
         """One stored resource; `mesh` is empty for global types. Raises `NotFoundError`."""

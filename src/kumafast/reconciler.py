@@ -10,13 +10,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from kumafast.addresses import Addresses
 from kumafast.errors import CompactedError
 from kumafast.generation import names
 from kumafast.generation.generate import generate, generator_name
+from kumafast.generation.policy_effects import effects
 from kumafast.generation.proxy import (
     AdminInterface,
     Destination,
@@ -28,12 +29,12 @@ from kumafast.generation.proxy import (
     Proxy,
     TransparentProxy,
 )
-from kumafast.matching import common_protocol, serving_inbounds
+from kumafast.matching import Bindings, common_protocol, serving_inbounds
 from kumafast.metrics import Metrics
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination as DestinationTags
 from kumafast.registry.reach import destination_of
-from kumafast.resources import Dataplane, Mesh, ResourceKey, networking
+from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, catalog, networking
 from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
 from kumafast.snapshot import Layer, Snapshot, SnapshotCache
 from kumafast.snapshot.encoding import encode
@@ -42,7 +43,9 @@ from kumafast.store import Change, Store
 
 _LOG = logging.getLogger(__name__)
 
-_WATCHED = (Mesh, Dataplane)
+# Policies before dataplanes: at the start no policy then looks for dataplanes, each dataplane finds its policies once.
+_POLICIES = tuple(kind for kind in catalog.RESOURCE_TYPES if kind.policy is not None)
+_WATCHED = (Mesh.type, *_POLICIES, Dataplane.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +99,14 @@ class Reconciler:
     async def load(self) -> None:
         """Bring the registry to what the store holds now, at the start and when a watch fell too far behind."""
         revision = await self._store.revision()
-        held = {resource.key: resource for resource in self._registry.resources()}
+        held: dict[ResourceKey, Resource] = {resource.key: resource for resource in self._registry.resources()}
         changes: list[Change] = []
         for kind in _WATCHED:
-            listing = await self._store.list(kind.type.name)
-            self._listed[kind.type.name] = listing.revision
+            listing = await self._store.list(kind.name)
+            self._listed[kind.name] = listing.revision
             for stored in listing.items:
-                if held.pop(stored.resource.key, None) != stored.resource:
+                # A policy may have been made anew with equal content: when it was created decides between equals.
+                if held.pop(stored.resource.key, None) != stored.resource or kind.policy is not None:
                     changes.append(Change(stored.resource.key, stored))
         changes.extend(Change(key, None) for key in held)
         self.reconcile(changes, revision=revision, cause="load")
@@ -259,15 +263,26 @@ class Reconciler:
         """Resolve a dataplane into the frozen input of generation: tags become endpoints, defaults are filled in."""
         reuses_port = "feature-reuse-port" in _list(node.metadata.get("features"))
         transparent = _transparent(dataplane, node, reuses_port=reuses_port)
-        inbounds = tuple(self._inbounds(dataplane, binds_to_port=transparent is None, reuses_port=reuses_port))
+        bindings = self._registry.bindings(dataplane_id)
+        inbounds = tuple(
+            self._inbounds(dataplane, bindings, binds_to_port=transparent is None, reuses_port=reuses_port)
+        )
         outbounds: dict[tuple[str, int], Outbound] = {}
         reached: dict[DestinationTags, _Reached] = {}
+        destinations: dict[DestinationTags, Destination] = {}
         for outbound in dataplane.outbounds:
             if not outbound.destination_tags:
                 continue
             tags = destination_of(outbound.destination_tags)
             target = reached.get(tags) or self._reach(dataplane_id.mesh, tags)
             reached[tags] = target
+            service, protocol = target.destination.service, target.destination.protocol
+            settings = bindings.outbound(service)
+            if tags not in destinations:
+                on_cluster = effects(settings, "destination", protocol)
+                destinations[tags] = (
+                    replace(target.destination, effects=on_cluster) if on_cluster else target.destination
+                )
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
             address = dataplane.outbound_address(outbound)
             outbounds.setdefault(
@@ -275,12 +290,13 @@ class Reconciler:
                 Outbound(
                     address=address,
                     port=outbound.port,
-                    service=target.destination.service,
-                    protocol=target.destination.protocol,
+                    service=service,
+                    protocol=protocol,
                     tags=tags,
                     cluster_name=target.destination.cluster_name,
                     binds_to_port=transparent is None,
                     reuses_port=reuses_port,
+                    effects=effects(settings, "outbound", protocol),
                 ),
             )
         return Proxy(
@@ -290,7 +306,7 @@ class Reconciler:
             transparent=transparent,
             inbounds=inbounds,
             outbounds=tuple(outbounds.values()),
-            destinations=tuple(target.destination for target in reached.values()),
+            destinations=tuple(destinations.values()),
             endpoint_sets=tuple(target.endpoint_set for target in reached.values()),
         )
 
@@ -307,7 +323,7 @@ class Reconciler:
                 endpoint = self._endpoint(dataplane, inbound)
                 if endpoint is not None:
                     endpoints.append(endpoint)
-        endpoints.sort(key=lambda endpoint: (endpoint.address, endpoint.port, endpoint.tags))
+        endpoints.sort(key=lambda endpoint: (endpoint.address, endpoint.port, endpoint.tags, endpoint.labels))
         cluster_name = names.cluster_name(wanted)
         reached = _Reached(
             Destination(cluster_name, wanted.get(SERVICE_TAG, ""), common_protocol(sorted(protocols))),
@@ -316,9 +332,11 @@ class Reconciler:
         self._reached[(mesh, tags)] = reached
         return reached
 
-    def _inbounds(self, dataplane: Dataplane, *, binds_to_port: bool, reuses_port: bool) -> Iterable[Inbound]:
+    def _inbounds(
+        self, dataplane: Dataplane, bindings: Bindings, *, binds_to_port: bool, reuses_port: bool
+    ) -> Iterable[Inbound]:
         seen: set[tuple[str, int]] = set()
-        for inbound in dataplane.inbounds:
+        for position, inbound in enumerate(dataplane.inbounds):
             address = self._addresses.get(dataplane.inbound_address(inbound))
             if address is None or (address, inbound.port) in seen or inbound.state == "Ignored":
                 continue
@@ -333,6 +351,7 @@ class Reconciler:
                 tags=tuple(sorted(inbound.tags.items())),
                 binds_to_port=binds_to_port,
                 reuses_port=reuses_port,
+                effects=effects(bindings.inbound(position), "inbound", inbound.protocol),
             )
 
     def _endpoint(self, dataplane: Dataplane, inbound: networking.Inbound) -> Endpoint | None:

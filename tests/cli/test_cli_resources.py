@@ -210,3 +210,31 @@ def test_a_mesh_in_use_is_not_deleted(kumafast: Command, api: Api) -> None:
     assert kumafast("delete", "dp", "echo-1").stdout == "Dataplane echo-1 deleted\n"
     assert kumafast("delete", "mesh", "default").stdout == "Mesh default deleted\n"
     assert stored(api, "Mesh") == []
+
+
+POLICIES = """
+type: MeshTimeout
+name: patient
+spec:
+  to: [{targetRef: {kind: MeshService, name: echo}, default: {http: {requestTimeout: 60s}}}]
+---
+type: Timeout
+name: old
+sources: [{match: {kuma.io/service: '*'}}]
+destinations: [{match: {kuma.io/service: echo}}]
+conf: {connectTimeout: 10s}
+"""
+
+
+def test_policies_are_resources_like_any_other(kumafast: Command) -> None:
+    assert kumafast("apply", "-f", "-", stdin=POLICIES).stdout == "MeshTimeout patient created\nTimeout old created\n"
+    assert (
+        kumafast("apply", "-f", "-", stdin=POLICIES).stdout == "MeshTimeout patient unchanged\nTimeout old unchanged\n"
+    )
+    for word in ("meshtimeouts", "mesh-timeout", "mt", "MeshTimeout"):
+        lines = kumafast("get", word).stdout.splitlines()
+        assert [line.split()[:2] for line in lines] == [["MESH", "NAME"], ["default", "patient"]]
+    assert [line.split()[:2] for line in kumafast("get", "timeouts").stdout.splitlines()][1:] == [["default", "old"]]
+    shown = yaml.safe_load(kumafast("get", "mt", "patient", "-o", "yaml").stdout)
+    assert shown["spec"]["to"][0]["default"] == {"http": {"requestTimeout": "1m0s"}}
+    assert kumafast("delete", "meshtimeout", "patient").stdout == "MeshTimeout patient deleted\n"

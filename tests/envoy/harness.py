@@ -23,6 +23,7 @@ import httpx
 ECHO = {"kuma.io/service": "echo"}
 READY = re.compile(r"^ready api=(\S+) dp=(\S+) diagnostics=(\S+)$")
 DEADLINE_S = 30.0
+SLOW_S = 1.0
 
 
 def free_port() -> int:
@@ -192,7 +193,7 @@ class Sidecar:
 
 
 class EchoService:
-    """A small HTTP service that answers its name; it counts what it answered."""
+    """A small HTTP service that answers its name, at `/slow` after a second; it counts what it answered."""
 
     def __init__(self, name: str) -> None:
         service = self
@@ -203,6 +204,8 @@ class EchoService:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if self.path.startswith("/slow"):
+                    time.sleep(SLOW_S)
                 service.answered += 1
                 body = json.dumps({"instance": service.name, "path": self.path}).encode()
                 self.send_response(200)

@@ -1,6 +1,7 @@
 """Golden scenarios: parts of a proxy as YAML, and the Envoy resources that they become.
 
-In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields.
+In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields; those of a policy
+are in a folder of its name. Under `policies` a part has what its policies say, by their kind.
 Out: parts, messages, documents by file. Never: an expectation of its own; what is expected stands in the golden files.
 """
 
@@ -15,7 +16,9 @@ import yaml
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from kumafast.generation.effects import Effect
 from kumafast.generation.generate import generate
+from kumafast.generation.policy_effects import effects
 from kumafast.generation.proxy import (
     AdminInterface,
     Destination,
@@ -27,10 +30,12 @@ from kumafast.generation.proxy import (
     Tags,
     TransparentProxy,
 )
+from kumafast.matching import Setting
+from kumafast.matching.merge import merge
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, TypeUrl
 
 GOLDEN = Path(__file__).parent / "golden"
-SCENARIOS = tuple(sorted(path.parent.name for path in GOLDEN.glob("*/input.yaml")))
+SCENARIOS = tuple(sorted(path.parent.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("input.yaml")))
 
 FILES = {CLUSTER: "clusters.yaml", ENDPOINT: "endpoints.yaml", LISTENER: "listeners.yaml", ROUTE: "routes.yaml"}
 
@@ -55,7 +60,15 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
     values = dict(fields)
     if "endpoints" in values:
         values["endpoints"] = tuple(Endpoint(**_with_sorted_tags(endpoint)) for endpoint in values["endpoints"])
+    policies = values.pop("policies", {})
+    if policies:
+        values["effects"] = policy_effects(policies, kind, str(values["protocol"]))
     return _PARTS[kind](**_with_sorted_tags(values))
+
+
+def policy_effects(confs: Mapping[str, Mapping[str, Any]], kind: str, protocol: str) -> tuple[Effect, ...]:
+    """What policies change in a kind of part: confs as users write them, by the kind of policy."""
+    return effects(tuple(Setting(policy, merge([conf])) for policy, conf in confs.items()), kind, protocol)
 
 
 def messages(scenario: str) -> tuple[Message, ...]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import fields, replace
+from datetime import timedelta
 from ipaddress import ip_address
 from itertools import combinations
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from tests.generation.scenarios import SCENARIOS, messages, parts
 
 from kumafast.generation.generate import generate, generator_name
+from kumafast.generation.policies.mesh_timeout import InboundTimeouts, OutboundTimeouts
 from kumafast.generation.proxy import (
     AdminInterface,
     Destination,
@@ -44,6 +46,7 @@ _tags: st.SearchStrategy[Tags] = st.dictionaries(_words, _words, max_size=4).map
 # http2 is left out: towards other sidecars it is the same as http.
 _http = st.sampled_from(["http", "grpc"])
 
+_limits = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=3650))
 _inbounds = st.builds(
     Inbound,
     address=_addresses,
@@ -55,6 +58,7 @@ _inbounds = st.builds(
     tags=_tags,
     binds_to_port=st.booleans(),
     reuses_port=st.booleans(),
+    effects=st.tuples(st.builds(InboundTimeouts, request=_limits, connect=_limits, idle=_limits)),
 )
 _outbounds = st.builds(
     Outbound,
@@ -66,6 +70,7 @@ _outbounds = st.builds(
     cluster_name=_words,
     binds_to_port=st.booleans(),
     reuses_port=st.booleans(),
+    effects=st.tuples(st.builds(OutboundTimeouts, request=_limits, stream_idle=_limits, request_headers=_limits)),
 )
 _endpoints = st.builds(
     Endpoint,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import pkgutil
+from pathlib import Path
 
 import pytest
 import yaml
 from tests.generation.scenarios import FILES, GOLDEN, SCENARIOS, documents, messages
+
+from kumafast.generation import policies
 
 _UPDATES = os.environ.get("KUMAFAST_UPDATE_GOLDEN") == "1"
 
@@ -37,4 +41,14 @@ def test_says_in_its_first_line_what_it_shows(scenario: str) -> None:
 
 def test_every_folder_is_a_scenario() -> None:
     assert len(SCENARIOS) >= 15
-    assert set(SCENARIOS) == {path.name for path in GOLDEN.iterdir()}
+    leaves = {path.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("*") if path.is_dir() and _is_leaf(path)}
+    assert set(SCENARIOS) == leaves
+
+
+def _is_leaf(folder: Path) -> bool:
+    return not any(path.is_dir() for path in folder.iterdir())
+
+
+def test_every_policy_has_a_folder() -> None:
+    folders = {path.name.replace("-", "_") for path in GOLDEN.iterdir()}
+    assert {info.name for info in pkgutil.iter_modules(policies.__path__)} <= folders

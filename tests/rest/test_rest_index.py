@@ -33,10 +33,37 @@ async def test_index_satisfies_kumactl(client: httpx.AsyncClient) -> None:
 
 async def test_config_and_user(client: httpx.AsyncClient) -> None:
     assert (await client.get("/config")).json() == {"api_port": 5681, "store": "memory"}
-    assert (await client.get("/policies")).json() == {"policies": []}
     assert (await client.get("/who-am-i")).json() == {
         "name": "mesh-system:admin",
         "groups": ["mesh-system:admin", "mesh-system:authenticated"],
+    }
+
+
+async def test_policies_as_kuma_shows_them(client: httpx.AsyncClient) -> None:
+    listed = (await client.get("/policies")).json()["policies"]
+    by_name = {entry["name"]: entry for entry in listed}
+    # Word for word from GET /policies of a 2.14.3.
+    assert by_name["MeshTimeout"] == {
+        "name": "MeshTimeout",
+        "readOnly": False,
+        "path": "meshtimeouts",
+        "singularDisplayName": "Mesh Timeout",
+        "pluralDisplayName": "Mesh Timeouts",
+        "isExperimental": False,
+        "isTargetRefBased": True,
+        "isInbound": True,
+        "isOutbound": True,
+    }
+    assert by_name["Timeout"] == {
+        "name": "Timeout",
+        "readOnly": False,
+        "path": "timeouts",
+        "singularDisplayName": "Timeout",
+        "pluralDisplayName": "Timeouts",
+        "isExperimental": False,
+        "isTargetRefBased": False,
+        "isInbound": False,
+        "isOutbound": False,
     }
 
 
@@ -54,6 +81,23 @@ async def test_resource_types_as_kuma_shows_them(client: httpx.AsyncClient) -> N
         "scope": "Mesh",
         "shortName": "dp",
         "singularDisplayName": "Dataplane",
+    }
+    assert by_name["MeshTimeout"] == {
+        "includeInFederation": True,
+        "name": "MeshTimeout",
+        "path": "meshtimeouts",
+        "pluralDisplayName": "Mesh Timeouts",
+        "policy": {
+            "hasFromTargetRef": True,
+            "hasRulesTargetRef": True,
+            "hasToTargetRef": True,
+            "isFromAsRules": True,
+            "isTargetRef": True,
+        },
+        "readOnly": False,
+        "scope": "Mesh",
+        "shortName": "mt",
+        "singularDisplayName": "Mesh Timeout",
     }
     assert by_name["DataplaneInsight"] == {
         "includeInFederation": False,

@@ -31,10 +31,14 @@ def local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
         fields.socket_address(inbound.service_address, inbound.service_port),
         connect_timeout=defaults.INBOUND_CONNECT_TIMEOUT,
     )
+    options = None
     if protocols.is_http(inbound.protocol):
         options = _http_options(
             idle_timeout=defaults.INBOUND_IDLE_TIMEOUT, over_http2=protocols.is_http2(inbound.protocol)
         )
+    for effect in inbound.effects:
+        effect.on_local_cluster(cluster, options)
+    if options is not None:
         cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY].Pack(options, deterministic=True)
     if not inbound.binds_to_port:
         address = ip_address(inbound.service_address)
@@ -49,7 +53,7 @@ def destination_cluster(destination: Destination) -> cluster_pb2.Cluster:
     """A service, or the part of it that an outbound's tags choose. Sidecars speak HTTP/2 among themselves."""
     idle_timeout = defaults.IDLE_TIMEOUT if protocols.is_http(destination.protocol) else None
     options = _http_options(idle_timeout=idle_timeout, over_http2=True)
-    return cluster_pb2.Cluster(
+    cluster = cluster_pb2.Cluster(
         name=destination.cluster_name,
         alt_stat_name=names.alternative_stat_name(destination.cluster_name),
         type=cluster_pb2.Cluster.EDS,
@@ -69,8 +73,11 @@ def destination_cluster(destination: Destination) -> cluster_pb2.Cluster:
                 track_remaining=True,
             )
         ),
-        typed_extension_protocol_options={_HTTP_OPTIONS_KEY: fields.packed(options)},
     )
+    for effect in destination.effects:
+        effect.on_destination_cluster(cluster, options)
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY].Pack(options, deterministic=True)
+    return cluster
 
 
 def static_cluster(name: str, address: address_pb2.Address, *, connect_timeout: timedelta) -> cluster_pb2.Cluster:

@@ -2,7 +2,7 @@
 
 In: nothing. Out: constants. Never: a value that a user can set; those come in the parts of a proxy.
 Source: the policies that Kuma 2.14 creates with a mesh (`mesh-timeout-all-…`, `mesh-retry-all-…`,
-`mesh-circuit-breaker-all-…`). They move into the parts as the policies come that can change them.
+`mesh-circuit-breaker-all-…`). Where a policy sets one of them, it comes in the `effects` of a part.
 """
 
 from __future__ import annotations

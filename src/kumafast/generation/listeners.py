@@ -104,6 +104,8 @@ def _inbound_tcp(inbound: Inbound) -> listener_components_pb2.Filter:
         cluster=cluster,
         idle_timeout=fields.duration(defaults.INBOUND_IDLE_TIMEOUT),
     )
+    for effect in inbound.effects:
+        effect.on_inbound_tcp(proxy)
     return _network_filter("envoy.filters.network.tcp_proxy", proxy)
 
 
@@ -114,6 +116,8 @@ def _outbound_tcp(outbound: Outbound) -> listener_components_pb2.Filter:
         idle_timeout=fields.duration(defaults.IDLE_TIMEOUT),
         max_connect_attempts={"value": defaults.TCP_CONNECT_ATTEMPTS_MAX},
     )
+    for effect in outbound.effects:
+        effect.on_outbound_tcp(proxy)
     return _network_filter("envoy.filters.network.tcp_proxy", proxy)
 
 
@@ -124,6 +128,8 @@ def _inbound_http(inbound: Inbound) -> listener_components_pb2.Filter:
     manager.forward_client_cert_details = _Hcm.SANITIZE_SET
     manager.set_current_client_cert_details.uri = True
     manager.stream_idle_timeout.CopyFrom(fields.duration(defaults.INBOUND_STREAM_IDLE_TIMEOUT))
+    for effect in inbound.effects:
+        effect.on_inbound_http(manager)
     return _network_filter("envoy.filters.network.http_connection_manager", manager)
 
 
@@ -131,6 +137,8 @@ def _outbound_http(outbound: Outbound) -> listener_components_pb2.Filter:
     manager = _connection_manager(outbound.service, protocol=outbound.protocol)
     manager.route_config.CopyFrom(routes.outbound_routes(outbound))
     manager.normalize_path.value = True
+    for effect in outbound.effects:
+        effect.on_outbound_http(manager)
     return _network_filter("envoy.filters.network.http_connection_manager", manager)
 
 

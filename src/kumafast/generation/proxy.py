@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from kumafast.generation.effects import Effect
+
 Tags: TypeAlias = tuple[tuple[str, str], ...]
 """Tags as pairs, sorted by key."""
 
@@ -49,6 +51,7 @@ class Inbound:
     tags: Tags
     binds_to_port: bool = True
     reuses_port: bool = True
+    effects: tuple[Effect, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Outbound:
     cluster_name: str
     binds_to_port: bool = True
     reuses_port: bool = True
+    effects: tuple[Effect, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Destination:
     cluster_name: str
     service: str
     protocol: str
+    effects: tuple[Effect, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,22 @@
-"""Who gets what: which inbounds an outbound reaches, later which policies bind which dataplanes.
+"""Who gets what: which inbounds an outbound reaches, which policies bind a dataplane and what they come to.
 
 In: resources and compiled selectors. Out: choices. Never: Envoy messages, I/O, the store.
 """
 
+from kumafast.matching.bindings import Bindings, Setting
 from kumafast.matching.destinations import UNKNOWN, common_protocol, serving_inbounds
+from kumafast.matching.facts import candidates
+from kumafast.matching.policy import CompiledPolicy, compile_policy
+from kumafast.matching.policy_set import PolicySet
 
-__all__ = ["UNKNOWN", "common_protocol", "serving_inbounds"]
+__all__ = [
+    "UNKNOWN",
+    "Bindings",
+    "CompiledPolicy",
+    "PolicySet",
+    "Setting",
+    "candidates",
+    "common_protocol",
+    "compile_policy",
+    "serving_inbounds",
+]

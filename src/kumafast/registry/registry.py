@@ -1,6 +1,7 @@
 """The live picture of all meshes, and what each change of it can touch.
 
-In: changes of the store, in order. Out: `MeshView`s, providers of destinations, and for each batch the `Affected`.
+In: changes of the store, in order. Out: `MeshView`s, providers of destinations, policies of dataplanes, and for each
+batch the `Affected`.
 Never: I/O, Envoy messages. One writer: the event loop that calls `apply`.
 """
 
@@ -11,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from kumafast.addresses import is_ip
+from kumafast.matching import Bindings, compile_policy
 from kumafast.registry.mesh_view import MeshView
+from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach
-from kumafast.resources import Dataplane, Mesh
+from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, catalog
 from kumafast.store import Change
 
 
@@ -39,12 +42,22 @@ class Affected:
     """Those (mesh, destination) whose endpoints may differ now, or which nobody reaches any more."""
 
 
+_POLICIES = frozenset(kind.name for kind in catalog.RESOURCE_TYPES if kind.policy is not None)
+
+
 class _MeshState:
-    __slots__ = ("reach", "view")
+    __slots__ = ("policies", "reach", "view", "written")
 
     def __init__(self, name: str) -> None:
         self.view = MeshView(name)
         self.reach = Reach()
+        self.policies = Policies()
+        # As users wrote them; matching knows them by their compiled form.
+        self.written: dict[ResourceKey, Resource] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        return self.view.mesh is None and not self.view.dataplanes and not self.written
 
 
 class Registry:
@@ -64,12 +77,13 @@ class Registry:
         state = self._meshes.get(dataplane_id.mesh)
         return None if state is None else state.view.dataplanes.get(dataplane_id.name)
 
-    def resources(self) -> Iterator[Mesh | Dataplane]:
+    def resources(self) -> Iterator[Resource]:
         """All that the registry holds, in no order."""
         for state in self._meshes.values():
             if state.view.mesh is not None:
                 yield state.view.mesh
             yield from state.view.dataplanes.values()
+            yield from state.written.values()
 
     def identify(self, node_id: str) -> DataplaneId | None:
         """The dataplane that a node id names, `<mesh>.<name>`, parted at the first dot as in Kuma; None without one."""
@@ -82,6 +96,10 @@ class Registry:
         if state is not None:
             for name in state.reach.providers(destination):
                 yield state.view.dataplanes[name]
+
+    def bindings(self, dataplane_id: DataplaneId) -> Bindings:
+        """The policies of a dataplane that is there. O(its tags + policies found)."""
+        return self._meshes[dataplane_id.mesh].policies.bindings(dataplane_id.name)
 
     def hosts(self) -> Collection[str]:
         """The host names, not addresses, that dataplanes give as theirs."""
@@ -106,6 +124,8 @@ class Registry:
                 self._apply_mesh(change)
             elif change.key.type == Dataplane.type.name:
                 self._apply_dataplane(change, proxies, destinations)
+            elif change.key.type in _POLICIES:
+                self._apply_policy(change, proxies)
         return self._affected(proxies, destinations)
 
     def _affected(self, proxies: set[DataplaneId], destinations: set[tuple[str, Destination]]) -> Affected:
@@ -132,8 +152,24 @@ class Registry:
         elif name in self._meshes:
             state = self._meshes[name]
             state.view = replace(state.view, mesh=None)
-            if not state.view.dataplanes:
-                del self._meshes[name]
+            self._drop_if_empty(name)
+
+    def _drop_if_empty(self, mesh: str) -> None:
+        if self._meshes[mesh].is_empty:
+            del self._meshes[mesh]
+
+    def _apply_policy(self, change: Change, proxies: set[DataplaneId]) -> None:
+        mesh, stored = change.key.mesh, change.stored
+        state = self._state(mesh)
+        if stored is None:
+            state.written.pop(change.key, None)
+            touched = state.policies.set_policy(change.key, None)
+        else:
+            state.written[change.key] = stored.resource
+            policy = compile_policy(stored.resource, created=stored.creation_time)
+            touched = state.policies.set_policy(change.key, policy)
+        proxies.update(DataplaneId(mesh, name) for name in touched)
+        self._drop_if_empty(mesh)
 
     def _apply_dataplane(
         self, change: Change, proxies: set[DataplaneId], destinations: set[tuple[str, Destination]]
@@ -155,12 +191,13 @@ class Registry:
         if after is None:
             if before is not None:
                 vanished = state.reach.remove(name, before=before)
+                state.policies.remove_dataplane(name)
                 destinations.update((mesh, destination) for destination in vanished)
             state.view = replace(state.view, dataplanes=state.view.dataplanes.delete(name))
-            if state.view.mesh is None and not state.view.dataplanes:
-                del self._meshes[mesh]
+            self._drop_if_empty(mesh)
             return
         vanished = state.reach.set(name, after, before=before)
+        state.policies.set_dataplane(name, after)
         destinations.update((mesh, destination) for destination in vanished)
         state.view = replace(state.view, dataplanes=state.view.dataplanes.set(name, after))
         if seen_by_others:

@@ -8,6 +8,7 @@ from kumafast.resources.dataplane import Dataplane
 from kumafast.resources.dataplane_insight import DataplaneInsight, status
 from kumafast.resources.defaults import kri, with_defaults
 from kumafast.resources.document import decode, encode, parse, to_document, unknown_fields
+from kumafast.resources.initial import initial_resources
 from kumafast.resources.mesh import Mesh
 from kumafast.resources.resource import DataplaneName, MeshName, Resource, ResourceKey, ResourceType, Scope
 from kumafast.resources.validation import validate
@@ -24,6 +25,7 @@ __all__ = [
     "Scope",
     "decode",
     "encode",
+    "initial_resources",
     "kri",
     "parse",
     "status",

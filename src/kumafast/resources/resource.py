@@ -29,6 +29,23 @@ class Scope(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyTraits:
+    """What the catalogue knows of a kind of policy beyond being a kind of resource."""
+
+    order: int
+    """Where it is applied among the kinds that change the same message; lower first."""
+    is_target_ref: bool = False
+    """True for the family with `spec.targetRef`; False for that with sources and destinations."""
+    has_to: bool = False
+    has_from: bool = False
+    has_rules: bool = False
+    is_from_as_rules: bool = False
+    """True where `from` says the same as `rules` without matches."""
+    successor: str = ""
+    """The kind of the other family with the same purpose; where a user wrote one of those, this one gives way."""
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceType:
     """What the catalogue knows of one kind of resource. Names and paths are Kuma's 2.14 ones."""
 
@@ -44,6 +61,8 @@ class ResourceType:
     """True where a mesh cannot be deleted while a resource of this type is in it; others go with their mesh."""
     owner: str | None = None
     """The type whose resource of the same mesh and name takes this one along when it is deleted."""
+    policy: PolicyTraits | None = None
+    """What kind of policy it is; None for what is no policy."""
 
 
 class ResourceKey(NamedTuple):
@@ -87,6 +106,11 @@ class Resource(Frozen):
     @classmethod
     def _translate(cls, fields: Any) -> Any:
         return cls.translated(fields) if isinstance(fields, dict) else fields
+
+    @classmethod
+    def initial(cls, mesh: str) -> tuple[Resource, ...]:
+        """What of this kind is created together with a mesh."""
+        return ()
 
     def violations(self) -> Iterator[Violation]:
         """Every rule of its kind that this resource breaks, in order; those of names and meshes are not of its kind."""

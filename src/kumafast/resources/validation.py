@@ -119,6 +119,11 @@ def check_selector(path: str, match: Mapping[str, str]) -> Iterator[Violation]:
     """One selector: tags whose values may also be `*`, at least one of them."""
     if not match:
         yield Violation(path, "must have at least one tag")
+    yield from check_selector_entries(path, match)
+
+
+def check_selector_entries(path: str, match: Mapping[str, str]) -> Iterator[Violation]:
+    """Names and values of a selector's tags, in the order of their names; none at all is fine here."""
     yield from _check_entries(path, match, _SELECTOR_VALUE, _SELECTOR_VALUE_MESSAGE)
 
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kumafast.resources.catalog import RESOURCE_TYPES
-from kumafast.resources.resource import ResourceType, Scope
+from kumafast.resources.resource import PolicyTraits, ResourceType, Scope
 from kumafast.rest.endpoint import Handler
 from kumafast.rest.errors import encoded_response, json_response
 from kumafast.rest.services import ApiServices
@@ -58,8 +58,9 @@ async def show_resource_types(_: Request) -> Response:
 
 
 async def show_policies(_: Request) -> Response:
-    """The types of policies. There are none yet."""
-    return json_response({"policies": []})
+    """The types of policies."""
+    policies = (_described_policy(kind, kind.policy) for kind in RESOURCE_TYPES if kind.policy is not None)
+    return json_response({"policies": list(policies)})
 
 
 async def who_am_i(_: Request) -> Response:
@@ -80,12 +81,41 @@ def global_insights(services: ApiServices) -> Handler:
     return count
 
 
+def _described_policy(kind: ResourceType, traits: PolicyTraits) -> dict[str, object]:
+    return {
+        "name": kind.name,
+        "readOnly": kind.is_read_only,
+        "path": kind.path,
+        "singularDisplayName": kind.singular,
+        "pluralDisplayName": kind.plural,
+        "isExperimental": False,
+        "isTargetRefBased": traits.is_target_ref,
+        "isInbound": traits.has_from or traits.has_rules,
+        "isOutbound": traits.has_to,
+    }
+
+
 def _described(kind: ResourceType) -> dict[str, object]:
+    traits = kind.policy
+    policy = (
+        {}
+        if traits is None
+        else {
+            "policy": {
+                "hasFromTargetRef": traits.has_from,
+                "hasRulesTargetRef": traits.has_rules,
+                "hasToTargetRef": traits.has_to,
+                "isFromAsRules": traits.is_from_as_rules,
+                "isTargetRef": traits.is_target_ref,
+            }
+        }
+    )
     return {
         "includeInFederation": kind.is_in_federation,
         "name": kind.name,
         "path": kind.path,
         "pluralDisplayName": kind.plural,
+        **policy,
         "readOnly": kind.is_read_only,
         "scope": kind.scope.value,
         "shortName": kind.short_name,

@@ -23,7 +23,7 @@ from kumafast.resources.resource import Resource, ResourceKey, ResourceType, Sco
 from kumafast.rest.body import read_object
 from kumafast.rest.errors import InvalidQueryError, json_response
 from kumafast.rest.reads import require_mesh
-from kumafast.store.store import Store, StoredResource
+from kumafast.store.store import Put, Store, StoredResource
 
 REVISION_HEADER: Final = "X-Kumafast-Revision"
 
@@ -51,10 +51,10 @@ class Writer:
         if violations:
             raise InvalidResourceError(violations)
         complete = resources.with_defaults(resource, zone=self._zone)
-        stored, is_new = await self._write(complete, existing, _expected_revision(request))
+        revision, is_new = await self._write(complete, existing, _expected_revision(request))
         warnings = [*_ignored(document), *_not_enforced(complete)]
         body = {"warnings": warnings} if warnings else {}
-        return json_response(body, 201 if is_new else 200, {REVISION_HEADER: str(stored.revision)})
+        return json_response(body, 201 if is_new else 200, {REVISION_HEADER: str(revision)})
 
     async def delete(self, kind: ResourceType, request: Request) -> Response:
         """Delete a resource and what it owns."""
@@ -70,17 +70,23 @@ class Writer:
 
     async def _write(
         self, resource: Resource, existing: StoredResource | None, expected_revision: int | None
-    ) -> tuple[StoredResource, bool]:
-        if expected_revision is not None:
-            stored = await self._store.put(resource, expected_revision=expected_revision)
-            return stored, expected_revision == 0
-        if existing is None:
+    ) -> tuple[int, bool]:
+        if expected_revision == 0:
+            return await self._create(resource), True
+        if existing is None and expected_revision is None:
             try:
-                return await self._store.put(resource, expected_revision=0), True
+                return await self._create(resource), True
             except ConflictError:
                 # Somebody created it since it was looked for; this request then is an update, and says so.
                 pass
-        return await self._store.put(resource), False
+        return (await self._store.put(resource, expected_revision=expected_revision)).revision, False
+
+    async def _create(self, resource: Resource) -> int:
+        with_it = resources.initial_resources(resource, zone=self._zone)
+        if not with_it:
+            return (await self._store.put(resource, expected_revision=0)).revision
+        # In one commit, so that nobody ever sees a mesh without its policies.
+        return await self._store.write([Put(resource, expected_revision=0), *map(Put, with_it)])
 
 
 def parse(kind: ResourceType, document: Mapping[str, Any]) -> Resource:

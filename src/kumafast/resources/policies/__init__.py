@@ -1,1 +1,1 @@
-"""One policy, one file: its specification, its validation, its merge rule."""
+"""One policy, one file: what it says, its rules, and what of it a new mesh has. `catalog` finds them."""

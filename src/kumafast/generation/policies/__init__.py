@@ -1,0 +1,8 @@
+"""One policy, one file: what it changes in Envoy's messages. The files have the names of those in `resources/policies`.
+
+In: a conf. Out: effects. Never: whom the conf is for.
+
+A module says which `KIND` of resource it is about and has those of these functions that have a meaning for it, each
+from a conf and a protocol to an `Effect`, or None where the messages are the same as without it:
+`outbound` (the listener of an outbound), `destination` (its cluster), `inbound` (the listener and the local cluster).
+"""

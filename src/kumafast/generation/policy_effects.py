@@ -1,0 +1,55 @@
+"""From what policies say to what they change: every module of `generation/policies`, found by itself.
+
+In: settings, each a kind of policy and its conf; the protocol of the part. Out: effects in the order of the settings.
+Never: a list of policies to keep up by hand.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, Protocol, TypeAlias
+
+from kumafast.generation import policies
+from kumafast.generation.effects import Effect
+
+_CACHE_SIZE = 16_384
+
+_Maker: TypeAlias = Callable[[Mapping[str, Any], str], Effect | None]
+
+
+class Setting(Protocol):
+    """What the policies of one kind come to; hashable."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def conf(self) -> Mapping[str, Any]: ...
+
+    def __hash__(self) -> int: ...
+
+
+def _makers() -> dict[tuple[str, str], _Maker]:
+    found = {}
+    for info in pkgutil.iter_modules(policies.__path__, prefix=f"{policies.__name__}."):
+        module = import_module(info.name)
+        for part in ("outbound", "destination", "inbound"):
+            maker = getattr(module, part, None)
+            if maker is not None:
+                found[module.KIND, part] = maker
+    return found
+
+
+_MAKERS = _makers()
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def effects(settings: tuple[Setting, ...], part: str, protocol: str) -> tuple[Effect, ...]:
+    """What settings change in a part: `outbound`, `destination` or `inbound`."""
+    made = (
+        _MAKERS[setting.kind, part](setting.conf, protocol) for setting in settings if (setting.kind, part) in _MAKERS
+    )
+    return tuple(effect for effect in made if effect is not None)

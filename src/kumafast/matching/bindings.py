@@ -1,0 +1,102 @@
+"""The policies of one dataplane, and what they come to for each of its outbounds and inbounds.
+
+In: policies that matched a dataplane, as a whole and inbound by inbound. Out: settings, one for each kind that says
+something. Never: a message; generation knows what a setting does.
+
+What is said of a service depends on the policies about that service alone, so proxies for which these are the same
+share one computation, however different the rest of their policies.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from immutables import Map
+
+from kumafast.matching.connection import Ranked, outbound_winner
+from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Conf, Rank
+from kumafast.matching.rules import Rule, catch_all, inbound_rules, to_rule
+
+# Entries are small and live as long as they are asked for; the bound is the number of combinations, not of proxies.
+_CACHE_SIZE = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the policies of one kind come to. Its hash is computed once: every proxy looks it up."""
+
+    kind: str
+    conf: Conf
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.kind, self.conf)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """Policies by number, and the numbers of those that say something about a service, ascending."""
+
+    policies: Map[int, CompiledPolicy]
+    about: Map[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bindings:
+    """The policies of a dataplane by number: with the rank at which they matched it, and those of each inbound."""
+
+    subjects: Subjects
+    ranks: Mapping[int, Rank]
+    inbounds: tuple[tuple[int, ...], ...]
+
+    def outbound(self, service: str) -> tuple[Setting, ...]:
+        """What holds for requests to a service, in the order in which it is applied. O(policies about the service)."""
+        about, ranks, policies = self.subjects.about, self.ranks, self.subjects.policies
+        numbers = (*about.get(ANY_SERVICE, ()), *(about.get(service, ()) if service != ANY_SERVICE else ()))
+        return _outbound(tuple((policies[each], ranks[each]) for each in numbers if each in ranks), service)
+
+    def inbound(self, position: int) -> tuple[Setting, ...]:
+        """What holds for requests to the inbound at a position, in the order in which it is applied."""
+        policies = map(self.subjects.policies.__getitem__, self.inbounds[position])
+        return _inbound(tuple(policy for policy in policies if policy.inbound))
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def _outbound(matched: tuple[tuple[CompiledPolicy, Rank], ...], service: str) -> tuple[Setting, ...]:
+    by_kind: dict[str, list[Ranked]] = defaultdict(list)
+    for each in matched:
+        by_kind[each[0].key.type].append(each)
+    rules = {kind: rule for kind, ranked in by_kind.items() if (rule := _rule(ranked, service)) is not None}
+    for kind, rule in list(rules.items()):
+        successor = rules.get(rule.origin[0].successor)
+        if successor is not None:
+            # Two families, one purpose: what a user wrote outweighs what came with the mesh, then the newer form wins.
+            del rules[rule.origin[0].successor if successor.is_initial else kind]
+    return _settings(rules)
+
+
+def _rule(ranked: list[Ranked], service: str) -> Rule | None:
+    if ranked[0][0].is_target_ref:
+        return to_rule((policy for policy, _ in ranked), service)
+    winner = outbound_winner(ranked, service)
+    return None if winner is None else Rule(winner.outbound[0].conf, (winner,))
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def _inbound(policies: tuple[CompiledPolicy, ...]) -> tuple[Setting, ...]:
+    by_kind: dict[str, list[CompiledPolicy]] = defaultdict(list)
+    for policy in policies:
+        by_kind[policy.key.type].append(policy)
+    found = {kind: catch_all(inbound_rules(several)) for kind, several in by_kind.items()}
+    return _settings({kind: rule for kind, rule in found.items() if rule is not None})
+
+
+def _settings(rules: dict[str, Rule]) -> tuple[Setting, ...]:
+    ordered: Iterable[tuple[str, Rule]] = sorted(rules.items(), key=lambda each: (each[1].origin[0].order, each[0]))
+    return tuple(Setting(kind, rule.conf) for kind, rule in ordered)

@@ -1,0 +1,153 @@
+"""A policy compiled: whom it is for, what it says of which requests, and what decides between it and another.
+
+In: a stored policy of either family. Out: `CompiledPolicy`, a value: equal where no proxy could tell the difference.
+Never: a dataplane, or what a conf means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias, cast
+
+from kumafast._core import TagSelector
+from kumafast.matching import selection
+from kumafast.matching.selection import Weight
+from kumafast.resources import Resource, ResourceKey
+from kumafast.resources.connection_policy import ConnectionPolicy, Selector
+from kumafast.resources.fields import FrozenMap, freeze
+from kumafast.resources.resource import Frozen
+from kumafast.resources.tags import SERVICE_TAG
+from kumafast.resources.target_ref import MESH, MESH_HTTP_ROUTE, MESH_SERVICE
+from kumafast.resources.target_ref_policy import Match, TargetRefPolicy
+
+Conf: TypeAlias = FrozenMap[str, Any]
+"""What a policy says, as JSON; read-only."""
+
+Rank: TypeAlias = tuple[int, int]
+"""How specific selectors are: tags, of which exact. Ranks of two selectors add up."""
+
+ANY_SERVICE = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundItem:
+    """What holds for requests to a service, or to any. `rank` is that of the selector that names the service."""
+
+    service: str
+    rank: Rank
+    conf: Conf
+
+
+@dataclass(frozen=True, slots=True)
+class InboundItem:
+    """What holds for requests that come in, all or those that match."""
+
+    match: Match | None
+    conf: Conf
+
+
+@dataclass(frozen=True, slots=True, eq=True)
+class CompiledPolicy:
+    """What matching needs of a policy. It is kept in many sets, so its hash is that of its key."""
+
+    key: ResourceKey
+    is_target_ref: bool
+    is_initial: bool
+    """True while it is as it was created with its mesh: it then yields to what a user writes in the other family."""
+    order: int
+    successor: str
+    selectors: tuple[TagSelector, ...]
+    """Alternatives over the candidates of a dataplane."""
+    weight: Weight
+    """Among policies of its kind: the heavier wins."""
+    outbound: tuple[OutboundItem, ...]
+    inbound: tuple[InboundItem, ...]
+    services: frozenset[str] | None = field(init=False, compare=False, repr=False)
+    """The services that it says something about; None where that is any."""
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        named = frozenset(item.service for item in self.outbound)
+        object.__setattr__(self, "services", None if ANY_SERVICE in named else named)
+        object.__setattr__(self, "_hash", hash(self.key))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def items_for(self, service: str) -> tuple[OutboundItem, ...]:
+        """What it says about requests to a service, in its own order."""
+        return tuple(item for item in self.outbound if item.service in (service, ANY_SERVICE))
+
+
+def compile_policy(policy: Resource, *, created: datetime) -> CompiledPolicy:
+    """The compiled form of a policy. TypeError for a resource that is none."""
+    traits = policy.type.policy
+    if traits is None or not isinstance(policy, TargetRefPolicy | ConnectionPolicy):
+        raise TypeError(f"{policy.type.name} is no policy")
+    is_target_ref = isinstance(policy, TargetRefPolicy)
+    return CompiledPolicy(
+        key=policy.key,
+        is_target_ref=is_target_ref,
+        is_initial=is_target_ref and _is_initial(cast(TargetRefPolicy, policy)),
+        order=traits.order,
+        successor=traits.successor,
+        selectors=selection.selectors(policy)
+        if isinstance(policy, TargetRefPolicy)
+        else tuple(TagSelector(dict(source.match)) for source in policy.sources),
+        weight=selection.weight(policy)
+        if isinstance(policy, TargetRefPolicy)
+        # Where two have the same rank, the later created wins, then the first by name.
+        else (created, selection.descending(policy.name)),
+        outbound=tuple(_outbound(policy)),
+        inbound=tuple(_inbound(policy)) if isinstance(policy, TargetRefPolicy) else (),
+    )
+
+
+def _is_initial(policy: TargetRefPolicy) -> bool:
+    return any(
+        isinstance(initial, TargetRefPolicy) and initial.name == policy.name and initial.spec == policy.spec
+        for initial in policy.initial(policy.mesh)
+    )
+
+
+def _outbound(policy: TargetRefPolicy | ConnectionPolicy) -> Iterator[OutboundItem]:
+    if isinstance(policy, ConnectionPolicy):
+        conf = _conf(policy.settings())
+        for destination in policy.destinations:
+            service = _service(destination)
+            if service is not None:
+                yield OutboundItem(service, TagSelector(dict(destination.match)).rank, conf)
+        return
+    if any(item.target_ref.kind == MESH_HTTP_ROUTE for item in policy.spec.to):
+        # A policy about routes says nothing about services as such.
+        return
+    for item in policy.spec.to:
+        if item.target_ref.kind == MESH:
+            yield OutboundItem(ANY_SERVICE, (0, 0), _conf(item.default))
+        elif item.target_ref.kind == MESH_SERVICE and item.target_ref.name:
+            yield OutboundItem(item.target_ref.name, (0, 0), _conf(item.default))
+
+
+def _service(destination: Selector) -> str | None:
+    """The service that a selector names; None where it asks for more than a client knows, and so never matches."""
+    match = destination.match
+    if not match:
+        return ANY_SERVICE
+    return match[SERVICE_TAG] if match.keys() == {SERVICE_TAG} else None
+
+
+def _inbound(policy: TargetRefPolicy) -> Iterator[InboundItem]:
+    traits = policy.type.policy
+    for rule in policy.spec.rules:
+        for match in rule.matches or (None,):
+            yield InboundItem(match, _conf(rule.default))
+    if not policy.spec.rules and traits is not None and traits.is_from_as_rules:
+        for item in policy.spec.from_:
+            yield InboundItem(None, _conf(item.default))
+
+
+def _conf(settings: Frozen | None) -> Conf:
+    written = {} if settings is None else settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return cast(Conf, freeze(written))

@@ -1,0 +1,75 @@
+"""Many policies against one dataplane.
+
+In: compiled policies under numbers that the owner chooses; the candidates of a dataplane. Out: its `Bindings`.
+Never: many dataplanes at once; the registry's index finds those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from immutables import Map
+
+from kumafast._core import SelectorSet, TagSet
+from kumafast.matching.bindings import Bindings, Subjects
+from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Rank
+
+_NO_TAGS = TagSet()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """Policies of one mesh at one moment. Immutable: a change makes a new one that shares with this."""
+
+    _selectors: SelectorSet = field(default_factory=SelectorSet)
+    _subjects: Subjects = field(default_factory=lambda: Subjects(Map(), Map()))
+
+    def __len__(self) -> int:
+        return len(self._subjects.policies)
+
+    def get(self, number: int) -> CompiledPolicy:
+        """The policy under a number that has one."""
+        return self._subjects.policies[number]
+
+    def replaced(self, number: int, policy: CompiledPolicy | None) -> PolicySet:
+        """A set with this policy, or none, under a number. O(√policies) amortised, and what the policies are about."""
+        selectors, policies, about = self._selectors, self._subjects.policies, self._subjects.about
+        before = policies.get(number)
+        if before is not None:
+            selectors, policies = selectors.removed([number]), policies.delete(number)
+            for subject in _subjects(before):
+                rest = tuple(each for each in about[subject] if each != number)
+                about = about.set(subject, rest) if rest else about.delete(subject)
+        if policy is not None:
+            selectors = selectors.added((number, selector) for selector in policy.selectors)
+            policies = policies.set(number, policy)
+            for subject in _subjects(policy):
+                about = about.set(subject, tuple(sorted((*about.get(subject, ()), number))))
+        return PolicySet(selectors, Subjects(policies, about))
+
+    def bind(self, inbounds: Sequence[TagSet], gateway: Sequence[TagSet]) -> Bindings:
+        """The policies of a dataplane with these candidates. O(their tags + policies found)."""
+        ranks: dict[int, Rank] = {}
+        by_inbound: list[tuple[int, ...]] = []
+        for tags in inbounds:
+            hits = self._selectors.match(tags)
+            _keep_best(ranks, hits)
+            by_inbound.append(tuple(number for number, _ in hits))
+        # A dataplane without either is matched by a selector that asks for nothing.
+        for tags in gateway or (() if inbounds else (_NO_TAGS,)):
+            _keep_best(ranks, self._selectors.match(tags))
+        return Bindings(self._subjects, ranks, tuple(by_inbound))
+
+
+def _subjects(policy: CompiledPolicy) -> Iterable[str]:
+    return (ANY_SERVICE,) if policy.services is None else policy.services
+
+
+def _keep_best(ranks: dict[int, Rank], hits: Sequence[tuple[int, Rank]]) -> None:
+    if not ranks:
+        ranks.update(hits)
+        return
+    for number, rank in hits:
+        if number not in ranks or rank > ranks[number]:
+            ranks[number] = rank

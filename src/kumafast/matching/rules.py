@@ -1,0 +1,72 @@
+"""Policies that are merged: what they say together of requests to a service, and of requests that come in.
+
+In: policies of one kind that are for the same proxy or inbound. Out: rules, each a conf with the policies that it is
+from. Never: whom a policy is for.
+
+A rule for a service is all items for it and for everything, merged in the order of their policies. That is what Kuma's
+table of rules by subsets answers for a service: a rule of a subset holds every item whose subset is contained in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import attrgetter
+
+from kumafast.matching.merge import merge
+from kumafast.matching.policy import CompiledPolicy, Conf
+from kumafast.resources.target_ref_policy import Match
+
+_weight = attrgetter("weight")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A conf, the policies that it is from in the order of their weight, and the requests that it is for."""
+
+    conf: Conf
+    origin: tuple[CompiledPolicy, ...]
+    match: Match | None = None
+
+    @property
+    def is_initial(self) -> bool:
+        """Whether nobody wrote any of it: it was created with the mesh."""
+        return all(policy.is_initial for policy in self.origin)
+
+
+def to_rule(policies: Iterable[CompiledPolicy], service: str) -> Rule | None:
+    """What holds for requests to a service; None where nothing is said."""
+    relevant = [(policy, item) for policy in sorted(policies, key=_weight) for item in policy.items_for(service)]
+    if not relevant:
+        return None
+    return Rule(merge(item.conf for _, item in relevant), _distinct(policy for policy, _ in relevant))
+
+
+def inbound_rules(policies: Iterable[CompiledPolicy]) -> tuple[Rule, ...]:
+    """One rule for each match, not merged: those with a client's identity first, exact before prefix, then names."""
+    rules = [
+        Rule(item.conf, (policy,), item.match) for policy in sorted(policies, key=_weight) for item in policy.inbound
+    ]
+    return tuple(sorted(rules, key=_breadth))
+
+
+def catch_all(rules: Iterable[Rule]) -> Rule | None:
+    """What holds for everything that comes in: the rules without a match, merged."""
+    relevant = [rule for rule in rules if rule.match is None]
+    if not relevant:
+        return None
+    return Rule(merge(rule.conf for rule in relevant), _distinct(policy for rule in relevant for policy in rule.origin))
+
+
+def _breadth(rule: Rule) -> tuple[bool, bool, bool]:
+    match = rule.match
+    identity = None if match is None else match.spiffe_id
+    return (
+        identity is None,
+        identity is not None and identity.type != "Exact",
+        match is None or match.sni is None,
+    )
+
+
+def _distinct(policies: Iterable[CompiledPolicy]) -> tuple[CompiledPolicy, ...]:
+    return tuple(dict.fromkeys(policies))

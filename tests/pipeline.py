@@ -1,0 +1,148 @@
+"""The pipeline without a network: a store, a reconciler that follows it, and resources to put there.
+
+In: what a test is about. Out: snapshots, and how much was done for them. Never: an assertion of what is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+
+from kumafast.metrics import Metrics
+from kumafast.reconciler import Reconciler
+from kumafast.resources import Dataplane, Mesh, Resource, initial_resources, parse, with_defaults
+from kumafast.snapshot import Snapshot, SnapshotCache
+from kumafast.snapshot.node import Node
+from kumafast.snapshot.resource import LISTENER
+from kumafast.store import MemoryStore, Put, Store
+
+
+def dataplane(
+    name: str,
+    *,
+    mesh: str = "default",
+    address: str = "10.0.0.1",
+    port: int = 8080,
+    tags: dict[str, str] | None = None,
+    reaches: Iterable[dict[str, str]] = (),
+    state: str = "Ready",
+    labels: dict[str, str] | None = None,
+) -> Dataplane:
+    inbound = [] if tags is None else [{"port": port, "tags": tags, "state": state}]
+    outbound = [{"port": 10_000 + number, "tags": reached} for number, reached in enumerate(reaches)]
+    networking = {"address": address, "inbound": inbound, "outbound": outbound}
+    fields = {"name": name, "mesh": mesh, "labels": labels or {}, "networking": networking}
+    resource = parse({"type": "Dataplane", **fields})
+    assert isinstance(resource, Dataplane)
+    return resource
+
+
+def service(name: str, **tags: str) -> dict[str, str]:
+    return {"kuma.io/service": name, **tags}
+
+
+class Pipeline:
+    """A store, a reconciler that follows it, and nodes that are connected without a network."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.cache = SnapshotCache()
+        self.metrics = Metrics()
+        self.reconciler = Reconciler(store=store, cache=self.cache, metrics=self.metrics, debounce_ms=0)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Pipeline:
+        await self.reconciler.load()
+        self._task = asyncio.create_task(self.reconciler.follow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def connect(self, *names: str, mesh: str = "default") -> None:
+        for name in names:
+            self.reconciler.connect(f"stream of {mesh}.{name}", Node(f"{mesh}.{name}"))
+
+    async def settle(self) -> None:
+        await asyncio.wait_for(self.reconciler.reached(await self.store.revision()), 10)
+
+    def snapshot(self, name: str, *, mesh: str = "default") -> Snapshot:
+        snapshot = self.cache.get(f"{mesh}.{name}")
+        assert snapshot is not None
+        return snapshot
+
+    def generator_calls(self) -> float:
+        return self._total("kumafast_generator_calls_total")
+
+    def touched(self) -> float:
+        """How many snapshots moved because of changes."""
+        return self._total("kumafast_affected_proxies_sum")
+
+    def _total(self, name: str) -> float:
+        families = self.metrics.registry.collect()
+        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+
+async def with_default_mesh() -> MemoryStore:
+    store = MemoryStore()
+    await store.put(Mesh(name="default"))
+    return store
+
+
+def names(snapshot: Snapshot, type_url: str) -> set[str]:
+    return set(snapshot.resources(type_url))
+
+
+def mesh_timeout(
+    name: str = "mt", *, mesh: str = "default", labels: dict[str, str] | None = None, **spec: Any
+) -> Resource:
+    """A policy as the API stores it."""
+    document = {"type": "MeshTimeout", "name": name, "mesh": mesh, "labels": labels or {}, "spec": spec}
+    return with_defaults(parse(document), zone="default")
+
+
+def to_everything(request: str, kind: str = "Mesh", **ref: str) -> list[dict[str, Any]]:
+    return [{"targetRef": {"kind": kind, **ref}, "default": {"http": {"requestTimeout": request}}}]
+
+
+def timeout(
+    name: str = "t", *, mesh: str = "default", sources: list[dict[str, str]], destinations: list[str], request: str
+) -> Resource:
+    return parse(
+        {
+            "type": "Timeout",
+            "name": name,
+            "mesh": mesh,
+            "sources": [{"match": match} for match in sources],
+            "destinations": [{"match": service(destination)} for destination in destinations],
+            "conf": {"http": {"requestTimeout": request}},
+        }
+    )
+
+
+HTTP = {"kuma.io/protocol": "http"}
+HERE = {"kuma.io/zone": "default"}
+
+
+def request_timeout(snapshot: Snapshot, listener: str = "outbound:127.0.0.1:10000") -> timedelta:
+    """How long a request through an outbound may take, read from what is sent to Envoy."""
+    message = listener_pb2.Listener.FromString(snapshot.resources(LISTENER)[listener].body)
+    manager = http_connection_manager_pb2.HttpConnectionManager()
+    message.filter_chains[0].filters[0].typed_config.Unpack(manager)
+    limit: timedelta = manager.route_config.virtual_hosts[0].routes[0].route.timeout.ToTimedelta()
+    return limit
+
+
+async def with_new_mesh() -> MemoryStore:
+    """A store with a mesh as users create it, with its policies."""
+    store = MemoryStore()
+    mesh = Mesh(name="default")
+    await store.write([Put(mesh), *map(Put, initial_resources(mesh, zone="default"))])
+    return store
