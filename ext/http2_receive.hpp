@@ -99,7 +99,7 @@ inline void Session::read_data(const FrameHeader& frame, Octets content) {
 }
 
 inline void Session::read_content(Stream& stream, Octets content, bool is_last) {
-    if (!stream.is_finishing) {
+    if (!stream.is_finishing && stream.http_status == 0) {
         std::size_t held = stream.reader.held();
         std::size_t others = partial_bytes_ - held;
         std::size_t bound = options_.message_bytes_max * limits::kPartialMessagesMax;
@@ -113,15 +113,16 @@ inline void Session::read_content(Stream& stream, Octets content, bool is_last) 
     }
     if (is_last) return half_close(stream);
     // The client of a stream that is ending has nothing more to say, and gets no room for it.
-    if (stream.receive_used >= limits::kStreamWindow / 2 && !stream.is_finishing) {
-        write_frame32(control_, FrameType::kWindowUpdate, stream.id, static_cast<std::uint32_t>(stream.receive_used));
-        stream.receive_used = 0;
-    }
+    if (stream.receive_used < limits::kStreamWindow / 2 || stream.is_finishing) return;
+    if (stream.http_status != 0) return refuse(stream, 0, {});
+    write_frame32(control_, FrameType::kWindowUpdate, stream.id, static_cast<std::uint32_t>(stream.receive_used));
+    stream.receive_used = 0;
 }
 
 inline void Session::half_close(Stream& stream) {
     stream.is_remote_closed = true;
     if (stream.is_finishing) return;
+    if (stream.http_status != 0) return refuse(stream, 0, {});
     if (!stream.reader.is_between_messages()) {
         return refuse_told(stream, {grpc::Status::kInternal, "the client ended within a message"});
     }
@@ -192,7 +193,9 @@ inline void Session::open_stream(std::uint32_t id, bool is_last, Request& reques
     stream.content_left = request.content_length;
     if (request.method != "POST" || !grpc::is_content_type(request.header("content-type"))) {
         stream.http_status = request.method != "POST" ? 405 : 415;
-        return refuse(stream, 0, {});
+        // Answered once the request has ended, as its client expects, or has said too much.
+        if (is_last) refuse(stream, 0, {});
+        return;
     }
     Event event{Event::Kind::kRequest, id};
     if (std::string_view text = request.header("grpc-timeout"); !text.empty()) {

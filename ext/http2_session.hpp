@@ -219,8 +219,8 @@ class Session {
         write_frame32(control_, FrameType::kRstStream, id, static_cast<std::uint32_t>(code));
     }
     void tell_reset(const Stream& stream, ErrorCode code, std::string_view why = {}) {
-        // What the application has ended, or was told of before, is none of its business.
-        if (stream.is_finishing) return;
+        // What the application has ended, or was never told of, is none of its business.
+        if (stream.is_finishing || stream.http_status != 0) return;
         events_->push_back({Event::Kind::kReset, stream.id, static_cast<std::uint32_t>(code), std::string(why)});
     }
     // Ends a stream in words that a gRPC client understands, and tells the application.

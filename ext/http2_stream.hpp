@@ -82,7 +82,7 @@ struct Stream {
     // Is in the session's list of streams that may have something to write.
     bool is_listed = false;
     std::uint8_t status = 0;
-    // Not 0: the answer is this HTTP status alone.
+    // Not 0: no gRPC; the answer is this HTTP status alone, and the application knows nothing of the stream.
     std::uint16_t http_status = 0;
     // May be negative after SETTINGS (RFC 9113 6.9.2).
     std::int64_t send_window;

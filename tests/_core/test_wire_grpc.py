@@ -122,6 +122,20 @@ def test_what_is_no_grpc_is_told_so_in_http(changes: dict[str, str | None], stat
     assert answer.flags == END_HEADERS | END_STREAM
 
 
+def test_what_is_no_grpc_is_answered_when_it_has_ended_or_says_too_much() -> None:
+    peer = Peer()
+    assert peer.send(peer.request(method="PUT"), frame(DATA, 0, 1, b"not gRPC at all")) == []
+    assert peer.read() == []
+    assert peer.send(frame(DATA, END_STREAM, 1, b"the end")) == []
+    assert peer.read_only().headers == {":status": "405"}
+    assert peer.send(peer.request(3, method="PUT"), frame(RST_STREAM, 0, 3, number(8))) == []
+    peer.send(peer.request(5, content_type="text/plain"), *[frame(DATA, 0, 5, bytes(16384))] * 7)
+    assert peer.read() == []
+    peer.send(frame(DATA, 0, 5, bytes(16384)))
+    assert [item.kind for item in peer.read()] == [1, RST_STREAM]
+    assert peer.connection.stream_count == 0
+
+
 @pytest.mark.parametrize("content_type", ["application/grpc", "application/grpc+proto", "application/grpc; x=y"])
 def test_grpc_has_several_content_types(content_type: str) -> None:
     peer = Peer()
