@@ -101,6 +101,10 @@ class Addresses:
     async def _refresh(self, host: str, limit: asyncio.Semaphore) -> None:
         async with limit:
             found = await self._look_up(host)
+        self.learn(host, found)
+
+    def learn(self, host: str, found: str | None) -> None:
+        """Take in what a look-up of a host found; None for nothing."""
         # A name server that is away for a while must not take endpoints away.
         if found is not None and found != self._known.get(host):
             self._known[host] = found

@@ -9,32 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from kumafast.addresses import Addresses
 from kumafast.errors import CompactedError
-from kumafast.generation import names
 from kumafast.generation.generate import generate, generator_name
-from kumafast.generation.proxy import (
-    AdminInterface,
-    Destination,
-    Endpoint,
-    EndpointSet,
-    Inbound,
-    Outbound,
-    Part,
-    Proxy,
-    TransparentProxy,
-)
-from kumafast.matching import common_protocol, serving_inbounds
+from kumafast.generation.proxy import AdminInterface, Inbound, Outbound, Part, Proxy, TransparentProxy
 from kumafast.metrics import Metrics
+from kumafast.pending import Pending, Task
+from kumafast.reached import Moved, Reached
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination as DestinationTags
 from kumafast.registry.reach import destination_of
-from kumafast.resources import Dataplane, Mesh, ResourceKey, networking
-from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
+from kumafast.resources import Dataplane, Mesh, ResourceKey
 from kumafast.snapshot import Layer, Snapshot, SnapshotCache
 from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
@@ -44,13 +33,17 @@ _LOG = logging.getLogger(__name__)
 
 _WATCHED = (Mesh, Dataplane)
 
+SLICE_S = 0.005
+"""For how long the snapshots of many nodes are made before everything else on the event loop gets its turn."""
 
-@dataclass(frozen=True, slots=True)
-class _Reached:
-    """What a destination is for all who reach it: computed once, dropped when a provider of it changes."""
+SLICE_NODES_MAX = 64
+"""How many nodes' streams are woken at once: what each then sends costs several times what its snapshot did."""
 
-    destination: Destination
-    endpoint_set: EndpointSet
+APPLY_MAX = 128
+"""How many changes the registry takes in before everything else gets its turn."""
+
+REFRESH_DELAY_MAX_S = 0.05
+"""How long those who are connected wait for those who come, where many come."""
 
 
 @dataclass(slots=True)
@@ -59,6 +52,24 @@ class _Connected:
 
     node: Node
     streams: set[str]
+    snapshot: Snapshot | None = None
+    """What its dataplane gives. The cache may hold an older one that has the same content."""
+    reached: tuple[Reached, ...] = ()
+    """The destinations whose endpoints are the last layers of the snapshot."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What has been done since the start, as counts: the price of a change that no machine distorts."""
+
+    resolved: int = 0
+    """Proxies that were resolved as a whole."""
+    spliced: int = 0
+    """Snapshots that were made from the one before, by other endpoints in their place."""
+    generated: int = 0
+    """Calls of generators."""
+    encoded_bytes: int = 0
+    """Bytes of what they made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,8 @@ class Reconciler:
 
     def __init__(self, *, store: Store, cache: SnapshotCache, metrics: Metrics, debounce_ms: float) -> None:
         self.revision = 0
-        """All commits up to this revision are in the published snapshots."""
+        """All commits up to this revision are in the published snapshots of all connected nodes."""
+        self.work = Work()
         self._store = store
         self._cache = cache
         self._metrics = metrics
@@ -85,11 +97,23 @@ class Reconciler:
         self._published: dict[str, Published] = {}
         # Bounded by what is in use: a layer lives while a snapshot refers to it.
         self._layers: WeakValueDictionary[Part, Layer] = WeakValueDictionary()
-        # Bounded by the destinations that some dataplane has as an outbound.
-        self._reached: dict[tuple[str, DestinationTags], _Reached] = {}
+        # Bounded by the destinations that connected nodes reach.
+        self._reached: dict[tuple[str, DestinationTags], Reached] = {}
+        # Bounded by the connected nodes.
+        self._pending = Pending()
+        # The revision that the registry stands at; `revision` follows when everybody has got it.
+        self._applied = 0
+        # Set when there is something to do: changes to take in, an end, or nodes that have fallen behind.
+        self._has_work = asyncio.Event()
+        self._newcomers = 0
         # The revision at which each kind was listed: what a watch repeats of before is older than what is held.
         self._listed: dict[str, int] = {}
         self._progress = asyncio.Event()
+
+    @property
+    def addresses(self) -> Addresses:
+        """The addresses of the dataplanes' host names."""
+        return self._addresses
 
     # The store's side.
 
@@ -105,7 +129,7 @@ class Reconciler:
                 if held.pop(stored.resource.key, None) != stored.resource:
                     changes.append(Change(stored.resource.key, stored))
         changes.extend(Change(key, None) for key in held)
-        self.reconcile(changes, revision=revision, cause="load")
+        await self._take_in(changes, revision=revision, cause="load")
 
     async def follow(self) -> None:
         """Reconcile each commit as it comes, until cancelled: the first at once, those soon after it together."""
@@ -113,7 +137,7 @@ class Reconciler:
         try:
             while True:
                 try:
-                    await self._follow_from(self.revision)
+                    await self._follow_from(self._applied)
                 except CompactedError:
                     _LOG.warning("fell behind the store's history; reading it anew")
                     await self.load()
@@ -127,7 +151,6 @@ class Reconciler:
         # Bounded by the number of resources: a later change of a key replaces the earlier one.
         pending: dict[ResourceKey, Change] = {}
         newest = revision
-        arrived = asyncio.Event()
 
         async def collect() -> None:
             nonlocal newest
@@ -139,53 +162,116 @@ class Reconciler:
                         pending.pop(change.key, None)
                         pending[change.key] = change
                     newest = commit.revision
-                    arrived.set()
+                    self._has_work.set()
             finally:
-                arrived.set()
+                self._has_work.set()
 
         collector = asyncio.create_task(collect(), name="watch")
         try:
             while True:
-                await arrived.wait()
-                arrived.clear()
+                await self._has_work.wait()
+                self._has_work.clear()
                 has_ended = collector.done()
-                if pending or newest > self.revision:
+                if pending or newest > self._applied:
                     batch, upto = list(pending.values()), newest
                     pending.clear()
-                    self.reconcile(batch, revision=upto)
+                    await self._take_in(batch, revision=upto)
+                self.publish_slice()
                 if has_ended:
                     collector.result()
+                await self._publish_rest()
+                if has_ended:
                     return
-                await asyncio.sleep(self._debounce_s)
         finally:
             collector.cancel()
             await asyncio.gather(collector, return_exceptions=True)
 
-    def reconcile(self, changes: Iterable[Change], *, revision: int, cause: str | None = None) -> None:
-        """Take in changes and publish the snapshots of the connected nodes that they touch."""
+    async def _take_in(self, changes: Sequence[Change], *, revision: int, cause: str | None = None) -> None:
         started = time.monotonic()
-        changes = list(changes)
-        affected = self._registry.apply(changes)
-        touched = self._touch(affected, revision, started)
-        self.revision = max(self.revision, revision)
-        self._advance()
-        if affected.proxies:
+        behind: set[str] = set()
+        # Nothing is published in between, so that no snapshot shows a part of a commit.
+        for start in range(0, len(changes), APPLY_MAX):
+            if start:
+                await asyncio.sleep(0)
+            behind |= self._apply(changes[start : start + APPLY_MAX], revision, started)
+        self._stand_at(revision)
+        if changes:
             label = cause or (changes[0].key.type if len(changes) == 1 else "several")
-            self._metrics.affected_proxies(label).observe(touched)
-            self._metrics.reconcile_seconds.observe(time.monotonic() - started)
+            self._metrics.affected_proxies(label).observe(len(behind))
+
+    def take_in(self, changes: Sequence[Change], *, revision: int) -> None:
+        """Bring the registry to a revision and note who is behind; `publish_slice` brings them up to date."""
+        self._apply(changes, revision, time.monotonic())
+        self._stand_at(revision)
+
+    def _apply(self, changes: Iterable[Change], revision: int, at: float) -> set[str]:
+        return self._fall_behind(self._registry.apply(changes), revision, at)
+
+    def _stand_at(self, revision: int) -> None:
+        self._applied = max(self._applied, revision)
+        self._advance()
 
     def _moved(self, host: str) -> None:
-        self._touch(self._registry.moved(host), self.revision, time.monotonic())
+        self._fall_behind(self._registry.moved(host), self._applied, time.monotonic())
+        self._has_work.set()
 
-    def _touch(self, affected: Affected, revision: int, started: float) -> int:
-        """Forget what is not true any more, publish for who is connected; the number of snapshots that moved."""
-        for destination in affected.destinations:
-            self._reached.pop(destination, None)
-        touched = 0
+    def _fall_behind(self, affected: Affected, revision: int, at: float) -> set[str]:
+        """Let destinations follow what has changed, and note which of the connected nodes lack what; their ids."""
+        for key in affected.vanished:
+            # While nobody reaches it changes of it go unnoticed. Whoever had it has changed, so it is resolved anew.
+            self._reached.pop(key, None)
+        behind: set[str] = set()
+        for key, changed in affected.destinations.items():
+            reached = self._reached.get(key)
+            moved = Moved.NOTHING if reached is None else reached.follow(changed, self._registry)
+            if reached is None or moved is Moved.NOTHING:
+                continue
+            behind.update(reached.nodes)
+            for node_id in reached.nodes:
+                endpoints = reached if moved is Moved.ENDPOINTS else None
+                self._pending.widen(node_id, since=revision, at=at, reached=endpoints)
         for dataplane_id in affected.proxies:
-            if dataplane_id.node_id in self._connected and self._publish(dataplane_id.node_id, revision, started):
-                touched += 1
-        return touched
+            node_id = dataplane_id.node_id
+            if node_id in self._connected:
+                behind.add(node_id)
+                self._pending.widen(node_id, since=revision, at=at)
+        return behind
+
+    # In slices.
+
+    def publish_slice(self) -> bool:
+        """Bring those up to date who have been behind for longest, for `SLICE_S`; whether anybody still is behind."""
+        started = now = time.monotonic()
+        for _ in range(SLICE_NODES_MAX):
+            oldest = self._pending.take()
+            if oldest is None:
+                break
+            self._catch_up(*oldest)
+            now = time.monotonic()
+            self._metrics.reconcile_seconds.observe(now - oldest[1].at)
+            if now - started >= SLICE_S:
+                break
+        self._advance()
+        return bool(self._pending)
+
+    async def _publish_rest(self) -> None:
+        """Publish slice by slice until nobody is behind, or there is more to take in and its window has passed."""
+        window_ends = time.monotonic() + self._debounce_s
+        while self._pending:
+            await self._give_way()
+            self.publish_slice()
+            if self._has_work.is_set() and time.monotonic() >= window_ends:
+                return
+        await asyncio.sleep(max(0.0, window_ends - time.monotonic()))
+
+    async def _give_way(self) -> None:
+        """Let everything else have its turn, and nodes that connect more than one."""
+        until = time.monotonic() + REFRESH_DELAY_MAX_S
+        while True:
+            self._newcomers = 0
+            await asyncio.sleep(0)
+            if not self._newcomers or time.monotonic() >= until:
+                return
 
     # The nodes' side.
 
@@ -198,7 +284,11 @@ class Reconciler:
         # A node that comes again may have restarted with other ports or features.
         connected.node = node
         self._metrics.connected_proxies.set(len(self._connected))
-        self._publish(node.id, self.revision, time.monotonic())
+        # At once, whoever else is waiting.
+        self._newcomers += 1
+        self._pending.forget(node.id)
+        self._renew(node.id, connected, time.monotonic())
+        self._advance()
 
     def disconnect(self, stream_id: str, node_id: str) -> None:
         """A stream has ended; with the last one of a node its snapshot is let go."""
@@ -208,9 +298,12 @@ class Reconciler:
         connected.streams.discard(stream_id)
         if not connected.streams:
             del self._connected[node_id]
+            self._pending.forget(node_id)
+            self._reach_only(node_id, connected, ())
             self._published.pop(node_id, None)
             self._cache.clear(node_id)
             self._metrics.connected_proxies.set(len(self._connected))
+            self._advance()
 
     def published(self, node_id: str) -> Published | None:
         """When the snapshot of a connected node last moved."""
@@ -221,47 +314,85 @@ class Reconciler:
         return list(self._connected)
 
     async def reached(self, revision: int) -> None:
-        """Return when all commits up to a revision are in the published snapshots."""
+        """Return when all commits up to a revision are in the published snapshots of all connected nodes."""
         while self.revision < revision:
             await self._progress.wait()
 
     def _advance(self) -> None:
-        self._progress.set()
-        self._progress = asyncio.Event()
+        done = self._pending.done(self._applied)
+        if done > self.revision:
+            self.revision = done
+            self._progress.set()
+            self._progress = asyncio.Event()
 
     # From a dataplane to a snapshot.
 
-    def _publish(self, node_id: str, revision: int, at: float) -> bool:
+    def _catch_up(self, node_id: str, task: Task) -> None:
+        connected = self._connected[node_id]
+        if task.is_whole or connected.snapshot is None:
+            self._renew(node_id, connected, task.at)
+            return
+        self.work.spliced += 1
+        layers = {reached.nodes[node_id]: self._endpoints(reached) for reached in task.reached}
+        self._publish(node_id, connected, connected.snapshot.replaced(layers), task.at)
+
+    def _renew(self, node_id: str, connected: _Connected, at: float) -> None:
+        """Resolve a node's dataplane and publish what it gives."""
         dataplane_id = self._registry.identify(node_id)
         dataplane = None if dataplane_id is None else self._registry.dataplane(dataplane_id)
         if dataplane_id is None or dataplane is None:
             # A node that is not known gets no answer, and one whose dataplane was deleted keeps what it has: an empty
             # configuration would cut the traffic that still runs through it.
-            return False
-        proxy = self.resolve(dataplane_id, dataplane, self._connected[node_id].node)
-        if not self._cache.set(node_id, self.snapshot(proxy)):
-            return False
-        self._published[node_id] = Published(revision, at)
-        return True
+            connected.snapshot = None
+            self._reach_only(node_id, connected, ())
+            return
+        self.work.resolved += 1
+        proxy, reached = self.resolve(dataplane_id, dataplane, connected.node)
+        layers = [self._layer(part) for part in proxy.parts()]
+        for place, item in enumerate(reached, len(layers)):
+            item.nodes[node_id] = place
+        self._reach_only(node_id, connected, reached)
+        layers.extend(self._endpoints(item) for item in reached)
+        self._publish(node_id, connected, Snapshot(layers), at)
 
-    def snapshot(self, proxy: Proxy) -> Snapshot:
-        """Generate and encode a proxy; parts that another proxy shares are taken from it."""
-        return Snapshot(self._layer(part) for part in proxy.parts())
+    def _publish(self, node_id: str, connected: _Connected, snapshot: Snapshot, at: float) -> None:
+        connected.snapshot = snapshot
+        if self._cache.set(node_id, snapshot):
+            self._published[node_id] = Published(self._applied, at)
+
+    def _reach_only(self, node_id: str, connected: _Connected, reached: tuple[Reached, ...]) -> None:
+        """Take note of the destinations that a node reaches now, and forget those that no connected node does."""
+        for item in set(connected.reached).difference(reached):
+            del item.nodes[node_id]
+            if not item.nodes and self._reached.get(item.key) is item:
+                del self._reached[item.key]
+        connected.reached = reached
+
+    def _endpoints(self, reached: Reached) -> Layer:
+        layer, is_new = reached.layer()
+        if is_new:
+            self._count("endpoints", layer)
+        return layer
 
     def _layer(self, part: Part) -> Layer:
         layer = self._layers.get(part)
         if layer is None:
-            self._metrics.generator_calls(generator_name(part)).inc()
             layer = self._layers[part] = Layer(encode(message) for message in generate(part))
+            self._count(generator_name(part), layer)
         return layer
 
-    def resolve(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Proxy:
-        """Resolve a dataplane into the frozen input of generation: tags become endpoints, defaults are filled in."""
+    def _count(self, generator: str, layer: Layer) -> None:
+        self._metrics.generator_calls(generator).inc()
+        self.work.generated += 1
+        self.work.encoded_bytes += sum(len(resource.body) for resource in layer)
+
+    def resolve(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> tuple[Proxy, tuple[Reached, ...]]:
+        """Resolve a dataplane into the frozen input of generation, and the destinations whose endpoints it needs."""
         reuses_port = "feature-reuse-port" in _list(node.metadata.get("features"))
         transparent = _transparent(dataplane, node, reuses_port=reuses_port)
         inbounds = tuple(self._inbounds(dataplane, binds_to_port=transparent is None, reuses_port=reuses_port))
         outbounds: dict[tuple[str, int], Outbound] = {}
-        reached: dict[DestinationTags, _Reached] = {}
+        reached: dict[DestinationTags, Reached] = {}
         for outbound in dataplane.outbounds:
             if not outbound.destination_tags:
                 continue
@@ -283,7 +414,7 @@ class Reconciler:
                     reuses_port=reuses_port,
                 ),
             )
-        return Proxy(
+        proxy = Proxy(
             mesh=dataplane_id.mesh,
             name=dataplane_id.name,
             admin=_admin(node),
@@ -291,29 +422,13 @@ class Reconciler:
             inbounds=inbounds,
             outbounds=tuple(outbounds.values()),
             destinations=tuple(target.destination for target in reached.values()),
-            endpoint_sets=tuple(target.endpoint_set for target in reached.values()),
         )
+        return proxy, tuple(reached.values())
 
-    def _reach(self, mesh: str, tags: DestinationTags) -> _Reached:
+    def _reach(self, mesh: str, tags: DestinationTags) -> Reached:
         reached = self._reached.get((mesh, tags))
-        if reached is not None:
-            return reached
-        wanted = dict(tags)
-        protocols: set[str] = set()
-        endpoints: list[Endpoint] = []
-        for dataplane in self._registry.providers(mesh, tags):
-            for inbound in serving_inbounds(dataplane, wanted):
-                protocols.add(inbound.protocol)
-                endpoint = self._endpoint(dataplane, inbound)
-                if endpoint is not None:
-                    endpoints.append(endpoint)
-        endpoints.sort(key=lambda endpoint: (endpoint.address, endpoint.port, endpoint.tags))
-        cluster_name = names.cluster_name(wanted)
-        reached = _Reached(
-            Destination(cluster_name, wanted.get(SERVICE_TAG, ""), common_protocol(sorted(protocols))),
-            EndpointSet(cluster_name, tuple(endpoints)),
-        )
-        self._reached[(mesh, tags)] = reached
+        if reached is None:
+            reached = self._reached[(mesh, tags)] = Reached(mesh, tags, self._registry, self._addresses)
         return reached
 
     def _inbounds(self, dataplane: Dataplane, *, binds_to_port: bool, reuses_port: bool) -> Iterable[Inbound]:
@@ -334,19 +449,6 @@ class Reconciler:
                 binds_to_port=binds_to_port,
                 reuses_port=reuses_port,
             )
-
-    def _endpoint(self, dataplane: Dataplane, inbound: networking.Inbound) -> Endpoint | None:
-        advertised = "" if dataplane.networking is None else dataplane.networking.advertised_address
-        address = self._addresses.get(advertised or dataplane.inbound_address(inbound))
-        if address is None:
-            return None
-        return Endpoint(
-            address=address,
-            port=inbound.port,
-            tags=tuple((key, value) for key, value in sorted(inbound.tags.items()) if key != SERVICE_TAG),
-            labels=tuple(sorted(dataplane.labels.items())),
-            zone=inbound.tags.get(ZONE_TAG, ""),
-        )
 
 
 def _transparent(dataplane: Dataplane, node: Node, *, reuses_port: bool) -> TransparentProxy | None:

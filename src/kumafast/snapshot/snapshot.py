@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
+from typing import TypeAlias
 
 from kumafast._core import SnapshotDigest
 from kumafast.snapshot.layer import Layer
 from kumafast.snapshot.resource import TypeUrl, Version, XdsResource
 
 _EMPTY: Mapping[str, XdsResource] = MappingProxyType({})
+
+_ByType: TypeAlias = dict[str, dict[str, XdsResource]]
 
 
 def digest_of(resources: Mapping[str, XdsResource]) -> Version:
@@ -54,9 +57,30 @@ class Snapshot:
         """A snapshot of just these resources, for callers that do not share layers."""
         return cls([Layer(resources)])
 
+    def replaced(self, layers: Mapping[int, Layer]) -> Snapshot:
+        """This snapshot with other layers at some places: what does not differ is shared and not looked at again."""
+        mine = list(self.layers)
+        for place, layer in layers.items():
+            mine[place] = layer
+        snapshot = Snapshot(mine, versions=self._named_versions, default_version=self._default_version)
+        by_type = self._by_type.copy()
+        for place, layer in layers.items():
+            if not _replace(by_type, self._by_type, self.layers[place], layer):
+                # Names come, go or hide each other: that is for the long way.
+                return snapshot
+        # A cached property is what stands under its name in the instance.
+        snapshot.__dict__["_by_type"] = by_type
+        for type_url, digest in self._digests.items():
+            if by_type.get(type_url) is self._by_type.get(type_url):
+                snapshot._digests[type_url] = digest
+        for type_url, versions in self._resource_versions.items():
+            if by_type.get(type_url) is self._by_type.get(type_url):
+                snapshot._resource_versions[type_url] = versions
+        return snapshot
+
     @cached_property
-    def _by_type(self) -> Mapping[str, Mapping[str, XdsResource]]:
-        by_type: dict[str, dict[str, XdsResource]] = {}
+    def _by_type(self) -> _ByType:
+        by_type: _ByType = {}
         for layer in self.layers:
             for resource in layer:
                 by_type.setdefault(resource.type_url, {})[resource.name] = resource
@@ -97,8 +121,30 @@ class Snapshot:
             return True
         if self._by_type.keys() != other._by_type.keys():
             return False
-        return all(self.digest(type_url) == other.digest(type_url) for type_url in self._by_type)
+        return all(
+            mine is other._by_type[type_url] or self.digest(type_url) == other.digest(type_url)
+            for type_url, mine in self._by_type.items()
+        )
 
     def has_version_names_of(self, other: Snapshot) -> bool:
         """Whether both snapshots were given the same names for the versions of their types."""
         return (self._named_versions, self._default_version) == (other._named_versions, other._default_version)
+
+
+def _replace(by_type: _ByType, before: _ByType, old: Layer, new: Layer) -> bool:
+    """Put what `new` holds in the place of what `old` held; whether that was all that there was to do.
+
+    `by_type` shares the inner dicts of `before` until something in them is another.
+    """
+    if len(old) != len(new):
+        return False
+    for was, now in zip(old, new, strict=True):
+        if (was.type_url, was.name) != (now.type_url, now.name):
+            return False
+        held = by_type[was.type_url]
+        if held[was.name] is not was:
+            return False
+        if held is before[was.type_url]:
+            held = by_type[was.type_url] = held.copy()
+        held[was.name] = now
+    return True
