@@ -7,14 +7,14 @@ which of the connected nodes have that layer, and where. Never: when a node is t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
 
 from kumafast.addresses import Addresses
 from kumafast.generation import endpoints, names
 from kumafast.generation.proxy import Destination, Endpoint
 from kumafast.matching import common_protocol, serving_inbounds
-from kumafast.registry import DataplaneId, Registry
+from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination as DestinationTags
 from kumafast.resources import Dataplane, networking
 from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
@@ -34,10 +34,30 @@ class Moved(Enum):
 class Reached:
     """One destination of one mesh, kept while a connected node reaches it."""
 
-    __slots__ = ("_addresses", "_assignment", "_layer", "_protocols", "_served", "_tags", "destination", "key", "nodes")
+    __slots__ = (
+        "_addresses",
+        "_assignment",
+        "_end",
+        "_layer",
+        "_protocols",
+        "_served",
+        "_tags",
+        "destination",
+        "key",
+        "nodes",
+    )
 
-    def __init__(self, mesh: str, tags: DestinationTags, registry: Registry, addresses: Addresses) -> None:
+    def __init__(
+        self,
+        mesh: str,
+        tags: DestinationTags,
+        *,
+        registry: Registry,
+        addresses: Addresses,
+        end: Callable[[Reached], None],
+    ) -> None:
         self.key = (mesh, tags)
+        self._end = end
         self.nodes: dict[str, int] = {}
         """The connected nodes that have the layer, each with its place among the layers of the node's snapshot."""
         self._tags = dict(tags)
@@ -62,6 +82,12 @@ class Reached:
             return Moved.ENDPOINTS if self._layer is None else Moved.NOTHING
         self.destination = destination
         return Moved.PROTOCOL
+
+    def leave(self, node_id: str) -> None:
+        """A node does not reach this any more, and after the last one nobody does."""
+        del self.nodes[node_id]
+        if not self.nodes:
+            self._end(self)
 
     def layer(self) -> tuple[Layer, bool]:
         """The endpoints as one layer, and whether it was put together just now: it is when somebody first asks."""
@@ -121,3 +147,41 @@ class Reached:
     def _destination(self, cluster_name: str) -> Destination:
         protocols = sorted(protocol for protocol, count in self._protocols.items() if count > 0)
         return Destination(cluster_name, self._tags.get(SERVICE_TAG, ""), common_protocol(protocols))
+
+
+class Destinations:
+    """What the connected nodes reach. Bounded by it."""
+
+    def __init__(self, *, registry: Registry, addresses: Addresses) -> None:
+        self._registry = registry
+        self._addresses = addresses
+        self._reached: dict[tuple[str, DestinationTags], Reached] = {}
+
+    def __len__(self) -> int:
+        return len(self._reached)
+
+    def get(self, mesh: str, tags: DestinationTags) -> Reached:
+        """A destination as it is now; at first O(its endpoints). It is kept until the last of its `nodes` leaves."""
+        key = (mesh, tags)
+        reached = self._reached.get(key)
+        if reached is None:
+            reached = self._reached[key] = Reached(
+                mesh, tags, registry=self._registry, addresses=self._addresses, end=self._end
+            )
+        return reached
+
+    def follow(self, affected: Affected) -> Iterator[tuple[Reached, Moved]]:
+        """Take in what has changed; the destinations that moved. O(what changed)."""
+        for key in affected.vanished:
+            # While no dataplane reaches it changes of it go unnoticed. Whoever had it has changed, and asks anew.
+            self._reached.pop(key, None)
+        for key, changed in affected.destinations.items():
+            reached = self._reached.get(key)
+            if reached is not None:
+                moved = reached.follow(changed, self._registry)
+                if moved is not Moved.NOTHING:
+                    yield reached, moved
+
+    def _end(self, reached: Reached) -> None:
+        if self._reached.get(reached.key) is reached:
+            del self._reached[reached.key]

@@ -33,7 +33,7 @@ class DataplaneId(NamedTuple):
 class Affected:
     """What a batch of changes can touch; naming too many is slow, too few is a bug."""
 
-    proxies: frozenset[DataplaneId]
+    proxies: Set[DataplaneId]
     """Those whose own part may differ now. Those that reach one of the destinations are affected too: they are not
     named, as whoever keeps the destinations knows which of them are connected."""
     destinations: Mapping[tuple[str, Destination], Set[str]]
@@ -48,7 +48,8 @@ class _Gathered:
     __slots__ = ("destinations", "proxies", "vanished")
 
     def __init__(self) -> None:
-        self.proxies: set[DataplaneId] = set()
+        # A dict, since a set of names has another order in each process.
+        self.proxies: dict[DataplaneId, None] = {}
         self.destinations: dict[tuple[str, Destination], set[str]] = {}
         self.vanished: set[tuple[str, Destination]] = set()
 
@@ -57,7 +58,7 @@ class _Gathered:
             self.destinations.setdefault((dataplane_id.mesh, destination), set()).add(dataplane_id.name)
 
     def complete(self) -> Affected:
-        return Affected(frozenset(self.proxies), self.destinations, frozenset(self.vanished))
+        return Affected(self.proxies.keys(), self.destinations, frozenset(self.vanished))
 
 
 class _MeshState:
@@ -112,7 +113,7 @@ class Registry:
         """What can be touched when a host name has another address."""
         gathered = _Gathered()
         for dataplane_id in self._by_host.get(host, ()):
-            gathered.proxies.add(dataplane_id)
+            gathered.proxies[dataplane_id] = None
             reach = self._meshes[dataplane_id.mesh].reach
             gathered.served(dataplane_id, reach.destinations_served_by(dataplane_id.name))
         return gathered.complete()
@@ -155,7 +156,7 @@ class Registry:
         if after == before:
             return
         assert after is None or isinstance(after, Dataplane)
-        gathered.proxies.add(dataplane_id)
+        gathered.proxies[dataplane_id] = None
         self._note_hosts(dataplane_id, before, after)
         # What others see of a dataplane is its inbounds. Destinations that it served before count as well as those that
         # it serves now: an endpoint that left must leave everywhere.
