@@ -28,9 +28,13 @@ def is_ip(host: str) -> bool:
     >>> is_ip("10.0.0.1"), is_ip("::1"), is_ip("db.example")
     (True, True, False)
     """
+    # Asked of each endpoint: the C library is ten times as fast, and as strict, but knows no scopes of IPv6.
     try:
-        ipaddress.ip_address(host)
-    except ValueError:
+        if ":" in host:
+            ipaddress.IPv6Address(host)
+        else:
+            socket.inet_pton(socket.AF_INET, host)
+    except (OSError, ValueError):
         return False
     return True
 

@@ -111,7 +111,7 @@ def history(seed: int, length: int) -> list[Step]:
         if rng.random() < 0.1:
             node = rng.randrange(len(NODES))
             steps.append(Step("connect", (rng.randrange(STREAMS), rng.choice(MESHES), rng.choice(NAMES), node)))
-        if rng.random() < 0.05:
+        if rng.random() < 0.1:
             steps.append(Step("disconnect", (rng.randrange(STREAMS),)))
         if rng.random() < 0.03:
             steps.append(Step("resolve", (rng.choice(HOSTS), rng.choice(ADDRESSES))))
