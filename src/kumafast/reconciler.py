@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from weakref import WeakValueDictionary
 
+from kumafast import garbage
 from kumafast.addresses import Addresses
 from kumafast.errors import CompactedError
 from kumafast.generation.generate import generate, generator_name
@@ -71,6 +72,11 @@ class Reconciler:
 
     async def load(self) -> None:
         """Bring the registry to what the store holds now, at the start and when a watch fell too far behind."""
+        # Looking for dead cycles among what is read would take half of the time.
+        with garbage.left_alone():
+            await self._load()
+
+    async def _load(self) -> None:
         revision = await self._store.revision()
         held = {resource.key: resource for resource in self._registry.resources()}
         changes: list[Change] = []
