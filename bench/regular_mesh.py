@@ -7,9 +7,10 @@ as long: what it costs can be compared.
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kumafast.metrics import Metrics
@@ -58,9 +59,9 @@ def dataplane(number: int, size: int, *, host: str | None = None, shift: int = 0
         "inbound": [{"port": 8080, "tags": tags, **inbound}],
         "outbound": outbounds,
     }
-    resource = parse({"type": "Dataplane", "mesh": "default", "name": name(number), "networking": networking})
-    assert isinstance(resource, Dataplane)
-    return resource
+    parsed = parse({"type": "Dataplane", "mesh": "default", "name": name(number), "networking": networking})
+    assert isinstance(parsed, Dataplane)
+    return parsed
 
 
 def name(number: int) -> str:
@@ -100,14 +101,20 @@ class Sink:
         snapshot = self._cache.get(self._node_id)
         while (response := self._session.respond(snapshot)) is not None:
             self.messages += 1
-            self.bytes += sum(len(resource.delta_head) + len(resource.body) for resource in response.resources)
+            self.bytes += sum(len(item.delta_head) + len(item.body) for item in response.resources)
             self._session.receive(Request(type_url=response.type_url, nonce=response.nonce))
             if response.type_url == CLUSTER and snapshot is not None:
                 there = snapshot.resources(ENDPOINT)
-                names = [resource.name for resource in response.resources if resource.name in there]
-                self._session.receive(
-                    Request(type_url=ENDPOINT, subscribe=names, unsubscribe=tuple(response.removed))
-                )
+                names = [item.name for item in response.resources if item.name in there]
+                self._session.receive(Request(type_url=ENDPOINT, subscribe=names, unsubscribe=tuple(response.removed)))
+
+    def watch(self, wake: Callable[[], object]) -> None:
+        """Be told when there is something to drink, in place of the list of those woken."""
+
+        def call() -> None:
+            wake()
+
+        self._cache.watch(self._node_id, call)
 
     def is_synced(self) -> bool:
         """Whether it holds all that it should."""
@@ -130,13 +137,13 @@ class Cost:
     stream_s: float
     """Processor seconds that the sessions of those affected took after that."""
 
-    def counts(self) -> dict[str, int]:
-        """What is counted, by name."""
-        return {
-            field: value
-            for field in ("resolved", "spliced", "generated", "encoded_bytes", "messages", "sent_bytes")
-            if isinstance(value := getattr(self, field), int)
-        }
+    def counts(self) -> tuple[int, int, int, int]:
+        """Proxies resolved, snapshots spliced, generator calls and messages."""
+        return (self.resolved, self.spliced, self.generated, self.messages)
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes encoded and bytes sent."""
+        return (self.encoded_bytes, self.sent_bytes)
 
 
 class RegularMesh:
@@ -148,16 +155,20 @@ class RegularMesh:
         self.woken: list[Sink] = []
         self.sinks: dict[str, Sink] = {}
         self.load_s = self.snapshots_s = 0.0
+        self.bytes_per_proxy = self.peak_bytes = 0.0
         self._revision = 0
         self._stored: StoredResource | None = None
 
     def start(self, path: Path) -> None:
         """Open the store, load it, and compute the snapshot of every dataplane."""
         asyncio.run(self._load(path))
+        before = _resident_bytes()
         started = time.process_time()
         for number in range(self.size):
             self.reconciler.connect(name(number), Node(f"default.{name(number)}", metadata=METADATA))
         self.snapshots_s = time.process_time() - started
+        self.bytes_per_proxy = (_resident_bytes() - before) / self.size
+        self.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     async def _load(self, path: Path) -> None:
         started = time.process_time()
@@ -185,8 +196,7 @@ class RegularMesh:
             else Change(change.key, StoredResource(change, 1, self._stored.creation_time, self._stored.creation_time))
             for change in changes
         ]
-        work = self.reconciler.work
-        before = (work.resolved, work.spliced, work.generated, work.encoded_bytes)
+        before = replace(self.reconciler.work)
         self.woken.clear()
         self._revision += 1
         started = time.process_time()
@@ -199,13 +209,25 @@ class RegularMesh:
         for sink in sinks:
             sink.drink()
         drunk = time.process_time()
-        after = (work.resolved, work.spliced, work.generated, work.encoded_bytes)
         assert self.reconciler.revision == self._revision
         now_messages, now_size = _received(sinks)
-        counts = [now - was for was, now in zip(before, after, strict=True)]
-        return Cost(*counts, now_messages - messages, now_size - size, published - started, drunk - published)
+        return Cost(
+            resolved=self.reconciler.work.resolved - before.resolved,
+            spliced=self.reconciler.work.spliced - before.spliced,
+            generated=self.reconciler.work.generated - before.generated,
+            encoded_bytes=self.reconciler.work.encoded_bytes - before.encoded_bytes,
+            messages=now_messages - messages,
+            sent_bytes=now_size - size,
+            reconcile_s=published - started,
+            stream_s=drunk - published,
+        )
 
 
 def _received(sinks: Iterable[Sink]) -> tuple[int, int]:
     sinks = list(sinks)
     return sum(sink.messages for sink in sinks), sum(sink.bytes for sink in sinks)
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()

@@ -9,11 +9,11 @@ import os
 from collections.abc import Sequence
 
 import pytest
+from tests.simulation.histories import Step, World, history, shrunk
 
 from kumafast import publisher
 from kumafast.metrics import Metrics
 from kumafast.snapshot import Snapshot
-from tests.simulation.histories import Step, World, history, shrunk
 
 LENGTH = 300
 CHUNK = 100
