@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kumafast import garbage
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Dataplane, Mesh, Resource, parse
@@ -172,9 +173,12 @@ class RegularMesh:
 
     async def _load(self, path: Path) -> None:
         started = time.process_time()
-        store = await SqliteStore.open(path)
-        self.reconciler = Reconciler(store=store, cache=self.cache, metrics=Metrics(), debounce_ms=0)
-        await self.reconciler.load()
+        # As `kumafast run` starts.
+        with garbage.left_alone():
+            store = await SqliteStore.open(path)
+            self.reconciler = Reconciler(store=store, cache=self.cache, metrics=Metrics(), debounce_ms=0)
+            await self.reconciler.load()
+            garbage.keep_what_is()
         self.load_s = time.process_time() - started
         self._revision = await store.revision()
         self._stored = (await store.list("Dataplane")).items[0]

@@ -107,7 +107,6 @@ async def serve(settings: Settings) -> int:
         await _stop(control_plane)
         starting.result()
     else:
-        garbage.keep_what_is()
         _announce(control_plane, settings)
         await asked
     _LOG.info("stopping")
@@ -116,7 +115,9 @@ async def serve(settings: Settings) -> int:
 
 async def _start(control_plane: ControlPlane, settings: Settings) -> None:
     try:
-        await control_plane.start()
+        with garbage.left_alone():
+            await control_plane.start()
+            garbage.keep_what_is()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             ports = ", ".join(str(getattr(settings, f"{name}_port")) for name in ("api", "dp", "diagnostics"))
