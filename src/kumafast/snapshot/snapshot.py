@@ -18,6 +18,9 @@ _EMPTY: Mapping[str, XdsResource] = MappingProxyType({})
 
 _ByType: TypeAlias = dict[str, dict[str, XdsResource]]
 
+# From so many resources on, a digest is worth keeping in the form to which a change can be added.
+_SUM_MIN = 16
+
 
 def digest_of(resources: Mapping[str, XdsResource]) -> Version:
     """The version of a set of resources by name: an order-free digest, so that equal content has an equal version."""
@@ -50,7 +53,10 @@ class Snapshot:
         self._named_versions = dict(versions or {})
         self._default_version = default_version
         self._digests: dict[str, Version] = {}
+        self._sums: dict[str, SnapshotDigest] = {}
         self._resource_versions: dict[str, Mapping[str, Version]] = {}
+        # For each type the digest of the snapshot that this one was made from, and the names whose content differs.
+        self._since: dict[str, tuple[Version, tuple[str, ...]]] = {}
 
     @classmethod
     def of(cls, *resources: XdsResource) -> Snapshot:
@@ -70,13 +76,50 @@ class Snapshot:
                 return snapshot
         # A cached property is what stands under its name in the instance.
         snapshot.__dict__["_by_type"] = by_type
-        for type_url, digest in self._digests.items():
-            if by_type.get(type_url) is self._by_type.get(type_url):
-                snapshot._digests[type_url] = digest
-        for type_url, versions in self._resource_versions.items():
-            if by_type.get(type_url) is self._by_type.get(type_url):
-                snapshot._resource_versions[type_url] = versions
+        for type_url, resources in by_type.items():
+            if resources is self._by_type[type_url]:
+                snapshot._take_over(type_url, self)
+            else:
+                names = [now.name for layer in layers.values() for now in layer if now.type_url == type_url]
+                snapshot._derive(type_url, self, names)
         return snapshot
+
+    def _take_over(self, type_url: str, other: Snapshot) -> None:
+        """Know of a type what the other snapshot, which holds the same of it, knows already."""
+        if type_url in other._digests:
+            self._digests[type_url] = other._digests[type_url]
+        if type_url in other._sums:
+            self._sums[type_url] = other._sums[type_url]
+        if type_url in other._resource_versions:
+            self._resource_versions[type_url] = other._resource_versions[type_url]
+
+    def _derive(self, type_url: str, other: Snapshot, names: Iterable[str]) -> None:
+        """Know of a type what follows from what the other snapshot knows, where only these names differ."""
+        before, after = other._by_type[type_url], self._by_type[type_url]
+        changed = tuple(name for name in dict.fromkeys(names) if before[name].version != after[name].version)
+        digest, total, versions = (
+            other._digests.get(type_url),
+            other._sums.get(type_url),
+            other._resource_versions.get(type_url),
+        )
+        if digest is not None:
+            self._since[type_url] = (digest, changed)
+        if total is not None:
+            derived = self._sums[type_url] = SnapshotDigest()
+            derived.add_all(total)
+            for name in changed:
+                derived.replace(name, before[name].version, after[name].version)
+            self._digests[type_url] = Version(derived.value.hex())
+        if versions is not None:
+            self._resource_versions[type_url] = {**versions, **{name: after[name].version for name in changed}}
+
+    def changed_since(self, type_url: str, digest: str) -> tuple[str, ...] | None:
+        """The names of a type whose content differs from that of the digest; None where that is not known.
+
+        It is known of the snapshot that this one was made from, which has the same names.
+        """
+        since = self._since.get(type_url)
+        return since[1] if since is not None and since[0] == digest else None
 
     @cached_property
     def _by_type(self) -> _ByType:
@@ -107,7 +150,11 @@ class Snapshot:
         """The digest of a type's whole content, whatever its version is called."""
         digest = self._digests.get(type_url)
         if digest is None:
-            digest = self._digests[type_url] = digest_of(self.resources(type_url))
+            resources = self.resources(type_url)
+            total = SnapshotDigest((name, resource.version) for name, resource in resources.items())
+            if len(resources) >= _SUM_MIN:
+                self._sums[type_url] = total
+            digest = self._digests[type_url] = Version(total.value.hex())
         return digest
 
     def version(self, type_url: str) -> Version:
