@@ -28,9 +28,13 @@ def is_ip(host: str) -> bool:
     >>> is_ip("10.0.0.1"), is_ip("::1"), is_ip("db.example")
     (True, True, False)
     """
+    # Asked of each endpoint: the C library is ten times as fast, and as strict, but knows no scopes of IPv6.
     try:
-        ipaddress.ip_address(host)
-    except ValueError:
+        if ":" in host:
+            ipaddress.IPv6Address(host)
+        else:
+            socket.inet_pton(socket.AF_INET, host)
+    except (OSError, ValueError):
         return False
     return True
 
@@ -101,6 +105,10 @@ class Addresses:
     async def _refresh(self, host: str, limit: asyncio.Semaphore) -> None:
         async with limit:
             found = await self._look_up(host)
+        self.learn(host, found)
+
+    def learn(self, host: str, found: str | None) -> None:
+        """Take in what a look-up of a host found; None for nothing."""
         # A name server that is away for a while must not take endpoints away.
         if found is not None and found != self._known.get(host):
             self._known[host] = found

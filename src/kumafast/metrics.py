@@ -72,6 +72,7 @@ class Metrics:
             "kumafast_snapshot_cache_entries", "Snapshots that are kept for nodes.", registry=registry
         )
         self._xds: dict[str, XdsMetrics] = {}
+        self._generators: dict[str, Counter] = {}
         ProcessCollector(registry=registry)
 
     def affected_proxies(self, cause: str) -> Histogram:
@@ -79,8 +80,11 @@ class Metrics:
         return self._affected.labels(cause)
 
     def generator_calls(self, generator: str) -> Counter:
-        """The counter of one generator's calls."""
-        return self._generator_calls.labels(generator)
+        """The counter of one generator's calls, bound once; there are as many as there are kinds of parts."""
+        found = self._generators.get(generator)
+        if found is None:
+            found = self._generators[generator] = self._generator_calls.labels(generator)
+        return found
 
     def xds(self, type_url: str) -> XdsMetrics:
         """The counters of a resource type, bound once; beyond `XDS_TYPES_MAX` types they share the label `other`."""

@@ -9,34 +9,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
+from kumafast import garbage
 from kumafast.addresses import Addresses
 from kumafast.errors import CompactedError
-from kumafast.generation import names
 from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.policy_effects import effects
 from kumafast.generation.proxy import (
     AdminInterface,
     Destination,
-    Endpoint,
-    EndpointSet,
     Inbound,
     Outbound,
     Part,
     Proxy,
     TransparentProxy,
 )
-from kumafast.matching import Bindings, common_protocol, serving_inbounds
+from kumafast.matching import Bindings
 from kumafast.metrics import Metrics
+from kumafast.publisher import Published, Publisher, Resolved, Work
+from kumafast.reached import Destinations, Moved, Reached
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination as DestinationTags
 from kumafast.registry.reach import destination_of
-from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, catalog, networking
-from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
-from kumafast.snapshot import Layer, Snapshot, SnapshotCache
+from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, catalog
+from kumafast.snapshot import Layer, SnapshotCache
 from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
 from kumafast.store import Change, Store
@@ -47,57 +46,50 @@ _LOG = logging.getLogger(__name__)
 _POLICIES = tuple(kind for kind in catalog.RESOURCE_TYPES if kind.policy is not None)
 _WATCHED = (Mesh.type, *_POLICIES, Dataplane.type)
 
-
-@dataclass(frozen=True, slots=True)
-class _Reached:
-    """What a destination is for all who reach it: computed once, dropped when a provider of it changes."""
-
-    destination: Destination
-    endpoint_set: EndpointSet
-
-
-@dataclass(slots=True)
-class _Connected:
-    """A node with at least one stream."""
-
-    node: Node
-    streams: set[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """When a node's snapshot last moved: the revision that moved it, and the monotonic second at which it was read."""
-
-    revision: int
-    at: float
+APPLY_MAX = 128
+"""How many changes the registry takes in before everything else gets its turn."""
 
 
 class Reconciler:
     """Keeps the snapshot of every connected node equal to what a fresh control plane would compute from the store."""
 
     def __init__(self, *, store: Store, cache: SnapshotCache, metrics: Metrics, debounce_ms: float) -> None:
-        self.revision = 0
-        """All commits up to this revision are in the published snapshots."""
         self._store = store
-        self._cache = cache
         self._metrics = metrics
         self._debounce_s = debounce_ms / 1000
         self._registry = Registry()
-        self._addresses = Addresses(in_use=self._registry.hosts, changed=self._moved)
-        self._connected: dict[str, _Connected] = {}
-        self._published: dict[str, Published] = {}
+        self.addresses = Addresses(in_use=self._registry.hosts, changed=self._moved)
+        """The addresses of the dataplanes' host names."""
+        self._destinations = Destinations(registry=self._registry, addresses=self.addresses)
+        self._publisher = Publisher(cache=cache, metrics=metrics, resolve=self._resolve)
         # Bounded by what is in use: a layer lives while a snapshot refers to it.
         self._layers: WeakValueDictionary[Part, Layer] = WeakValueDictionary()
-        # Bounded by the destinations that some dataplane has as an outbound.
-        self._reached: dict[tuple[str, DestinationTags], _Reached] = {}
+        # The revision that the registry stands at; the publisher follows when everybody has got it.
+        self._applied = 0
+        # Set when there is something to do: changes to take in, an end, or nodes that have fallen behind.
+        self._has_work = asyncio.Event()
         # The revision at which each kind was listed: what a watch repeats of before is older than what is held.
         self._listed: dict[str, int] = {}
-        self._progress = asyncio.Event()
+
+    @property
+    def revision(self) -> int:
+        """All commits up to this revision are in the published snapshots of all connected nodes."""
+        return self._publisher.revision
+
+    @property
+    def work(self) -> Work:
+        """What has been done since the start."""
+        return self._publisher.work
 
     # The store's side.
 
     async def load(self) -> None:
         """Bring the registry to what the store holds now, at the start and when a watch fell too far behind."""
+        # Looking for dead cycles among what is read would take half of the time.
+        with garbage.left_alone():
+            await self._load()
+
+    async def _load(self) -> None:
         revision = await self._store.revision()
         held: dict[ResourceKey, Resource] = {resource.key: resource for resource in self._registry.resources()}
         changes: list[Change] = []
@@ -109,15 +101,15 @@ class Reconciler:
                 if held.pop(stored.resource.key, None) != stored.resource or kind.policy is not None:
                     changes.append(Change(stored.resource.key, stored))
         changes.extend(Change(key, None) for key in held)
-        self.reconcile(changes, revision=revision, cause="load")
+        await self._take_in(changes, revision=revision, cause="load")
 
     async def follow(self) -> None:
         """Reconcile each commit as it comes, until cancelled: the first at once, those soon after it together."""
-        resolving = asyncio.create_task(self._addresses.follow(), name="addresses")
+        resolving = asyncio.create_task(self.addresses.follow(), name="addresses")
         try:
             while True:
                 try:
-                    await self._follow_from(self.revision)
+                    await self._follow_from(self._applied)
                 except CompactedError:
                     _LOG.warning("fell behind the store's history; reading it anew")
                     await self.load()
@@ -131,7 +123,6 @@ class Reconciler:
         # Bounded by the number of resources: a later change of a key replaces the earlier one.
         pending: dict[ResourceKey, Change] = {}
         newest = revision
-        arrived = asyncio.Event()
 
         async def collect() -> None:
             nonlocal newest
@@ -143,124 +134,121 @@ class Reconciler:
                         pending.pop(change.key, None)
                         pending[change.key] = change
                     newest = commit.revision
-                    arrived.set()
+                    self._has_work.set()
             finally:
-                arrived.set()
+                self._has_work.set()
 
         collector = asyncio.create_task(collect(), name="watch")
         try:
             while True:
-                await arrived.wait()
-                arrived.clear()
+                await self._has_work.wait()
+                self._has_work.clear()
                 has_ended = collector.done()
-                if pending or newest > self.revision:
+                if pending or newest > self._applied:
                     batch, upto = list(pending.values()), newest
                     pending.clear()
-                    self.reconcile(batch, revision=upto)
+                    await self._take_in(batch, revision=upto)
+                self._publisher.publish_slice()
                 if has_ended:
                     collector.result()
+                await self._publish_rest()
+                if has_ended:
                     return
-                await asyncio.sleep(self._debounce_s)
         finally:
             collector.cancel()
             await asyncio.gather(collector, return_exceptions=True)
 
-    def reconcile(self, changes: Iterable[Change], *, revision: int, cause: str | None = None) -> None:
-        """Take in changes and publish the snapshots of the connected nodes that they touch."""
+    async def _take_in(self, changes: Sequence[Change], *, revision: int, cause: str | None = None) -> None:
         started = time.monotonic()
-        changes = list(changes)
-        affected = self._registry.apply(changes)
-        touched = self._touch(affected, revision, started)
-        self.revision = max(self.revision, revision)
-        self._advance()
-        if affected.proxies:
+        behind: set[str] = set()
+        # Nothing is published in between, so that no snapshot shows a part of a commit.
+        for start in range(0, len(changes), APPLY_MAX):
+            if start:
+                await asyncio.sleep(0)
+            behind |= self._apply(changes[start : start + APPLY_MAX], revision, started)
+        self._stand_at(revision)
+        if changes:
             label = cause or (changes[0].key.type if len(changes) == 1 else "several")
-            self._metrics.affected_proxies(label).observe(touched)
-            self._metrics.reconcile_seconds.observe(time.monotonic() - started)
+            self._metrics.affected_proxies(label).observe(len(behind))
+
+    def take_in(self, changes: Sequence[Change], *, revision: int) -> None:
+        """Bring the registry to a revision and note who is behind; `publish_slice` brings them up to date."""
+        self._apply(changes, revision, time.monotonic())
+        self._stand_at(revision)
+
+    def publish_slice(self) -> bool:
+        """Publish for those who have been behind for longest; whether anybody still is behind."""
+        self._publisher.publish_slice()
+        return self._publisher.is_behind
+
+    def _apply(self, changes: Sequence[Change], revision: int, at: float) -> set[str]:
+        return self._fall_behind(self._registry.apply(changes), revision, at)
+
+    def _stand_at(self, revision: int) -> None:
+        self._applied = max(self._applied, revision)
+        self._publisher.stand_at(revision)
 
     def _moved(self, host: str) -> None:
-        self._touch(self._registry.moved(host), self.revision, time.monotonic())
+        self._fall_behind(self._registry.moved(host), self._applied, time.monotonic())
+        self._has_work.set()
 
-    def _touch(self, affected: Affected, revision: int, started: float) -> int:
-        """Forget what is not true any more, publish for who is connected; the number of snapshots that moved."""
-        for destination in affected.destinations:
-            self._reached.pop(destination, None)
-        touched = 0
-        for dataplane_id in affected.proxies:
-            if dataplane_id.node_id in self._connected and self._publish(dataplane_id.node_id, revision, started):
-                touched += 1
-        return touched
+    def _fall_behind(self, affected: Affected, since: int, at: float) -> set[str]:
+        """Note who lacks what, of those who are connected; the ids of their nodes."""
+        behind: set[str] = set()
+        for reached, moved in self._destinations.follow(affected):
+            endpoints = reached if moved is Moved.ENDPOINTS else None
+            behind.update(self._publisher.fall_behind(reached.nodes, since=since, at=at, reached=endpoints))
+        nodes = (dataplane_id.node_id for dataplane_id in affected.proxies)
+        behind.update(self._publisher.fall_behind(nodes, since=since, at=at))
+        return behind
+
+    async def _publish_rest(self) -> None:
+        """Publish slice by slice until nobody is behind, or there is more to take in and its window has passed."""
+        window_ends = time.monotonic() + self._debounce_s
+        await self._publisher.publish_until(lambda: self._has_work.is_set() and time.monotonic() >= window_ends)
+        await asyncio.sleep(max(0.0, window_ends - time.monotonic()))
 
     # The nodes' side.
 
     def connect(self, stream_id: str, node: Node) -> None:
         """A node has opened a stream: from now on its snapshot is kept."""
-        connected = self._connected.get(node.id)
-        if connected is None:
-            connected = self._connected[node.id] = _Connected(node, set())
-        connected.streams.add(stream_id)
-        # A node that comes again may have restarted with other ports or features.
-        connected.node = node
-        self._metrics.connected_proxies.set(len(self._connected))
-        self._publish(node.id, self.revision, time.monotonic())
+        self._publisher.connect(stream_id, node)
 
     def disconnect(self, stream_id: str, node_id: str) -> None:
         """A stream has ended; with the last one of a node its snapshot is let go."""
-        connected = self._connected.get(node_id)
-        if connected is None:
-            return
-        connected.streams.discard(stream_id)
-        if not connected.streams:
-            del self._connected[node_id]
-            self._published.pop(node_id, None)
-            self._cache.clear(node_id)
-            self._metrics.connected_proxies.set(len(self._connected))
+        self._publisher.disconnect(stream_id, node_id)
 
     def published(self, node_id: str) -> Published | None:
         """When the snapshot of a connected node last moved."""
-        return self._published.get(node_id)
+        return self._publisher.published(node_id)
 
     def connected_nodes(self) -> list[str]:
         """The ids of the nodes with at least one stream."""
-        return list(self._connected)
+        return self._publisher.connected_nodes()
 
     async def reached(self, revision: int) -> None:
-        """Return when all commits up to a revision are in the published snapshots."""
-        while self.revision < revision:
-            await self._progress.wait()
-
-    def _advance(self) -> None:
-        self._progress.set()
-        self._progress = asyncio.Event()
+        """Return when all commits up to a revision are in the published snapshots of all connected nodes."""
+        await self._publisher.reach(revision)
 
     # From a dataplane to a snapshot.
 
-    def _publish(self, node_id: str, revision: int, at: float) -> bool:
+    def _resolve(self, node_id: str, node: Node) -> Resolved | None:
         dataplane_id = self._registry.identify(node_id)
         dataplane = None if dataplane_id is None else self._registry.dataplane(dataplane_id)
         if dataplane_id is None or dataplane is None:
-            # A node that is not known gets no answer, and one whose dataplane was deleted keeps what it has: an empty
-            # configuration would cut the traffic that still runs through it.
-            return False
-        proxy = self.resolve(dataplane_id, dataplane, self._connected[node_id].node)
-        if not self._cache.set(node_id, self.snapshot(proxy)):
-            return False
-        self._published[node_id] = Published(revision, at)
-        return True
-
-    def snapshot(self, proxy: Proxy) -> Snapshot:
-        """Generate and encode a proxy; parts that another proxy shares are taken from it."""
-        return Snapshot(self._layer(part) for part in proxy.parts())
+            return None
+        proxy, reached = self.resolve(dataplane_id, dataplane, node)
+        return Resolved(tuple(self._layer(part) for part in proxy.parts()), reached)
 
     def _layer(self, part: Part) -> Layer:
         layer = self._layers.get(part)
         if layer is None:
-            self._metrics.generator_calls(generator_name(part)).inc()
             layer = self._layers[part] = Layer(encode(message) for message in generate(part))
+            self._publisher.count(generator_name(part), layer)
         return layer
 
-    def resolve(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Proxy:
-        """Resolve a dataplane into the frozen input of generation: tags become endpoints, defaults are filled in."""
+    def resolve(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> tuple[Proxy, tuple[Reached, ...]]:
+        """Resolve a dataplane into the frozen input of generation, and the destinations whose endpoints it needs."""
         reuses_port = "feature-reuse-port" in _list(node.metadata.get("features"))
         transparent = _transparent(dataplane, node, reuses_port=reuses_port)
         bindings = self._registry.bindings(dataplane_id)
@@ -268,13 +256,13 @@ class Reconciler:
             self._inbounds(dataplane, bindings, binds_to_port=transparent is None, reuses_port=reuses_port)
         )
         outbounds: dict[tuple[str, int], Outbound] = {}
-        reached: dict[DestinationTags, _Reached] = {}
+        reached: dict[DestinationTags, Reached] = {}
         destinations: dict[DestinationTags, Destination] = {}
         for outbound in dataplane.outbounds:
             if not outbound.destination_tags:
                 continue
             tags = destination_of(outbound.destination_tags)
-            target = reached.get(tags) or self._reach(dataplane_id.mesh, tags)
+            target = reached.get(tags) or self._destinations.get(dataplane_id.mesh, tags)
             reached[tags] = target
             service, protocol = target.destination.service, target.destination.protocol
             settings = bindings.outbound(service)
@@ -299,7 +287,7 @@ class Reconciler:
                     effects=effects(settings, "outbound", protocol),
                 ),
             )
-        return Proxy(
+        proxy = Proxy(
             mesh=dataplane_id.mesh,
             name=dataplane_id.name,
             admin=_admin(node),
@@ -307,37 +295,15 @@ class Reconciler:
             inbounds=inbounds,
             outbounds=tuple(outbounds.values()),
             destinations=tuple(destinations.values()),
-            endpoint_sets=tuple(target.endpoint_set for target in reached.values()),
         )
-
-    def _reach(self, mesh: str, tags: DestinationTags) -> _Reached:
-        reached = self._reached.get((mesh, tags))
-        if reached is not None:
-            return reached
-        wanted = dict(tags)
-        protocols: set[str] = set()
-        endpoints: list[Endpoint] = []
-        for dataplane in self._registry.providers(mesh, tags):
-            for inbound in serving_inbounds(dataplane, wanted):
-                protocols.add(inbound.protocol)
-                endpoint = self._endpoint(dataplane, inbound)
-                if endpoint is not None:
-                    endpoints.append(endpoint)
-        endpoints.sort(key=lambda endpoint: (endpoint.address, endpoint.port, endpoint.tags, endpoint.labels))
-        cluster_name = names.cluster_name(wanted)
-        reached = _Reached(
-            Destination(cluster_name, wanted.get(SERVICE_TAG, ""), common_protocol(sorted(protocols))),
-            EndpointSet(cluster_name, tuple(endpoints)),
-        )
-        self._reached[(mesh, tags)] = reached
-        return reached
+        return proxy, tuple(reached.values())
 
     def _inbounds(
         self, dataplane: Dataplane, bindings: Bindings, *, binds_to_port: bool, reuses_port: bool
     ) -> Iterable[Inbound]:
         seen: set[tuple[str, int]] = set()
         for position, inbound in enumerate(dataplane.inbounds):
-            address = self._addresses.get(dataplane.inbound_address(inbound))
+            address = self.addresses.get(dataplane.inbound_address(inbound))
             if address is None or (address, inbound.port) in seen or inbound.state == "Ignored":
                 continue
             seen.add((address, inbound.port))
@@ -353,19 +319,6 @@ class Reconciler:
                 reuses_port=reuses_port,
                 effects=effects(bindings.inbound(position), "inbound", inbound.protocol),
             )
-
-    def _endpoint(self, dataplane: Dataplane, inbound: networking.Inbound) -> Endpoint | None:
-        advertised = "" if dataplane.networking is None else dataplane.networking.advertised_address
-        address = self._addresses.get(advertised or dataplane.inbound_address(inbound))
-        if address is None:
-            return None
-        return Endpoint(
-            address=address,
-            port=inbound.port,
-            tags=tuple((key, value) for key, value in sorted(inbound.tags.items()) if key != SERVICE_TAG),
-            labels=tuple(sorted(dataplane.labels.items())),
-            zone=inbound.tags.get(ZONE_TAG, ""),
-        )
 
 
 def _transparent(dataplane: Dataplane, node: Node, *, reuses_port: bool) -> TransparentProxy | None:

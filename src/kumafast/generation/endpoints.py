@@ -1,10 +1,12 @@
 """Endpoints: who serves a cluster now.
 
-In: an `EndpointSet`. Out: a `ClusterLoadAssignment`. Never: whether an endpoint is healthy; it would not be here.
+In: an `EndpointSet`, or one `Endpoint`. Out: a `ClusterLoadAssignment`, or one encoded `LbEndpoint`, of which the
+snapshot's `LoadAssignment` splices the same bytes. Never: whether an endpoint is healthy; it would not be here.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 
@@ -18,8 +20,8 @@ _LOAD_BALANCER = "envoy.lb"
 _TRANSPORT_SOCKET_MATCH = "envoy.transport_socket_match"
 _LABELS = "io.kuma.labels"
 
-# What endpoints of a service have in common: tags, labels and weight, to the bytes of all but the address.
-_KnownRests = dict[tuple[Tags, Tags, int], bytes]
+# The instances of a service have few distinct tag sets, so what they share is encoded once.
+_RESTS_MAX = 4096
 
 _zone = attrgetter("zone")
 
@@ -30,7 +32,6 @@ def load_assignment(endpoint_set: EndpointSet) -> endpoint_pb2.ClusterLoadAssign
     No endpoint at all is a valid answer: Envoy then knows that the cluster is empty, instead of waiting for it.
     """
     assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=endpoint_set.cluster_name)
-    known: _KnownRests = {}
     # A stable sort keeps the set's own order of address and port within a zone.
     for zone, endpoints in groupby(sorted(endpoint_set.endpoints, key=_zone), key=_zone):
         locality = assignment.endpoints.add()
@@ -38,26 +39,42 @@ def load_assignment(endpoint_set: EndpointSet) -> endpoint_pb2.ClusterLoadAssign
             locality.locality.zone = zone
         for endpoint in endpoints:
             # Filled in place: a message that is handed to another's constructor is copied at every level, which was
-            # most of the time of a large service. The instances of a service have few distinct tag sets, so what they
-            # share is built once and merged as bytes.
-            lb_endpoint = locality.lb_endpoints.add()
-            lb_endpoint.MergeFromString(_rest(endpoint, known))
-            address = lb_endpoint.endpoint.address.socket_address
-            address.address = endpoint.address
-            address.port_value = endpoint.port
+            # most of the time of a large service.
+            _fill(locality.lb_endpoints.add(), endpoint)
     return assignment
 
 
-def _rest(endpoint: Endpoint, known: _KnownRests) -> bytes:
-    key = (endpoint.tags, endpoint.labels, endpoint.weight)
-    rest = known.get(key)
-    if rest is None:
-        metadata = fields.metadata(
-            {_LOAD_BALANCER: endpoint.tags, _TRANSPORT_SOCKET_MATCH: endpoint.tags, _LABELS: endpoint.labels}
-        )
-        message = endpoint_components_pb2.LbEndpoint(
-            metadata=metadata if metadata.filter_metadata else None,
-            load_balancing_weight={"value": endpoint.weight},
-        )
-        rest = known[key] = message.SerializeToString(deterministic=True)
-    return rest
+def lb_endpoint(endpoint: Endpoint) -> bytes:
+    """One endpoint as an encoded `LbEndpoint`, the bytes that it has within the `load_assignment` of its cluster."""
+    message = endpoint_components_pb2.LbEndpoint()
+    _fill_address(message, endpoint)
+    # The address has the lower field number, so this is the order in which protobuf writes the fields.
+    address: bytes = message.SerializeToString(deterministic=True)
+    return address + _rest(endpoint.tags, endpoint.labels, endpoint.weight)
+
+
+def order(endpoint: Endpoint) -> tuple[object, ...]:
+    """Where an endpoint stands within its zone: by address, then port; the rest makes the order total."""
+    return (endpoint.address, endpoint.port, endpoint.tags, endpoint.labels, endpoint.weight)
+
+
+def _fill(message: endpoint_components_pb2.LbEndpoint, endpoint: Endpoint) -> None:
+    message.MergeFromString(_rest(endpoint.tags, endpoint.labels, endpoint.weight))
+    _fill_address(message, endpoint)
+
+
+def _fill_address(message: endpoint_components_pb2.LbEndpoint, endpoint: Endpoint) -> None:
+    address = message.endpoint.address.socket_address
+    address.address = endpoint.address
+    address.port_value = endpoint.port
+
+
+@lru_cache(maxsize=_RESTS_MAX)
+def _rest(tags: Tags, labels: Tags, weight: int) -> bytes:
+    """All but the address of an encoded `LbEndpoint`."""
+    metadata = fields.metadata({_LOAD_BALANCER: tags, _TRANSPORT_SOCKET_MATCH: tags, _LABELS: labels})
+    message = endpoint_components_pb2.LbEndpoint(
+        metadata=metadata if metadata.filter_metadata else None, load_balancing_weight={"value": weight}
+    )
+    encoded: bytes = message.SerializeToString(deterministic=True)
+    return encoded

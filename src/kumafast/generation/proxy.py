@@ -9,7 +9,7 @@ Addresses are IP addresses. Envoy rejects a name in an endpoint or a listener, s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from kumafast.generation.effects import Effect
@@ -93,17 +93,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class EndpointSet:
-    """All endpoints of a cluster, ordered by address, then port. The hash is computed once for all clients."""
+    """All endpoints of a cluster, ordered by address, then port."""
 
     cluster_name: str
     endpoints: tuple[Endpoint, ...]
-    _hash: int = field(init=False, repr=False, compare=False, default=0)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.cluster_name, self.endpoints)))
-
-    def __hash__(self) -> int:
-        return self._hash
 
 
 Part: TypeAlias = AdminInterface | TransparentProxy | Inbound | Outbound | Destination | EndpointSet
@@ -111,7 +104,11 @@ Part: TypeAlias = AdminInterface | TransparentProxy | Inbound | Outbound | Desti
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One sidecar with all that its configuration depends on."""
+    """One sidecar with all that its configuration depends on, but for the endpoints of its destinations.
+
+    Those come and go without anything else changing, and a change of one must not cost the whole set: they are
+    spliced (`snapshot.LoadAssignment`) into what `generate` makes of an `EndpointSet`.
+    """
 
     mesh: str
     name: str
@@ -120,7 +117,6 @@ class Proxy:
     inbounds: tuple[Inbound, ...]
     outbounds: tuple[Outbound, ...]
     destinations: tuple[Destination, ...]
-    endpoint_sets: tuple[EndpointSet, ...]
 
     def parts(self) -> tuple[Part, ...]:
         """The parts in the order in which their resources stand in a snapshot."""
@@ -131,5 +127,4 @@ class Proxy:
             *self.inbounds,
             *self.outbounds,
             *self.destinations,
-            *self.endpoint_sets,
         )

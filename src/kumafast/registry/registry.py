@@ -7,7 +7,7 @@ Never: I/O, Envoy messages. One writer: the event loop that calls `apply`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -36,10 +36,32 @@ class DataplaneId(NamedTuple):
 class Affected:
     """What a batch of changes can touch; naming too many is slow, too few is a bug."""
 
-    proxies: frozenset[DataplaneId]
-    """Those whose snapshot may differ now."""
-    destinations: frozenset[tuple[str, Destination]]
-    """Those (mesh, destination) whose endpoints may differ now, or which nobody reaches any more."""
+    proxies: Set[DataplaneId]
+    """Those whose own part may differ now. Those that reach one of the destinations are affected too: they are not
+    named, as whoever keeps the destinations knows which of them are connected."""
+    destinations: Mapping[tuple[str, Destination], Set[str]]
+    """Those (mesh, destination) whose endpoints may differ now, each with the names of the dataplanes that changed."""
+    vanished: frozenset[tuple[str, Destination]]
+    """Those (mesh, destination) that for a moment nobody reached; what is known of them may have been missed since."""
+
+
+class _Gathered:
+    """The `Affected` of a batch while it comes together."""
+
+    __slots__ = ("destinations", "proxies", "vanished")
+
+    def __init__(self) -> None:
+        # A dict, since a set of names has another order in each process.
+        self.proxies: dict[DataplaneId, None] = {}
+        self.destinations: dict[tuple[str, Destination], set[str]] = {}
+        self.vanished: set[tuple[str, Destination]] = set()
+
+    def served(self, dataplane_id: DataplaneId, destinations: Iterable[Destination]) -> None:
+        for destination in destinations:
+            self.destinations.setdefault((dataplane_id.mesh, destination), set()).add(dataplane_id.name)
+
+    def complete(self) -> Affected:
+        return Affected(self.proxies.keys(), self.destinations, frozenset(self.vanished))
 
 
 _POLICIES = frozenset(kind.name for kind in catalog.RESOURCE_TYPES if kind.policy is not None)
@@ -107,33 +129,24 @@ class Registry:
 
     def moved(self, host: str) -> Affected:
         """What can be touched when a host name has another address."""
-        dataplanes = self._by_host.get(host, set())
-        destinations = {
-            (mesh, destination)
-            for mesh, name in dataplanes
-            for destination in self._meshes[mesh].reach.destinations_served_by(name)
-        }
-        return self._affected(set(dataplanes), destinations)
+        gathered = _Gathered()
+        for dataplane_id in self._by_host.get(host, ()):
+            gathered.proxies[dataplane_id] = None
+            reach = self._meshes[dataplane_id.mesh].reach
+            gathered.served(dataplane_id, reach.destinations_served_by(dataplane_id.name))
+        return gathered.complete()
 
     def apply(self, changes: Iterable[Change]) -> Affected:
         """Take in changes in order and name what they can touch."""
-        proxies: set[DataplaneId] = set()
-        destinations: set[tuple[str, Destination]] = set()
+        gathered = _Gathered()
         for change in changes:
             if change.key.type == Mesh.type.name:
                 self._apply_mesh(change)
             elif change.key.type == Dataplane.type.name:
-                self._apply_dataplane(change, proxies, destinations)
+                self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
-                self._apply_policy(change, proxies)
-        return self._affected(proxies, destinations)
-
-    def _affected(self, proxies: set[DataplaneId], destinations: set[tuple[str, Destination]]) -> Affected:
-        for mesh, destination in destinations:
-            state = self._meshes.get(mesh)
-            if state is not None:
-                proxies.update(DataplaneId(mesh, name) for name in state.reach.consumers(destination))
-        return Affected(frozenset(proxies), frozenset(destinations))
+                self._apply_policy(change, gathered)
+        return gathered.complete()
 
     def _state(self, mesh: str) -> _MeshState:
         state = self._meshes.get(mesh)
@@ -158,7 +171,7 @@ class Registry:
         if self._meshes[mesh].is_empty:
             del self._meshes[mesh]
 
-    def _apply_policy(self, change: Change, proxies: set[DataplaneId]) -> None:
+    def _apply_policy(self, change: Change, gathered: _Gathered) -> None:
         mesh, stored = change.key.mesh, change.stored
         state = self._state(mesh)
         if stored is None:
@@ -168,40 +181,39 @@ class Registry:
             state.written[change.key] = stored.resource
             policy = compile_policy(stored.resource, created=stored.creation_time)
             touched = state.policies.set_policy(change.key, policy)
-        proxies.update(DataplaneId(mesh, name) for name in touched)
+        # In the order of names: a set of them has another order in each process.
+        gathered.proxies.update(dict.fromkeys(DataplaneId(mesh, name) for name in sorted(touched)))
         self._drop_if_empty(mesh)
 
-    def _apply_dataplane(
-        self, change: Change, proxies: set[DataplaneId], destinations: set[tuple[str, Destination]]
-    ) -> None:
-        mesh, name = change.key.mesh, change.key.name
+    def _apply_dataplane(self, change: Change, gathered: _Gathered) -> None:
+        mesh, name = dataplane_id = DataplaneId(change.key.mesh, change.key.name)
         state = self._state(mesh)
         before = state.view.dataplanes.get(name)
         after = None if change.stored is None else change.stored.resource
         if after == before:
             return
         assert after is None or isinstance(after, Dataplane)
-        proxies.add(DataplaneId(mesh, name))
-        self._note_hosts(DataplaneId(mesh, name), before, after)
+        gathered.proxies[dataplane_id] = None
+        self._note_hosts(dataplane_id, before, after)
         # What others see of a dataplane is its inbounds. Destinations that it served before count as well as those that
         # it serves now: an endpoint that left must leave everywhere.
         seen_by_others = before is None or after is None or _is_seen_differently(before, after)
         if seen_by_others and before is not None:
-            destinations.update((mesh, destination) for destination in state.reach.destinations_served_by(name))
+            gathered.served(dataplane_id, state.reach.destinations_served_by(name))
         if after is None:
             if before is not None:
                 vanished = state.reach.remove(name, before=before)
                 state.policies.remove_dataplane(name)
-                destinations.update((mesh, destination) for destination in vanished)
+                gathered.vanished.update((mesh, destination) for destination in vanished)
             state.view = replace(state.view, dataplanes=state.view.dataplanes.delete(name))
             self._drop_if_empty(mesh)
             return
         vanished = state.reach.set(name, after, before=before)
         state.policies.set_dataplane(name, after)
-        destinations.update((mesh, destination) for destination in vanished)
+        gathered.vanished.update((mesh, destination) for destination in vanished)
         state.view = replace(state.view, dataplanes=state.view.dataplanes.set(name, after))
         if seen_by_others:
-            destinations.update((mesh, destination) for destination in state.reach.destinations_served_by(name))
+            gathered.served(dataplane_id, state.reach.destinations_served_by(name))
 
     def _note_hosts(self, dataplane_id: DataplaneId, before: Dataplane | None, after: Dataplane | None) -> None:
         for host in _hosts(before):

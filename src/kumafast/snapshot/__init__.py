@@ -6,7 +6,17 @@ Never: why a resource is as it is, or who is connected.
 
 from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.layer import Layer
+from kumafast.snapshot.load_assignment import EndpointEntry, LoadAssignment
 from kumafast.snapshot.resource import TypeUrl, Version, XdsResource
 from kumafast.snapshot.snapshot import Snapshot
 
-__all__ = ["Layer", "Snapshot", "SnapshotCache", "TypeUrl", "Version", "XdsResource"]
+__all__ = [
+    "EndpointEntry",
+    "Layer",
+    "LoadAssignment",
+    "Snapshot",
+    "SnapshotCache",
+    "TypeUrl",
+    "Version",
+    "XdsResource",
+]

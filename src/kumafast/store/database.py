@@ -10,17 +10,16 @@ history in memory (watch.py) and at most `TRIM_STEP` revisions longer, since for
 
 from __future__ import annotations
 
-import gc
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from kumafast import garbage
 from kumafast.errors import StoreUnavailableError
 from kumafast.resources.resource import Resource, ResourceKey
 from kumafast.store.image import Image
@@ -108,7 +107,8 @@ class Database:
         try:
             meta = dict(self._connection.execute("SELECT name, value FROM meta"))
             self.identity, self._floor = str(meta["identity"]), int(meta["floor"])
-            with _garbage_left():
+            # 50,000 dataplanes take 0.9 s of CPU so and 4.6 s otherwise.
+            with garbage.left_alone():
                 image = self._load_image()
                 log = self._load_log(image)
         except sqlite3.Error as error:
@@ -264,21 +264,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise StoreUnavailableError(f"the store {path} is damaged ({found}); restore it from a copy or move it away")
-
-
-@contextmanager
-def _garbage_left() -> Iterator[None]:
-    """Collect no garbage meanwhile: reading makes many objects and no cycles; looking for some takes most of the time.
-
-    Reading 50,000 dataplanes takes 0.9 s of CPU so and 4.6 s with the collector.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _refusal(path: Path, error: sqlite3.Error) -> StoreUnavailableError:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from kumafast._core import diff_versions
 from kumafast.snapshot.snapshot import Snapshot
-from kumafast.stream.messages import Event, Request
+from kumafast.stream.messages import Event, Rejected, Request
 from kumafast.stream.subscription import WILDCARD
 from kumafast.stream.substream import Draft, Hold, Substream
 
@@ -41,7 +41,8 @@ class DeltaSubstream(Substream):
             self._asked.update(name for name in request.subscribe if name != WILDCARD)
             self._must_answer = self._must_answer or (self.subscription.is_wildcard and not was_wildcard)
             self._drop(dropped, was_wildcard=was_wildcard)
-        self._settled = None
+        if event is None or isinstance(event, Rejected) or request.subscribe or request.unsubscribe:
+            self._settled = None
         return event
 
     def _open(self, request: Request) -> None:
@@ -69,6 +70,30 @@ class DeltaSubstream(Substream):
                 self._refused.pop(name, None)
 
     def _draft(self, snapshot: Snapshot, hold: Hold) -> Draft | None:
+        changed = self._changed_since_settled(snapshot)
+        return self._draft_all(snapshot, hold) if changed is None else self._draft_of(changed, snapshot, hold)
+
+    def _changed_since_settled(self, snapshot: Snapshot) -> tuple[str, ...] | None:
+        """All that can be due, where nothing was due of the snapshot that this one was made from; None elsewhere."""
+        if self._settled is None or self._asked or self._resend or self._refused or self._must_answer:
+            return None
+        return snapshot.changed_since(self.type_url, self._settled)
+
+    def _draft_of(self, changed: Iterable[str], snapshot: Snapshot, hold: Hold) -> Draft | None:
+        """What is due where only these names, which are in both snapshots, differ: no walk through the others."""
+        sent = [name for name in changed if name in self.subscription]
+        if not sent or hold.updates:
+            return None
+        resources = snapshot.resources(self.type_url)
+        return Draft(
+            snapshot.version(self.type_url),
+            tuple(resources[name] for name in sent),
+            (),
+            frozenset(sent),
+            settles=snapshot.digest(self.type_url),
+        )
+
+    def _draft_all(self, snapshot: Snapshot, hold: Hold) -> Draft | None:
         wanted = self.subscription.select(snapshot.resource_versions(self.type_url))
         changed_names, gone = diff_versions(self._told, wanted)
         if hold.removals or hold.updates:

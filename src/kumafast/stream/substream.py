@@ -24,6 +24,8 @@ class Draft:
     resources: Sequence[XdsResource]
     removed: Sequence[str]
     changed: Collection[str]
+    settles: str | None = None
+    """The digest of the content of which nothing is due once this is sent; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ class Substream(ABC):
         self._forget_refusal_of(self.flight.names)
         self._must_answer = False
         self.is_update = True
-        self._settled = None
+        self._settled = draft.settles
         self._record(draft)
 
     @abstractmethod

@@ -1,0 +1,237 @@
+"""A mesh in which every service has as many endpoints and clients as every other, whatever its size.
+
+So a change of one kind affects as many proxies in a mesh of 1,000 dataplanes as in one of 50,000, and its messages are
+as long: what it costs can be compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kumafast import garbage
+from kumafast.metrics import Metrics
+from kumafast.reconciler import Reconciler
+from kumafast.resources import Dataplane, Mesh, Resource, parse
+from kumafast.snapshot import SnapshotCache
+from kumafast.snapshot.node import Node
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
+from kumafast.store import Change, Put, SqliteStore, StoredResource
+from kumafast.stream.messages import Request, Variant
+from kumafast.stream.session import Session
+
+PER_SERVICE = 10
+OUTBOUNDS = 5
+CLIENTS = PER_SERVICE * OUTBOUNDS
+"""How many dataplanes reach a service."""
+
+METADATA: dict[str, object] = {
+    "features": ["feature-reuse-port"],
+    "dataplane.admin.port": "9901",
+    "dataplane.readinessReporter.port": "9902",
+}
+
+
+def address(number: int, network: int = 100) -> str:
+    """An address of its own for each number, as long as every other."""
+    return f"10.{network + (number >> 14)}.{100 + (number >> 7 & 127)}.{100 + (number & 127)}"
+
+
+def dataplane(number: int, size: int, *, host: str | None = None, shift: int = 0, **inbound: object) -> Dataplane:
+    """The dataplane with a number; `shift` moves its outbounds on by some services, `inbound` alters its inbound."""
+    services = size // PER_SERVICE
+    tags = {
+        "kuma.io/service": _service(number % services),
+        "kuma.io/protocol": "http",
+        "kuma.io/zone": "default",
+        "version": f"v{number % 3}",
+        "team": f"team-{number % 50:02}",
+    }
+    outbounds = [
+        {"port": 10_000 + index, "tags": {"kuma.io/service": _service((number * OUTBOUNDS + index + shift) % services)}}
+        for index in range(OUTBOUNDS)
+    ]
+    networking = {
+        "address": host or address(number),
+        "inbound": [{"port": 8080, "tags": tags, **inbound}],
+        "outbound": outbounds,
+    }
+    parsed = parse({"type": "Dataplane", "mesh": "default", "name": name(number), "networking": networking})
+    assert isinstance(parsed, Dataplane)
+    return parsed
+
+
+def name(number: int) -> str:
+    """The name of the dataplane with a number."""
+    return f"dp-{number:06}"
+
+
+def _service(number: int) -> str:
+    return f"service-{number:05}"
+
+
+async def fill(path: Path, size: int) -> None:
+    """Write the mesh to a store in a file."""
+    store = await SqliteStore.open(path)
+    await store.put(Mesh(name="default"))
+    for start in range(0, size, 1_000):
+        await store.write([Put(dataplane(number, size)) for number in range(start, min(start + 1_000, size))])
+    await store.close()
+
+
+class Sink:
+    """An Envoy in memory: a delta stream that takes all it is sent, at once."""
+
+    def __init__(self, node_id: str, cache: SnapshotCache, woken: list[Sink]) -> None:
+        self.messages = 0
+        self.bytes = 0
+        self._node_id = node_id
+        self._cache = cache
+        self._session = Session(Variant.DELTA)
+        for type_url in (CLUSTER, LISTENER):
+            self._session.receive(Request(type_url=type_url, subscribe=["*"]))
+        self._session.receive(Request(type_url=ENDPOINT))
+        cache.watch(node_id, lambda: woken.append(self))
+
+    def drink(self) -> None:
+        """Take all that is due, and ask for the endpoints of the clusters that come."""
+        snapshot = self._cache.get(self._node_id)
+        while (response := self._session.respond(snapshot)) is not None:
+            self.messages += 1
+            self.bytes += sum(len(item.delta_head) + len(item.body) for item in response.resources)
+            self._session.receive(Request(type_url=response.type_url, nonce=response.nonce))
+            if response.type_url == CLUSTER and snapshot is not None:
+                there = snapshot.resources(ENDPOINT)
+                names = [item.name for item in response.resources if item.name in there]
+                self._session.receive(Request(type_url=ENDPOINT, subscribe=names, unsubscribe=tuple(response.removed)))
+
+    def watch(self, wake: Callable[[], object]) -> None:
+        """Be told when there is something to drink, in place of the list of those woken."""
+
+        def call() -> None:
+            wake()
+
+        self._cache.watch(self._node_id, call)
+
+    def is_synced(self) -> bool:
+        """Whether it holds all that it should."""
+        snapshot = self._cache.get(self._node_id)
+        return snapshot is not None and self._session.is_synced(snapshot)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one change took. All but the seconds are the same on every machine."""
+
+    resolved: int
+    spliced: int
+    generated: int
+    encoded_bytes: int
+    messages: int
+    sent_bytes: int
+    reconcile_s: float
+    """Processor seconds from the commit to the last snapshot."""
+    stream_s: float
+    """Processor seconds that the sessions of those affected took after that."""
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """Proxies resolved, snapshots spliced, generator calls and messages."""
+        return (self.resolved, self.spliced, self.generated, self.messages)
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes encoded and bytes sent."""
+        return (self.encoded_bytes, self.sent_bytes)
+
+
+class RegularMesh:
+    """A control plane without a network over a regular mesh, with an in-memory sink for each dataplane."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.cache = SnapshotCache()
+        self.woken: list[Sink] = []
+        self.sinks: dict[str, Sink] = {}
+        self.load_s = self.snapshots_s = 0.0
+        self.bytes_per_proxy = self.peak_bytes = 0.0
+        self._revision = 0
+        self._stored: StoredResource | None = None
+
+    def start(self, path: Path) -> None:
+        """Open the store, load it, and compute the snapshot of every dataplane."""
+        asyncio.run(self._load(path))
+        before = _resident_bytes()
+        started = time.process_time()
+        for number in range(self.size):
+            self.reconciler.connect(name(number), Node(f"default.{name(number)}", metadata=METADATA))
+        self.snapshots_s = time.process_time() - started
+        self.bytes_per_proxy = (_resident_bytes() - before) / self.size
+        self.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    async def _load(self, path: Path) -> None:
+        started = time.process_time()
+        # As `kumafast run` starts.
+        with garbage.left_alone():
+            store = await SqliteStore.open(path)
+            self.reconciler = Reconciler(store=store, cache=self.cache, metrics=Metrics(), debounce_ms=0)
+            await self.reconciler.load()
+            garbage.keep_what_is()
+        self.load_s = time.process_time() - started
+        self._revision = await store.revision()
+        self._stored = (await store.list("Dataplane")).items[0]
+        await store.close()
+
+    def attach_sinks(self) -> None:
+        """Open a stream for every dataplane, and let it have everything."""
+        for node_id in self.cache:
+            self.sinks[node_id] = Sink(node_id, self.cache, self.woken)
+        for sink in self.sinks.values():
+            sink.drink()
+
+    def change(self, *changes: Resource | Change) -> Cost:
+        """Commit these and let everybody have what follows from it."""
+        assert self._stored is not None
+        commit = [
+            change
+            if isinstance(change, Change)
+            else Change(change.key, StoredResource(change, 1, self._stored.creation_time, self._stored.creation_time))
+            for change in changes
+        ]
+        before = replace(self.reconciler.work)
+        self.woken.clear()
+        self._revision += 1
+        started = time.process_time()
+        self.reconciler.take_in(commit, revision=self._revision)
+        while self.reconciler.publish_slice():
+            pass
+        published = time.process_time()
+        sinks = list(dict.fromkeys(self.woken))
+        messages, size = _received(sinks)
+        for sink in sinks:
+            sink.drink()
+        drunk = time.process_time()
+        assert self.reconciler.revision == self._revision
+        now_messages, now_size = _received(sinks)
+        return Cost(
+            resolved=self.reconciler.work.resolved - before.resolved,
+            spliced=self.reconciler.work.spliced - before.spliced,
+            generated=self.reconciler.work.generated - before.generated,
+            encoded_bytes=self.reconciler.work.encoded_bytes - before.encoded_bytes,
+            messages=now_messages - messages,
+            sent_bytes=now_size - size,
+            reconcile_s=published - started,
+            stream_s=drunk - published,
+        )
+
+
+def _received(sinks: Iterable[Sink]) -> tuple[int, int]:
+    sinks = list(sinks)
+    return sum(sink.messages for sink in sinks), sum(sink.bytes for sink in sinks)
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()

@@ -1,0 +1,285 @@
+"""A change costs what it changes: the same work in a mesh of 1,000 dataplanes as in one of 50,000, all connected.
+
+Work is counted (proxies resolved, snapshots spliced, generator calls, messages, bytes) and asserted; seconds are
+processor time, asserted as ratios within one run and against bounds several times what they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+from bench.regular_mesh import CLIENTS, METADATA, Cost, RegularMesh, Sink, dataplane, fill, name
+from bench.test_generation import endpoint_set
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from kumafast.generation.endpoints import lb_endpoint, load_assignment, order
+from kumafast.generation.proxy import EndpointSet
+from kumafast.metrics import Metrics
+from kumafast.reconciler import Reconciler
+from kumafast.resources import Dataplane, Mesh, Resource, parse
+from kumafast.snapshot import EndpointEntry, LoadAssignment, SnapshotCache
+from kumafast.snapshot.encoding import encode
+from kumafast.snapshot.node import Node
+from kumafast.store import Change, MemoryStore, Put
+
+SMALL, LARGE = 1_000, 50_000
+SIZES = (SMALL, 10_000, LARGE)
+
+LOAD_S_MAX = 4.0
+SNAPSHOTS_S_MAX = 25.0
+PEAK_BYTES_MAX = 1.5e9
+ENDPOINT_S_MAX = 0.005
+GROWTH_MAX = 2.0
+BLOCKED_S_MAX = 0.020
+
+Tell = Callable[[str, object], None]
+
+# The dataplane that changes; it reaches other services than its own.
+NUMBER = 7
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Show a figure, whether it is within its bound or not."""
+
+    def show(name: str, value: object) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n    {name}: {value}")
+
+    return show
+
+
+@pytest.fixture(scope="module")
+def meshes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, RegularMesh]]:
+    """A running mesh of each size, the largest first so that its memory is measured alone."""
+    folder = tmp_path_factory.mktemp("meshes")
+    meshes: dict[int, RegularMesh] = {}
+    for size in sorted(SIZES, reverse=True):
+        path = folder / f"{size}.db"
+        asyncio.run(fill(path, size))
+        mesh = meshes[size] = RegularMesh(size)
+        mesh.start(path)
+        mesh.attach_sinks()
+    # As `kumafast run` does: what is there stays, and is not looked through for dead cycles again and again.
+    gc.collect()
+    gc.freeze()
+    yield meshes
+    meshes.clear()
+    gc.unfreeze()
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of change: what is written at a size, and what it costs at any."""
+
+    after: Callable[[int], Resource | Change]
+    resolved: int = 0
+    spliced: int = 0
+    generated: int = 0
+    messages: int = 0
+    before: Callable[[int], Resource | Change] = lambda size: dataplane(NUMBER, size)
+    """What stood there, and stands there again afterwards."""
+
+
+def _new(size: int) -> Dataplane:
+    # An endpoint of a service without an Envoy of its own: nobody with its name is connected.
+    return dataplane(NUMBER, size, host="10.200.200.200").model_copy(update={"name": "dp-new"})
+
+
+def _gone(size: int) -> Change:
+    return Change(_new(size).key, None)
+
+
+def _retagged(key: str, value: str) -> Callable[[int], Dataplane]:
+    return lambda size: dataplane(NUMBER, size, tags={**dataplane(NUMBER, size).inbounds[0].tags, key: value})
+
+
+# Beside one snapshot for each of those affected there is a constant: the layers that are new.
+KINDS: dict[str, Kind] = {
+    "an endpoint comes": Kind(_new, spliced=CLIENTS, generated=1, messages=CLIENTS, before=_gone),
+    "an endpoint goes": Kind(_gone, spliced=CLIENTS, generated=1, messages=CLIENTS, before=_new),
+    # Its clients, and its own listener and cluster.
+    "an address": Kind(
+        lambda size: dataplane(NUMBER, size, host="10.200.200.200"), 1, CLIENTS, generated=2, messages=CLIENTS + 1
+    ),
+    "a health": Kind(lambda size: dataplane(NUMBER, size, state="NotReady"), 1, CLIENTS, generated=1, messages=CLIENTS),
+    "a tag": Kind(_retagged("version", "v9"), 1, CLIENTS, generated=2, messages=CLIENTS + 1),
+    "a label": Kind(
+        lambda size: dataplane(NUMBER, size).model_copy(update={"labels": {"a": "b"}}),
+        1,
+        CLIENTS,
+        generated=1,
+        messages=CLIENTS,
+    ),
+    # The clients of both services; two sets of endpoints and an inbound.
+    "a service": Kind(
+        _retagged("kuma.io/service", "service-00020"), 1, 2 * CLIENTS, generated=3, messages=2 * CLIENTS + 1
+    ),
+    # The clients are resolved anew, as their cluster and listener are others: two layers for all of them.
+    "a protocol": Kind(_retagged("kuma.io/protocol", "tcp"), CLIENTS + 1, generated=4, messages=3 * CLIENTS + 2),
+    "outbounds": Kind(lambda size: dataplane(NUMBER, size, shift=1), 1, generated=5, messages=4),
+    "equal content": Kind(lambda size: dataplane(NUMBER, size)),
+    "a mesh": Kind(lambda size: Mesh(name="default", labels={"a": "b"}), before=lambda size: Mesh(name="default")),
+}
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_change_costs_the_same_work_in_every_mesh(meshes: dict[int, RegularMesh], kind: Kind) -> None:
+    costs: dict[int, Cost] = {}
+    for size, mesh in meshes.items():
+        mesh.change(kind.before(size))
+        costs[size] = mesh.change(kind.after(size))
+        assert all(sink.is_synced() for sink in mesh.woken)
+        mesh.change(dataplane(NUMBER, size), _gone(size), Mesh(name="default"))
+    assert {size: cost.counts() for size, cost in costs.items()} == dict.fromkeys(
+        SIZES, (kind.resolved, kind.spliced, kind.generated, kind.messages)
+    )
+    assert len({cost.sizes() for cost in costs.values()}) == 1
+
+
+@pytest.mark.gate
+def test_a_node_that_connects_costs_the_same_work_in_every_mesh(meshes: dict[int, RegularMesh]) -> None:
+    works = []
+    for mesh in meshes.values():
+        before = (mesh.reconciler.work.resolved, mesh.reconciler.work.spliced, mesh.reconciler.work.generated)
+        mesh.change(_new(mesh.size))
+        mesh.reconciler.connect("new", Node("default.dp-new", metadata=METADATA))
+        after = (mesh.reconciler.work.resolved, mesh.reconciler.work.spliced, mesh.reconciler.work.generated)
+        works.append([now - was for was, now in zip(before, after, strict=True)])
+        mesh.reconciler.disconnect("new", "default.dp-new")
+        mesh.change(_gone(mesh.size))
+    # Its inbound is new, and the endpoints that its clients see; the rest of it the mesh has already.
+    assert works == [[1, CLIENTS, 2]] * len(SIZES)
+
+
+@pytest.mark.gate
+def test_an_endpoint_costs_as_much_processor_time_in_every_mesh(meshes: dict[int, RegularMesh], tell: Tell) -> None:
+    costs = {size: _typical(mesh) for size, mesh in meshes.items()}
+    tell("endpoint_ms", {size: round(cost * 1e3, 2) for size, cost in costs.items()})
+    assert costs[LARGE] <= ENDPOINT_S_MAX
+    assert costs[LARGE] <= GROWTH_MAX * costs[SMALL]
+
+
+def _typical(mesh: RegularMesh) -> float:
+    """Processor seconds of one endpoint that comes, its clients' streams included."""
+    seconds = []
+    for number in range(40):
+        new = dataplane(number, mesh.size, host="10.200.200.200").model_copy(update={"name": "dp-new"})
+        cost = mesh.change(new)
+        seconds.append(cost.reconcile_s + cost.stream_s)
+        mesh.change(Change(new.key, None))
+    return sorted(seconds)[len(seconds) // 2]
+
+
+@pytest.mark.gate
+def test_a_cold_start_of_50k_fits(meshes: dict[int, RegularMesh], tell: Tell) -> None:
+    mesh = meshes[LARGE]
+    tell("load_s", round(mesh.load_s, 2))
+    tell("snapshots_s", round(mesh.snapshots_s, 2))
+    tell("peak_mb", round(mesh.peak_bytes / 1e6))
+    tell("bytes_per_proxy", round(mesh.bytes_per_proxy))
+    assert mesh.load_s <= LOAD_S_MAX
+    assert mesh.snapshots_s <= SNAPSHOTS_S_MAX
+    assert mesh.peak_bytes <= PEAK_BYTES_MAX
+
+
+@pytest.mark.gate
+def test_a_change_for_all_never_blocks_the_loop(tell: Tell) -> None:
+    """5,000 proxies that are resolved anew: whoever else has something to do waits for 20 ms at the most.
+
+    Python's own search for dead cycles is left out: how long it takes goes by the objects of the process.
+    """
+
+    async def main() -> list[float]:
+        store = MemoryStore()
+        await store.put(Mesh(name="default"))
+        await store.write([Put(_client_of_all(number)) for number in range(5_000)])
+        cache = SnapshotCache()
+        reconciler = Reconciler(store=store, cache=cache, metrics=Metrics(), debounce_ms=5)
+        await reconciler.load()
+        woken: list[Sink] = []
+        loop = asyncio.get_running_loop()
+        for number in range(5_000):
+            reconciler.connect(f"stream {number}", Node(f"default.{name(number)}", metadata=METADATA))
+            sink = Sink(f"default.{name(number)}", cache, woken)
+            sink.drink()
+            sink.watch(partial(loop.call_soon, sink.drink))
+        gc.disable()
+        following = asyncio.create_task(reconciler.follow())
+        gaps: list[float] = []
+
+        async def beat() -> None:
+            last = time.thread_time()
+            while True:
+                await asyncio.sleep(0)
+                now = time.thread_time()
+                gaps.append(now - last)
+                last = now
+
+        beating = asyncio.create_task(beat())
+        for protocol in ("http", "tcp"):
+            revision = (await store.put(_shared(protocol))).revision
+            await reconciler.reached(revision)
+        beating.cancel()
+        following.cancel()
+        await asyncio.gather(beating, following, return_exceptions=True)
+        assert reconciler.work.resolved >= 15_000
+        gc.enable()
+        return gaps
+
+    gaps = asyncio.run(main())
+    tell("longest_turn_ms", round(max(gaps) * 1e3, 1))
+    assert max(gaps) <= BLOCKED_S_MAX
+
+
+def _client_of_all(number: int) -> Dataplane:
+    resource = dataplane(number, 5_000)
+    assert resource.networking is not None
+    outbound = {"port": 20_000, "tags": {"kuma.io/service": "shared"}}
+    networking = resource.networking.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    networking["outbound"] = [*networking["outbound"], outbound]
+    parsed = parse({"type": "Dataplane", "mesh": "default", "name": resource.name, "networking": networking})
+    assert isinstance(parsed, Dataplane)
+    return parsed
+
+
+def _shared(protocol: str) -> Resource:
+    return dataplane(0, 5_000, tags={"kuma.io/service": "shared", "kuma.io/protocol": protocol}).model_copy(
+        update={"name": f"shared-{protocol}"}
+    )
+
+
+@pytest.mark.informational
+@pytest.mark.parametrize("size", [10, 1_000, 10_000])
+@pytest.mark.parametrize("way", ["spliced", "by protobuf"])
+def test_one_endpoint_of_many(benchmark: BenchmarkFixture, size: int, way: str) -> None:
+    """One endpoint goes and comes: by its bytes, and as it would be with a message for each endpoint."""
+    part = endpoint_set(size)
+    part = EndpointSet(part.cluster_name, tuple(sorted(part.endpoints, key=order)))
+    assignment = LoadAssignment(part.cluster_name)
+    entries = [
+        EndpointEntry.of(zone=endpoint.zone, order=order(endpoint), lb_endpoint=lb_endpoint(endpoint))
+        for endpoint in part.endpoints
+    ]
+    assignment.alter([], entries)
+    one = entries[size // 2]
+
+    def splice() -> bytes:
+        assignment.alter([one], [])
+        assignment.alter([], [one])
+        (resource,) = assignment.layer()
+        return resource.body
+
+    body = benchmark(splice if way == "spliced" else lambda: encode(load_assignment(part)).body)
+    benchmark.extra_info["bytes"] = len(body)
+    assert body == encode(load_assignment(part)).body

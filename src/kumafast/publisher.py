@@ -1,0 +1,258 @@
+"""When each connected node gets its snapshot: newcomers at once, the others in fair slices, one task for each.
+
+In: nodes that connect and go, nodes that fall behind at a revision, a function that resolves a node. Out: the newest
+`Snapshot` of each connected node in a `SnapshotCache`; up to which revision that is so.
+Never: why a node is behind, or what its parts are.
+
+What is promised: a snapshot is made from what is true when it is made, so no node gets a part of a commit that was
+taken in as one, and while some have got a commit others may still have the state before it. When `revision` says so,
+everybody has it. A later change of a node that waits widens its task and does not lengthen its wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from kumafast.metrics import Metrics
+from kumafast.pending import Pending, Task
+from kumafast.reached import Reached
+from kumafast.snapshot import Layer, Snapshot, SnapshotCache
+from kumafast.snapshot.node import Node
+
+SLICE_S = 0.005
+"""For how long the snapshots of many nodes are made before everything else on the event loop gets its turn."""
+
+SLICE_NODES_MAX = 64
+"""How many nodes' streams are woken at once: what each then sends costs several times what its snapshot did."""
+
+REFRESH_DELAY_MAX_S = 0.05
+"""How long those who are connected wait for those who come, where many come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """When a node's snapshot last moved: the revision that moved it, and the monotonic second at which it was read."""
+
+    revision: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a node gets: layers that no endpoint is in, and the destinations whose endpoints follow them."""
+
+    layers: tuple[Layer, ...]
+    reached: tuple[Reached, ...]
+
+
+Resolve = Callable[[str, Node], Resolved | None]
+"""What the node with an id gets now; None where its dataplane is not known."""
+
+
+@dataclass(slots=True)
+class _Connected:
+    """A node with at least one stream."""
+
+    node: Node
+    streams: set[str]
+    snapshot: Snapshot | None = None
+    """What its dataplane gives. The cache may hold an older one that has the same content."""
+    reached: tuple[Reached, ...] = ()
+    """The destinations whose endpoints are the last layers of the snapshot."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What has been done since the start, as counts: the price of a change that no machine distorts."""
+
+    resolved: int = 0
+    """Proxies that were resolved as a whole."""
+    spliced: int = 0
+    """Snapshots that were made from the one before, by other endpoints in their place."""
+    generated: int = 0
+    """Calls of generators, one for each layer that was made."""
+    encoded_bytes: int = 0
+    """Bytes of those layers."""
+
+
+class Publisher:
+    """Keeps the snapshot of every connected node at what is true, or knows that it is behind."""
+
+    def __init__(self, *, cache: SnapshotCache, metrics: Metrics, resolve: Resolve) -> None:
+        self.revision = 0
+        """All commits up to this revision are in the published snapshots of all connected nodes."""
+        self.work = Work()
+        self._cache = cache
+        self._metrics = metrics
+        self._resolve = resolve
+        self._connected: dict[str, _Connected] = {}
+        self._published: dict[str, Published] = {}
+        # Bounded by the connected nodes.
+        self._pending = Pending()
+        # The revision that snapshots are made of now; `revision` follows when nobody is behind.
+        self._newest = 0
+        # Since when somebody has been behind; counts only while somebody is.
+        self._behind_since = 0.0
+        self._newcomers = 0
+        self._progress = asyncio.Event()
+
+    # The nodes' side.
+
+    def connect(self, stream_id: str, node: Node) -> None:
+        """A node has opened a stream: from now on its snapshot is kept. It gets it at once, whoever else waits."""
+        connected = self._connected.get(node.id)
+        if connected is None:
+            connected = self._connected[node.id] = _Connected(node, set())
+        connected.streams.add(stream_id)
+        # A node that comes again may have restarted with other ports or features.
+        connected.node = node
+        self._metrics.connected_proxies.set(len(self._connected))
+        self._newcomers += 1
+        self._pending.forget(node.id)
+        self._renew(node.id, connected, time.monotonic())
+        self._advance()
+
+    def disconnect(self, stream_id: str, node_id: str) -> None:
+        """A stream has ended; with the last one of a node its snapshot is let go."""
+        connected = self._connected.get(node_id)
+        if connected is None:
+            return
+        connected.streams.discard(stream_id)
+        if not connected.streams:
+            del self._connected[node_id]
+            self._pending.forget(node_id)
+            self._reach_only(node_id, connected, ())
+            self._published.pop(node_id, None)
+            self._cache.clear(node_id)
+            self._metrics.connected_proxies.set(len(self._connected))
+            self._advance()
+
+    def published(self, node_id: str) -> Published | None:
+        """When the snapshot of a connected node last moved."""
+        return self._published.get(node_id)
+
+    def connected_nodes(self) -> list[str]:
+        """The ids of the nodes with at least one stream."""
+        return list(self._connected)
+
+    # The changes' side.
+
+    def fall_behind(self, nodes: Iterable[str], *, since: int, at: float, reached: Reached | None = None) -> list[str]:
+        """Note that these nodes lack the endpoints of one destination, or without one everything since a revision.
+
+        `at` is the monotonic second at which the revision was read. The ids of those that are connected come back.
+        """
+        behind = [node_id for node_id in nodes if node_id in self._connected]
+        if behind and not self._pending:
+            self._behind_since = at
+        for node_id in behind:
+            self._pending.widen(node_id, since=since, at=at, reached=reached)
+        return behind
+
+    def stand_at(self, revision: int) -> None:
+        """From now on snapshots are made of this revision; who lacks something of it has been said to be behind."""
+        self._newest = max(self._newest, revision)
+        self._advance()
+
+    async def reach(self, revision: int) -> None:
+        """Return when all commits up to a revision are in the published snapshots of all connected nodes."""
+        while self.revision < revision:
+            await self._progress.wait()
+
+    def _advance(self) -> None:
+        done = self._pending.done(self._newest)
+        if done > self.revision:
+            self.revision = done
+            self._progress.set()
+            self._progress = asyncio.Event()
+
+    # In slices.
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether any node waits for its snapshot."""
+        return bool(self._pending)
+
+    def publish_slice(self) -> None:
+        """Bring those up to date who have been behind for longest, for `SLICE_S` and `SLICE_NODES_MAX` at the most."""
+        started = now = time.monotonic()
+        for _ in range(SLICE_NODES_MAX):
+            oldest = self._pending.take()
+            if oldest is None:
+                break
+            self._catch_up(*oldest)
+            now = time.monotonic()
+            if not self._pending:
+                self._metrics.reconcile_seconds.observe(now - self._behind_since)
+            if now - started >= SLICE_S:
+                break
+        self._advance()
+
+    async def publish_until(self, is_enough: Callable[[], bool]) -> None:
+        """Publish slice by slice until nobody is behind, or `is_enough`; at least one slice where somebody is."""
+        while self._pending:
+            await self._give_way()
+            self.publish_slice()
+            if is_enough():
+                return
+
+    async def _give_way(self) -> None:
+        """Let everything else have its turn, and nodes that connect more than one."""
+        until = time.monotonic() + REFRESH_DELAY_MAX_S
+        while True:
+            self._newcomers = 0
+            await asyncio.sleep(0)
+            if not self._newcomers or time.monotonic() >= until:
+                return
+
+    # From a node to its snapshot.
+
+    def _catch_up(self, node_id: str, task: Task) -> None:
+        connected = self._connected[node_id]
+        if task.is_whole or connected.snapshot is None:
+            self._renew(node_id, connected, task.at)
+            return
+        self.work.spliced += 1
+        layers = {reached.nodes[node_id]: self._endpoints(reached) for reached in task.reached}
+        self._publish(node_id, connected, connected.snapshot.replaced(layers), task.at)
+
+    def _renew(self, node_id: str, connected: _Connected, at: float) -> None:
+        resolved = self._resolve(node_id, connected.node)
+        if resolved is None:
+            # A node that is not known gets no answer, and one whose dataplane was deleted keeps what it has: an empty
+            # configuration would cut the traffic that still runs through it.
+            connected.snapshot = None
+            self._reach_only(node_id, connected, ())
+            return
+        self.work.resolved += 1
+        for place, reached in enumerate(resolved.reached, len(resolved.layers)):
+            reached.nodes[node_id] = place
+        self._reach_only(node_id, connected, resolved.reached)
+        endpoints = (self._endpoints(reached) for reached in resolved.reached)
+        self._publish(node_id, connected, Snapshot((*resolved.layers, *endpoints)), at)
+
+    def _publish(self, node_id: str, connected: _Connected, snapshot: Snapshot, at: float) -> None:
+        connected.snapshot = snapshot
+        if self._cache.set(node_id, snapshot):
+            self._published[node_id] = Published(self._newest, at)
+
+    def _reach_only(self, node_id: str, connected: _Connected, reached: tuple[Reached, ...]) -> None:
+        """Take note of the destinations that a node reaches now, and end those that no connected node does."""
+        for item in set(connected.reached).difference(reached):
+            item.leave(node_id)
+        connected.reached = reached
+
+    def _endpoints(self, reached: Reached) -> Layer:
+        layer, is_new = reached.layer()
+        if is_new:
+            self.count("endpoints", layer)
+        return layer
+
+    def count(self, generator: str, layer: Layer) -> None:
+        """Note that a generator made a layer."""
+        self._metrics.generator_calls(generator).inc()
+        self.work.generated += 1
+        self.work.encoded_bytes += sum(len(resource.body) for resource in layer)

@@ -1,0 +1,187 @@
+"""What each destination is for all who reach it: a protocol, and endpoints that follow the dataplanes one by one.
+
+In: a destination's tags, the dataplanes that serve it, addresses. Out: its `Destination` and its layer of endpoints;
+which of the connected nodes have that layer, and where. Never: when a node is told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum, auto
+
+from kumafast.addresses import Addresses
+from kumafast.generation import endpoints, names
+from kumafast.generation.proxy import Destination, Endpoint
+from kumafast.matching import common_protocol, serving_inbounds
+from kumafast.registry import Affected, DataplaneId, Registry
+from kumafast.registry.reach import Destination as DestinationTags
+from kumafast.resources import Dataplane, networking
+from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
+from kumafast.snapshot import EndpointEntry, Layer, LoadAssignment
+
+
+class Moved(Enum):
+    """How far a change of dataplanes reaches into what a destination is."""
+
+    NOTHING = auto()
+    ENDPOINTS = auto()
+    """The layer of endpoints is another; all else stays."""
+    PROTOCOL = auto()
+    """Clusters and listeners that lead here are others, and the endpoints may be."""
+
+
+class Reached:
+    """One destination of one mesh, kept while a connected node reaches it."""
+
+    __slots__ = (
+        "_addresses",
+        "_assignment",
+        "_end",
+        "_layer",
+        "_protocols",
+        "_served",
+        "_tags",
+        "destination",
+        "key",
+        "nodes",
+    )
+
+    def __init__(
+        self,
+        mesh: str,
+        tags: DestinationTags,
+        *,
+        registry: Registry,
+        addresses: Addresses,
+        end: Callable[[Reached], None],
+    ) -> None:
+        self.key = (mesh, tags)
+        self._end = end
+        self.nodes: dict[str, int] = {}
+        """The connected nodes that have the layer, each with its place among the layers of the node's snapshot."""
+        self._tags = dict(tags)
+        self._addresses = addresses
+        # What each dataplane contributes: the protocols of its serving inbounds, and their endpoints.
+        self._served: dict[str, tuple[tuple[str, ...], tuple[EndpointEntry, ...]]] = {}
+        self._protocols: Counter[str] = Counter()
+        cluster_name = names.cluster_name(self._tags)
+        self._assignment = LoadAssignment(cluster_name)
+        self._layer: Layer | None = None
+        self._alter((dataplane.name, dataplane) for dataplane in registry.providers(mesh, tags))
+        self.destination = self._destination(cluster_name)
+        """The cluster as clients see it."""
+
+    def follow(self, changed: Iterable[str], registry: Registry) -> Moved:
+        """Look at these dataplanes of the mesh anew: O(those), whatever the number of endpoints."""
+        mesh = self.key[0]
+        if not self._alter((name, registry.dataplane(DataplaneId(mesh, name))) for name in changed):
+            return Moved.NOTHING
+        destination = self._destination(self.destination.cluster_name)
+        if destination == self.destination:
+            return Moved.ENDPOINTS if self._layer is None else Moved.NOTHING
+        self.destination = destination
+        return Moved.PROTOCOL
+
+    def leave(self, node_id: str) -> None:
+        """A node does not reach this any more, and after the last one nobody does."""
+        del self.nodes[node_id]
+        if not self.nodes:
+            self._end(self)
+
+    def layer(self) -> tuple[Layer, bool]:
+        """The endpoints as one layer, and whether it was put together just now: it is when somebody first asks."""
+        if self._layer is not None:
+            return self._layer, False
+        self._layer = self._assignment.layer()
+        return self._layer, True
+
+    def _alter(self, dataplanes: Iterable[tuple[str, Dataplane | None]]) -> bool:
+        """Whether anything is different now. The layer is dropped where the endpoints are."""
+        removed: list[EndpointEntry] = []
+        added: list[EndpointEntry] = []
+        has_changed = False
+        for name, dataplane in dataplanes:
+            held = self._served.pop(name, ((), ()))
+            serves = ((), ()) if dataplane is None else self._serves(dataplane)
+            if serves != ((), ()):
+                self._served[name] = serves
+            if serves == held:
+                continue
+            has_changed = True
+            self._protocols.subtract(held[0])
+            self._protocols.update(serves[0])
+            if serves[1] != held[1]:
+                removed.extend(held[1])
+                added.extend(serves[1])
+        if removed or added:
+            self._assignment.alter(removed, added)
+            self._layer = None
+        return has_changed
+
+    def _serves(self, dataplane: Dataplane) -> tuple[tuple[str, ...], tuple[EndpointEntry, ...]]:
+        inbounds = serving_inbounds(dataplane, self._tags)
+        served = (self._endpoint(dataplane, inbound) for inbound in inbounds)
+        entries = tuple(
+            EndpointEntry.of(
+                zone=endpoint.zone, order=endpoints.order(endpoint), lb_endpoint=endpoints.lb_endpoint(endpoint)
+            )
+            for endpoint in served
+            if endpoint is not None
+        )
+        return tuple(inbound.protocol for inbound in inbounds), entries
+
+    def _endpoint(self, dataplane: Dataplane, inbound: networking.Inbound) -> Endpoint | None:
+        advertised = "" if dataplane.networking is None else dataplane.networking.advertised_address
+        address = self._addresses.get(advertised or dataplane.inbound_address(inbound))
+        if address is None:
+            return None
+        return Endpoint(
+            address=address,
+            port=inbound.port,
+            tags=tuple((key, value) for key, value in sorted(inbound.tags.items()) if key != SERVICE_TAG),
+            labels=tuple(sorted(dataplane.labels.items())),
+            zone=inbound.tags.get(ZONE_TAG, ""),
+        )
+
+    def _destination(self, cluster_name: str) -> Destination:
+        protocols = sorted(protocol for protocol, count in self._protocols.items() if count > 0)
+        return Destination(cluster_name, self._tags.get(SERVICE_TAG, ""), common_protocol(protocols))
+
+
+class Destinations:
+    """What the connected nodes reach. Bounded by it."""
+
+    def __init__(self, *, registry: Registry, addresses: Addresses) -> None:
+        self._registry = registry
+        self._addresses = addresses
+        self._reached: dict[tuple[str, DestinationTags], Reached] = {}
+
+    def __len__(self) -> int:
+        return len(self._reached)
+
+    def get(self, mesh: str, tags: DestinationTags) -> Reached:
+        """A destination as it is now; at first O(its endpoints). It is kept until the last of its `nodes` leaves."""
+        key = (mesh, tags)
+        reached = self._reached.get(key)
+        if reached is None:
+            reached = self._reached[key] = Reached(
+                mesh, tags, registry=self._registry, addresses=self._addresses, end=self._end
+            )
+        return reached
+
+    def follow(self, affected: Affected) -> Iterator[tuple[Reached, Moved]]:
+        """Take in what has changed; the destinations that moved. O(what changed)."""
+        for key in affected.vanished:
+            # While no dataplane reaches it changes of it go unnoticed. Whoever had it has changed, and asks anew.
+            self._reached.pop(key, None)
+        for key, changed in affected.destinations.items():
+            reached = self._reached.get(key)
+            if reached is not None:
+                moved = reached.follow(changed, self._registry)
+                if moved is not Moved.NOTHING:
+                    yield reached, moved
+
+    def _end(self, reached: Reached) -> None:
+        if self._reached.get(reached.key) is reached:
+            del self._reached[reached.key]

@@ -1,0 +1,256 @@
+"""Histories of a control plane as plain data, so that they can be replayed, and cut down to what makes them fail.
+
+A history is a list of steps, made from a seed. `World` plays one against a `Reconciler`, without a store or a network,
+and `differences` compares what the connected nodes have at the end with what a fresh control plane gives them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+
+from kumafast.metrics import Metrics
+from kumafast.reconciler import Reconciler
+from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, parse
+from kumafast.snapshot import Snapshot, SnapshotCache
+from kumafast.snapshot.node import Node
+from kumafast.store import Change, MemoryStore, StoredResource
+
+MESHES = ("default", "other")
+NAMES = tuple(f"dp-{number}" for number in range(6))
+HOSTS = ("a.example", "b.example")
+ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
+STREAMS = 8
+
+SERVICES: tuple[dict[str, str], ...] = (
+    {"kuma.io/service": "a"},
+    {"kuma.io/service": "b"},
+    {"kuma.io/service": "a", "version": "1"},
+    {"kuma.io/service": "b", "version": "2"},
+    {"kuma.io/service": "c", "kuma.io/zone": "east"},
+    {"kuma.io/service": "b", "version": "1"},
+)
+INBOUND_TAGS: tuple[dict[str, str], ...] = (
+    *SERVICES[:5],
+    {"kuma.io/service": "a", "kuma.io/protocol": "http"},
+    {"kuma.io/service": "a", "kuma.io/protocol": "grpc", "version": "1"},
+    {"kuma.io/service": "b", "kuma.io/zone": "west", "version": "1"},
+)
+NODES: tuple[dict[str, object], ...] = (
+    {},
+    {"features": ["feature-reuse-port"], "dataplane.admin.port": "9901"},
+)
+VARIANTS = 150
+
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that happens. `what` is one of the methods of `World`; the rest are its arguments."""
+
+    what: str
+    arguments: tuple[object, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Step({self.what!r}, {self.arguments!r})"
+
+
+@cache
+def variant(mesh: str, name: str, number: int) -> Dataplane:
+    """One of `VARIANTS` dataplanes of a name; the same in every process."""
+    rng = random.Random(f"{name} {number}")
+    inbound = [
+        {
+            "port": port,
+            "tags": rng.choice(INBOUND_TAGS),
+            "state": rng.choice(["Ready", "Ready", "Ready", "NotReady", "Ignored"]),
+        }
+        for port in rng.sample([80, 81], rng.choice([0, 1, 1, 1, 2]))
+    ]
+    outbound = [
+        {"port": 10_000 + index, "tags": tags} for index, tags in enumerate(rng.sample(SERVICES, rng.randrange(4)))
+    ]
+    networking: dict[str, object] = {
+        "address": rng.choice([*ADDRESSES, *ADDRESSES, *HOSTS]),
+        "inbound": inbound,
+        "outbound": outbound,
+    }
+    if rng.random() < 0.1:
+        networking["advertisedAddress"] = rng.choice([*ADDRESSES, *HOSTS])
+    if rng.random() < 0.1:
+        networking["transparentProxying"] = {"redirectPortInbound": 15006, "redirectPortOutbound": 15001}
+    labels = rng.choice([{}, {}, {"team": "x"}])
+    resource = parse({"type": "Dataplane", "mesh": mesh, "name": name, "labels": labels, "networking": networking})
+    assert isinstance(resource, Dataplane)
+    return resource
+
+
+def history(seed: int, length: int) -> list[Step]:
+    """A random history with `length` changes of resources, and what happens between them."""
+    rng = random.Random(seed)
+    steps: list[Step] = []
+    # How many changes come in one commit, and how far publishing lags behind, are a matter of the history.
+    commit_share, slice_share = rng.choice([1.0, 0.5, 0.1]), rng.choice([1.0, 0.5, 0.1])
+    for _ in range(length):
+        mesh, name = rng.choice(MESHES), rng.choice(NAMES)
+        kind = rng.random()
+        if kind < 0.75:
+            steps.append(Step("put", (mesh, name, rng.randrange(VARIANTS))))
+        elif kind < 0.9:
+            steps.append(Step("delete", (mesh, name)))
+        else:
+            steps.append(Step("mesh", (mesh, kind < 0.97)))
+        if rng.random() < commit_share:
+            steps.append(Step("commit"))
+        if rng.random() < slice_share:
+            steps.append(Step("publish"))
+        if rng.random() < 0.1:
+            node = rng.randrange(len(NODES))
+            steps.append(Step("connect", (rng.randrange(STREAMS), rng.choice(MESHES), rng.choice(NAMES), node)))
+        if rng.random() < 0.1:
+            steps.append(Step("disconnect", (rng.randrange(STREAMS),)))
+        if rng.random() < 0.03:
+            steps.append(Step("resolve", (rng.choice(HOSTS), rng.choice(ADDRESSES))))
+    return steps
+
+
+class World:
+    """A reconciler, and what has happened to it."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.cache = SnapshotCache()
+        # Never followed: changes are handed in.
+        self.reconciler = Reconciler(store=MemoryStore(), cache=self.cache, metrics=metrics, debounce_ms=0)
+        self._metrics = metrics
+        self._revision = 0
+        self._resources: dict[ResourceKey, Resource] = {}
+        self._changes: list[Change] = []
+        self._streams: dict[int, str] = {}
+        self._nodes: dict[str, Node] = {}
+        self._addresses: dict[str, str] = {}
+
+    def play(self, steps: Sequence[Step]) -> None:
+        """Let all of it happen."""
+        for step in steps:
+            getattr(self, step.what)(*step.arguments)
+
+    def put(self, mesh: str, name: str, number: int) -> None:
+        self._note(variant(mesh, name, number))
+
+    def delete(self, mesh: str, name: str) -> None:
+        self._forget(ResourceKey("Dataplane", mesh, name))
+
+    def mesh(self, name: str, is_there: bool) -> None:
+        if is_there:
+            self._note(Mesh(name=name))
+        else:
+            self._forget(ResourceKey("Mesh", "", name))
+
+    def commit(self) -> None:
+        if self._changes:
+            self._revision += 1
+            changes, self._changes = self._changes, []
+            self.reconciler.take_in(changes, revision=self._revision)
+
+    def publish(self) -> None:
+        self.reconciler.publish_slice()
+
+    def connect(self, stream: int, mesh: str, name: str, node: int) -> None:
+        self.disconnect(stream)
+        opened = Node(f"{mesh}.{name}", metadata=NODES[node])
+        self._streams[stream] = opened.id
+        self._nodes[opened.id] = opened
+        self.reconciler.connect(f"stream {stream}", opened)
+
+    def disconnect(self, stream: int) -> None:
+        node_id = self._streams.pop(stream, None)
+        if node_id is not None:
+            self.reconciler.disconnect(f"stream {stream}", node_id)
+            if node_id not in self._streams.values():
+                del self._nodes[node_id]
+
+    def resolve(self, host: str, address: str) -> None:
+        self._addresses[host] = address
+        self.reconciler.addresses.learn(host, address)
+
+    def _note(self, resource: Resource) -> None:
+        self._resources[resource.key] = resource
+        self._changes.append(Change(resource.key, _stored(resource)))
+
+    def _forget(self, key: ResourceKey) -> None:
+        if self._resources.pop(key, None) is not None:
+            self._changes.append(Change(key, None))
+
+    def settle(self) -> None:
+        """Commit what is open and publish for everybody."""
+        self.commit()
+        while self.reconciler.publish_slice():
+            pass
+
+    def fresh(self) -> World:
+        """What a control plane that starts now would be, with the same nodes connected."""
+        world = World(self._metrics)
+        for host, address in self._addresses.items():
+            world.resolve(host, address)
+        for resource in self._resources.values():
+            world._note(resource)
+        world.settle()
+        for stream, (node_id, node) in enumerate(self._nodes.items()):
+            world._nodes[node_id] = node
+            world.reconciler.connect(f"stream {stream}", node)
+        return world
+
+    def differences(self) -> Iterator[str]:
+        """What is not as in a fresh control plane, once all is settled."""
+        if self.reconciler.revision != self._revision:
+            yield f"stands at {self.reconciler.revision}, not at {self._revision}"
+        if set(self.reconciler.connected_nodes()) != self._nodes.keys():
+            yield f"connected are {self.reconciler.connected_nodes()}, not {list(self._nodes)}"
+        fresh = self.fresh()
+        for node_id in self._nodes:
+            ours, theirs = self.cache.get(node_id), fresh.cache.get(node_id)
+            if theirs is None:
+                # Its dataplane was deleted or never was: it keeps what it has.
+                continue
+            if ours is None:
+                yield f"{node_id} has no snapshot"
+            else:
+                yield from (f"{node_id}: {difference}" for difference in _compare(ours, theirs))
+
+
+def _compare(ours: Snapshot, theirs: Snapshot) -> Iterator[str]:
+    for type_url in {*ours.type_urls, *theirs.type_urls}:
+        if ours.digest(type_url) != theirs.digest(type_url):
+            yield f"{type_url}: {list(ours.resources(type_url))}, not {list(theirs.resources(type_url))}"
+    # A snapshot that was made from another must be what its own layers say.
+    anew = Snapshot(ours.layers)
+    for type_url in anew.type_urls:
+        if list(anew.resources(type_url).items()) != list(ours.resources(type_url).items()):
+            yield f"{type_url}: not what the layers hold"
+        if anew.resource_versions(type_url) != ours.resource_versions(type_url):
+            yield f"{type_url}: not the versions of what the layers hold"
+
+
+def _stored(resource: Resource) -> StoredResource:
+    return StoredResource(resource, 1, _NOW, _NOW)
+
+
+def shrunk(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool]) -> list[Step]:
+    """A shorter history that still fails: pieces are left out, ever smaller ones, until none can be."""
+    kept = list(steps)
+    size = max(1, len(kept) // 2)
+    while True:
+        start, has_shrunk = 0, False
+        while start < len(kept):
+            without = kept[:start] + kept[start + size :]
+            if fails(without):
+                kept, has_shrunk = without, True
+            else:
+                start += size
+        if size == 1 and not has_shrunk:
+            return kept
+        size = max(1, size // 2)

@@ -1,0 +1,168 @@
+"""Who gets a snapshot when: newcomers at once, everybody else in turn, and nobody blocks the loop or starves."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+
+from kumafast import publisher as scheduling
+from kumafast.metrics import Metrics
+from kumafast.publisher import Publisher, Resolved
+from kumafast.snapshot import Layer, SnapshotCache, XdsResource
+from kumafast.snapshot.node import Node
+from kumafast.snapshot.resource import CLUSTER
+
+NODES = [f"default.dp-{number}" for number in range(500)]
+
+
+class Stage:
+    """A publisher for which every node's configuration is one number."""
+
+    def __init__(self) -> None:
+        self.truth = 0
+        self.resolved: list[str] = []
+        self.cache = SnapshotCache()
+        self.publisher = Publisher(cache=self.cache, metrics=Metrics(), resolve=self._resolve)
+
+    def _resolve(self, node_id: str, node: Node) -> Resolved | None:
+        self.resolved.append(node_id)
+        return Resolved((Layer([XdsResource(CLUSTER, "truth", str(self.truth).encode())]),), ())
+
+    def connect(self, *node_ids: str) -> None:
+        for node_id in node_ids:
+            self.publisher.connect(f"stream of {node_id}", Node(node_id))
+
+    def change(self, revision: int, *node_ids: str) -> None:
+        self.truth = revision
+        self.publisher.fall_behind(node_ids, since=revision, at=0.0)
+        self.publisher.stand_at(revision)
+
+    def held(self, node_id: str) -> int:
+        snapshot = self.cache.get(node_id)
+        assert snapshot is not None
+        return int(snapshot.resources(CLUSTER)["truth"].body)
+
+
+@pytest.fixture
+def stage() -> Stage:
+    stage = Stage()
+    stage.connect(*NODES)
+    stage.resolved.clear()
+    return stage
+
+
+def test_a_large_set_comes_in_slices_with_everything_else_in_between(stage: Stage) -> None:
+    async def main() -> None:
+        stage.change(1, *NODES)
+        done: list[int] = []
+
+        async def beat() -> None:
+            while True:
+                done.append(len(stage.resolved))
+                await asyncio.sleep(0)
+
+        beating = asyncio.create_task(beat())
+        await stage.publisher.publish_until(lambda: False)
+        beating.cancel()
+        done.append(len(stage.resolved))
+        steps = [later - earlier for earlier, later in itertools.pairwise(done)]
+        assert 0 < max(steps) <= scheduling.SLICE_NODES_MAX
+        assert stage.resolved == NODES
+
+    asyncio.run(main())
+
+
+def test_a_revision_is_reached_when_the_last_slice_of_it_is_published(stage: Stage) -> None:
+    async def main() -> None:
+        waiting = asyncio.create_task(stage.publisher.reach(1))
+        stage.change(1, *NODES)
+        while stage.publisher.is_behind:
+            assert stage.publisher.revision == 0
+            assert not waiting.done()
+            stage.publisher.publish_slice()
+            await asyncio.sleep(0)
+        assert stage.publisher.revision == 1
+        await asyncio.wait_for(waiting, 1)
+        assert {stage.held(node_id) for node_id in NODES} == {1}
+
+    asyncio.run(main())
+
+
+def test_a_revision_is_reached_while_later_ones_keep_coming(stage: Stage) -> None:
+    stage.change(1, *NODES[:100])
+    revision = 1
+    while stage.publisher.revision < 1:
+        revision += 1
+        stage.change(revision, *NODES[100:])
+        stage.publisher.publish_slice()
+    assert stage.publisher.is_behind
+    assert revision <= 1 + len(NODES)
+    assert all(stage.held(node_id) >= 1 for node_id in NODES[:100])
+
+
+def test_a_later_change_of_one_who_waits_is_not_a_second_task(stage: Stage) -> None:
+    for revision in range(1, 10):
+        stage.change(revision, *NODES[:50])
+    while stage.publisher.is_behind:
+        stage.publisher.publish_slice()
+    assert stage.resolved == NODES[:50]
+    assert {stage.held(node_id) for node_id in NODES[:50]} == {9}
+    assert stage.publisher.revision == 9
+
+
+def test_a_newcomer_is_served_at_once(stage: Stage) -> None:
+    stage.change(1, *NODES)
+    stage.publisher.publish_slice()
+    stage.connect("default.new", NODES[-1])
+    assert stage.held("default.new") == 1
+    # One that waits and opens another stream has what it waited for.
+    assert stage.held(NODES[-1]) == 1
+    stage.resolved.clear()
+    while stage.publisher.is_behind:
+        stage.publisher.publish_slice()
+    assert NODES[-1] not in stage.resolved
+
+
+@pytest.mark.parametrize("patience_s", [0.0, 3600.0])
+def test_refreshes_give_way_to_newcomers_but_do_not_starve(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, patience_s: float
+) -> None:
+    monkeypatch.setattr(scheduling, "REFRESH_DELAY_MAX_S", patience_s)
+
+    async def main() -> None:
+        stage.change(1, *NODES)
+        newcomers = [f"default.new-{number}" for number in range(100)]
+
+        async def arrive() -> None:
+            for node_id in newcomers:
+                stage.connect(node_id)
+                await asyncio.sleep(0)
+
+        arriving = asyncio.create_task(arrive())
+        await stage.publisher.publish_until(lambda: False)
+        await arriving
+        last_newcomer = stage.resolved.index(newcomers[-1])
+        first_refresh = stage.resolved.index(NODES[0])
+        if patience_s:
+            assert first_refresh > last_newcomer
+        else:
+            assert first_refresh < last_newcomer
+        assert {stage.held(node_id) for node_id in [*NODES, *newcomers]} == {1}
+
+    asyncio.run(main())
+
+
+def test_nobody_waits_for_those_who_have_gone(stage: Stage) -> None:
+    stage.change(1, *NODES[:3])
+    for node_id in NODES[:3]:
+        assert stage.publisher.revision == 0
+        stage.publisher.disconnect(f"stream of {node_id}", node_id)
+    assert stage.publisher.revision == 1
+    assert not stage.publisher.is_behind
+    assert stage.resolved == []
+
+
+def test_those_who_are_not_connected_are_not_behind(stage: Stage) -> None:
+    assert stage.publisher.fall_behind(["default.elsewhere", NODES[0]], since=1, at=0.0) == [NODES[0]]
