@@ -6,6 +6,7 @@ In: what a test is about. Out: snapshots, and how much was done for them. Never:
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -146,3 +147,31 @@ async def with_new_mesh() -> MemoryStore:
     mesh = Mesh(name="default")
     await store.write([Put(mesh), *map(Put, initial_resources(mesh, zone="default"))])
     return store
+
+
+def random_policy(rng: random.Random, mesh: str) -> Resource:
+    """A policy of either family, for anybody and about anything that the other random resources may be."""
+    name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
+    if rng.random() < 0.3:
+        matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
+        destinations = rng.sample(["*", "a", "b", "c"], 2)
+        return timeout(name, mesh=mesh, sources=rng.sample(matches, 2), destinations=destinations, request=limit)
+    top = rng.choice(
+        [
+            {"kind": "Mesh"},
+            {"kind": "Mesh", "proxyTypes": ["Gateway"]},
+            {"kind": "MeshSubset", "tags": {"version": "1"}},
+            {"kind": "MeshService", "name": "a"},
+            {"kind": "MeshServiceSubset", "name": "b", "tags": {"version": "2"}},
+            {"kind": "Dataplane", "name": f"dp-{rng.randrange(6)}"},
+            {"kind": "Dataplane", "labels": {"team": "x"}},
+            {"kind": "Dataplane", "sectionName": "80"},
+            {"kind": "MeshHTTPRoute", "name": "nowhere"},
+        ]
+    )
+    everything = {"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": limit, "connectionTimeout": limit}}
+    to = rng.choice([[], [everything], to_everything(limit, "MeshService", name=rng.choice("abc"))])
+    labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])
+    return mesh_timeout(
+        name, mesh=mesh, labels=labels, targetRef=top, to=to, **{"from": rng.choice([[], [everything]])}
+    )

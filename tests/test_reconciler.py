@@ -11,17 +11,15 @@ from tests.pipeline import (
     HTTP,
     Pipeline,
     dataplane,
-    mesh_timeout,
     names,
+    random_policy,
     service,
-    timeout,
-    to_everything,
     with_default_mesh,
 )
 
 from kumafast.errors import KumafastError
 from kumafast.registry import DataplaneId
-from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources
+from kumafast.resources import Mesh, ResourceKey, initial_resources
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
 from kumafast.store import MemoryStore, Put, Store
 
@@ -174,34 +172,6 @@ def test_an_endpoint_with_a_host_name_comes_when_the_name_has_an_address() -> No
 
 
 SERVICES = [service("a"), service("b"), service("a", version="1"), service("b", version="2"), service("c", zone="z")]
-
-
-def random_policy(rng: random.Random, mesh: str) -> Resource:
-    """A policy of either family, for anybody and about anything that the other random resources may be."""
-    name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
-    if rng.random() < 0.3:
-        matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
-        destinations = rng.sample(["*", "a", "b", "c"], 2)
-        return timeout(name, mesh=mesh, sources=rng.sample(matches, 2), destinations=destinations, request=limit)
-    top = rng.choice(
-        [
-            {"kind": "Mesh"},
-            {"kind": "Mesh", "proxyTypes": ["Gateway"]},
-            {"kind": "MeshSubset", "tags": {"version": "1"}},
-            {"kind": "MeshService", "name": "a"},
-            {"kind": "MeshServiceSubset", "name": "b", "tags": {"version": "2"}},
-            {"kind": "Dataplane", "name": f"dp-{rng.randrange(6)}"},
-            {"kind": "Dataplane", "labels": {"team": "x"}},
-            {"kind": "Dataplane", "sectionName": "80"},
-            {"kind": "MeshHTTPRoute", "name": "nowhere"},
-        ]
-    )
-    everything = {"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": limit, "connectionTimeout": limit}}
-    to = rng.choice([[], [everything], to_everything(limit, "MeshService", name=rng.choice("abc"))])
-    labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])
-    return mesh_timeout(
-        name, mesh=mesh, labels=labels, targetRef=top, to=to, **{"from": rng.choice([[], [everything]])}
-    )
 
 
 async def random_change(store: Store, rng: random.Random) -> None:

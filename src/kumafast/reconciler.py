@@ -18,15 +18,7 @@ from kumafast.addresses import Addresses
 from kumafast.errors import CompactedError
 from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.policy_effects import effects
-from kumafast.generation.proxy import (
-    AdminInterface,
-    Destination,
-    Inbound,
-    Outbound,
-    Part,
-    Proxy,
-    TransparentProxy,
-)
+from kumafast.generation.proxy import AdminInterface, Destination, Inbound, Outbound, Part, Proxy, TransparentProxy
 from kumafast.matching import Bindings
 from kumafast.metrics import Metrics
 from kumafast.publisher import Published, Publisher, Resolved, Work

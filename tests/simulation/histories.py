@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
+from tests.pipeline import random_policy
+
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, parse
@@ -89,6 +91,12 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
     return resource
 
 
+@cache
+def policy(mesh: str, number: int) -> Resource:
+    """One of `VARIANTS` policies of a mesh; the same in every process."""
+    return random_policy(random.Random(number), mesh)
+
+
 def history(seed: int, length: int) -> list[Step]:
     """A random history with `length` changes of resources, and what happens between them."""
     rng = random.Random(seed)
@@ -98,8 +106,10 @@ def history(seed: int, length: int) -> list[Step]:
     for _ in range(length):
         mesh, name = rng.choice(MESHES), rng.choice(NAMES)
         kind = rng.random()
-        if kind < 0.75:
+        if kind < 0.6:
             steps.append(Step("put", (mesh, name, rng.randrange(VARIANTS))))
+        elif kind < 0.75:
+            steps.append(Step("bind" if rng.random() < 0.7 else "unbind", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.9:
             steps.append(Step("delete", (mesh, name)))
         else:
@@ -143,6 +153,12 @@ class World:
 
     def delete(self, mesh: str, name: str) -> None:
         self._forget(ResourceKey("Dataplane", mesh, name))
+
+    def bind(self, mesh: str, number: int) -> None:
+        self._note(policy(mesh, number))
+
+    def unbind(self, mesh: str, number: int) -> None:
+        self._forget(policy(mesh, number).key)
 
     def mesh(self, name: str, is_there: bool) -> None:
         if is_there:
