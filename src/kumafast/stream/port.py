@@ -7,6 +7,7 @@ Never: a look at more than the first bytes; a connection that stays without havi
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
@@ -17,6 +18,8 @@ from typing import Any, cast
 from weakref import WeakSet
 
 from kumafast._core import HAS_TLS, TlsContext, TlsTransport
+
+_LOG = logging.getLogger(__name__)
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SILENCE_MAX_S = 10.0
@@ -81,6 +84,8 @@ class Port:
             create = self._create_tls(TlsContext(tls.certificate, tls.key, tls.client_ca))
         elif tls is not None:
             slow = {"ssl": tls.create_context(), "ssl_handshake_timeout": SILENCE_MAX_S}
+        if tls is not None:
+            _LOG.info("TLS by %s", "OpenSSL in the compiled core" if HAS_TLS else "Python's ssl: half as fast")
         self._server = await loop.create_server(create, host, port, backlog=_BACKLOG, **slow)
         for listening in self._server.sockets:
             _keep_alive(listening.fileno())
