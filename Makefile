@@ -31,8 +31,8 @@ test-fast: build
 lint: build
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pre-commit run --all-files
 
-bench: build
-	@$(BIN)/python -m pytest bench
+bench: envoy
+	@$(BIN)/python -m pytest bench -q | tee bench/results/$$(date +%F).txt
 
 clean:
 	rm -rf build $(VENV)
