@@ -16,6 +16,12 @@ from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node
 
 
+MANY = 64
+LOOK_AGAIN_S = 0.01
+"""While more than so many proxies are waited for, it looks who is left at most this often: a look costs as much as there
+are streams, and each of them acknowledges."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """A proxy that refused what it was sent, with its own words."""
@@ -130,8 +136,10 @@ class Convergence:
             async with asyncio.timeout(timeout_s):
                 await self._progress.reached(revision)
                 is_reached = True
-                while self._waiting():
+                while waiting := self._waiting():
                     await self._moved.wait()
+                    if len(waiting) > MANY:
+                        await asyncio.sleep(LOOK_AGAIN_S)
         except TimeoutError:
             pass
         waiting = tuple(sorted(self._waiting()))
