@@ -15,11 +15,10 @@ from typing import Protocol
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node
 
-
 MANY = 64
 LOOK_AGAIN_S = 0.01
-"""While more than so many proxies are waited for, it looks who is left at most this often: a look costs as much as there
-are streams, and each of them acknowledges."""
+"""While more than so many proxies are waited for, a waiter looks who is left at most this often: a look costs as much
+as there are streams, and each of them acknowledges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +135,9 @@ class Convergence:
             async with asyncio.timeout(timeout_s):
                 await self._progress.reached(revision)
                 is_reached = True
-                while waiting := self._waiting():
+                while left := self._waiting():
                     await self._moved.wait()
-                    if len(waiting) > MANY:
+                    if len(left) > MANY:
                         await asyncio.sleep(LOOK_AGAIN_S)
         except TimeoutError:
             pass
