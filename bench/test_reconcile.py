@@ -249,7 +249,7 @@ def test_a_change_for_all_never_blocks_the_loop(tell: Tell) -> None:
 
     gaps = sorted(asyncio.run(main()))
     tell("longest_turn_ms", round(gaps[-1] * 1e3, 1))
-    # There are some 200 turns of work. One or two may be the machine's own doing; slices that are too long would be all.
+    # Of some 200 turns one or two may be the machine's own doing; slices that are too long would be all of them.
     assert gaps[-4] <= BLOCKED_S_MAX
 
 
