@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A machine that is shared has no deadline for one example; where the result lands, the same examples run each time.
+settings.register_profile(
+    "kumafast", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("kumafast")
 
 # Fast and pure ones first: a broken rule shows in seconds, not after the Envoys.
 _ORDER = ("slow", "envoy")
