@@ -130,6 +130,7 @@ def test_slow_reader_gets_the_newest_and_nothing_between() -> None:
 @pytest.mark.parametrize("ending", ["client", "server", "cancelled", "broken"])
 def test_every_end_frees_what_was_held_and_is_told_once(ending: str) -> None:
     async def main() -> None:
+        before = asyncio.all_tasks()
         wire, cache, recorder = Wire(), SnapshotCache(), Recorder()
         cache.set("n", snapshot_of(1))
         stream, task = open_stream(wire, cache, recorder)
@@ -152,7 +153,7 @@ def test_every_end_frees_what_was_held_and_is_told_once(ending: str) -> None:
                 await task
         assert not cache._watchers
         assert [event[0] for event in recorder.events] == ["opened", "sent", "closed"]
-        assert len(asyncio.all_tasks()) == 2  # This one, and the one that bounds its time.
+        assert asyncio.all_tasks() == before
 
     run(main)
 
