@@ -35,8 +35,7 @@ from kumafast.store import Change, Store
 _LOG = logging.getLogger(__name__)
 
 # Policies before dataplanes: at the start no policy then looks for dataplanes, each dataplane finds its policies once.
-_POLICIES = tuple(kind for kind in catalog.RESOURCE_TYPES if kind.policy is not None)
-_WATCHED = (Mesh.type, *_POLICIES, Dataplane.type)
+_WATCHED = (Mesh.type, *catalog.POLICY_TYPES, Dataplane.type)
 
 APPLY_MAX = 128
 """How many changes the registry takes in before everything else gets its turn."""

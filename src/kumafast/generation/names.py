@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from hashlib import sha256
 
-SERVICE_TAG = "kuma.io/service"
+from kumafast.resources.tags import SERVICE_TAG
 
 ENVOY_ADMIN = "kuma:envoy:admin"
 READINESS = "kuma:readiness"

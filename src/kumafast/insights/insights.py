@@ -18,7 +18,7 @@ from kumafast.metrics import Metrics
 from kumafast.resources import DataplaneInsight, ResourceKey
 from kumafast.resources.dataplane_insight import LastError
 from kumafast.snapshot import Snapshot
-from kumafast.snapshot.node import Node
+from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.snapshot.resource import LISTENER
 from kumafast.store import Put, Store
 
@@ -77,7 +77,6 @@ class Insights:
         status = self._streams.get(stream_id)
         if status is not None:
             status.last_error = LastError(type_url=type_url, version=version, message=message, time=now())
-            _LOG.warning("%s refused %s: %s", status.node.id, type_url.rpartition(".")[2], message)
         self._count(stream_id, type_url, _rejected)
         self._convergence.response_rejected(stream_id, type_url, version, message)
 
@@ -188,8 +187,8 @@ class Insights:
 
 
 def _key(node_id: str) -> ResourceKey | None:
-    mesh, dot, name = node_id.partition(".")
-    return ResourceKey(DataplaneInsight.type.name, mesh, name) if dot and mesh and name else None
+    named = dataplane_of(node_id)
+    return None if named is None else ResourceKey(DataplaneInsight.type.name, *named)
 
 
 def _sent(counts: Counts) -> None:

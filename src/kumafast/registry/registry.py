@@ -17,6 +17,7 @@ from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach
 from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, catalog
+from kumafast.snapshot.node import dataplane_of
 from kumafast.store import Change
 
 
@@ -64,7 +65,7 @@ class _Gathered:
         return Affected(self.proxies.keys(), self.destinations, frozenset(self.vanished))
 
 
-_POLICIES = frozenset(kind.name for kind in catalog.RESOURCE_TYPES if kind.policy is not None)
+_POLICIES = frozenset(kind.name for kind in catalog.POLICY_TYPES)
 
 
 class _MeshState:
@@ -108,9 +109,9 @@ class Registry:
             yield from state.written.values()
 
     def identify(self, node_id: str) -> DataplaneId | None:
-        """The dataplane that a node id names, `<mesh>.<name>`, parted at the first dot as in Kuma; None without one."""
-        mesh, dot, name = node_id.partition(".")
-        return DataplaneId(mesh, name) if dot and mesh and name else None
+        """The dataplane that a node id names; None where it names none."""
+        named = dataplane_of(node_id)
+        return None if named is None else DataplaneId(*named)
 
     def providers(self, mesh: str, destination: Destination) -> Iterator[Dataplane]:
         """The dataplanes with an inbound that has all tags of the destination, in no order. O(those found)."""

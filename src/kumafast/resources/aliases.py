@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kumafast.errors import MalformedResourceError, Violation
+from kumafast.resources.tags import SERVICE_TAG
 
 _SERVICE = "service"
-_SERVICE_TAG = "kuma.io/service"
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
 _INBOUND_INTERFACE = re.compile(rf"({_IPV4}):([0-9]{{1,5}}):([0-9]{{1,5}})")
@@ -96,7 +96,7 @@ def _outbound(outbound: Fields) -> Fields:
     service, tags = outbound.get(_SERVICE), outbound.get("tags")
     if service is not None and service != "" and isinstance(tags, Mapping | None):
         rest = {name: value for name, value in outbound.items() if name != _SERVICE}
-        outbound = {**rest, "tags": {_SERVICE_TAG: service, **(tags or {})}}
+        outbound = {**rest, "tags": {SERVICE_TAG: service, **(tags or {})}}
     if "interface" not in outbound or any(outbound.get(name) for name in ("port", "address")):
         return outbound
     parts = _parsed(outbound["interface"], _OUTBOUND_INTERFACE)
@@ -109,9 +109,9 @@ def _outbound(outbound: Fields) -> Fields:
 def _with_service_tag(tagged: Fields) -> Fields:
     tags = tagged.get("tags")
     # Beside `kuma.io/service`, a tag `service` is one of the user's own.
-    if not isinstance(tags, Mapping) or _SERVICE not in tags or _SERVICE_TAG in tags:
+    if not isinstance(tags, Mapping) or _SERVICE not in tags or SERVICE_TAG in tags:
         return tagged
-    return {**tagged, "tags": {_SERVICE_TAG if key == _SERVICE else key: value for key, value in tags.items()}}
+    return {**tagged, "tags": {SERVICE_TAG if key == _SERVICE else key: value for key, value in tags.items()}}
 
 
 def _transparent(transparent: Fields) -> Fields:

@@ -36,6 +36,8 @@ _MODELS = {model.type.name: model for model in sorted(_ALL, key=lambda model: mo
 
 RESOURCE_TYPES: tuple[ResourceType, ...] = tuple(model.type for model in _MODELS.values())
 """All types, by name."""
+POLICY_TYPES: tuple[ResourceType, ...] = tuple(kind for kind in RESOURCE_TYPES if kind.policy is not None)
+"""Those of them that are policies."""
 
 _BY_PATH = {resource_type.path: resource_type for resource_type in RESOURCE_TYPES}
 

@@ -10,6 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
+def dataplane_of(node_id: str) -> tuple[str, str] | None:
+    """The mesh and name in a node id `<mesh>.<name>`, parted at the first dot as in Kuma; None where one is missing.
+
+    >>> dataplane_of("default.web.1"), dataplane_of("web")
+    (('default', 'web.1'), None)
+    """
+    mesh, _, name = node_id.partition(".")
+    return (mesh, name) if mesh and name else None
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A node as it named itself. `metadata` is the node's metadata as plain JSON values."""
