@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import socket
 import uuid
@@ -125,7 +124,7 @@ class ControlPlane:
 
     async def _start(self) -> None:
         settings = self.settings
-        self._store = await stores.open_store(settings.store_url)
+        self._store = await stores.open_store(settings.store_url, keyring=_keyring(settings))
         await self._ensure_default_mesh()
         reconciler = self._reconciler = Reconciler(
             store=self._store, cache=self.cache, metrics=self.metrics, debounce_ms=settings.debounce_ms
@@ -159,7 +158,7 @@ class ControlPlane:
             cluster_id=str(uuid.uuid5(uuid.NAMESPACE_URL, settings.store_url)),
             version=kumafast.__version__,
             await_convergence=convergence.wait,
-            settings_document=dataclasses.asdict(settings),
+            settings_document=settings.as_shown(),
         )
         api = HttpServer(create_api(services))
         diagnostics = HttpServer(create_diagnostics(is_ready=lambda: self._is_ready, metrics=self.metrics))
@@ -271,6 +270,14 @@ class ControlPlane:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+def _keyring(settings: Settings) -> stores.Keyring:
+    if settings.secrets_key:
+        return stores.Keyring.of_text(settings.secrets_key, source="the setting secrets_key")
+    if settings.secrets_key_file:
+        return stores.Keyring.of_file(Path(settings.secrets_key_file).expanduser(), is_made=False)
+    return stores.Keyring.of_file(settings.data_path / "secrets.key", is_made=True)
 
 
 def _url(scheme: str, host: str, port: int) -> str:

@@ -64,6 +64,12 @@ def run(
     insecure: Annotated[
         bool | None, _flag("--insecure/--no-insecure", "Allow --no-dp-tls and --dp-auth none beyond loopback.")
     ] = None,
+    secrets_key: Annotated[
+        str | None, _flag("--secrets-key", "Keys that seal secrets at rest; better as a variable or a file.")
+    ] = None,
+    secrets_key_file: Annotated[
+        str | None, _flag("--secrets-key-file", "A file with them [default: secrets.key in the data directory]")
+    ] = None,
     workers: Annotated[int | None, _flag("--workers", "How many processes share the ports [default: 1]")] = None,
     zone: Annotated[str | None, _flag("--zone", "The zone's name [default: default]")] = None,
     debounce_ms: Annotated[
