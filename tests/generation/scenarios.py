@@ -25,19 +25,28 @@ from kumafast.generation.proxy import (
     Endpoint,
     EndpointSet,
     Inbound,
+    InboundTls,
     Outbound,
+    OutboundTls,
     Part,
     Tags,
     TransparentProxy,
+    TrustBundle,
 )
 from kumafast.matching import Setting
 from kumafast.matching.merge import merge
-from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, TypeUrl
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TypeUrl
 
 GOLDEN = Path(__file__).parent / "golden"
 SCENARIOS = tuple(sorted(path.parent.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("input.yaml")))
 
-FILES = {CLUSTER: "clusters.yaml", ENDPOINT: "endpoints.yaml", LISTENER: "listeners.yaml", ROUTE: "routes.yaml"}
+FILES = {
+    CLUSTER: "clusters.yaml",
+    ENDPOINT: "endpoints.yaml",
+    LISTENER: "listeners.yaml",
+    ROUTE: "routes.yaml",
+    SECRET: "secrets.yaml",
+}
 
 _PARTS: dict[str, type[Part]] = {
     "admin_interface": AdminInterface,
@@ -46,7 +55,9 @@ _PARTS: dict[str, type[Part]] = {
     "outbound": Outbound,
     "destination": Destination,
     "endpoint_set": EndpointSet,
+    "trust_bundle": TrustBundle,
 }
+_TLS = {"inbound": InboundTls, "destination": OutboundTls}
 
 
 def parts(scenario: str) -> tuple[Part, ...]:
@@ -60,6 +71,10 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
     values = dict(fields)
     if "endpoints" in values:
         values["endpoints"] = tuple(Endpoint(**_with_sorted_tags(endpoint)) for endpoint in values["endpoints"])
+    if "tls" in values:
+        values["tls"] = _TLS[kind](**values["tls"])
+    if "chains" in values:
+        values["chains"] = tuple(values["chains"])
     policies = values.pop("policies", {})
     if policies:
         values["effects"] = policy_effects(policies, kind, str(values["protocol"]))

@@ -15,7 +15,7 @@ from tests.generation.scenarios import SCENARIOS, messages
 from kumafast.generation.bootstrap import BootstrapParameters, bootstrap, to_yaml
 from kumafast.generation.generate import generate
 from kumafast.generation.proxy import AdminInterface, Outbound
-from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, SECRET
 
 pytestmark = pytest.mark.envoy
 
@@ -42,6 +42,8 @@ def _with_static(generated: Iterable[Message]) -> str:
             static.clusters.append(message)
         elif type_url == LISTENER:
             static.listeners.append(message)
+        elif type_url == SECRET:
+            static.secrets.append(message)
         else:
             assert type_url == ENDPOINT
             holder = static.clusters.add(name="holder", type=cluster_pb2.Cluster.STATIC, connect_timeout={"seconds": 1})

@@ -22,19 +22,17 @@ from kumafast.generation.proxy import (
     Endpoint,
     EndpointSet,
     Inbound,
+    InboundTls,
     Outbound,
+    OutboundTls,
     Part,
 )
+from kumafast.generation.tls import server_name
 
 HERE = Path(__file__).parent
 
-_MTLS = "mutual TLS comes with the identity of workloads"
-
 # Each: the resource, what Kuma has and ours has not yet, and why.
 DIFFERENCES = (
-    ("clusters", "echo", ("transportSocket",), _MTLS),
-    ("listeners", "inbound:127.0.0.1:17001", ("filterChains", 0, "transportSocket"), _MTLS),
-    ("listeners", "inbound:127.0.0.1:17002", ("filterChains", 0, "transportSocket"), _MTLS),
     (
         "listeners",
         "inbound:127.0.0.1:17001",
@@ -75,6 +73,7 @@ REFERENCE: tuple[Part, ...] = (
         service="echo",
         protocol="http",
         tags=tags({**_ECHO_TAGS, "kuma.io/service": "echo"}),
+        tls=InboundTls(mesh="default"),
     ),
     Inbound(
         address="127.0.0.1",
@@ -84,6 +83,7 @@ REFERENCE: tuple[Part, ...] = (
         service="web",
         protocol="tcp",
         tags=tags({"kuma.io/protocol": "tcp", "kuma.io/service": "web", "kuma.io/zone": "default"}),
+        tls=InboundTls(mesh="default"),
     ),
     Outbound(
         address="127.0.0.1",
@@ -93,7 +93,12 @@ REFERENCE: tuple[Part, ...] = (
         tags=tags({"kuma.io/service": "echo"}),
         cluster_name="echo",
     ),
-    Destination(cluster_name="echo", service="echo", protocol="http"),
+    Destination(
+        cluster_name="echo",
+        service="echo",
+        protocol="http",
+        tls=OutboundTls(mesh="default", service="echo", sni=server_name("default", {"kuma.io/service": "echo"})),
+    ),
     EndpointSet(
         cluster_name="echo",
         endpoints=(

@@ -71,7 +71,7 @@ async def test_without_the_key_the_store_is_refused_and_left_as_it_is(tmp_path: 
     path, key = tmp_path / "store.db", _key()
     await _fill(path, Keyring([key]))
     before = path.read_bytes()
-    with pytest.raises(StoreUnavailableError, match="sealed under key [0-9a-f]{16}.*put that key back"):
+    with pytest.raises(StoreUnavailableError, match=r"sealed under key [0-9a-f]{16}.*put that key back"):
         await SqliteStore.open(path, keyring=keyring)
     assert path.read_bytes() == before
     store = await SqliteStore.open(path, keyring=Keyring([key]))

@@ -14,7 +14,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf.any_pb2 import Any as PackedMessage
 
-from kumafast.generation import defaults, fields, names, protocols
+from kumafast.generation import defaults, fields, names, protocols, tls
 from kumafast.generation.proxy import Destination, Inbound
 
 _HTTP_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -74,6 +74,8 @@ def destination_cluster(destination: Destination) -> cluster_pb2.Cluster:
             )
         ),
     )
+    if destination.tls is not None:
+        cluster.transport_socket.CopyFrom(tls.upstream_socket(destination.tls))
     for effect in destination.effects:
         effect.on_destination_cluster(cluster, options)
     cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY].Pack(options, deterministic=True)

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from google.protobuf.message import Message
 
-from kumafast.generation import admin, clusters, endpoints, listeners, transparent
+from kumafast.generation import admin, clusters, endpoints, listeners, tls, transparent
 from kumafast.generation.proxy import (
     AdminInterface,
     Destination,
@@ -19,6 +19,7 @@ from kumafast.generation.proxy import (
     Outbound,
     Part,
     TransparentProxy,
+    TrustBundle,
 )
 
 _NAMES: dict[type[Part], str] = {
@@ -28,6 +29,7 @@ _NAMES: dict[type[Part], str] = {
     Outbound: "outbound",
     Destination: "destination",
     EndpointSet: "endpoints",
+    TrustBundle: "trust",
 }
 
 
@@ -51,6 +53,8 @@ def generate(part: Part) -> tuple[Message, ...]:
             return (clusters.destination_cluster(part),)
         case EndpointSet():
             return (endpoints.load_assignment(part),)
+        case TrustBundle():
+            return (tls.trust_bundle(part),)
         case _:
             assert_never(part)
 

@@ -5,17 +5,21 @@ In: parts of a proxy. Out: `Listener` messages. Never: where a cluster's endpoin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from envoy.config.core.v3 import address_pb2, base_pb2, protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.http.grpc_stats.v3 import config_pb2 as grpc_stats_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf.message import Message
 
-from kumafast.generation import defaults, fields, names, protocols, routes
+from kumafast.generation import defaults, fields, names, protocols, routes, tls
 from kumafast.generation.proxy import Inbound, Outbound, Tags
 
+_Chain = listener_components_pb2.FilterChain
 _Hcm = http_connection_manager_pb2.HttpConnectionManager
 
 _TAGS = "io.kuma.tags"
@@ -30,16 +34,19 @@ _INTERNAL_NETWORKS = _Hcm.InternalAddressConfig(
 
 def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
     """The port on which other sidecars reach the workload."""
-    filter_ = _inbound_http(inbound) if protocols.is_http(inbound.protocol) else _inbound_tcp(inbound)
-    return _listener(
+    listener = _listener(
         names.inbound_listener_name(inbound.address, inbound.port),
         fields.socket_address(inbound.address, inbound.port),
-        filter_,
+        _inbound_chains(inbound),
         direction=base_pb2.TrafficDirection.INBOUND,
         tags=inbound.tags,
         binds_to_port=inbound.binds_to_port,
         reuses_port=inbound.reuses_port,
     )
+    if inbound.tls is not None and inbound.tls.is_permissive:
+        inspector = fields.packed(tls_inspector_pb2.TlsInspector())
+        listener.listener_filters.add(name="envoy.filters.listener.tls_inspector", typed_config=inspector)
+    return listener
 
 
 def outbound_listener(outbound: Outbound) -> listener_pb2.Listener:
@@ -48,7 +55,7 @@ def outbound_listener(outbound: Outbound) -> listener_pb2.Listener:
     return _listener(
         names.outbound_listener_name(outbound.address, outbound.port),
         fields.socket_address(outbound.address, outbound.port),
-        filter_,
+        [_Chain(filters=[filter_])],
         direction=base_pb2.TrafficDirection.OUTBOUND,
         tags=outbound.tags,
         binds_to_port=outbound.binds_to_port,
@@ -65,7 +72,7 @@ def passthrough_listener(
     listener = _listener(
         name,
         fields.socket_address(address, port),
-        _network_filter("envoy.filters.network.tcp_proxy", proxy),
+        [_Chain(filters=[_network_filter("envoy.filters.network.tcp_proxy", proxy)])],
         direction=direction,
         tags=(),
         binds_to_port=True,
@@ -78,7 +85,7 @@ def passthrough_listener(
 def _listener(
     name: str,
     address: address_pb2.Address,
-    filter_: listener_components_pb2.Filter,
+    chains: Sequence[listener_components_pb2.FilterChain],
     *,
     direction: int,
     tags: Tags,
@@ -88,13 +95,32 @@ def _listener(
     return listener_pb2.Listener(
         name=name,
         address=address,
-        filter_chains=[listener_components_pb2.FilterChain(filters=[filter_])],
+        filter_chains=chains,
         metadata=fields.metadata({_TAGS: tags}) if tags else None,
         traffic_direction=direction,
         # Kuma sends only the unusual one of the two.
         bind_to_port=None if binds_to_port else {"value": False},
         enable_reuse_port=None if reuses_port is None else {"value": reuses_port},
     )
+
+
+def _inbound_chains(inbound: Inbound) -> list[listener_components_pb2.FilterChain]:
+    """One chain; or, while plaintext is let in too, one for each way in which a client may come."""
+    is_http = protocols.is_http(inbound.protocol)
+    filter_ = _inbound_http(inbound) if is_http else _inbound_tcp(inbound)
+    if inbound.tls is None:
+        return [_Chain(filters=[filter_])]
+    secured = _Chain(filters=[filter_], transport_socket=tls.downstream_socket(inbound.tls.mesh))
+    if not inbound.tls.is_permissive:
+        return [secured]
+    secured.filter_chain_match.transport_protocol = "tls"
+    secured.filter_chain_match.application_protocols.append(tls.ALPN)
+    plain = _Chain(filters=[filter_])
+    plain.filter_chain_match.transport_protocol = "raw_buffer"
+    # TLS without our protocol's name is the application's own, and goes to it as it came.
+    own = _Chain(filters=[_inbound_tcp(inbound)])
+    own.filter_chain_match.transport_protocol = "tls"
+    return [plain, own, secured]
 
 
 def _inbound_tcp(inbound: Inbound) -> listener_components_pb2.Filter:

@@ -70,6 +70,16 @@ def cluster_name(tags: Mapping[str, str]) -> str:
     return f"{service}-{sha256(text.encode()).hexdigest()[:16]}"
 
 
+def identity_name(mesh: str) -> str:
+    """The secret with a workload's own certificate and key."""
+    return f"identity_cert:secret:{mesh}"
+
+
+def mesh_ca_name(mesh: str) -> str:
+    """The secret with the authorities that a mesh trusts."""
+    return f"mesh_ca:secret:{mesh}"
+
+
 def stat_name(name: str) -> str:
     """A name as Envoy's statistics may hold it: all but letters, digits, dashes and underscores become underscores."""
     return _NOT_IN_A_STAT.sub("_", name)

@@ -39,6 +39,31 @@ class TransparentProxy:
 
 
 @dataclass(frozen=True, slots=True)
+class InboundTls:
+    """How the sidecar takes connections: with certificates of the mesh only, or, while `is_permissive`, without too."""
+
+    mesh: str
+    is_permissive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundTls:
+    """How the sidecar connects to a service: whose certificate it takes, and what it calls the server (`sni`)."""
+
+    mesh: str
+    service: str
+    sni: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrustBundle:
+    """The authorities whose certificates a mesh takes: chains in PEM."""
+
+    mesh: str
+    chains: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Inbound:
     """A port of the sidecar that forwards to the local workload. `protocol` is a value of `kuma.io/protocol`."""
 
@@ -51,6 +76,7 @@ class Inbound:
     tags: Tags
     binds_to_port: bool = True
     reuses_port: bool = True
+    tls: InboundTls | None = None
     effects: tuple[Effect, ...] = ()
 
 
@@ -76,6 +102,7 @@ class Destination:
     cluster_name: str
     service: str
     protocol: str
+    tls: OutboundTls | None = None
     effects: tuple[Effect, ...] = ()
 
 
@@ -99,7 +126,7 @@ class EndpointSet:
     endpoints: tuple[Endpoint, ...]
 
 
-Part: TypeAlias = AdminInterface | TransparentProxy | Inbound | Outbound | Destination | EndpointSet
+Part: TypeAlias = AdminInterface | TransparentProxy | Inbound | Outbound | Destination | EndpointSet | TrustBundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +144,17 @@ class Proxy:
     inbounds: tuple[Inbound, ...]
     outbounds: tuple[Outbound, ...]
     destinations: tuple[Destination, ...]
+    trust: TrustBundle | None = None
 
     def parts(self) -> tuple[Part, ...]:
         """The parts in the order in which their resources stand in a snapshot."""
         transparent = () if self.transparent is None else (self.transparent,)
+        trust = () if self.trust is None else (self.trust,)
         return (
             self.admin,
             *transparent,
             *self.inbounds,
             *self.outbounds,
             *self.destinations,
+            *trust,
         )

@@ -1,0 +1,102 @@
+"""TLS between sidecars: who shows which certificate to whom, and whom it takes.
+
+In: parts of a proxy. Out: transport sockets, and the secrets that they name. Never: a key that is kept, a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from envoy.config.core.v3 import base_pb2, config_source_pb2
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
+from envoy.type.matcher.v3 import string_pb2
+from google.protobuf.message import Message
+
+from kumafast.generation import fields, names
+from kumafast.generation.proxy import OutboundTls, TrustBundle
+from kumafast.resources.spiffe import mesh_prefix, spiffe_id
+from kumafast.resources.tags import SERVICE_TAG
+
+ALPN = "kuma"
+"""What sidecars name among themselves, and an application's own TLS does not."""
+
+_NAME = "envoy.transport_sockets.tls"
+
+
+def downstream_socket(mesh: str) -> base_pb2.TransportSocket:
+    """For inbounds: only clients with a certificate of the mesh."""
+    any_of_mesh = string_pb2.StringMatcher(prefix=mesh_prefix(mesh))
+    return _socket(
+        tls_pb2.DownstreamTlsContext(
+            common_tls_context=_context(mesh, any_of_mesh), require_client_certificate={"value": True}
+        )
+    )
+
+
+def upstream_socket(tls: OutboundTls) -> base_pb2.TransportSocket:
+    """For clusters: only endpoints with the certificate of that service."""
+    wanted = (
+        string_pb2.StringMatcher(prefix=mesh_prefix(tls.mesh))
+        if tls.service == "*"
+        else string_pb2.StringMatcher(exact=spiffe_id(tls.mesh, tls.service))
+    )
+    context = _context(tls.mesh, wanted)
+    context.alpn_protocols.append(ALPN)
+    return _socket(tls_pb2.UpstreamTlsContext(common_tls_context=context, sni=tls.sni))
+
+
+def trust_bundle(bundle: TrustBundle) -> secret_pb2.Secret:
+    """The authorities that a mesh trusts."""
+    authorities = "".join(bundle.chains).encode()
+    return secret_pb2.Secret(
+        name=names.mesh_ca_name(bundle.mesh),
+        validation_context=common_pb2.CertificateValidationContext(
+            trusted_ca=base_pb2.DataSource(inline_bytes=authorities)
+        ),
+    )
+
+
+def identity_secret(mesh: str, *, chain: bytes, key: bytes) -> secret_pb2.Secret:
+    """A workload's certificate and key, PEM."""
+    return secret_pb2.Secret(
+        name=names.identity_name(mesh),
+        tls_certificate=common_pb2.TlsCertificate(
+            certificate_chain=base_pb2.DataSource(inline_bytes=chain),
+            private_key=base_pb2.DataSource(inline_bytes=key),
+        ),
+    )
+
+
+def server_name(mesh: str, tags: Mapping[str, str]) -> str:
+    """What a client calls the part of a service that tags choose, so that gateways between zones can route by it.
+
+    >>> server_name("default", {"kuma.io/service": "backend", "version": "v1"})
+    'backend{mesh=default,version=v1}'
+    """
+    rest = {key: value for key, value in tags.items() if key != SERVICE_TAG}
+    pairs = sorted({**rest, "mesh": mesh}.items())
+    return f"{tags.get(SERVICE_TAG, '')}{{{','.join(f'{key}={value}' for key, value in pairs)}}}"
+
+
+def _context(mesh: str, peers: string_pb2.StringMatcher) -> tls_pb2.CommonTlsContext:
+    matcher = common_pb2.SubjectAltNameMatcher(san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=peers)
+    return tls_pb2.CommonTlsContext(
+        tls_certificate_sds_secret_configs=[_secret(names.identity_name(mesh))],
+        combined_validation_context=tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
+            default_validation_context=common_pb2.CertificateValidationContext(match_typed_subject_alt_names=[matcher]),
+            validation_context_sds_secret_config=_secret(names.mesh_ca_name(mesh)),
+        ),
+    )
+
+
+def _secret(name: str) -> secret_pb2.SdsSecretConfig:
+    return secret_pb2.SdsSecretConfig(
+        name=name,
+        sds_config=config_source_pb2.ConfigSource(
+            ads=config_source_pb2.AggregatedConfigSource(), resource_api_version=config_source_pb2.ApiVersion.V3
+        ),
+    )
+
+
+def _socket(context: Message) -> base_pb2.TransportSocket:
+    return base_pb2.TransportSocket(name=_NAME, typed_config=fields.packed(context))
