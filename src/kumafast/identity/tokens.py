@@ -1,0 +1,173 @@
+"""Tokens: who a dataplane or a user is, signed.
+
+In: claims, keys. Out: tokens as text; the claims of tokens that are good, each verified once.
+Never: what its holder may do; a token in an error or a log line.
+
+A token is a JWT with RS256 and a `kid`, no other algorithm, in Kuma's form: dataplanes have `Name`, `Mesh`, `Tags`,
+`Type` and `Workload`, users have `Name` and `Groups`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+import jwt
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
+
+from kumafast.errors import KumafastError
+from kumafast.identity.signing_keys import Keyset
+
+ALGORITHM = "RS256"
+DATAPLANE_TYPE = "dataplane"
+TOKEN_LENGTH_MAX = 16_384
+VERIFIED_MAX = 65_536
+"""Tokens that are remembered as verified; the least recently used goes first."""
+_BACKDATED = timedelta(minutes=5)
+"""How long before it was issued a token is good, for clocks that are behind."""
+
+
+class TokenError(KumafastError):
+    """A token that does not prove what it says; the message says why, and shows none of it."""
+
+
+class DataplaneClaims(BaseModel):
+    """Which dataplanes may use a token: empty means any. `tags` are the values allowed for each tag."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: StrictStr = Field(default="", alias="Name")
+    mesh: StrictStr = Field(default="", alias="Mesh")
+    tags: dict[StrictStr, tuple[StrictStr, ...]] = Field(default_factory=dict, alias="Tags")
+    type: StrictStr = Field(default="", alias="Type")
+    workload: StrictStr = Field(default="", alias="Workload")
+
+    def mismatch(self, *, mesh: str, name: str, tag_sets: Iterable[Mapping[str, str]]) -> str | None:
+        """Why a dataplane may not use the token; None where it may."""
+        if self.type not in ("", DATAPLANE_TYPE):
+            return "the token is not one of a dataplane"
+        if self.mesh and self.mesh != mesh:
+            return f"the token is for mesh {self.mesh}, the dataplane is in {mesh}"
+        if self.name and self.name != name:
+            return f"the token is for dataplane {self.name}, this is {name}"
+        sets = tuple(tag_sets)
+        if self.tags and not sets:
+            return "the token is for certain tags, and the dataplane has none"
+        for tag, allowed in self.tags.items():
+            if any(tags.get(tag) not in allowed for tags in sets):
+                return f"the token does not allow the dataplane's value of the tag {tag}"
+        return None
+
+
+class UserClaims(BaseModel):
+    """Who a user is."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: StrictStr = Field(alias="Name", min_length=1)
+    groups: tuple[StrictStr, ...] = Field(default=(), alias="Groups")
+
+
+Claims = TypeVar("Claims", bound=BaseModel)
+
+
+def sign(claims: BaseModel, keys: Keyset, *, valid_for: timedelta, now: datetime) -> str:
+    """A token, signed with the newest key. Raises `SigningKeyError` where there is none."""
+    kid, key = keys.signer()
+    times = {"iat": now, "nbf": now - _BACKDATED, "exp": now + valid_for, "jti": str(uuid.uuid4())}
+    written = claims.model_dump(by_alias=True)
+    return jwt.encode({**written, **times}, key, algorithm=ALGORITHM, headers={"kid": kid})
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified(Generic[Claims]):
+    claims: Claims
+    not_before: float
+    expires: float
+
+
+class Verifier(Generic[Claims]):
+    """Verifies tokens of one kind. A token that was good is looked up by its digest from then on.
+
+    `find_keys` gives the keys of now; while it gives the same object, what was verified stays so.
+    """
+
+    def __init__(self, claims: type[Claims], *, clock: Callable[[], float]) -> None:
+        self._claims = claims
+        self._clock = clock
+        self._keys: Keyset | None = None
+        self._verified: OrderedDict[bytes, _Verified[Claims]] = OrderedDict()
+        self.signatures = 0
+        """How many signatures were looked at: the costly part."""
+
+    def verify(self, token: str, keys: Keyset) -> Claims:
+        """The claims of a good token. Raises `TokenError`."""
+        if keys is not self._keys:
+            # Other keys, or other revocations: whoever was good may not be any more.
+            self._keys = keys
+            self._verified.clear()
+        if len(token) > TOKEN_LENGTH_MAX:
+            raise TokenError("the token is too long")
+        if not token.isascii():
+            raise TokenError("the token is not a JWT")
+        digest = hashlib.sha256(token.encode()).digest()
+        known = self._verified.get(digest)
+        if known is None:
+            known = self._verified[digest] = self._verify(token, keys)
+            if len(self._verified) > VERIFIED_MAX:
+                self._verified.popitem(last=False)
+        else:
+            self._verified.move_to_end(digest)
+        now = self._clock()
+        if now >= known.expires:
+            del self._verified[digest]
+            raise TokenError("the token has expired")
+        if now < known.not_before:
+            raise TokenError("the token is not valid yet")
+        return known.claims
+
+    def _verify(self, token: str, keys: Keyset) -> _Verified[Claims]:
+        document = self._decode(token, keys)
+        try:
+            claims = self._claims.model_validate(document)
+        except ValidationError:
+            raise TokenError("the token has not the claims of its kind") from None
+        expires, not_before = document["exp"], document.get("nbf", 0)
+        if not all(isinstance(time, int | float) for time in (expires, not_before)):
+            raise TokenError("the token's times are not numbers")
+        return _Verified(claims, float(not_before), float(expires))
+
+    def _decode(self, token: str, keys: Keyset) -> dict[str, Any]:
+        try:
+            header = jwt.get_unverified_header(token)
+        except jwt.InvalidTokenError:
+            raise TokenError("the token is not a JWT") from None
+        if header.get("alg") != ALGORITHM:
+            raise TokenError(f"the token is not signed with {ALGORITHM}")
+        kid = header.get("kid")
+        key = keys.public.get(kid) if isinstance(kid, str) else None
+        if key is None:
+            raise TokenError("the token is signed with a key that is not known here")
+        self.signatures += 1
+        # Times are compared each time that the token is used, not only now.
+        options: Any = {
+            "verify_exp": False,
+            "verify_nbf": False,
+            "verify_iat": False,
+            "verify_aud": False,
+            "require": ["exp"],
+        }
+        try:
+            document: dict[str, Any] = jwt.decode(token, key, algorithms=[ALGORITHM], options=options)
+        except jwt.MissingRequiredClaimError:
+            raise TokenError("the token says not until when it is valid") from None
+        except jwt.InvalidTokenError:
+            raise TokenError("the token's signature is not good") from None
+        if document.get("jti") in keys.revoked:
+            raise TokenError("the token has been revoked")
+        return document
