@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import socket
 import uuid
 from collections.abc import Coroutine
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
@@ -19,10 +21,16 @@ import kumafast
 from kumafast import store as stores
 from kumafast.errors import ConflictError, InvalidResourceError, NotFoundError, SettingsError
 from kumafast.identity import ensure_server_certificate
+from kumafast.identity.access import ADMIN_GROUP, AnonymousAccess
+from kumafast.identity.admission import admit
+from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyset
+from kumafast.identity.token_keys import TokenKeys
+from kumafast.identity.tokens import UserClaims
 from kumafast.insights import Convergence, ConvergenceReport, Insights
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, validate, with_defaults
+from kumafast.rest.access import AccessRules
 from kumafast.rest.api import create_api
 from kumafast.rest.bootstrap import create_dp_app
 from kumafast.rest.diagnostics import create_diagnostics
@@ -37,6 +45,7 @@ from kumafast.stream import TlsFiles, XdsServer
 _LOG = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0
+_ADMIN_TOKEN_LIFETIME = timedelta(days=3650)
 
 
 class _Observers:
@@ -95,9 +104,12 @@ class ControlPlane:
         self.metrics = Metrics()
         self.cache = SnapshotCache()
         self.metrics.count_snapshots_with(lambda: len(self.cache))
-        self.api_url = self.dp_url = self.diagnostics_url = ""
+        self.api_url = self.api_tls_url = self.dp_url = self.diagnostics_url = ""
+        self.admin_token = ""
+        """The administrator's token, at the first start on an empty store only; it is kept nowhere."""
         self._store: Store | None = None
         self._reconciler: Reconciler | None = None
+        self._keys: TokenKeys | None = None
         self._insights: Insights | None = None
         self._convergence: Convergence | None = None
         self._xds: XdsServer | None = None
@@ -141,6 +153,10 @@ class ControlPlane:
             instance_id=self.instance_id,
             flush_ms=settings.insight_flush_ms,
         )
+        self._keys = TokenKeys(self._store, offline=_offline_keys(settings))
+        await self._keys.load()
+        await self._greet(self._keys)
+        self._spawn(self._keys.follow(), "token keys")
         await insights.take_over()
         await reconciler.load()
         self._spawn(reconciler.follow(), "reconcile")
@@ -151,6 +167,13 @@ class ControlPlane:
 
     async def _serve_http(self, convergence: Convergence) -> None:
         settings = self.settings
+        keys = self._keys
+        assert keys is not None
+        rules = AccessRules(
+            verify=keys.verify_user,
+            is_localhost_admin=settings.localhost_is_admin,
+            anonymous=AnonymousAccess(settings.anonymous_access),
+        )
         services = ApiServices(
             store=self.store,
             zone=settings.zone,
@@ -158,15 +181,41 @@ class ControlPlane:
             cluster_id=str(uuid.uuid5(uuid.NAMESPACE_URL, settings.store_url)),
             version=kumafast.__version__,
             await_convergence=convergence.wait,
+            token_keys=keys,
+            access=rules,
             settings_document=settings.as_shown(),
         )
         api = HttpServer(create_api(services))
+        if settings.api_tls_port >= 0:
+            await self._serve_https(services)
         diagnostics = HttpServer(create_diagnostics(is_ready=lambda: self._is_ready, metrics=self.metrics))
         self._http += [api, diagnostics]
         self.api_url = _url("http", settings.host, await api.start(settings.host, settings.api_port))
         self.diagnostics_url = _url(
             "http", settings.host, await diagnostics.start(settings.host, settings.diagnostics_port)
         )
+
+    async def _serve_https(self, services: ApiServices) -> None:
+        settings = self.settings
+        files = self._certificate()
+        if settings.api_tls_cert:
+            files = TlsFiles(certificate=Path(settings.api_tls_cert), key=Path(settings.api_tls_key))
+        if settings.api_client_ca:
+            files = dataclasses.replace(files, client_ca=Path(settings.api_client_ca))
+            certified = dataclasses.replace(services.access, is_certified=True)
+            services = dataclasses.replace(services, access=certified)
+        server = HttpServer(create_api(services), tls=files.create_context(alpn=("http/1.1",)))
+        self._http.append(server)
+        port = await server.start(settings.host, settings.api_tls_port)
+        self.api_tls_url = _url("https", settings.host, port)
+
+    async def _greet(self, keys: TokenKeys) -> None:
+        """At the first start of all: a token for the administrator, where being on this machine is not enough."""
+        settings = self.settings
+        if (settings.is_loopback and settings.localhost_is_admin) or not keys.is_new:
+            return
+        token = await keys.issue_user(UserClaims(Name="admin", Groups=(ADMIN_GROUP,)), valid_for=_ADMIN_TOKEN_LIFETIME)
+        self.admin_token = token
 
     async def _serve_proxies(self, observers: _Observers) -> None:
         # The last port to open: an Envoy that asks before the state is complete would be told that it has nothing.
@@ -215,13 +264,18 @@ class ControlPlane:
             raise InvalidResourceError(violations)
         zone = self.settings.zone
         complete = with_defaults(resource, zone=zone)
+        admission = await admit(complete, self.store)
+        if admission.violations:
+            raise InvalidResourceError(admission.violations)
+        companions = [Put(each, expected_revision=0) for each in admission.companions]
         with_it = initial_resources(complete, zone=zone)
         if with_it:
             # Where it is there already it is an update, and nothing comes with it.
             with contextlib.suppress(ConflictError):
-                await self.store.write([Put(complete, expected_revision=0), *map(Put, with_it)])
+                await self.store.write([Put(complete, expected_revision=0), *companions, *map(Put, with_it)])
                 return await self.store.get(complete.key)
-        return await self.store.put(complete)
+        await self.store.write([Put(complete), *companions])
+        return await self.store.get(complete.key)
 
     async def get(self, type_name: str, name: str, *, mesh: str = "") -> StoredResource:
         """One stored resource; `mesh` is empty for global types. Raises `NotFoundError`."""
@@ -270,6 +324,22 @@ class ControlPlane:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+def _offline_keys(settings: Settings) -> Keyset:
+    keys: dict[str, bytes] = {}
+    for entry in filter(None, settings.dp_token_keys.split(",")):
+        kid, _, path = entry.strip().partition("=")
+        if not kid or not path:
+            raise SettingsError(f"dp_token_keys has the form KID=PATH,KID=PATH, got {entry.strip()!r}")
+        try:
+            keys[kid] = Path(path).expanduser().read_bytes()
+        except OSError as error:
+            raise SettingsError(f"dp_token_keys: cannot read {path}: {error.strerror}") from error
+    try:
+        return public_keyset(keys)
+    except SigningKeyError as error:
+        raise SettingsError(f"dp_token_keys: {error}") from error
 
 
 def _keyring(settings: Settings) -> stores.Keyring:

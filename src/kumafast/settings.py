@@ -37,7 +37,21 @@ class Settings:
     dp_tls: bool = True
     dp_tls_cert: str = ""
     dp_tls_key: str = ""
-    dp_auth: str = "none"
+    dp_auth: str = ""
+    """How proxies prove who they are: `token`, or `none`; empty means none on loopback and token elsewhere."""
+    dp_token_keys: str = ""
+    """Public keys for dataplane tokens that are signed elsewhere: `KID=PATH`, several separated by commas."""
+    localhost_is_admin: bool = True
+    """Whether requests to the API that come from this machine without a token are an administrator's."""
+    anonymous_access: str = "read"
+    """What requests without a token from elsewhere may do: `none`, `read`, or `write`, which is what Kuma lets them."""
+    api_tls_port: int = -1
+    """The port of the API over TLS, 5682 in Kuma; 0 means any free one, -1 none."""
+    api_tls_cert: str = ""
+    api_tls_key: str = ""
+    """Its certificate and key; empty means the ones of the dp-server."""
+    api_client_ca: str = ""
+    """With it that port serves only clients with a certificate of that authority, and these are administrators."""
     insecure: bool = False
     """Allow `--no-dp-tls` and `--dp-auth none` on addresses other than loopback."""
     secrets_key: str = field(default="", repr=False)
@@ -72,6 +86,11 @@ class Settings:
         shown = asdict(self)
         shown["secrets_key"] = "***" if self.secrets_key else ""
         return shown
+
+    @property
+    def requires_tokens(self) -> bool:
+        """Whether proxies have to show a token."""
+        return self.dp_auth == "token" or (not self.dp_auth and not self.is_loopback)
 
     @property
     def is_loopback(self) -> bool:
@@ -137,10 +156,16 @@ def _check(settings: Settings) -> None:
         port = getattr(settings, name)
         if not 0 <= port <= 65535:
             raise SettingsError(f"{name} must be in the range [0, 65535], got {port}; 0 means any free port")
-    if settings.dp_auth not in {"none", "token"}:
+    if settings.dp_auth not in {"", "none", "token"}:
         raise SettingsError(f"dp_auth must be token or none, got {settings.dp_auth!r}")
-    if settings.dp_auth == "token":
-        raise SettingsError("dp_auth token is not available yet; use --dp-auth none, which is the default")
+    if settings.anonymous_access not in {"none", "read", "write"}:
+        raise SettingsError(f"anonymous_access must be none, read or write, got {settings.anonymous_access!r}")
+    if not -1 <= settings.api_tls_port <= 65535:
+        raise SettingsError(f"api_tls_port must be in the range [-1, 65535], got {settings.api_tls_port}; -1 is none")
+    if bool(settings.api_tls_cert) != bool(settings.api_tls_key):
+        raise SettingsError("api_tls_cert and api_tls_key go together; give both or neither")
+    if settings.api_client_ca and settings.api_tls_port < 0:
+        raise SettingsError("api_client_ca is for the API over TLS, which has no port; give one with --api-tls-port")
     if settings.workers != 1:
         raise SettingsError("workers other than 1 are not available yet")
     if settings.secrets_key and settings.secrets_key_file:
@@ -148,8 +173,9 @@ def _check(settings: Settings) -> None:
     if bool(settings.dp_tls_cert) != bool(settings.dp_tls_key):
         raise SettingsError("dp_tls_cert and dp_tls_key go together; give both or neither")
     if not settings.is_loopback and not settings.insecure:
-        unsafe = "--no-dp-tls" if not settings.dp_tls else "--dp-auth none"
-        raise SettingsError(
-            f"{unsafe} lets anybody who reaches {settings.host} in; "
-            "listen on 127.0.0.1, or say --insecure if you mean it"
-        )
+        for flag, is_unsafe in (("--no-dp-tls", not settings.dp_tls), ("--dp-auth none", not settings.requires_tokens)):
+            if is_unsafe:
+                raise SettingsError(
+                    f"{flag} lets anybody who reaches {settings.host} in; "
+                    "listen on 127.0.0.1, or say --insecure if you mean it"
+                )

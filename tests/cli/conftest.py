@@ -12,8 +12,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from kumafast.cli.main import app
+from kumafast.identity.token_keys import TokenKeys
 from kumafast.insights import ConvergenceReport, Rejection
 from kumafast.resources import Mesh
+from kumafast.rest.access import AccessRules
 from kumafast.rest.api import create_api
 from kumafast.rest.http_server import HttpServer
 from kumafast.rest.services import ApiServices
@@ -48,6 +50,7 @@ def api() -> Iterator[Api]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     served = Api(loop, MemoryStore())
+    keys = TokenKeys(served.store)
     services = ApiServices(
         store=served.store,
         zone="default",
@@ -55,6 +58,8 @@ def api() -> Iterator[Api]:
         cluster_id="test",
         version="0.1.0",
         await_convergence=served.converge,
+        token_keys=keys,
+        access=AccessRules(verify=keys.verify_user),
     )
     server = HttpServer(create_api(services))
     try:

@@ -153,7 +153,6 @@ def _logging() -> Iterator[None]:
     ("arguments", "message"),
     [
         (["--config", "/none.yaml"], "cannot read the configuration file /none.yaml"),
-        (["--dp-auth", "token"], "dp_auth token is not available yet"),
         (["--host", "0.0.0.0"], "listen on 127.0.0.1, or say --insecure"),
         (["--api-port", "70000"], "api_port must be in the range [0, 65535]"),
         (["--log-level", "loud"], "log_level must be one of debug, info, warning, error"),

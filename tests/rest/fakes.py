@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from kumafast.identity.token_keys import TokenKeys
 from kumafast.insights import ConvergenceReport, Rejection
 from kumafast.resources import catalog
+from kumafast.rest.access import AccessRules
 from kumafast.rest.services import ApiServices
 from kumafast.store import Store, StoredResource
 
@@ -38,6 +40,7 @@ class Convergence:
 
 
 def services(store: Store, convergence: Convergence) -> ApiServices:
+    keys = TokenKeys(store)
     return ApiServices(
         store=store,
         zone="east",
@@ -45,6 +48,8 @@ def services(store: Store, convergence: Convergence) -> ApiServices:
         cluster_id="757ff8a3-9429-4c88-8b61-73358dc7b43c",
         version="0.1.0",
         await_convergence=convergence.wait,
+        token_keys=keys,
+        access=AccessRules(verify=keys.verify_user),
         settings_document={"api_port": 5681, "store": "memory"},
     )
 

@@ -190,7 +190,7 @@ async def test_diagnostics() -> None:
     is_ready = False
     metrics = Metrics()
     app = create_diagnostics(lambda: is_ready, metrics)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://cp") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as client:
         assert (await client.get("/ready")).status_code == 503
         is_ready = True
         assert (await client.get("/ready")).status_code == 200

@@ -90,13 +90,13 @@ async def test_warnings_are_limited(client: httpx.AsyncClient) -> None:
     assert answer.json()["warnings"][-1] == "980 more unknown fields, ignored"
 
 
-async def test_mtls_is_stored_with_a_warning(client: httpx.AsyncClient) -> None:
+async def test_a_mesh_with_mtls_gets_its_authority(client: httpx.AsyncClient) -> None:
     mtls = {"enabledBackend": "ca-1", "backends": [{"name": "ca-1", "type": "builtin"}]}
     answer = await client.put("/meshes/default", json={"type": "Mesh", "name": "default", "mtls": mtls})
     assert answer.status_code == 200
-    assert answer.json() == {
-        "warnings": ["mtls: stored, but this version does not enforce mTLS yet: traffic stays in plaintext"]
-    }
+    assert answer.json() == {}
+    names = [item["name"] for item in (await client.get("/meshes/default/secrets")).json()["items"]]
+    assert names == ["default.ca-builtin-cert-ca-1", "default.ca-builtin-key-ca-1", "default.ca-trust"]
     assert (await client.get("/meshes/default")).json()["mtls"] == mtls
 
 
@@ -189,7 +189,7 @@ async def test_store_that_cannot_be_written() -> None:
     store = _Unwritable()
     await MemoryStore.put(store, builders.mesh())
     transport = httpx.ASGITransport(app=create_api(services(store, Convergence())))
-    async with httpx.AsyncClient(transport=transport, base_url="http://cp") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.put(ITEM, json=dataplane_document())
         assert answer.status_code == 503
         assert answer.json() == error(503, "Could not process a resource", "the disk is full")
@@ -203,7 +203,7 @@ class _Broken(MemoryStore):
 
 async def test_failure_of_ours_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     transport = httpx.ASGITransport(app=create_api(services(_Broken(), Convergence())))
-    async with httpx.AsyncClient(transport=transport, base_url="http://cp") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer: Any = await client.get(ITEM)
     assert answer.status_code == 500
     assert answer.json() == error(500, "Internal Server Error", "Internal Server Error")

@@ -14,7 +14,7 @@ import typer
 
 from kumafast.cli.convergence import TIMEOUT_DEFAULT, TimeoutOption, WaitOption, seconds_of, wait_for_envoys
 from kumafast.cli.failure import CommandError
-from kumafast.cli.target import ApiOption, address_of
+from kumafast.cli.target import ApiOption, connect
 
 
 def apply(
@@ -41,7 +41,6 @@ def apply(
     api: ApiOption = None,
 ) -> None:
     """Create or update resources: YAML or JSON, many documents in a file, in Kuma's own forms."""
-    from kumafast.cli.client import ApiClient
     from kumafast.cli.documents import parse_variables, read_documents
 
     seconds_of(timeout)
@@ -52,7 +51,7 @@ def apply(
     if dry_run:
         _print(documents)
         return
-    with ApiClient(address_of(context, api)) as client:
+    with connect(context, api) as client:
         _collect(documents, lambda wanted: wanted.resolve(client))
         revisions = [_write(client, wanted) for wanted in documents]
         if wait:

@@ -6,6 +6,7 @@ In: an address, resources. Out: answers as plain JSON values; what goes wrong is
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -38,12 +39,28 @@ class Kind:
 class ApiClient:
     """One connection to the API, kept for as long as a command runs."""
 
-    def __init__(self, address: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str = "",
+        ca_file: str = "",
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """`token` says who asks, which the control plane's own machine need not; `ca_file` verifies an `https` API."""
         if urlsplit(address).scheme not in {"http", "https"} or not urlsplit(address).netloc:
             raise CommandError(f"{address!r} is not the address of an API; it has the form http://127.0.0.1:5681")
         self.address = address.rstrip("/")
         headers = {"User-Agent": f"kumafast/{__version__}", "Accept": "application/json"}
-        self._http = httpx.Client(base_url=self.address, headers=headers, timeout=_TIMEOUT_S, transport=transport)
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        self._http = httpx.Client(
+            base_url=self.address,
+            headers=headers,
+            timeout=_TIMEOUT_S,
+            transport=transport,
+            verify=_trusting(ca_file) if ca_file else True,
+        )
         self._kinds: list[Kind] | None = None
 
     def __enter__(self) -> ApiClient:
@@ -66,6 +83,10 @@ class ApiClient:
     def put(self, path: str, document: Mapping[str, Any]) -> httpx.Response:
         """Write a resource; `CommandError` with every violation where the server refuses it."""
         return _checked(self._send("PUT", path, document=document))
+
+    def post(self, path: str, document: Mapping[str, Any]) -> httpx.Response:
+        """Ask for something to be made; `CommandError` where the server refuses it."""
+        return _checked(self._send("POST", path, document=document))
 
     def delete(self, path: str) -> httpx.Response:
         """Delete a resource; `CommandError` where the server refuses or has none."""
@@ -120,6 +141,13 @@ class ApiClient:
                 f"cannot reach the control plane at {self.address} ({error}); is it running? "
                 "Name another with --api or KUMAFAST_API"
             ) from error
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise CommandError(f"cannot use the authority {ca_file}: {error}") from error
 
 
 def item_path(kind: Kind, *, mesh: str, name: str | None = None) -> str:

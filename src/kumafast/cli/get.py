@@ -14,7 +14,7 @@ import typer
 from kumafast.cli.convergence import TIMEOUT_DEFAULT, TimeoutOption, WaitOption, seconds_of, wait_for_envoys
 from kumafast.cli.failure import CommandError
 from kumafast.cli.output import Format, age, formatted, table, tag_sets_of, tags_text
-from kumafast.cli.target import ApiOption, MeshOption, address_of
+from kumafast.cli.target import ApiOption, MeshOption, connect
 
 TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", help="Such as dataplanes, dataplane, Dataplane or dp.")]
 OutputOption = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
@@ -29,9 +29,9 @@ def get(
     api: ApiOption = None,
 ) -> None:
     """Show resources of a type."""
-    from kumafast.cli.client import ApiClient, item_path, json_of
+    from kumafast.cli.client import item_path, json_of
 
-    with ApiClient(address_of(context, api)) as client:
+    with connect(context, api) as client:
         kind = client.kind(type_name)
         if name is not None:
             found = client.find(item_path(kind, mesh=mesh, name=name))
@@ -59,10 +59,10 @@ def delete(
     api: ApiOption = None,
 ) -> None:
     """Delete a resource."""
-    from kumafast.cli.client import REVISION_HEADER, ApiClient, item_path
+    from kumafast.cli.client import REVISION_HEADER, item_path
 
     seconds_of(timeout)
-    with ApiClient(address_of(context, api)) as client:
+    with connect(context, api) as client:
         kind = client.kind(type_name)
         path = item_path(kind, mesh=mesh, name=name)
         if client.find(path) is None:

@@ -14,7 +14,7 @@ import typer
 from kumafast.cli.failure import CommandError, Commands
 from kumafast.cli.get import OutputOption
 from kumafast.cli.output import Format, age, formatted, table, tag_sets_of, tags_text
-from kumafast.cli.target import ApiOption, MeshOption, address_of
+from kumafast.cli.target import ApiOption, MeshOption, connect
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Look at what the proxies do.")
 
@@ -49,10 +49,8 @@ def inspect_dataplanes(
     """Show the dataplanes of a mesh with their status."""
     from urllib.parse import quote
 
-    from kumafast.cli.client import ApiClient
-
     params = {"tag": [_tag_query(text) for text in tag or []]}
-    with ApiClient(address_of(context, api)) as client:
+    with connect(context, api) as client:
         items = client.items(f"/meshes/{quote(mesh, safe='')}/dataplanes/_overview", params)
     if output is Format.TABLE:
         typer.echo(overview_table(items, is_wide=wide))
@@ -74,11 +72,11 @@ def inspect_dataplane(
     """Show one dataplane: its streams, what it was sent, and what it refused."""
     from urllib.parse import quote
 
-    from kumafast.cli.client import ApiClient, json_of
+    from kumafast.cli.client import json_of
 
     if aspect is not Aspect.STATUS:
         raise CommandError(f"--type {aspect.value} is not available yet; --type status is")
-    with ApiClient(address_of(context, api)) as client:
+    with connect(context, api) as client:
         found = client.find(f"/meshes/{quote(mesh, safe='')}/dataplanes/{quote(name, safe='')}/_overview")
         if found is None:
             raise CommandError(f"there is no Dataplane {name} in mesh {mesh}")

@@ -6,12 +6,13 @@ Never: an import that only one subcommand needs; `kumafast --help` must be there
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kumafast import __version__
-from kumafast.cli import apply, dataplane, demo, envoy, get, inspection, run
+from kumafast.cli import apply, dataplane, demo, envoy, generate, get, inspection, run
 from kumafast.cli.failure import Commands
 from kumafast.cli.target import API_DEFAULT
 
@@ -38,6 +39,14 @@ def _options(
     api: Annotated[
         str, typer.Option("--api", metavar="URL", envvar="KUMAFAST_API", help="The API of the control plane.")
     ] = API_DEFAULT,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="PATH", help="A file with your token; or KUMAFAST_TOKEN holds it."),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option("--ca-file", metavar="PATH", help="The authority of an https API's certificate, PEM."),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -59,6 +68,7 @@ app.command("delete")(get.delete)
 app.add_typer(inspection.app, name="inspect")
 app.add_typer(dataplane.app, name="dataplane")
 app.add_typer(envoy.app, name="envoy")
+app.add_typer(generate.app, name="generate")
 app.command("demo")(demo.demo)
 
 

@@ -59,7 +59,29 @@ def run(
     ] = None,
     dp_tls_key: Annotated[str | None, _flag("--dp-tls-key", "The key of the certificate, PEM.")] = None,
     dp_auth: Annotated[
-        str | None, _flag("--dp-auth", "How Envoys prove who they are: token or none [default: none]")
+        str | None,
+        _flag("--dp-auth", "How Envoys prove who they are: token or none [default: none on loopback, token elsewhere]"),
+    ] = None,
+    dp_token_keys: Annotated[
+        str | None, _flag("--dp-token-keys", "Public keys for tokens signed elsewhere.", metavar="KID=PATH,…")
+    ] = None,
+    localhost_is_admin: Annotated[
+        bool | None,
+        _flag("--localhost-is-admin/--no-localhost-is-admin", "Whoever is on this machine administers [default: yes]"),
+    ] = None,
+    anonymous_access: Annotated[
+        str | None,
+        _flag("--anonymous-access", "Without a token, from elsewhere: none, read, or write as in Kuma [default: read]"),
+    ] = None,
+    api_tls_port: Annotated[
+        int | None, _flag("--api-tls-port", "The API over TLS, 5682 in Kuma, 0 for any free port [default: none]")
+    ] = None,
+    api_tls_cert: Annotated[
+        str | None, _flag("--api-tls-cert", "Its certificate, PEM [default: the dp-server's]")
+    ] = None,
+    api_tls_key: Annotated[str | None, _flag("--api-tls-key", "The key of that certificate, PEM.")] = None,
+    api_client_ca: Annotated[
+        str | None, _flag("--api-client-ca", "Clients of that port need a certificate of it, and are administrators.")
     ] = None,
     insecure: Annotated[
         bool | None, _flag("--insecure/--no-insecure", "Allow --no-dp-tls and --dp-auth none beyond loopback.")
@@ -142,6 +164,11 @@ def _announce(control_plane: ControlPlane, settings: Settings) -> None:
             "the Envoys' port has a certificate of its own making; dataplanes need --ca-cert-file %s",
             certificate(settings),
         )
+    if control_plane.admin_token:
+        # To the terminal and not to the log: it is shown this once, and kept nowhere.
+        typer.echo(f"The administrator's token, shown only now:\n{control_plane.admin_token}", err=True)
+    if control_plane.api_tls_url:
+        _LOG.info("the API over TLS is at %s", control_plane.api_tls_url)
     addresses = f"api={control_plane.api_url} dp={control_plane.dp_url} diagnostics={control_plane.diagnostics_url}"
     typer.echo(f"ready {addresses}")
     sys.stdout.flush()

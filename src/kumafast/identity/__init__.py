@@ -1,6 +1,7 @@
-"""Who is who: certificates and, later, CA backends, workload identities and tokens.
+"""Who is who: certificate authorities of meshes, identities of workloads, tokens of dataplanes and users, their rights.
 
-In: names and keys. Out: certificates in PEM. Never: Envoy messages, or who may do what.
+In: names, keys, secrets of the store. Out: certificates, tokens, whether somebody may do something.
+Never: Envoy messages, requests.
 """
 
 from kumafast.identity.server_certificate import CertificateFiles, ensure_server_certificate

@@ -45,14 +45,19 @@ def ensure_server_certificate(directory: Path, *, host: str) -> CertificateFiles
         _check(files)
         return files
     directory.mkdir(parents=True, exist_ok=True)
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _self_signed(key, ["localhost", socket.gethostname(), "127.0.0.1", "::1", host])
-    private = key.private_bytes(
+    names = ["localhost", socket.gethostname(), "127.0.0.1", "::1", host]
+    write_server_certificate(certificate=files.certificate, key=files.key, names=names)
+    return CertificateFiles(files.certificate, files.key, is_new=True)
+
+
+def write_server_certificate(*, certificate: Path, key: Path, names: Iterable[str]) -> None:
+    """Write a new certificate that is its own authority, for these names and addresses, and its key. Raises OSError."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    _write(files.key, private, mode=0o600)
-    _write(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
-    return CertificateFiles(files.certificate, files.key, is_new=True)
+    _write(key, pem, mode=0o600)
+    _write(certificate, _self_signed(private, names).public_bytes(serialization.Encoding.PEM), mode=0o644)
 
 
 def _check(files: CertificateFiles) -> None:

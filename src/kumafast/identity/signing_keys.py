@@ -122,7 +122,8 @@ def _keyset(secrets: Mapping[str, bytes], prefix: str, revocations: str) -> Keys
 
 def _private(name: str, pem: bytes) -> rsa.RSAPrivateKey:
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
+        # An administrator put it here: that it is a good one is not proved anew, which takes 40 ms of everybody's time.
+        key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, rsa.RSAPrivateKey):

@@ -16,7 +16,8 @@ from starlette.routing import Route
 
 from kumafast.resources import catalog
 from kumafast.resources.resource import ResourceType, Scope
-from kumafast.rest import index, openapi
+from kumafast.rest import index, openapi, tokens
+from kumafast.rest.access import Guard
 from kumafast.rest.convergence import convergence
 from kumafast.rest.documents import Documents
 from kumafast.rest.endpoint import UNKNOWN_PATH, Endpoint, Methods, fixed
@@ -28,8 +29,8 @@ from kumafast.rest.services import ApiServices
 from kumafast.rest.writes import Writer
 
 
-def create_api(services: ApiServices) -> Starlette:
-    """The API as an ASGI application."""
+def create_api(services: ApiServices) -> Guard:
+    """The API as an ASGI application, behind its door."""
     documents = Documents(zone=services.zone)
     types = _TypeEndpoints(Reader(services.store, documents), Writer(services.store, zone=services.zone))
     overview = Overview(services.store, documents)
@@ -41,6 +42,8 @@ def create_api(services: ApiServices) -> Starlette:
         Route("/config", fixed({"GET": index.config(services)})),
         Route("/policies", fixed({"GET": index.show_policies})),
         Route("/who-am-i", fixed({"GET": index.who_am_i})),
+        Route("/tokens/dataplane", fixed({"POST": tokens.dataplane_token(services.token_keys)})),
+        Route("/tokens/user", fixed({"POST": tokens.user_token(services.token_keys)})),
         Route("/global-insights", fixed({"GET": index.global_insights(services)})),
         Route("/_resources", fixed({"GET": index.show_resource_types})),
         Route("/_convergence", fixed({"GET": convergence(services)}, query=("revision", "timeout"))),
@@ -51,7 +54,7 @@ def create_api(services: ApiServices) -> Starlette:
         Route("/{path}", Endpoint(types.everywhere)),
         Route("/{rest:path}", UNKNOWN_PATH),
     ]
-    return Starlette(routes=routes)
+    return Guard(Starlette(routes=routes), services.access)
 
 
 def _overview_routes(overview: Overview) -> list[Route]:

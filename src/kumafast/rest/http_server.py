@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from typing import Any
 
 import uvicorn
@@ -18,7 +19,9 @@ from uvicorn.server import ServerState
 class HttpServer:
     """Serves one application over HTTP/1.1."""
 
-    def __init__(self, app: Any, *, keep_alive_s: int = 75) -> None:
+    def __init__(self, app: Any, *, keep_alive_s: int = 75, tls: ssl.SSLContext | None = None) -> None:
+        """With `tls` the socket that it opens itself speaks TLS."""
+        self._tls = tls
         # The Date header would need a tick each second; nothing here wakes without a reason.
         self._config = uvicorn.Config(
             app,
@@ -41,7 +44,7 @@ class HttpServer:
     async def start(self, host: str, port: int) -> int:
         """Listen; the port that was taken, which matters where 0 was asked for. Raises `OSError` if it cannot."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self.protocol, host, port)
+        self._server = await loop.create_server(self.protocol, host, port, ssl=self._tls)
         taken: int = self._server.sockets[0].getsockname()[1]
         return taken
 

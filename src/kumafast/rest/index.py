@@ -63,9 +63,10 @@ async def show_policies(_: Request) -> Response:
     return json_response({"policies": list(policies)})
 
 
-async def who_am_i(_: Request) -> Response:
-    """The user that the server takes the client for. It knows no users yet, and lets everybody who reaches it in."""
-    return json_response({"name": "mesh-system:admin", "groups": ["mesh-system:admin", "mesh-system:authenticated"]})
+async def who_am_i(request: Request) -> Response:
+    """The user that the server takes the client for."""
+    user = request.state.user
+    return json_response({"name": user.name, "groups": list(user.groups)})
 
 
 def global_insights(services: ApiServices) -> Handler:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kumafast.identity.token_keys import TokenKeys
+from kumafast.rest.access import AccessRules
 from kumafast.store.store import Store
 
 KUMA_VERSION = "2.14.3"
@@ -60,6 +62,8 @@ class ApiServices:
     cluster_id: str
     version: str
     await_convergence: AwaitConvergence
+    token_keys: TokenKeys
+    access: AccessRules
     kuma_version: str = KUMA_VERSION
     settings_document: Mapping[str, object] = field(default_factory=dict)
 

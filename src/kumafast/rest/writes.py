@@ -10,7 +10,7 @@ nothing is. Both fail with 409.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from kumafast import resources
 from kumafast.errors import ConflictError, InvalidResourceError, NotFoundError, Violation
-from kumafast.resources import Mesh
+from kumafast.identity.admission import admit
 from kumafast.resources.resource import Resource, ResourceKey, ResourceType, Scope
 from kumafast.rest.body import read_object
 from kumafast.rest.errors import InvalidQueryError, json_response
@@ -51,8 +51,12 @@ class Writer:
         if violations:
             raise InvalidResourceError(violations)
         complete = resources.with_defaults(resource, zone=self._zone)
-        revision, is_new = await self._write(complete, existing, _expected_revision(request))
-        warnings = [*_ignored(document), *_not_enforced(complete)]
+        admission = await admit(complete, self._store)
+        if admission.violations:
+            raise InvalidResourceError(admission.violations)
+        expected = _expected_revision(request)
+        revision, is_new = await self._write(complete, existing, expected, admission.companions)
+        warnings = list(_ignored(document))
         body = {"warnings": warnings} if warnings else {}
         return json_response(body, 201 if is_new else 200, {REVISION_HEADER: str(revision)})
 
@@ -69,24 +73,32 @@ class Writer:
             return None
 
     async def _write(
-        self, resource: Resource, existing: StoredResource | None, expected_revision: int | None
+        self,
+        resource: Resource,
+        existing: StoredResource | None,
+        expected_revision: int | None,
+        companions: Sequence[Resource],
     ) -> tuple[int, bool]:
         if expected_revision == 0:
-            return await self._create(resource), True
+            return await self._create(resource, companions), True
         if existing is None and expected_revision is None:
             try:
-                return await self._create(resource), True
+                return await self._create(resource, companions), True
             except ConflictError:
                 # Somebody created it since it was looked for; this request then is an update, and says so.
                 pass
-        return (await self._store.put(resource, expected_revision=expected_revision)).revision, False
+        if not companions:
+            return (await self._store.put(resource, expected_revision=expected_revision)).revision, False
+        puts = [Put(resource, expected_revision), *(Put(each, expected_revision=0) for each in companions)]
+        return await self._store.write(puts), False
 
-    async def _create(self, resource: Resource) -> int:
+    async def _create(self, resource: Resource, companions: Sequence[Resource]) -> int:
         with_it = resources.initial_resources(resource, zone=self._zone)
-        if not with_it:
+        if not with_it and not companions:
             return (await self._store.put(resource, expected_revision=0)).revision
         # In one commit, so that nobody ever sees a mesh without its policies.
-        return await self._store.write([Put(resource, expected_revision=0), *map(Put, with_it)])
+        created = (Put(each, expected_revision=0) for each in (resource, *companions))
+        return await self._store.write([*created, *map(Put, with_it)])
 
 
 def parse(kind: ResourceType, document: Mapping[str, Any]) -> Resource:
@@ -112,11 +124,6 @@ def _ignored(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"{field}: unknown field, ignored"
     if len(unknown) > WARNINGS_MAX:
         yield f"{len(unknown) - WARNINGS_MAX} more unknown fields, ignored"
-
-
-def _not_enforced(resource: Resource) -> Iterator[str]:
-    if isinstance(resource, Mesh) and resource.mtls is not None and resource.mtls.enabled_backend:
-        yield "mtls: stored, but this version does not enforce mTLS yet: traffic stays in plaintext"
 
 
 def _expected_revision(request: Request) -> int | None:

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -51,12 +51,15 @@ class TlsFiles:
     key: Path
     client_ca: Path | None = None
 
-    def create_context(self) -> ssl.SSLContext:
-        """A server's context for TLS 1.2 or newer. Raises OSError (ssl.SSLError is one) for files of no use."""
+    def create_context(self, *, alpn: Sequence[str] = ("h2", "http/1.1")) -> ssl.SSLContext:
+        """A server's context for TLS 1.2 or newer, for those protocols.
+
+        Raises OSError (ssl.SSLError is one) for files of no use.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # Envoy names no protocol; grpcio insists on h2. The first bytes decide in any case.
-        context.set_alpn_protocols(["h2", "http/1.1"])
+        context.set_alpn_protocols(list(alpn))
         context.load_cert_chain(self.certificate, self.key)
         if self.client_ca is not None:
             context.load_verify_locations(self.client_ca)

@@ -1,0 +1,129 @@
+"""The keys that tokens are signed and verified with now, as the store has them.
+
+In: secrets, as they come and go. Out: keysets, verified claims, new tokens. Never: a look into the store for a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from kumafast.errors import CompactedError, ConflictError, MeshNotFoundError
+from kumafast.identity import signing_keys, tokens
+from kumafast.identity.signing_keys import Keyset
+from kumafast.identity.tokens import DataplaneClaims, TokenError, UserClaims, Verifier
+from kumafast.resources import GlobalSecret, ResourceKey, Secret
+from kumafast.store import Store
+
+_NO_KEYS = Keyset({}, {}, frozenset())
+
+
+class TokenKeys:
+    """Issues and verifies tokens. `offline` are public keys for dataplane tokens that are signed elsewhere."""
+
+    def __init__(self, store: Store, *, offline: Keyset = _NO_KEYS) -> None:
+        self._store = store
+        self._offline = offline
+        # By mesh, "" for those of none; parsed when first asked for after a change.
+        self._secrets: dict[str, dict[str, bytes]] = {}
+        self._keysets: dict[str, Keyset] = {}
+        self._users = Verifier(UserClaims, clock=time.time)
+        # One for each mesh with dataplanes: their keys change apart from each other.
+        self._dataplanes: dict[str, Verifier[DataplaneClaims]] = {}
+        self._revision = 0
+
+    async def load(self) -> None:
+        """Read what the store holds now."""
+        self._secrets.clear()
+        self._keysets.clear()
+        revision = await self._store.revision()
+        for kind in (Secret.type, GlobalSecret.type):
+            for stored in (await self._store.list(kind.name)).items:
+                if isinstance(stored.resource, Secret | GlobalSecret):
+                    self._take_in(stored.resource.key, stored.resource)
+        self._revision = revision
+
+    async def follow(self) -> None:
+        """Keep up with the store until cancelled."""
+        while True:
+            try:
+                async for commit in self._store.watch(after=self._revision):
+                    for change in commit.changes:
+                        if change.key.type in (Secret.type.name, GlobalSecret.type.name):
+                            resource = None if change.stored is None else change.stored.resource
+                            self._take_in(change.key, resource if isinstance(resource, Secret | GlobalSecret) else None)
+                    self._revision = commit.revision
+                return
+            except CompactedError:
+                await self.load()
+
+    def _take_in(self, key: ResourceKey, secret: Secret | GlobalSecret | None) -> None:
+        held = self._secrets.setdefault(key.mesh, {})
+        if secret is None:
+            held.pop(key.name, None)
+        else:
+            held[key.name] = secret.content
+        if "token" in key.name:
+            self._keysets.pop(key.mesh, None)
+        if not held:
+            del self._secrets[key.mesh]
+            self._dataplanes.pop(key.mesh, None)
+
+    def verify_user(self, token: str) -> UserClaims:
+        """The claims of a user's token. Raises `TokenError`."""
+        return self._users.verify(token, self._keyset(""))
+
+    def verify_dataplane(self, token: str, *, mesh: str) -> DataplaneClaims:
+        """The claims of a token for dataplanes of a mesh. Raises `TokenError`."""
+        verifier = self._dataplanes.get(mesh)
+        if verifier is None:
+            if mesh not in self._secrets and not self._offline.public:
+                # Nothing is kept for a mesh that somebody has made up.
+                raise TokenError("the token is signed with a key that is not known here")
+            verifier = self._dataplanes[mesh] = Verifier(DataplaneClaims, clock=time.time)
+        return verifier.verify(token, self._keyset(mesh))
+
+    def _keyset(self, mesh: str) -> Keyset:
+        keyset = self._keysets.get(mesh)
+        if keyset is None:
+            secrets: Mapping[str, bytes] = self._secrets.get(mesh, {})
+            keyset = (
+                signing_keys.merged(signing_keys.dataplane_keyset(mesh, secrets), self._offline)
+                if mesh
+                else signing_keys.user_keyset(secrets)
+            )
+            self._keysets[mesh] = keyset
+        return keyset
+
+    async def issue_user(self, claims: UserClaims, *, valid_for: timedelta) -> str:
+        """A new token for a user; the first makes the key as well."""
+        if not self._keyset("").private:
+            await self._create(await asyncio.to_thread(signing_keys.first_user_key))
+        return tokens.sign(claims, self._keyset(""), valid_for=valid_for, now=datetime.now(UTC))
+
+    async def issue_dataplane(self, claims: DataplaneClaims, *, valid_for: timedelta) -> str:
+        """A new token for dataplanes of `claims.mesh`; the first of a mesh makes its key as well.
+
+        Raises `MeshNotFoundError`.
+        """
+        if not self._keyset(claims.mesh).private:
+            await self._create(await asyncio.to_thread(signing_keys.first_dataplane_key, claims.mesh))
+        return tokens.sign(claims, self._keyset(claims.mesh), valid_for=valid_for, now=datetime.now(UTC))
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is no key for users yet: nobody has got a token here."""
+        return not self._keyset("").public
+
+    async def _create(self, secret: Secret | GlobalSecret) -> None:
+        if isinstance(secret, Secret) and not secret.mesh:
+            raise MeshNotFoundError(secret.mesh)
+        try:
+            stored = (await self._store.put(secret, expected_revision=0)).resource
+        except ConflictError:
+            # Another instance, or another request, was faster: its key counts.
+            stored = (await self._store.get(secret.key)).resource
+        assert isinstance(stored, Secret | GlobalSecret)
+        self._take_in(stored.key, stored)
