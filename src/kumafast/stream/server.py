@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from kumafast.snapshot.cache import SnapshotCache
+from kumafast.snapshot.node import key_of
 from kumafast.snapshot.resource import (
     CLUSTER,
     ENDPOINT,
@@ -21,7 +22,7 @@ from kumafast.snapshot.resource import (
     SECRET,
     VIRTUAL_HOST,
 )
-from kumafast.stream.ads import AdsStream, NodeKey, key_of
+from kumafast.stream.ads import AdsStream, NodeKey
 from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Status
 from kumafast.stream.messages import ProtocolError, Variant
 from kumafast.stream.observer import NodeObserver
