@@ -61,6 +61,10 @@ def run(
     dp_auth: Annotated[
         str | None, _flag("--dp-auth", "How Envoys prove who they are: token or none [default: none]")
     ] = None,
+    csds: Annotated[
+        str | None,
+        _flag("--csds", "Show all configuration on the Envoys' port: off, loopback or on [default: loopback]"),
+    ] = None,
     insecure: Annotated[
         bool | None, _flag("--insecure/--no-insecure", "Allow --no-dp-tls and --dp-auth none beyond loopback.")
     ] = None,

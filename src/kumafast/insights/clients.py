@@ -51,6 +51,16 @@ class TypeStatus:
     answer: Answer = Answer.AWAITED
 
     @property
+    def is_taken(self) -> bool:
+        """Whether the newest response has been acknowledged."""
+        return self.answer is Answer.TAKEN
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the newest response has been rejected."""
+        return self.answer is Answer.REFUSED
+
+    @property
     def changed_at(self) -> float:
         """When the last of all that happened."""
         return max(self.sent_at, self.acknowledged_at, self.rejected_at)
