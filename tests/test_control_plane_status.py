@@ -102,7 +102,7 @@ def test_the_same_is_told_everywhere(tmp_path: Path) -> None:
                 assert metrics['kumafast_xds_rejects_total{type="Listener"}'] == 1
                 assert metrics['kumafast_xds_rejects_total{type="Cluster"}'] == 0
 
-                stub = csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel)  # type: ignore[no-untyped-call]
+                stub = csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel)
                 answer: Any = await stub.FetchClientStatus(csds_pb2.ClientStatusRequest(), timeout=10)
                 [config] = answer.config
                 assert config.node.id == NODE
@@ -130,11 +130,13 @@ def test_everybodys_configuration_is_shown_only_where_it_is_meant_to_be(over: di
 
 def test_without_csds_its_methods_are_unknown(tmp_path: Path) -> None:
     async def main() -> None:
-        async with ControlPlane(settings(tmp_path, csds="off")) as control_plane:
-            async with grpc.aio.insecure_channel(control_plane.dp_url.removeprefix("grpc://")) as channel:
-                stub = csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel)  # type: ignore[no-untyped-call]
-                with pytest.raises(grpc.aio.AioRpcError) as error:
-                    await stub.FetchClientStatus(csds_pb2.ClientStatusRequest(), timeout=10)
-                assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        async with (
+            ControlPlane(settings(tmp_path, csds="off")) as control_plane,
+            grpc.aio.insecure_channel(control_plane.dp_url.removeprefix("grpc://")) as channel,
+        ):
+            stub = csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await stub.FetchClientStatus(csds_pb2.ClientStatusRequest(), timeout=10)
+            assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
     uvloop.run(main())

@@ -39,8 +39,8 @@ class Settings:
     dp_tls_key: str = ""
     dp_auth: str = "none"
     csds: str = "loopback"
-    """Where CSDS is served on the Envoys' port: `off`, `loopback` (only if nobody else reaches the port) or `on`. It shows
-    every proxy's configuration to all who reach it."""
+    """Where CSDS, which shows every proxy's configuration to all who reach the Envoys' port, is served there: `off`,
+    `loopback` (only if nobody else reaches the port) or `on`."""
     insecure: bool = False
     """Allow `--no-dp-tls` and `--dp-auth none` on addresses other than loopback."""
     workers: int = 1

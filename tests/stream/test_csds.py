@@ -58,7 +58,7 @@ async def world(**options: Any) -> AsyncIterator[World]:
     cache, clients = SnapshotCache(), Clients()
     handlers = Csds(clients, cache, **options).handlers()
     async with serve(cache, observer=clients, handlers=handlers) as (server, port), connect(port) as channel:
-        yield World(cache, server, channel, csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel))  # type: ignore[no-untyped-call]
+        yield World(cache, server, channel, csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel))
 
 
 def named(version: str, *resources: XdsResource) -> Snapshot:
@@ -238,10 +238,10 @@ def test_what_cannot_be_served_ends_its_own_call() -> None:
                 await w.ask(nodeMatchers=[{"nodeId": {"safeRegex": {"regex": "(a+)+$"}}}])
             assert regex.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             path = "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus"
-            call: Any = w.channel.stream_stream(path)()
+            call = open_stream(w.channel, path).call
             await call.write(b"\xff\xff")
             assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
-            empty: Any = w.channel.stream_stream(path)()
+            empty = open_stream(w.channel, path).call
             await empty.done_writing()
             assert await empty.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert w.server.stream_count == 1

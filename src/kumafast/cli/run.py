@@ -97,7 +97,7 @@ async def serve(settings: Settings) -> int:
     from kumafast.control_plane import ControlPlane
 
     stopping = asyncio.Event()
-    _stop_on_signals(stopping)
+    stop_on_signals(stopping)
     control_plane = ControlPlane(settings)
     starting = asyncio.create_task(_start(control_plane, settings))
     asked = asyncio.create_task(stopping.wait())
@@ -160,7 +160,8 @@ async def _stop(control_plane: ControlPlane) -> bool:
     return True
 
 
-def _stop_on_signals(stopping: asyncio.Event) -> None:
+def stop_on_signals(stopping: asyncio.Event) -> None:
+    """Set `stopping` at the first SIGTERM or SIGINT; end the process at the second."""
     loop = asyncio.get_running_loop()
 
     def received(number: signal.Signals) -> None:
