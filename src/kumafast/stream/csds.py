@@ -110,6 +110,7 @@ class Csds:
         for client in self._clients:
             if client.streams and is_meant(client.node):
                 await answer.add(client, self._cache.get(client.key))
+            await answer.pause()
         return b"".join(answer.parts)
 
 
@@ -133,13 +134,12 @@ class _Answer:
                 config.generic_xds_configs.append(status)
                 contents += len(resource.body) if self._with_contents else 0
                 self._check(self._size + contents)
-                await self._pause()
+                await self.pause()
         data = config.SerializeToString()
         # ClientStatusResponse { repeated ClientConfig config = 1 }, joined by hand so that it is serialised once.
         self.parts += (framing.opening(1, len(data)), data)
         self._size += len(data)
         self._check(self._size)
-        await self._pause()
 
     def _check(self, size: int) -> None:
         if size > self._bytes_max:
@@ -149,7 +149,7 @@ class _Answer:
                 "name fewer nodes in node_matchers, or set exclude_resource_contents",
             )
 
-    async def _pause(self) -> None:
+    async def pause(self) -> None:
         if time.monotonic() - self._began > _SLICE_S:
             await asyncio.sleep(0)
             self._began = time.monotonic()
