@@ -38,6 +38,9 @@ class Settings:
     dp_tls_cert: str = ""
     dp_tls_key: str = ""
     dp_auth: str = "none"
+    csds: str = "loopback"
+    """Where CSDS, which shows every proxy's configuration to all who reach the Envoys' port, is served there: `off`,
+    `loopback` (only if nobody else reaches the port) or `on`."""
     insecure: bool = False
     """Allow `--no-dp-tls` and `--dp-auth none` on addresses other than loopback."""
     secrets_key: str = field(default="", repr=False)
@@ -76,7 +79,17 @@ class Settings:
     @property
     def is_loopback(self) -> bool:
         """Whether the servers can be reached from this machine only."""
-        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
+        return is_loopback(self.host)
+
+    @property
+    def has_csds(self) -> bool:
+        """Whether CSDS is served."""
+        return self.csds == "on" or (self.csds == "loopback" and self.is_loopback)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what listens on an address can be reached from this machine only."""
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def load(flags: Mapping[str, Any], *, config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -139,6 +152,8 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{name} must be in the range [0, 65535], got {port}; 0 means any free port")
     if settings.dp_auth not in {"none", "token"}:
         raise SettingsError(f"dp_auth must be token or none, got {settings.dp_auth!r}")
+    if settings.csds not in {"off", "loopback", "on"}:
+        raise SettingsError(f"csds must be off, loopback or on, got {settings.csds!r}")
     if settings.dp_auth == "token":
         raise SettingsError("dp_auth token is not available yet; use --dp-auth none, which is the default")
     if settings.workers != 1:

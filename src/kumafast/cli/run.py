@@ -61,6 +61,10 @@ def run(
     dp_auth: Annotated[
         str | None, _flag("--dp-auth", "How Envoys prove who they are: token or none [default: none]")
     ] = None,
+    csds: Annotated[
+        str | None,
+        _flag("--csds", "Show all configuration on the Envoys' port: off, loopback or on [default: loopback]"),
+    ] = None,
     insecure: Annotated[
         bool | None, _flag("--insecure/--no-insecure", "Allow --no-dp-tls and --dp-auth none beyond loopback.")
     ] = None,
@@ -99,7 +103,7 @@ async def serve(settings: Settings) -> int:
     from kumafast.control_plane import ControlPlane
 
     stopping = asyncio.Event()
-    _stop_on_signals(stopping)
+    stop_on_signals(stopping)
     control_plane = ControlPlane(settings)
     starting = asyncio.create_task(_start(control_plane, settings))
     asked = asyncio.create_task(stopping.wait())
@@ -162,7 +166,8 @@ async def _stop(control_plane: ControlPlane) -> bool:
     return True
 
 
-def _stop_on_signals(stopping: asyncio.Event) -> None:
+def stop_on_signals(stopping: asyncio.Event) -> None:
+    """Set `stopping` at the first SIGTERM or SIGINT; end the process at the second."""
     loop = asyncio.get_running_loop()
 
     def received(number: signal.Signals) -> None:
