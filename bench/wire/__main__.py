@@ -104,6 +104,13 @@ def _machine() -> str:
     return f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, load {load}"
 
 
+def _as_lines(run: dict[str, Any]) -> str:
+    """JSON with a line for each case, so that two runs can be compared line by line."""
+    head = json.dumps({key: each for key, each in run.items() if key != "figures"}, ensure_ascii=False)
+    figures = ",\n".join(json.dumps(each) for each in run["figures"])
+    return f'{head[:-1]}, "figures": [\n{figures}\n]}}\n'
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.wire", description="Measure the wire beside its peers.")
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
@@ -129,7 +136,7 @@ def main() -> int:
     text = write_report(run)
     sys.stdout.write(text)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / f"{date}-wire.json").write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+    (arguments.output / f"{date}-wire.json").write_text(_as_lines(run), encoding="utf-8")
     (arguments.output / f"{date}-wire.md").write_text(text, encoding="utf-8")
     return 0
 

@@ -181,6 +181,10 @@ class Fleet {
         epoll_ctl(epoll_, EPOLL_CTL_ADD, STDIN_FILENO, &event);
     }
 
+    Fleet(const Fleet&) = delete;
+    Fleet& operator=(const Fleet&) = delete;
+    ~Fleet() { load::free_tls_context(tls_); }
+
     // Obeys until it is told to quit, or whoever started it is gone.
     void run() {
         while (!is_over_) turn();

@@ -33,10 +33,12 @@ inline TlsContext* create_tls_context() {
     SSL_CTX_set_alpn_protos(context, reinterpret_cast<const unsigned char*>("\x02h2"), 3);
     return context;
 }
+inline void free_tls_context(TlsContext* context) { SSL_CTX_free(context); }
 #else
 inline constexpr bool kHasTls = false;
 struct TlsContext;
 inline TlsContext* create_tls_context() { return nullptr; }
+inline void free_tls_context(TlsContext*) {}
 #endif
 
 enum class Progress { kDone, kWait, kFailed };
