@@ -99,9 +99,9 @@ def _run(arguments: argparse.Namespace, bench: Bench) -> tuple[list[dict[str, An
     return figures, list(dict.fromkeys(skipped))
 
 
-def _machine() -> str:
-    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
-    return f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, load {load}"
+def _machine(load_before: float, seconds: float) -> str:
+    load = f"load {load_before:.1f} before and {os.getloadavg()[0]:.1f} after {seconds / 60:.0f} minutes"
+    return f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, {load}"
 
 
 def _as_lines(run: dict[str, Any]) -> str:
@@ -129,8 +129,9 @@ def main() -> int:
         return 1
     with tempfile.TemporaryDirectory() as folder:
         bench = prepare(Path(folder), with_go=any(server.startswith("go-") for server in arguments.servers))
-        machine = _machine()
+        load_before, began = os.getloadavg()[0], time.monotonic()
         figures, skipped = _run(arguments, bench)
+        machine = _machine(load_before, time.monotonic() - began)
     date = datetime.date.today().isoformat()
     run = {"date": date, "machine": machine, "skipped": skipped, "figures": figures}
     text = write_report(run)
