@@ -26,7 +26,7 @@ from kumafast.identity.admission import admit
 from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyset
 from kumafast.identity.token_keys import TokenKeys
 from kumafast.identity.tokens import UserClaims
-from kumafast.insights import Convergence, ConvergenceReport, Insights
+from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, validate, with_defaults
@@ -40,7 +40,7 @@ from kumafast.settings import Settings
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node
 from kumafast.store import Put, Store, StoredResource
-from kumafast.stream import TlsFiles, XdsServer
+from kumafast.stream import Csds, TlsFiles, XdsServer
 
 _LOG = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class ControlPlane:
         self._spawn(reconciler.follow(), "reconcile")
         self._spawn(insights.follow(), "insights")
         await self._serve_http(convergence)
-        await self._serve_proxies(_Observers(reconciler, insights))
+        await self._serve_proxies(_Observers(reconciler, insights), insights.clients)
         self._is_ready = True
 
     async def _serve_http(self, convergence: Convergence) -> None:
@@ -217,7 +217,7 @@ class ControlPlane:
         token = await keys.issue_user(UserClaims(Name="admin", Groups=(ADMIN_GROUP,)), valid_for=_ADMIN_TOKEN_LIFETIME)
         self.admin_token = token
 
-    async def _serve_proxies(self, observers: _Observers) -> None:
+    async def _serve_proxies(self, observers: _Observers, clients: Clients) -> None:
         # The last port to open: an Envoy that asks before the state is complete would be told that it has nothing.
         settings = self.settings
         tls = self._certificate() if settings.dp_tls else None
@@ -226,7 +226,11 @@ class ControlPlane:
         bootstrap = HttpServer(create_dp_app(services))
         self._http.append(bootstrap)
         self._xds = XdsServer(
-            self.cache, observer=observers, instance_id=self.instance_id, http_protocol=bootstrap.protocol
+            self.cache,
+            observer=observers,
+            instance_id=self.instance_id,
+            http_protocol=bootstrap.protocol,
+            handlers=Csds(clients, self.cache).handlers() if settings.has_csds else None,
         )
         port = await self._xds.start(settings.host, settings.dp_port, tls=tls)
         self.dp_url = _url("grpcs" if tls else "grpc", settings.host, port)

@@ -52,6 +52,9 @@ class Settings:
     """Its certificate and key; empty means the ones of the dp-server."""
     api_client_ca: str = ""
     """With it that port serves only clients with a certificate of that authority, and these are administrators."""
+    csds: str = "loopback"
+    """Where CSDS, which shows every proxy's configuration to all who reach the Envoys' port, is served there: `off`,
+    `loopback` (only if nobody else reaches the port) or `on`."""
     insecure: bool = False
     """Allow `--no-dp-tls` and `--dp-auth none` on addresses other than loopback."""
     secrets_key: str = field(default="", repr=False)
@@ -95,7 +98,17 @@ class Settings:
     @property
     def is_loopback(self) -> bool:
         """Whether the servers can be reached from this machine only."""
-        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
+        return is_loopback(self.host)
+
+    @property
+    def has_csds(self) -> bool:
+        """Whether CSDS is served."""
+        return self.csds == "on" or (self.csds == "loopback" and self.is_loopback)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what listens on an address can be reached from this machine only."""
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def load(flags: Mapping[str, Any], *, config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -166,6 +179,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError("api_tls_cert and api_tls_key go together; give both or neither")
     if settings.api_client_ca and settings.api_tls_port < 0:
         raise SettingsError("api_client_ca is for the API over TLS, which has no port; give one with --api-tls-port")
+    if settings.csds not in {"off", "loopback", "on"}:
+        raise SettingsError(f"csds must be off, loopback or on, got {settings.csds!r}")
     if settings.workers != 1:
         raise SettingsError("workers other than 1 are not available yet")
     if settings.secrets_key and settings.secrets_key_file:

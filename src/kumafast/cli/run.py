@@ -83,6 +83,10 @@ def run(
     api_client_ca: Annotated[
         str | None, _flag("--api-client-ca", "Clients of that port need a certificate of it, and are administrators.")
     ] = None,
+    csds: Annotated[
+        str | None,
+        _flag("--csds", "Show all configuration on the Envoys' port: off, loopback or on [default: loopback]"),
+    ] = None,
     insecure: Annotated[
         bool | None, _flag("--insecure/--no-insecure", "Allow --no-dp-tls and --dp-auth none beyond loopback.")
     ] = None,
@@ -121,7 +125,7 @@ async def serve(settings: Settings) -> int:
     from kumafast.control_plane import ControlPlane
 
     stopping = asyncio.Event()
-    _stop_on_signals(stopping)
+    stop_on_signals(stopping)
     control_plane = ControlPlane(settings)
     starting = asyncio.create_task(_start(control_plane, settings))
     asked = asyncio.create_task(stopping.wait())
@@ -189,7 +193,8 @@ async def _stop(control_plane: ControlPlane) -> bool:
     return True
 
 
-def _stop_on_signals(stopping: asyncio.Event) -> None:
+def stop_on_signals(stopping: asyncio.Event) -> None:
+    """Set `stopping` at the first SIGTERM or SIGINT; end the process at the second."""
     loop = asyncio.get_running_loop()
 
     def received(number: signal.Signals) -> None:
