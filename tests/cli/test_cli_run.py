@@ -153,7 +153,7 @@ def _logging() -> Iterator[None]:
     ("arguments", "message"),
     [
         (["--config", "/none.yaml"], "cannot read the configuration file /none.yaml"),
-        (["--host", "0.0.0.0"], "listen on 127.0.0.1, or say --insecure"),
+        (["--host", "0.0.0.0", "--dp-auth", "none"], "listen on 127.0.0.1, or say --insecure"),
         (["--api-port", "70000"], "api_port must be in the range [0, 65535]"),
         (["--log-level", "loud"], "log_level must be one of debug, info, warning, error"),
         (["--store", "cassandra://x"], "store 'cassandra' is unknown"),

@@ -13,12 +13,42 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from kumafast import garbage
 from kumafast.cli.failure import CommandError
+from kumafast.cli.run_flags import (
+    LOG_LEVELS,
+    AnonymousAccessOption,
+    ApiClientCaOption,
+    ApiPortOption,
+    ApiTlsCertOption,
+    ApiTlsKeyOption,
+    ApiTlsPortOption,
+    ConfigOption,
+    CsdsOption,
+    DataDirOption,
+    DebounceMsOption,
+    DiagnosticsPortOption,
+    DpAuthOption,
+    DpPortOption,
+    DpTlsCertOption,
+    DpTlsKeyOption,
+    DpTlsOption,
+    DpTokenKeysOption,
+    HostOption,
+    InsecureOption,
+    InsightFlushMsOption,
+    LocalhostIsAdminOption,
+    LogLevelOption,
+    SecretsKeyFileOption,
+    SecretsKeyOption,
+    StoreOption,
+    WorkersOption,
+    ZoneOption,
+)
 
 if TYPE_CHECKING:
     from kumafast.control_plane import ControlPlane
@@ -27,86 +57,36 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("kumafast.run")
 # Stopping must end within 10 s, whatever clients do.
 _DRAIN_S = 9.0
-_LEVELS = ("debug", "info", "warning", "error")
-
-
-def _flag(name: str, help_text: str, *, metavar: str | None = None) -> Any:
-    variable = "KUMAFAST_" + name.removeprefix("--").split("/")[0].replace("-", "_").upper()
-    return typer.Option(name, help=help_text, metavar=metavar, envvar=variable, show_default=False)
 
 
 def run(
-    config: Annotated[
-        Path | None, typer.Option("--config", envvar="KUMAFAST_CONFIG", help="A YAML file of settings.")
-    ] = None,
-    store: Annotated[
-        str | None, _flag("--store", "memory or sqlite:PATH [default: SQLite in the data directory]", metavar="URL")
-    ] = None,
-    data_dir: Annotated[
-        str | None, _flag("--data-dir", "For the store and certificates [default: the user's own].")
-    ] = None,
-    host: Annotated[str | None, _flag("--host", "The address to listen on [default: 127.0.0.1]")] = None,
-    api_port: Annotated[int | None, _flag("--api-port", "The API's port, 0 for any free one [default: 5681]")] = None,
-    dp_port: Annotated[
-        int | None, _flag("--dp-port", "The port for Envoys, 0 for any free one [default: 5678]")
-    ] = None,
-    diagnostics_port: Annotated[
-        int | None, _flag("--diagnostics-port", "The port of /ready and /metrics, 0 for any free one [default: 5680]")
-    ] = None,
-    dp_tls: Annotated[bool | None, _flag("--dp-tls/--no-dp-tls", "TLS towards the Envoys [default: dp-tls]")] = None,
-    dp_tls_cert: Annotated[
-        str | None, _flag("--dp-tls-cert", "Its certificate, PEM [default: made at first start]")
-    ] = None,
-    dp_tls_key: Annotated[str | None, _flag("--dp-tls-key", "The key of the certificate, PEM.")] = None,
-    dp_auth: Annotated[
-        str | None,
-        _flag("--dp-auth", "How Envoys prove who they are: token or none [default: none on loopback, token elsewhere]"),
-    ] = None,
-    dp_token_keys: Annotated[
-        str | None, _flag("--dp-token-keys", "Public keys for tokens signed elsewhere.", metavar="KID=PATH,…")
-    ] = None,
-    localhost_is_admin: Annotated[
-        bool | None,
-        _flag("--localhost-is-admin/--no-localhost-is-admin", "Whoever is on this machine administers [default: yes]"),
-    ] = None,
-    anonymous_access: Annotated[
-        str | None,
-        _flag("--anonymous-access", "Without a token, from elsewhere: none, read, or write as in Kuma [default: read]"),
-    ] = None,
-    api_tls_port: Annotated[
-        int | None, _flag("--api-tls-port", "The API over TLS, 5682 in Kuma, 0 for any free port [default: none]")
-    ] = None,
-    api_tls_cert: Annotated[
-        str | None, _flag("--api-tls-cert", "Its certificate, PEM [default: the dp-server's]")
-    ] = None,
-    api_tls_key: Annotated[str | None, _flag("--api-tls-key", "The key of that certificate, PEM.")] = None,
-    api_client_ca: Annotated[
-        str | None, _flag("--api-client-ca", "Clients of that port need a certificate of it, and are administrators.")
-    ] = None,
-    csds: Annotated[
-        str | None,
-        _flag("--csds", "Show all configuration on the Envoys' port: off, loopback or on [default: loopback]"),
-    ] = None,
-    insecure: Annotated[
-        bool | None, _flag("--insecure/--no-insecure", "Allow --no-dp-tls and --dp-auth none beyond loopback.")
-    ] = None,
-    secrets_key: Annotated[
-        str | None, _flag("--secrets-key", "Keys that seal secrets at rest; better as a variable or a file.")
-    ] = None,
-    secrets_key_file: Annotated[
-        str | None, _flag("--secrets-key-file", "A file with them [default: secrets.key in the data directory]")
-    ] = None,
-    workers: Annotated[int | None, _flag("--workers", "How many processes share the ports [default: 1]")] = None,
-    zone: Annotated[str | None, _flag("--zone", "The zone's name [default: default]")] = None,
-    debounce_ms: Annotated[
-        float | None, _flag("--debounce-ms", "Changes within this time go together [default: 5]")
-    ] = None,
-    insight_flush_ms: Annotated[
-        float | None, _flag("--insight-flush-ms", "Statuses are stored at most this often [default: 250]")
-    ] = None,
-    log_level: Annotated[
-        str | None, _flag("--log-level", f"One of {', '.join(_LEVELS)} [default: info]", metavar="LEVEL")
-    ] = None,
+    config: ConfigOption = None,
+    store: StoreOption = None,
+    data_dir: DataDirOption = None,
+    host: HostOption = None,
+    api_port: ApiPortOption = None,
+    dp_port: DpPortOption = None,
+    diagnostics_port: DiagnosticsPortOption = None,
+    dp_tls: DpTlsOption = None,
+    dp_tls_cert: DpTlsCertOption = None,
+    dp_tls_key: DpTlsKeyOption = None,
+    dp_auth: DpAuthOption = None,
+    dp_token_keys: DpTokenKeysOption = None,
+    localhost_is_admin: LocalhostIsAdminOption = None,
+    anonymous_access: AnonymousAccessOption = None,
+    api_tls_port: ApiTlsPortOption = None,
+    api_tls_cert: ApiTlsCertOption = None,
+    api_tls_key: ApiTlsKeyOption = None,
+    api_client_ca: ApiClientCaOption = None,
+    csds: CsdsOption = None,
+    insecure: InsecureOption = None,
+    secrets_key: SecretsKeyOption = None,
+    secrets_key_file: SecretsKeyFileOption = None,
+    workers: WorkersOption = None,
+    zone: ZoneOption = None,
+    debounce_ms: DebounceMsOption = None,
+    insight_flush_ms: InsightFlushMsOption = None,
+    log_level: LogLevelOption = None,
 ) -> None:
     """Run the control plane. Every flag is also a variable and a key of the file: flag > variable > file > default."""
     flags = {name: value for name, value in locals().items() if name != "config"}
@@ -209,8 +189,8 @@ def stop_on_signals(stopping: asyncio.Event) -> None:
 
 def configure_logging(level: str) -> None:
     """Log to stderr, with colours on a terminal only; `CommandError` for a level that there is not."""
-    if level.lower() not in _LEVELS:
-        raise CommandError(f"log_level must be one of {', '.join(_LEVELS)}, got {level!r}")
+    if level.lower() not in LOG_LEVELS:
+        raise CommandError(f"log_level must be one of {', '.join(LOG_LEVELS)}, got {level!r}")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(is_coloured=sys.stderr.isatty() and "NO_COLOR" not in os.environ))
     root = logging.getLogger()

@@ -1,0 +1,107 @@
+"""The flags of `kumafast run`: one for each setting.
+
+In: nothing. Out: the types of the command's parameters. Never: defaults; `settings` has them, below file and variables.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _flag(name: str, help_text: str, *, metavar: str | None = None) -> Any:
+    variable = "KUMAFAST_" + name.removeprefix("--").split("/")[0].replace("-", "_").upper()
+    return typer.Option(name, help=help_text, metavar=metavar, envvar=variable, show_default=False)
+
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", envvar="KUMAFAST_CONFIG", help="A YAML file of settings.")
+]
+
+StoreOption = Annotated[
+    str | None, _flag("--store", "memory or sqlite:PATH [default: SQLite in the data directory]", metavar="URL")
+]
+
+DataDirOption = Annotated[str | None, _flag("--data-dir", "For the store and certificates [default: the user's own].")]
+
+HostOption = Annotated[str | None, _flag("--host", "The address to listen on [default: 127.0.0.1]")]
+
+ApiPortOption = Annotated[int | None, _flag("--api-port", "The API's port, 0 for any free one [default: 5681]")]
+
+DpPortOption = Annotated[int | None, _flag("--dp-port", "The port for Envoys, 0 for any free one [default: 5678]")]
+
+DiagnosticsPortOption = Annotated[
+    int | None, _flag("--diagnostics-port", "The port of /ready and /metrics, 0 for any free one [default: 5680]")
+]
+
+DpTlsOption = Annotated[bool | None, _flag("--dp-tls/--no-dp-tls", "TLS towards the Envoys [default: dp-tls]")]
+
+DpTlsCertOption = Annotated[str | None, _flag("--dp-tls-cert", "Its certificate, PEM [default: made at first start]")]
+
+DpTlsKeyOption = Annotated[str | None, _flag("--dp-tls-key", "The key of the certificate, PEM.")]
+
+DpAuthOption = Annotated[
+    str | None,
+    _flag("--dp-auth", "How Envoys prove who they are: token or none [default: none on loopback, token elsewhere]"),
+]
+
+DpTokenKeysOption = Annotated[
+    str | None, _flag("--dp-token-keys", "Public keys for tokens signed elsewhere.", metavar="KID=PATH,…")
+]
+
+LocalhostIsAdminOption = Annotated[
+    bool | None,
+    _flag("--localhost-is-admin/--no-localhost-is-admin", "Whoever is on this machine administers [default: yes]"),
+]
+
+AnonymousAccessOption = Annotated[
+    str | None,
+    _flag("--anonymous-access", "Without a token, from elsewhere: none, read, or write as in Kuma [default: read]"),
+]
+
+ApiTlsPortOption = Annotated[
+    int | None, _flag("--api-tls-port", "The API over TLS, 5682 in Kuma, 0 for any free port [default: none]")
+]
+
+ApiTlsCertOption = Annotated[str | None, _flag("--api-tls-cert", "Its certificate, PEM [default: the dp-server's]")]
+
+ApiTlsKeyOption = Annotated[str | None, _flag("--api-tls-key", "The key of that certificate, PEM.")]
+
+ApiClientCaOption = Annotated[
+    str | None, _flag("--api-client-ca", "Clients of that port need a certificate of it, and are administrators.")
+]
+
+CsdsOption = Annotated[
+    str | None,
+    _flag("--csds", "Show all configuration on the Envoys' port: off, loopback or on [default: loopback]"),
+]
+
+InsecureOption = Annotated[
+    bool | None, _flag("--insecure/--no-insecure", "Allow --no-dp-tls and --dp-auth none beyond loopback.")
+]
+
+SecretsKeyOption = Annotated[
+    str | None, _flag("--secrets-key", "Keys that seal secrets at rest; better as a variable or a file.")
+]
+
+SecretsKeyFileOption = Annotated[
+    str | None, _flag("--secrets-key-file", "A file with them [default: secrets.key in the data directory]")
+]
+
+WorkersOption = Annotated[int | None, _flag("--workers", "How many processes share the ports [default: 1]")]
+
+ZoneOption = Annotated[str | None, _flag("--zone", "The zone's name [default: default]")]
+
+DebounceMsOption = Annotated[float | None, _flag("--debounce-ms", "Changes within this time go together [default: 5]")]
+
+InsightFlushMsOption = Annotated[
+    float | None, _flag("--insight-flush-ms", "Statuses are stored at most this often [default: 250]")
+]
+
+LogLevelOption = Annotated[
+    str | None, _flag("--log-level", f"One of {', '.join(LOG_LEVELS)} [default: info]", metavar="LEVEL")
+]
