@@ -15,7 +15,19 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from bench.regular_mesh import CLIENTS, METADATA, Cost, RegularMesh, Sink, dataplane, fill, name
+from bench.regular_mesh import (
+    CLIENTS,
+    METADATA,
+    Cost,
+    RegularMesh,
+    Sink,
+    dataplane,
+    fill,
+    for_all,
+    for_cell,
+    for_nobody,
+    name,
+)
 from bench.test_generation import endpoint_set
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -142,9 +154,62 @@ def test_a_change_costs_the_same_work_in_every_mesh(meshes: dict[int, RegularMes
         assert all(sink.is_synced() for sink in mesh.woken)
         mesh.change(dataplane(NUMBER, size), _gone(size), Mesh(name="default"))
     assert {size: cost.counts() for size, cost in costs.items()} == dict.fromkeys(
-        SIZES, (kind.resolved, kind.spliced, kind.generated, kind.messages)
+        SIZES, (kind.resolved, 0, kind.spliced, kind.generated, kind.messages)
     )
     assert len({cost.sizes() for cost in costs.values()}) == 1
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyKind:
+    """A kind of change of a policy: who is looked at anew, and what is generated for every ten of them."""
+
+    after: Resource | Change
+    share: int
+    """One in so many dataplanes is affected; 0 for none."""
+    before: tuple[Resource | Change, ...] = ()
+    generated: int = 0
+
+
+_CELL_GONE = Change(for_cell(1).key, None)
+_ALL_GONE = Change(for_all(1).key, None)
+
+# Those that are alike share what is generated: an instance has the outbounds of the nine others of its service, and in
+# the whole mesh those of 40 more. So 1 % has a cluster and a listener for each of the five outbounds of ten proxies.
+POLICY_KINDS: dict[str, PolicyKind] = {
+    "for 1 %, comes": PolicyKind(for_cell(3), share=100, generated=10),
+    "for 1 %, is edited": PolicyKind(for_cell(4), share=100, before=(for_cell(3),), generated=10),
+    "for 1 %, goes": PolicyKind(_CELL_GONE, share=100, before=(for_cell(3),)),
+    "for 1 %, says what holds anyway": PolicyKind(for_cell(7), share=0),
+    "for nobody": PolicyKind(for_nobody(3), share=0),
+    "for all, is edited": PolicyKind(for_all(8), share=1, generated=2),
+    "for all, goes": PolicyKind(_ALL_GONE, share=1, generated=2),
+    "for all, comes": PolicyKind(for_all(8), share=1, before=(_ALL_GONE,), generated=2),
+    "for all, with another label": PolicyKind(
+        for_all(7).model_copy(update={"labels": {**for_all(7).labels, "a": "b"}}), share=0
+    ),
+}
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("kind", POLICY_KINDS.values(), ids=POLICY_KINDS)
+def test_a_policy_costs_what_it_touches_in_every_mesh(
+    meshes: dict[int, RegularMesh], kind: PolicyKind, tell: Tell
+) -> None:
+    bytes_each, seconds = set(), {}
+    for size, mesh in meshes.items():
+        if kind.before:
+            mesh.change(*kind.before)
+        cost = mesh.change(kind.after)
+        affected = size // kind.share if kind.share else 0
+        assert all(sink.is_synced() for sink in mesh.woken)
+        # Clusters, their endpoints once more since they warm anew, listeners.
+        assert cost.counts() == (0, affected, 0, affected * kind.generated // 10, affected * 3)
+        if affected:
+            bytes_each.add((cost.encoded_bytes / affected, cost.sent_bytes / affected))
+        seconds[size] = (round(cost.reconcile_s * 1e3, 1), round(cost.stream_s * 1e3, 1))
+        mesh.change(_CELL_GONE, for_all(7))
+    assert len(bytes_each) <= 1
+    tell("reconcile_ms, stream_ms", seconds)
 
 
 @pytest.mark.gate

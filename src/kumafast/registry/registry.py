@@ -40,6 +40,8 @@ class Affected:
     proxies: Set[DataplaneId]
     """Those whose own part may differ now. Those that reach one of the destinations are affected too: they are not
     named, as whoever keeps the destinations knows which of them are connected."""
+    bound: Set[DataplaneId]
+    """Those for which what their policies come to is another. All else of them is as it was."""
     destinations: Mapping[tuple[str, Destination], Set[str]]
     """Those (mesh, destination) whose endpoints may differ now, each with the names of the dataplanes that changed."""
     vanished: frozenset[tuple[str, Destination]]
@@ -49,11 +51,12 @@ class Affected:
 class _Gathered:
     """The `Affected` of a batch while it comes together."""
 
-    __slots__ = ("destinations", "proxies", "vanished")
+    __slots__ = ("bound", "destinations", "proxies", "vanished")
 
     def __init__(self) -> None:
         # A dict, since a set of names has another order in each process.
         self.proxies: dict[DataplaneId, None] = {}
+        self.bound: dict[DataplaneId, None] = {}
         self.destinations: dict[tuple[str, Destination], set[str]] = {}
         self.vanished: set[tuple[str, Destination]] = set()
 
@@ -62,7 +65,14 @@ class _Gathered:
             self.destinations.setdefault((dataplane_id.mesh, destination), set()).add(dataplane_id.name)
 
     def complete(self) -> Affected:
-        return Affected(self.proxies.keys(), self.destinations, frozenset(self.vanished))
+        return Affected(self.proxies.keys(), self.bound.keys(), self.destinations, frozenset(self.vanished))
+
+    def add(self, affected: Affected) -> None:
+        self.proxies.update(dict.fromkeys(affected.proxies))
+        self.bound.update(dict.fromkeys(affected.bound))
+        for destination, names in affected.destinations.items():
+            self.destinations.setdefault(destination, set()).update(names)
+        self.vanished.update(affected.vanished)
 
 
 _POLICIES = frozenset(kind.name for kind in catalog.POLICY_TYPES)
@@ -140,14 +150,27 @@ class Registry:
     def apply(self, changes: Iterable[Change]) -> Affected:
         """Take in changes in order and name what they can touch."""
         gathered = _Gathered()
+        for affected in self.steps(changes):
+            gathered.add(affected)
+        return gathered.complete()
+
+    def steps(self, changes: Iterable[Change]) -> Iterator[Affected]:
+        """`apply` piece by piece: a policy for all dataplanes is one change, and to say whom it touches takes long.
+
+        Between two pieces the registry may be read; until the last one is taken nothing else may change it.
+        """
+        gathered = _Gathered()
         for change in changes:
             if change.key.type == Mesh.type.name:
                 self._apply_mesh(change)
             elif change.key.type == Dataplane.type.name:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
-                self._apply_policy(change, gathered)
-        return gathered.complete()
+                for touched in self._apply_policy(change):
+                    gathered.bound.update(dict.fromkeys(touched))
+                    yield gathered.complete()
+                    gathered = _Gathered()
+        yield gathered.complete()
 
     def _state(self, mesh: str) -> _MeshState:
         state = self._meshes.get(mesh)
@@ -172,7 +195,7 @@ class Registry:
         if self._meshes[mesh].is_empty:
             del self._meshes[mesh]
 
-    def _apply_policy(self, change: Change, gathered: _Gathered) -> None:
+    def _apply_policy(self, change: Change) -> Iterator[list[DataplaneId]]:
         mesh, stored = change.key.mesh, change.stored
         state = self._state(mesh)
         if stored is None:
@@ -182,8 +205,8 @@ class Registry:
             state.written[change.key] = stored.resource
             policy = compile_policy(stored.resource, created=stored.creation_time)
             touched = state.policies.set_policy(change.key, policy)
-        # In the order of names: a set of them has another order in each process.
-        gathered.proxies.update(dict.fromkeys(DataplaneId(mesh, name) for name in sorted(touched)))
+        for names in touched:
+            yield [DataplaneId(mesh, name) for name in names]
         self._drop_if_empty(mesh)
 
     def _apply_dataplane(self, change: Change, gathered: _Gathered) -> None:
