@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from kumafast import garbage
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth, Pending, Task
 from kumafast.reached import Reached
@@ -28,6 +29,10 @@ SLICE_S = 0.005
 
 SLICE_NODES_MAX = 64
 """How many nodes' streams are woken at once: what each then sends costs several times what its snapshot did."""
+
+# About how many objects stay when a node's stream opens, and when its snapshot moves, what its stream keeps included.
+_OBJECTS_OF_STREAM = 100
+_OBJECTS_OF_SNAPSHOT = 10
 
 REFRESH_DELAY_MAX_S = 0.05
 """How long those who are connected wait for those who come, where many come."""
@@ -122,6 +127,7 @@ class Publisher:
         connected.node = node
         self._metrics.connected_proxies.set(len(self._connected))
         self._newcomers += 1
+        garbage.made(_OBJECTS_OF_STREAM)
         self._pending.forget(node.id)
         self._renew(node.id, connected, time.monotonic())
         self._advance()
@@ -265,6 +271,7 @@ class Publisher:
             if self._last is None or self._last != (self._newest, at):
                 self._last = Published(self._newest, at)
             self._published[node_id] = self._last
+            garbage.made(_OBJECTS_OF_SNAPSHOT)
 
     def _reach_only(self, node_id: str, connected: _Connected, resolved: Resolved | None) -> None:
         """Take note of what a node gets now, and end those destinations that no connected node reaches any more."""

@@ -33,6 +33,9 @@ _WATCHED = (Mesh.type, *catalog.POLICY_TYPES, Dataplane.type)
 APPLY_MAX = 128
 """How many changes the registry takes in before everything else gets its turn."""
 
+# About how many objects a resource is.
+_OBJECTS_OF_RESOURCE = 30
+
 TURN_S = 0.005
 """For how long it is said whom a change touches before everything else gets its turn."""
 
@@ -154,7 +157,9 @@ class Reconciler:
         behind: set[str] = set()
         # Nothing is published in between, so that no snapshot shows a part of a commit.
         for start in range(0, len(changes), APPLY_MAX):
-            for affected in self._registry.steps(changes[start : start + APPLY_MAX]):
+            piece = changes[start : start + APPLY_MAX]
+            garbage.made(len(piece) * _OBJECTS_OF_RESOURCE)
+            for affected in self._registry.steps(piece):
                 behind |= self._fall_behind(affected, revision, started)
                 if time.monotonic() - turn_began >= TURN_S:
                     await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from weakref import ref
 
-from kumafast._core import SnapshotDigest
+from kumafast._core import SnapshotDigest, untrack
 from kumafast.snapshot.resource import XdsResource
 
 
@@ -36,6 +36,8 @@ class Layer:
         # The layer that was last put in the place of this one, and how it differs: all snapshots that move from one to
         # the other ask for that. Weak, or a layer that stays would keep all that came after it.
         self._successor: tuple[ref[Layer], dict[str, Change] | None] | None = None
+        # Here and in a snapshot nothing refers back, and there are too many of them to be looked through.
+        untrack(self, self.resources, *self.resources)
 
     def __iter__(self) -> Iterator[XdsResource]:
         return iter(self.resources)

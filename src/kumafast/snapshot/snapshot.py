@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from kumafast._core import SnapshotDigest
+from kumafast._core import SnapshotDigest, untrack
 from kumafast.snapshot.layer import Change, Layer
 from kumafast.snapshot.resource import TypeUrl, Version, XdsResource
 
@@ -39,6 +39,7 @@ class _Content:
         self._total: SnapshotDigest | None = None
         self._digest: Version | None = None
         self._versions: Mapping[str, Version] | None = None
+        untrack(self, resources)
 
     @property
     def digest(self) -> Version:
@@ -71,6 +72,7 @@ class _Content:
         made._total = total
         names = changes[0].after if len(changes) == 1 else {name: None for each in changes for name in each.after}
         made.since = (self.digest, tuple(names))
+        untrack(made.since, made.since[1])
         return made
 
 
@@ -102,6 +104,8 @@ class Snapshot:
         self._default_version = default_version
         # By type, once somebody asks.
         self._contents: dict[str, _Content] | None = None
+        # Only layers and resources follow, which refer to nothing: no cycle comes of it.
+        untrack(self, self.layers)
 
     @classmethod
     def of(cls, *resources: XdsResource) -> Snapshot:
@@ -133,6 +137,7 @@ class Snapshot:
             if changed is None:
                 return None
             contents[type_url] = changed
+        untrack(contents)
         return contents
 
     def changed_since(self, type_url: str, digest: str) -> tuple[str, ...] | None:
@@ -156,6 +161,7 @@ class Snapshot:
                 type_url: _Content(resources, hides=len(resources) < counts[type_url])
                 for type_url, resources in found.items()
             }
+            untrack(self._contents)
         return self._contents
 
     @property
