@@ -127,34 +127,3 @@ class EndpointSet:
 
 
 Part: TypeAlias = AdminInterface | TransparentProxy | Inbound | Outbound | Destination | EndpointSet | TrustBundle
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """One sidecar with all that its configuration depends on, but for the endpoints of its destinations.
-
-    Those come and go without anything else changing, and a change of one must not cost the whole set: they are
-    spliced (`snapshot.LoadAssignment`) into what `generate` makes of an `EndpointSet`.
-    """
-
-    mesh: str
-    name: str
-    admin: AdminInterface
-    transparent: TransparentProxy | None
-    inbounds: tuple[Inbound, ...]
-    outbounds: tuple[Outbound, ...]
-    destinations: tuple[Destination, ...]
-    trust: TrustBundle | None = None
-
-    def parts(self) -> tuple[Part, ...]:
-        """The parts in the order in which their resources stand in a snapshot."""
-        transparent = () if self.transparent is None else (self.transparent,)
-        trust = () if self.trust is None else (self.trust,)
-        return (
-            self.admin,
-            *transparent,
-            *self.inbounds,
-            *self.outbounds,
-            *self.destinations,
-            *trust,
-        )
