@@ -5,6 +5,7 @@ In: parts of a proxy. Out: `Listener` messages. Never: where a cluster's endpoin
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from envoy.config.core.v3 import address_pb2, base_pb2, protocol_pb2
@@ -26,6 +27,8 @@ _TCP_FILTER = "envoy.filters.network.tcp_proxy"
 
 # One for each protocol, and a protocol is whatever a user wrote in a tag.
 _PROTOCOLS_MAX = 64
+# As many services and policies for them; each is a listener without its address, a kilobyte or two.
+_RESTS_MAX = 16_384
 
 _INTERNAL_NETWORKS = _Hcm.InternalAddressConfig(
     cidr_ranges=[
@@ -37,26 +40,31 @@ _INTERNAL_NETWORKS = _Hcm.InternalAddressConfig(
 
 def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
     """The port on which other sidecars reach the workload."""
+    listener = listener_pb2.Listener()
+    listener.MergeFromString(_rest_of_inbound(replace(inbound, address="", port=0, service_address="")))
+    _place(listener, names.inbound_listener_name(inbound.address, inbound.port), inbound.address, inbound.port)
+    return listener
+
+
+@lru_cache(maxsize=_RESTS_MAX)
+def _rest_of_inbound(inbound: Inbound) -> bytes:
+    """All but name and address: that is the same for the instances of a service, and nearly all of the work."""
     config = _inbound_http(inbound) if protocols.is_http(inbound.protocol) else _inbound_tcp(inbound)
-    return _listener(
-        names.inbound_listener_name(inbound.address, inbound.port),
-        inbound.address,
-        inbound.port,
+    listener = _listener(
         config,
         direction=base_pb2.TrafficDirection.INBOUND,
         tags=inbound.tags,
         binds_to_port=inbound.binds_to_port,
         reuses_port=inbound.reuses_port,
     )
+    encoded: bytes = listener.SerializeToString(deterministic=True)
+    return encoded
 
 
 def outbound_listener(outbound: Outbound) -> listener_pb2.Listener:
     """The port on which the workload reaches a service."""
     config = _outbound_http(outbound) if protocols.is_http(outbound.protocol) else _outbound_tcp(outbound)
-    return _listener(
-        names.outbound_listener_name(outbound.address, outbound.port),
-        outbound.address,
-        outbound.port,
+    listener = _listener(
         config,
         direction=base_pb2.TrafficDirection.OUTBOUND,
         tags=outbound.tags,
@@ -64,6 +72,8 @@ def outbound_listener(outbound: Outbound) -> listener_pb2.Listener:
         # To share the port is what Envoy does unless told otherwise, and Kuma is silent about it here.
         reuses_port=None if outbound.reuses_port else False,
     )
+    _place(listener, names.outbound_listener_name(outbound.address, outbound.port), outbound.address, outbound.port)
+    return listener
 
 
 def passthrough_listener(
@@ -72,23 +82,24 @@ def passthrough_listener(
     """The port that the host redirects traffic to: handed to the listener it was meant for, else to its destination."""
     proxy = tcp_proxy_pb2.TcpProxy(stat_prefix=names.stat_name(name), cluster=name)
     listener = _listener(
-        name,
-        address,
-        port,
         proxy,
         direction=direction,
         tags=(),
         binds_to_port=True,
         reuses_port=reuses_port,
     )
+    _place(listener, name, address, port)
     listener.use_original_dst.value = True
     return listener
 
 
+def _place(listener: listener_pb2.Listener, name: str, address: str, port: int) -> None:
+    listener.name = name
+    listener.address.socket_address.address = address
+    listener.address.socket_address.port_value = port
+
+
 def _listener(
-    name: str,
-    address: str,
-    port: int,
     config: http_connection_manager_pb2.HttpConnectionManager | tcp_proxy_pb2.TcpProxy,
     *,
     direction: int,
@@ -97,9 +108,7 @@ def _listener(
     reuses_port: bool | None,
 ) -> listener_pb2.Listener:
     # Filled in place: a message that is handed to another's constructor is copied at every level.
-    listener = listener_pb2.Listener(name=name, traffic_direction=direction)
-    listener.address.socket_address.address = address
-    listener.address.socket_address.port_value = port
+    listener = listener_pb2.Listener(traffic_direction=direction)
     filter_ = listener.filter_chains.add().filters.add()
     filter_.name = _HTTP_FILTER if isinstance(config, _Hcm) else _TCP_FILTER
     filter_.typed_config.Pack(config, deterministic=True)
