@@ -2,7 +2,7 @@
 
 In: nothing. Out: a table, and `bench/results/cost_by_size.svg`. Never: a threshold.
 
-    python -m bench.cost_by_size
+    python -m bench.cost_by_size | tee bench/results/cost_by_size.txt
 """
 
 from __future__ import annotations

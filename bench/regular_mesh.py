@@ -120,6 +120,14 @@ def for_all(seconds: int) -> Resource:
     return timeouts("everybody", {"kind": "Mesh"}, _limits(seconds))
 
 
+def for_inbounds(seconds: int) -> Resource:
+    """A policy about what comes in, for every dataplane."""
+    rules = [{"default": {"http": {"streamIdleTimeout": f"{seconds}s"}}}]
+    spec = {"targetRef": {"kind": "Mesh"}, "rules": rules}
+    document = {"type": "MeshTimeout", "mesh": "default", "name": "inbounds", "spec": spec}
+    return with_defaults(parse(document), zone="default")
+
+
 def _limits(seconds: int) -> dict[str, object]:
     # Of the cluster and of the listener.
     return {"connectionTimeout": f"{seconds}s", "http": {"streamIdleTimeout": f"{seconds}s"}}

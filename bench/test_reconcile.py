@@ -21,6 +21,7 @@ from bench.regular_mesh import (
     fill,
     for_all,
     for_cell,
+    for_inbounds,
     for_nobody,
 )
 from bench.test_generation import endpoint_set
@@ -160,10 +161,14 @@ class PolicyKind:
     """One in so many dataplanes is affected; 0 for none."""
     before: tuple[Resource | Change, ...] = ()
     generated: int = 0
+    messages: int = 3
+    """For each of them: clusters, their endpoints once more since they warm anew, listeners."""
+    sizes: tuple[int, ...] = SIZES
 
 
 _CELL_GONE = Change(for_cell(1).key, None)
 _ALL_GONE = Change(for_all(1).key, None)
+_INBOUNDS_GONE = Change(for_inbounds(1).key, None)
 
 # Those that are alike share what is generated: an instance has the outbounds of the nine others of its service, and in
 # the whole mesh those of 40 more. So 1 % has a cluster and a listener for each of the five outbounds of ten proxies.
@@ -174,8 +179,10 @@ POLICY_KINDS: dict[str, PolicyKind] = {
     "for 1 %, says what holds anyway": PolicyKind(for_cell(7), share=0),
     "for nobody": PolicyKind(for_nobody(3), share=0),
     "for all, is edited": PolicyKind(for_all(8), share=1, generated=2),
-    "for all, goes": PolicyKind(_ALL_GONE, share=1, generated=2),
-    "for all, comes": PolicyKind(for_all(8), share=1, before=(_ALL_GONE,), generated=2),
+    "for all, goes": PolicyKind(_ALL_GONE, share=1, generated=2, sizes=SIZES[:-1]),
+    "for all, comes": PolicyKind(for_all(8), share=1, before=(_ALL_GONE,), generated=2, sizes=SIZES[:-1]),
+    # Every inbound has an address of its own, so here nothing is shared.
+    "for all, about what comes in": PolicyKind(for_inbounds(9), share=1, generated=10, messages=1, sizes=SIZES[:-1]),
     "for all, with another label": PolicyKind(
         for_all(7).model_copy(update={"labels": {**for_all(7).labels, "a": "b"}}), share=0
     ),
@@ -188,18 +195,18 @@ def test_a_policy_costs_what_it_touches_in_every_mesh(
     meshes: dict[int, RegularMesh], kind: PolicyKind, tell: Tell
 ) -> None:
     bytes_each, seconds = set(), {}
-    for size, mesh in meshes.items():
+    for size in kind.sizes:
+        mesh = meshes[size]
         if kind.before:
             mesh.change(*kind.before)
         cost = mesh.change(kind.after)
         affected = size // kind.share if kind.share else 0
         assert all(sink.is_synced() for sink in mesh.woken)
-        # Clusters, their endpoints once more since they warm anew, listeners.
-        assert cost.counts() == (0, affected, 0, affected * kind.generated // 10, affected * 3)
+        assert cost.counts() == (0, affected, 0, affected * kind.generated // 10, affected * kind.messages)
         if affected:
             bytes_each.add((cost.encoded_bytes / affected, cost.sent_bytes / affected))
         seconds[size] = (round(cost.reconcile_s * 1e3, 1), round(cost.stream_s * 1e3, 1))
-        mesh.change(_CELL_GONE, for_all(7))
+        mesh.change(_CELL_GONE, _INBOUNDS_GONE, for_all(7))
     assert len(bytes_each) <= 1
     tell("reconcile_ms, stream_ms", seconds)
 

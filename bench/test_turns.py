@@ -7,20 +7,21 @@ not count as a long turn.
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from bench.regular_mesh import METADATA, Sink, dataplane, fill, for_all, name
+from bench.regular_mesh import METADATA, RegularMesh, Sink, dataplane, fill, for_all, name
 
 from kumafast import garbage
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Dataplane, Mesh, Resource, parse
-from kumafast.snapshot import SnapshotCache
+from kumafast.snapshot import Layer, Snapshot, SnapshotCache, XdsResource
 from kumafast.snapshot.node import Node
 from kumafast.store import MemoryStore, Put, SqliteStore, Store
 
@@ -124,6 +125,33 @@ def test_a_change_for_all_never_blocks_the_loop(tell: Tell) -> None:
     tell("longest_turn_ms", round(turns[-1] * 1e3, 1))
     # Of hundreds of turns one or two may be the machine's own doing; slices that are too long would be all of them.
     assert turns[-4] <= BLOCKED_S_MAX
+
+
+@pytest.mark.gate
+def test_a_snapshot_in_another_s_place_is_nothing_to_the_collector(tmp_path: Path, tell: Tell) -> None:
+    """What it has to walk through after a policy for all is what was made for those alike, and nothing for a proxy."""
+    path = tmp_path / "mesh.db"
+    asyncio.run(fill(path, 1_000))
+    mesh = RegularMesh(1_000)
+    mesh.start(path)
+    mesh.change(for_all(8))
+    gc.collect()
+    with garbage.left_alone():
+        gc.freeze()
+        cost = mesh.change(for_all(9))
+        found = gc.get_objects()
+    tell("tracked objects", len(found))
+    assert cost.rebound == 1_000
+    assert not [each for each in found if isinstance(each, Snapshot | Layer | XdsResource)]
+    held = [value for each in found for value in _items(each)]
+    assert sum(isinstance(value, Snapshot | Layer | XdsResource) for value in held) <= 2 * cost.generated
+    gc.unfreeze()
+
+
+def _items(container: object) -> Iterable[object]:
+    if type(container) is dict:
+        return container.values()
+    return container if type(container) in (tuple, list, set) else ()  # type: ignore[return-value]
 
 
 @pytest.mark.informational

@@ -1,4 +1,4 @@
-"""Mutual TLS between real sidecars: closed to plaintext, certificates replaced and authorities changed without a loss."""
+"""Mutual TLS between real sidecars: closed to plaintext; certificates and authorities change without a loss."""
 
 from __future__ import annotations
 

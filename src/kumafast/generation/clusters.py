@@ -5,8 +5,9 @@ In: parts of a proxy. Out: `Cluster` messages. Never: endpoints of services, whi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
-from functools import cache
+from functools import cache, lru_cache
 from ipaddress import ip_address
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
@@ -20,13 +21,21 @@ from kumafast.generation.proxy import Destination, Inbound
 
 _HTTP_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
+# Most workloads are alike from their sidecar's side: a port of the host's own, a protocol, the same policies.
+_LOCAL_CLUSTERS_MAX = 4_096
+
 # From these addresses the sidecar speaks for itself: the host's redirection lets them through, so that nothing loops.
 SIDECAR_SOURCE_IPV4 = "127.0.0.6"
 SIDECAR_SOURCE_IPV6 = "::6"
 
 
 def local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
-    """The workload behind an inbound."""
+    """The workload behind an inbound. One message for all that need the same: it is not to be changed."""
+    return _local_cluster(replace(inbound, address="", port=0, service="", tags=()))
+
+
+@lru_cache(maxsize=_LOCAL_CLUSTERS_MAX)
+def _local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
     cluster = static_cluster(
         names.local_cluster_name(inbound.service_port),
         fields.socket_address(inbound.service_address, inbound.service_port),

@@ -5,6 +5,7 @@ In: parts of a proxy. Out: `Listener` messages. Never: where a cluster's endpoin
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -30,6 +31,8 @@ _TCP_FILTER = "envoy.filters.network.tcp_proxy"
 
 # One for each protocol, and a protocol is whatever a user wrote in a tag.
 _PROTOCOLS_MAX = 64
+# As many services and policies for them; each is a listener without its address, a kilobyte or two.
+_RESTS_MAX = 16_384
 
 _INTERNAL_NETWORKS = _Hcm.InternalAddressConfig(
     cidr_ranges=[
@@ -41,16 +44,22 @@ _INTERNAL_NETWORKS = _Hcm.InternalAddressConfig(
 
 def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
     """The port on which other sidecars reach the workload."""
+    listener = listener_pb2.Listener()
+    listener.MergeFromString(_rest_of_inbound(replace(inbound, address="", port=0, service_address="")))
+    _place(listener, names.inbound_listener_name(inbound.address, inbound.port), inbound.address, inbound.port)
+    return listener
+
+
+@lru_cache(maxsize=_RESTS_MAX)
+def _rest_of_inbound(inbound: Inbound) -> bytes:
+    """All but name and address: that is the same for the instances of a service, and nearly all of the work."""
+    config = _inbound_http(inbound) if protocols.is_http(inbound.protocol) else _inbound_tcp(inbound)
     listener = _listener(
-        names.inbound_listener_name(inbound.address, inbound.port),
-        inbound.address,
-        inbound.port,
         direction=base_pb2.TrafficDirection.INBOUND,
         tags=inbound.tags,
         binds_to_port=inbound.binds_to_port,
         reuses_port=inbound.reuses_port,
     )
-    config = _inbound_http(inbound) if protocols.is_http(inbound.protocol) else _inbound_tcp(inbound)
     if inbound.tls is None:
         _add_chain(listener, config)
     elif inbound.tls.is_permissive:
@@ -58,15 +67,13 @@ def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
     else:
         chain = _add_chain(listener, config)
         chain.transport_socket.CopyFrom(tls.downstream_socket(inbound.tls.mesh))
-    return listener
+    encoded: bytes = listener.SerializeToString(deterministic=True)
+    return encoded
 
 
 def outbound_listener(outbound: Outbound) -> listener_pb2.Listener:
     """The port on which the workload reaches a service."""
     listener = _listener(
-        names.outbound_listener_name(outbound.address, outbound.port),
-        outbound.address,
-        outbound.port,
         direction=base_pb2.TrafficDirection.OUTBOUND,
         tags=outbound.tags,
         binds_to_port=outbound.binds_to_port,
@@ -75,6 +82,7 @@ def outbound_listener(outbound: Outbound) -> listener_pb2.Listener:
     )
     is_http = protocols.is_http(outbound.protocol)
     _add_chain(listener, _outbound_http(outbound) if is_http else _outbound_tcp(outbound))
+    _place(listener, names.outbound_listener_name(outbound.address, outbound.port), outbound.address, outbound.port)
     return listener
 
 
@@ -84,23 +92,24 @@ def passthrough_listener(
     """The port that the host redirects traffic to: handed to the listener it was meant for, else to its destination."""
     proxy = tcp_proxy_pb2.TcpProxy(stat_prefix=names.stat_name(name), cluster=name)
     listener = _listener(
-        name,
-        address,
-        port,
         direction=direction,
         tags=(),
         binds_to_port=True,
         reuses_port=reuses_port,
     )
     _add_chain(listener, proxy)
+    _place(listener, name, address, port)
     listener.use_original_dst.value = True
     return listener
 
 
+def _place(listener: listener_pb2.Listener, name: str, address: str, port: int) -> None:
+    listener.name = name
+    listener.address.socket_address.address = address
+    listener.address.socket_address.port_value = port
+
+
 def _listener(
-    name: str,
-    address: str,
-    port: int,
     *,
     direction: int,
     tags: Tags,
@@ -108,9 +117,7 @@ def _listener(
     reuses_port: bool | None,
 ) -> listener_pb2.Listener:
     # Filled in place: a message that is handed to another's constructor is copied at every level.
-    listener = listener_pb2.Listener(name=name, traffic_direction=direction)
-    listener.address.socket_address.address = address
-    listener.address.socket_address.port_value = port
+    listener = listener_pb2.Listener(traffic_direction=direction)
     if tags:
         listener.metadata.CopyFrom(fields.metadata({_TAGS: tags}))
     # Kuma sends only the unusual one of the two.
