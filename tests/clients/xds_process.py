@@ -23,17 +23,18 @@ from kumafast.stream import TlsFiles, XdsServer
 
 
 class Ledger:
-    """An observer: what was sent, taken and refused, by node."""
+    """An observer: what was sent, taken and refused, by node and number of the node's stream."""
 
     def __init__(self) -> None:
-        self.nodes: dict[str, str] = {}
+        self._streams: dict[str, tuple[str, int]] = {}
         self.events: list[list[Any]] = []
 
     def _note(self, kind: str, stream_id: str, *what: Any) -> None:
-        self.events.append([self.nodes[stream_id], kind, *what])
+        self.events.append([*self._streams[stream_id], kind, *what])
 
     def stream_opened(self, stream_id: str, node: Node) -> None:
-        self.nodes[stream_id] = node.id
+        number = sum(node_id == node.id for node_id, _ in self._streams.values())
+        self._streams[stream_id] = (node.id, number)
         self._note("opened", stream_id)
 
     def response_sent(self, stream_id: str, type_url: str, version: str, size: int) -> None:

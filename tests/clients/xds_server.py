@@ -92,9 +92,10 @@ class ServerProcess:
         ]
         self._ask({"set": node, "resources": resources})
 
-    def events(self, node: str, *, since: int = 0) -> list[list[Any]]:
-        """What happened on a node's streams, without its name: `["sent", type, version, size]` and the like."""
-        return [event[1:] for event in self._ask({"events": since}) if event[0] == node]
+    def events(self, node: str, *, since: int = 0, stream: int | None = None) -> list[list[Any]]:
+        """What happened on a node's streams, or on the one with a number: `["sent", type, version, size]`, …."""
+        events = self._ask({"events": since})
+        return [event[2:] for event in events if event[0] == node and stream in (None, event[1])]
 
     def events_count(self) -> int:
         """How many events of all nodes there were: where to look from for later ones."""
