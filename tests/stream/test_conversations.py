@@ -7,7 +7,7 @@ Each file of `conversations/` opens with the rules that it shows. Then, one a li
     > TYPE names=A,B version=V        a SotW request; version `current` is that of the snapshot; `names=` says nothing
     > TYPE subscribe=A unsubscribe=B have=A:V       a delta request; `have` are the initial resource versions
       … nonce=N                       of either; the last one of the type by default, `none` for an absent one
-    > TYPE ack | nack [names=A,B]     answers the last response of the type
+    > TYPE ack | nack [names=A,B]     answers the last response of the type; `nack error=` without a message
     ! TEXT                            the request above ends the stream with an error that says so
     < TYPE NAME=V … removed=A,B       the next response; nothing after TYPE for an empty one; `version=current`
     = silence | holding | synced | behind     nothing to send; something waits; all taken; not all taken
@@ -104,7 +104,7 @@ class Conversation:
             unsubscribe=_split(options.get("unsubscribe", "")),
             initial_versions=dict(pair.split(":", 1) for pair in _split(options.get("have", ""))),
             nonce="" if nonce == "none" else nonce,
-            error="it is bad" if "nack" in options else None,
+            error=options.get("error", "it is bad") if "nack" in options else None,
         )
         try:
             events = self.session.receive(request)
