@@ -1,14 +1,14 @@
 # make run   sets everything up and runs the demo: a mesh with real Envoys on loopback
 # make test  sets everything up and passes the tests
 # make lint  ruff, mypy, import-linter, cython-lint, clang-format
-# make bench runs the benchmarks
+# make bench runs the benchmarks; make bench-wire those of the wire beside its peers, WIRE='--parts push --sizes 1000'
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
 NATIVE := $(wildcard ext/*.pyx ext/*.pxd ext/*.hpp ext/CMakeLists.txt)
 
-.PHONY: build envoy run test test-fast lint bench clean
+.PHONY: build envoy run test test-fast lint bench bench-wire clean
 
 build: $(STAMP)
 
@@ -33,6 +33,9 @@ lint: build
 
 bench: envoy
 	@$(BIN)/python -m pytest bench -q | tee bench/results/$$(date +%F).txt
+
+bench-wire: build
+	@$(BIN)/python -m bench.wire $(WIRE)
 
 clean:
 	rm -rf build $(VENV)

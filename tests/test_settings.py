@@ -26,6 +26,7 @@ def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path
         ({}, {"KUMAFAST_API_PORT": "many"}, "KUMAFAST_API_PORT: expected a number, got 'many'"),
         ({}, {"KUMAFAST_DP_TLS": "perhaps"}, "KUMAFAST_DP_TLS: expected true or false"),
         ({"api_port": 70000}, {}, r"api_port must be in the range \[0, 65535\]"),
+        ({"csds": "perhaps"}, {}, "csds must be off, loopback or on, got 'perhaps'"),
         ({"dp_auth": "magic"}, {}, "dp_auth must be token or none"),
         ({"dp_auth": "token"}, {}, "not available yet"),
         ({"workers": 2}, {}, "workers other than 1"),

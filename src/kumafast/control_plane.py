@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import socket
 import uuid
@@ -20,7 +19,7 @@ import kumafast
 from kumafast import store as stores
 from kumafast.errors import ConflictError, InvalidResourceError, NotFoundError, SettingsError
 from kumafast.identity import ensure_server_certificate
-from kumafast.insights import Convergence, ConvergenceReport, Insights
+from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, validate, with_defaults
@@ -33,7 +32,7 @@ from kumafast.settings import Settings
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node
 from kumafast.store import Put, Store, StoredResource
-from kumafast.stream import TlsFiles, XdsServer
+from kumafast.stream import Csds, TlsFiles, XdsServer
 
 _LOG = logging.getLogger(__name__)
 
@@ -125,7 +124,7 @@ class ControlPlane:
 
     async def _start(self) -> None:
         settings = self.settings
-        self._store = await stores.open_store(settings.store_url)
+        self._store = await stores.open_store(settings.store_url, keyring=_keyring(settings))
         await self._ensure_default_mesh()
         reconciler = self._reconciler = Reconciler(
             store=self._store, cache=self.cache, metrics=self.metrics, debounce_ms=settings.debounce_ms
@@ -147,7 +146,7 @@ class ControlPlane:
         self._spawn(reconciler.follow(), "reconcile")
         self._spawn(insights.follow(), "insights")
         await self._serve_http(convergence)
-        await self._serve_proxies(_Observers(reconciler, insights))
+        await self._serve_proxies(_Observers(reconciler, insights), insights.clients)
         self._is_ready = True
 
     async def _serve_http(self, convergence: Convergence) -> None:
@@ -159,7 +158,7 @@ class ControlPlane:
             cluster_id=str(uuid.uuid5(uuid.NAMESPACE_URL, settings.store_url)),
             version=kumafast.__version__,
             await_convergence=convergence.wait,
-            settings_document=dataclasses.asdict(settings),
+            settings_document=settings.as_shown(),
         )
         api = HttpServer(create_api(services))
         diagnostics = HttpServer(create_diagnostics(is_ready=lambda: self._is_ready, metrics=self.metrics))
@@ -169,7 +168,7 @@ class ControlPlane:
             "http", settings.host, await diagnostics.start(settings.host, settings.diagnostics_port)
         )
 
-    async def _serve_proxies(self, observers: _Observers) -> None:
+    async def _serve_proxies(self, observers: _Observers, clients: Clients) -> None:
         # The last port to open: an Envoy that asks before the state is complete would be told that it has nothing.
         settings = self.settings
         tls = self._certificate() if settings.dp_tls else None
@@ -178,7 +177,11 @@ class ControlPlane:
         bootstrap = HttpServer(create_dp_app(services))
         self._http.append(bootstrap)
         self._xds = XdsServer(
-            self.cache, observer=observers, instance_id=self.instance_id, http_protocol=bootstrap.protocol
+            self.cache,
+            observer=observers,
+            instance_id=self.instance_id,
+            http_protocol=bootstrap.protocol,
+            handlers=Csds(clients, self.cache).handlers() if settings.has_csds else None,
         )
         port = await self._xds.start(settings.host, settings.dp_port, tls=tls)
         self.dp_url = _url("grpcs" if tls else "grpc", settings.host, port)
@@ -271,6 +274,14 @@ class ControlPlane:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+def _keyring(settings: Settings) -> stores.Keyring:
+    if settings.secrets_key:
+        return stores.Keyring.of_text(settings.secrets_key, source="the setting secrets_key")
+    if settings.secrets_key_file:
+        return stores.Keyring.of_file(Path(settings.secrets_key_file).expanduser(), is_made=False)
+    return stores.Keyring.of_file(settings.data_path / "secrets.key", is_made=True)
 
 
 def _url(scheme: str, host: str, port: int) -> str:

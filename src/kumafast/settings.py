@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,15 @@ class Settings:
     dp_tls_cert: str = ""
     dp_tls_key: str = ""
     dp_auth: str = "none"
+    csds: str = "loopback"
+    """Where CSDS, which shows every proxy's configuration to all who reach the Envoys' port, is served there: `off`,
+    `loopback` (only if nobody else reaches the port) or `on`."""
     insecure: bool = False
     """Allow `--no-dp-tls` and `--dp-auth none` on addresses other than loopback."""
+    secrets_key: str = field(default="", repr=False)
+    """The keys that seal secrets in the store's file: 32 bytes in base64 each, one a line; the first seals."""
+    secrets_key_file: str = ""
+    """A file with those keys; empty means `secrets.key` in the data directory, made when a first secret needs it."""
     workers: int = 1
     zone: str = "default"
     debounce_ms: float = 5.0
@@ -63,10 +70,26 @@ class Settings:
         """The store to open, with the default filled in."""
         return self.store or f"sqlite:{self.data_path / 'kumafast.db'}"
 
+    def as_shown(self) -> dict[str, Any]:
+        """All settings by name, for those who ask what is in force; what is secret is only said to be there."""
+        shown = asdict(self)
+        shown["secrets_key"] = "***" if self.secrets_key else ""
+        return shown
+
     @property
     def is_loopback(self) -> bool:
         """Whether the servers can be reached from this machine only."""
-        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
+        return is_loopback(self.host)
+
+    @property
+    def has_csds(self) -> bool:
+        """Whether CSDS is served."""
+        return self.csds == "on" or (self.csds == "loopback" and self.is_loopback)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what listens on an address can be reached from this machine only."""
+    return host in {"localhost", "::1"} or host.startswith("127.")
 
 
 def load(flags: Mapping[str, Any], *, config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -77,14 +100,14 @@ def load(flags: Mapping[str, Any], *, config: Path | None = None, environ: Mappi
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
     in_file = _read(config) if config is not None else {}
-    for field in fields(Settings):
-        variable = f"KUMAFAST_{field.name.upper()}"
-        if flags.get(field.name) is not None:
-            values[field.name] = flags[field.name]
+    for each in fields(Settings):
+        variable = f"KUMAFAST_{each.name.upper()}"
+        if flags.get(each.name) is not None:
+            values[each.name] = flags[each.name]
         elif variable in environ:
-            values[field.name] = _convert(environ[variable], field.default, source=variable)
-        elif field.name in in_file:
-            values[field.name] = _convert(in_file[field.name], field.default, source=f"{config}: {field.name}")
+            values[each.name] = _convert(environ[variable], each.default, source=variable)
+        elif each.name in in_file:
+            values[each.name] = _convert(in_file[each.name], each.default, source=f"{config}: {each.name}")
     settings = Settings(**values)
     _check(settings)
     return settings
@@ -129,10 +152,14 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{name} must be in the range [0, 65535], got {port}; 0 means any free port")
     if settings.dp_auth not in {"none", "token"}:
         raise SettingsError(f"dp_auth must be token or none, got {settings.dp_auth!r}")
+    if settings.csds not in {"off", "loopback", "on"}:
+        raise SettingsError(f"csds must be off, loopback or on, got {settings.csds!r}")
     if settings.dp_auth == "token":
         raise SettingsError("dp_auth token is not available yet; use --dp-auth none, which is the default")
     if settings.workers != 1:
         raise SettingsError("workers other than 1 are not available yet")
+    if settings.secrets_key and settings.secrets_key_file:
+        raise SettingsError("secrets_key and secrets_key_file exclude each other; a file may hold several keys")
     if bool(settings.dp_tls_cert) != bool(settings.dp_tls_key):
         raise SettingsError("dp_tls_cert and dp_tls_key go together; give both or neither")
     if not settings.is_loopback and not settings.insecure:

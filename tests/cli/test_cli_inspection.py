@@ -114,6 +114,43 @@ def test_the_status_of_one(kumafast: Command, mesh: Api) -> None:
     assert json.loads(kumafast("inspect", "dataplane", "echo-1", "-o", "json").stdout)["type"] == "DataplaneOverview"
 
 
+def test_the_status_of_each_type(kumafast: Command, api: Api) -> None:
+    url = "type.googleapis.com/envoy.config.{}"
+    counts = {"responsesSent": "2", "responsesAcknowledged": "1"}
+    versions = {"sentVersion": "b" * 32, "acknowledgedVersion": "a" * 32}
+    refused = {"rejectedVersion": "b" * 32, "rejectedTime": ago(minutes=3.5), "error": "bad cluster"}
+    types = [
+        {"typeUrl": url.format("cluster.v3.Cluster"), **counts, **versions, **refused, "bytesSent": "2048"},
+        {"typeUrl": url.format("listener.v3.Listener"), "responsesSent": "1", "sentVersion": "7", "bytesSent": "10"},
+        {"typeUrl": "opaque", "responsesSent": "1", "sentVersion": "7", "acknowledgedVersion": "7"},
+    ]
+    refused_at_once = {"typeUrl": "x.Secret", "sentVersion": "8", "rejectedVersion": "8", "error": "no key"}
+    refused_at_once["rejectedTime"] = ago(minutes=1.5)
+    status = {"total": {"responsesSent": "4", "responsesRejected": "1"}, "types": [*types, refused_at_once]}
+    api.run(api.store.put(dataplane("web-1")))
+    api.run(api.store.put(insight("web-1", subscription(status=status))))
+    lines = kumafast("inspect", "dataplane", "web-1", "--type", "status").stdout.splitlines()
+    assert lines[10:] == [
+        "  TYPE       SENT   ACKNOWLEDGED   REJECTED   BYTES   VERSION        STATE",
+        "  Cluster    2      1              0          2048    bbbbbbbbbbbb   rejected, runs aaaaaaaaaaaa",
+        "  Listener   1      0              0          10      7              sent, not yet answered",
+        "  opaque     1      0              0          0       7              acknowledged",
+        "  Secret     0      0              0          0       8              rejected, runs none",
+        "  total      4      0              1          2058",
+        "  Cluster bbbbbbbbbbbb was rejected 3m ago: bad cluster",
+        "  Secret 8 was rejected 1m ago: no key",
+    ]
+    shown = json.loads(kumafast("inspect", "dataplane", "web-1", "-o", "json").stdout)
+    [found] = shown["dataplaneInsight"]["subscriptions"]
+    assert [(entry["typeUrl"], entry["sentVersion"]) for entry in found["status"]["types"]] == [
+        (types[0]["typeUrl"], "b" * 32),
+        (types[1]["typeUrl"], "7"),
+        ("opaque", "7"),
+        ("x.Secret", "8"),
+    ]
+    assert found["status"]["types"][0]["bytesSent"] == "2048"
+
+
 def test_what_is_not_available_says_so(kumafast: Command, mesh: Api) -> None:
     for aspect in ("policies", "config", "resources"):
         result = kumafast("inspect", "dataplane", "echo-1", "--type", aspect)

@@ -75,12 +75,34 @@ def test_counts_and_status_follow_the_stream() -> None:
         assert (cds.responses_sent, cds.responses_acknowledged, cds.responses_rejected) == (1, 1, 0)
         assert subscription.status.last_error is not None
         assert subscription.status.last_error.message == "bad key"
+        assert subscription.status.last_error.time is not None
+        clusters, secrets = subscription.status.types
+        assert (clusters.type_url, clusters.bytes_sent, clusters.acknowledged_version) == (CLUSTER, 100, "v1")
+        assert (secrets.sent_version, secrets.acknowledged_version, secrets.rejected_version) == ("v1", "", "v1")
+        assert (secrets.error, secrets.rejected_time) == ("bad key", subscription.status.last_error.time)
         assert subscription.version is not None
         assert subscription.version.envoy is not None
         assert subscription.version.envoy.version == "1.40.0"
         insights.stream_closed("s")
         await insights.flush()
         assert status(await insight_of(store, "web")) == "Offline"
+
+    asyncio.run(main())
+
+
+def test_a_client_cannot_make_a_status_that_is_not_stored() -> None:
+    async def main() -> None:
+        store = await store_with("web")
+        insights = insights_on(store)
+        insights.stream_opened("s", Node("default.web", metadata={"number": float("nan")}))
+        for type_url in ("x" * 100_000, "y" * 100_000):
+            insights.response_sent("s", type_url, "v1", 100)
+            insights.response_rejected("s", type_url, "v1", "e" * 1_000_000)
+        await insights.flush()
+        insight = await insight_of(store, "web")
+        assert insight.metadata is None
+        (subscription,) = insight.subscriptions
+        assert [len(entry.type_url) for entry in subscription.status.types] == [255, 255]
 
     asyncio.run(main())
 

@@ -23,6 +23,10 @@ _HEADERS = (
     *("MESH", "NAME", "TAGS", "STATUS", "LAST CONNECTED AGO", "LAST UPDATED AGO"),
     *("TOTAL UPDATES", "TOTAL ERRORS"),
 )
+_COUNT_HEADERS = ("TYPE", "SENT", "ACKNOWLEDGED", "REJECTED")
+_DETAIL_HEADERS = ("BYTES", "VERSION", "STATE")
+# Enough of a digest to tell one from another.
+_VERSION_SHOWN = 12
 _WIDE_HEADERS = ("KUMA-DP VERSION", "ENVOY VERSION")
 
 
@@ -156,14 +160,57 @@ def _subscription_lines(entry: Mapping[str, Any]) -> list[str]:
         + (f", Envoy {envoy}" if envoy else ""),
         f"  last update {_ago(status.get('lastUpdateTime'))}",
     ]  # fmt: skip
-    counters = ("responsesSent", "responsesAcknowledged", "responsesRejected")
-    rows = [
-        [name, *(str((status.get(name) or {}).get(counter) or 0) for counter in counters)]
-        for name in (*_TYPES, "total")
-    ]
-    lines += [f"  {line}" for line in table(("TYPE", "SENT", "ACKNOWLEDGED", "REJECTED"), rows).splitlines()]
+    details = status.get("types") or []
+    rows = _detailed_rows(status, details) if details else _plain_rows(status)
+    headers = (*_COUNT_HEADERS, *_DETAIL_HEADERS) if details else _COUNT_HEADERS
+    lines += [f"  {line}" for line in table(headers, rows).splitlines()]
+    refused = [_refusal(entry) for entry in details if entry.get("rejectedVersion")]
     error = _last_error(status)
-    return [*lines, f"  last error: {error}"] if error else lines
+    return [*lines, *(refused or ([f"  last error: {error}"] if error else []))]
+
+
+def _plain_rows(status: Mapping[str, Any]) -> list[list[str]]:
+    """The four types that Kuma counts, for an insight that has no more."""
+    return [[name, *_counts(status.get(name) or {})] for name in (*_TYPES, "total")]
+
+
+def _detailed_rows(status: Mapping[str, Any], details: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    rows = [
+        [
+            _type_name(entry),
+            *_counts(entry),
+            str(entry.get("bytesSent") or 0),
+            str(entry.get("sentVersion") or "")[:_VERSION_SHOWN],
+            _state(entry),
+        ]
+        for entry in details
+    ]
+    size = sum(int(entry.get("bytesSent") or 0) for entry in details)
+    return [*rows, ["total", *_counts(status.get("total") or {}), str(size), "", ""]]
+
+
+def _counts(responses: Mapping[str, Any]) -> list[str]:
+    return [str(responses.get(f"responses{what}") or 0) for what in ("Sent", "Acknowledged", "Rejected")]
+
+
+def _type_name(entry: Mapping[str, Any]) -> str:
+    url = str(entry.get("typeUrl") or "")
+    return url.rpartition(".")[2] or url
+
+
+def _state(entry: Mapping[str, Any]) -> str:
+    """What the proxy made of the newest version that it was sent."""
+    sent, taken, refused = (entry.get(f"{what}Version") or "" for what in ("sent", "acknowledged", "rejected"))
+    if sent == taken:
+        return "acknowledged"
+    if sent != refused:
+        return "sent, not yet answered"
+    return f"rejected, runs {taken[:_VERSION_SHOWN]}" if taken else "rejected, runs none"
+
+
+def _refusal(entry: Mapping[str, Any]) -> str:
+    version = str(entry["rejectedVersion"])[:_VERSION_SHOWN]
+    return f"  {_type_name(entry)} {version} was rejected {_ago(entry.get('rejectedTime'))}: {entry.get('error', '')}"
 
 
 def _last_error(status: Mapping[str, Any]) -> str:

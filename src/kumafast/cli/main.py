@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from kumafast import __version__
-from kumafast.cli import apply, dataplane, demo, envoy, get, inspection, run
+from kumafast.cli import apply, dataplane, demo, envoy, get, inspection, raw_xds, run
 from kumafast.cli.failure import Commands
 from kumafast.cli.target import API_DEFAULT
 
@@ -59,6 +59,7 @@ app.command("delete")(get.delete)
 app.add_typer(inspection.app, name="inspect")
 app.add_typer(dataplane.app, name="dataplane")
 app.add_typer(envoy.app, name="envoy")
+app.command("raw-xds")(raw_xds.raw_xds)
 app.command("demo")(demo.demo)
 
 

@@ -61,8 +61,18 @@ def run(
     dp_auth: Annotated[
         str | None, _flag("--dp-auth", "How Envoys prove who they are: token or none [default: none]")
     ] = None,
+    csds: Annotated[
+        str | None,
+        _flag("--csds", "Show all configuration on the Envoys' port: off, loopback or on [default: loopback]"),
+    ] = None,
     insecure: Annotated[
         bool | None, _flag("--insecure/--no-insecure", "Allow --no-dp-tls and --dp-auth none beyond loopback.")
+    ] = None,
+    secrets_key: Annotated[
+        str | None, _flag("--secrets-key", "Keys that seal secrets at rest; better as a variable or a file.")
+    ] = None,
+    secrets_key_file: Annotated[
+        str | None, _flag("--secrets-key-file", "A file with them [default: secrets.key in the data directory]")
     ] = None,
     workers: Annotated[int | None, _flag("--workers", "How many processes share the ports [default: 1]")] = None,
     zone: Annotated[str | None, _flag("--zone", "The zone's name [default: default]")] = None,
@@ -93,7 +103,7 @@ async def serve(settings: Settings) -> int:
     from kumafast.control_plane import ControlPlane
 
     stopping = asyncio.Event()
-    _stop_on_signals(stopping)
+    stop_on_signals(stopping)
     control_plane = ControlPlane(settings)
     starting = asyncio.create_task(_start(control_plane, settings))
     asked = asyncio.create_task(stopping.wait())
@@ -156,7 +166,8 @@ async def _stop(control_plane: ControlPlane) -> bool:
     return True
 
 
-def _stop_on_signals(stopping: asyncio.Event) -> None:
+def stop_on_signals(stopping: asyncio.Event) -> None:
+    """Set `stopping` at the first SIGTERM or SIGINT; end the process at the second."""
     loop = asyncio.get_running_loop()
 
     def received(number: signal.Signals) -> None:

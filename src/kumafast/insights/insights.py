@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from datetime import UTC, datetime
 
 from kumafast.errors import KumafastError, NotFoundError, StoreUnavailableError
 from kumafast.insights.arrivals import Arrivals
+from kumafast.insights.clients import Clients, StreamStatus
 from kumafast.insights.convergence import Convergence
-from kumafast.insights.status import Counts, StreamStatus, insight, now
+from kumafast.insights.status import insight
 from kumafast.metrics import Metrics
 from kumafast.resources import DataplaneInsight, ResourceKey
-from kumafast.resources.dataplane_insight import LastError
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.snapshot.resource import LISTENER
@@ -29,19 +29,28 @@ RETRY_S_MAX = 5.0
 
 
 class Insights:
-    """Follows all streams of this instance; keeps one status for each connected proxy and writes what has changed."""
+    """Follows all streams of this instance, counts them in `clients` and writes the status of what has changed."""
 
     def __init__(
-        self, *, store: Store, convergence: Convergence, metrics: Metrics, instance_id: str, flush_ms: float
+        self,
+        *,
+        store: Store,
+        convergence: Convergence,
+        metrics: Metrics,
+        instance_id: str,
+        flush_ms: float,
+        clients: Clients | None = None,
     ) -> None:
+        self.clients = Clients() if clients is None else clients
         self._store = store
         self._convergence = convergence
         self._arrivals = Arrivals(store)
         self._metrics = metrics
         self._instance_id = instance_id
         self._flush_s = flush_ms / 1000
-        self._streams: dict[str, StreamStatus] = {}
         self._by_proxy: dict[ResourceKey, dict[str, StreamStatus]] = {}
+        # The streams whose Envoy has taken listeners.
+        self._listening: set[str] = set()
         self._dirty: set[ResourceKey] = set()
         self._arrived = asyncio.Event()
 
@@ -49,10 +58,10 @@ class Insights:
 
     def stream_opened(self, stream_id: str, node: Node) -> None:
         """A stream has named its node."""
-        status = StreamStatus(stream_id, self._instance_id, node, now())
-        self._streams[stream_id] = status
+        self.clients.stream_opened(stream_id, node)
         key = _key(node.id)
-        if key is not None:
+        status = self.clients.stream(stream_id)
+        if key is not None and status is not None:
             self._by_proxy.setdefault(key, {})[stream_id] = status
         self._mark(node.id)
         self._convergence.stream_opened(stream_id, node)
@@ -62,11 +71,13 @@ class Insights:
         xds = self._metrics.xds(type_url)
         xds.pushes.inc()
         xds.bytes.inc(size)
-        self._count(stream_id, type_url, _sent)
+        self.clients.response_sent(stream_id, type_url, version, size)
+        self._mark_stream(stream_id)
 
     def response_acknowledged(self, stream_id: str, type_url: str, version: str) -> None:
         """The client took a response."""
-        self._count(stream_id, type_url, _acknowledged)
+        self.clients.response_acknowledged(stream_id, type_url, version)
+        self._mark_stream(stream_id)
         if type_url == LISTENER:
             self._note_arrival(stream_id)
         self._convergence.response_acknowledged(stream_id, type_url)
@@ -74,37 +85,33 @@ class Insights:
     def response_rejected(self, stream_id: str, type_url: str, version: str, message: str) -> None:
         """The client refused a response."""
         self._metrics.xds(type_url).rejects.inc()
-        status = self._streams.get(stream_id)
-        if status is not None:
-            status.last_error = LastError(type_url=type_url, version=version, message=message, time=now())
-        self._count(stream_id, type_url, _rejected)
+        self.clients.response_rejected(stream_id, type_url, version, message)
+        self._mark_stream(stream_id)
         self._convergence.response_rejected(stream_id, type_url, version, message)
 
     def stream_synced(self, stream_id: str, snapshot: Snapshot) -> None:
         """The client has acknowledged all of a snapshot."""
+        self.clients.stream_synced(stream_id, snapshot)
         self._convergence.stream_synced(stream_id, snapshot)
 
     def stream_closed(self, stream_id: str) -> None:
         """A stream has ended."""
         self._convergence.stream_closed(stream_id)
-        status = self._streams.pop(stream_id, None)
-        if status is not None:
-            status.disconnect_time = now()
-            self._mark(status.node.id)
-
-    def _count(self, stream_id: str, type_url: str, change: Callable[[Counts], None]) -> None:
-        status = self._streams.get(stream_id)
-        if status is not None:
-            status.count(type_url, change)
-            status.last_update_time = now()
-            self._mark(status.node.id)
+        self._mark_stream(stream_id)
+        self._listening.discard(stream_id)
+        self.clients.stream_closed(stream_id)
 
     def _note_arrival(self, stream_id: str) -> None:
-        status = self._streams.get(stream_id)
+        status = self.clients.stream(stream_id)
         key = None if status is None else _key(status.node.id)
-        if status is not None and key is not None and not status.has_arrived:
-            status.has_arrived = True
+        if key is not None and stream_id not in self._listening:
+            self._listening.add(stream_id)
             self._arrivals.listeners_taken(key.mesh, key.name)
+
+    def _mark_stream(self, stream_id: str) -> None:
+        status = self.clients.stream(stream_id)
+        if status is not None:
+            self._mark(status.node.id)
 
     def _mark(self, node_id: str) -> None:
         key = _key(node_id)
@@ -117,7 +124,7 @@ class Insights:
     async def take_over(self) -> None:
         """Set right what an instance that died left: open subscriptions, dataplanes that wait for their Envoy."""
         await self._arrivals.admit_all()
-        ended = now()
+        ended = datetime.now(UTC)
         writes = []
         for stored in (await self._store.list(DataplaneInsight.type.name)).items:
             assert isinstance(stored.resource, DataplaneInsight)
@@ -170,7 +177,7 @@ class Insights:
         except NotFoundError:
             pass
         streams = list(self._by_proxy.get(key, {}).values())
-        return insight(mesh=key.mesh, name=key.name, streams=streams, before=before)
+        return insight(mesh=key.mesh, name=key.name, streams=streams, instance_id=self._instance_id, before=before)
 
     async def _write_alone(self, value: DataplaneInsight) -> None:
         try:
@@ -180,7 +187,7 @@ class Insights:
 
     def _forget_ended(self, key: ResourceKey) -> None:
         streams = self._by_proxy.get(key, {})
-        for stream_id in [stream_id for stream_id, status in streams.items() if status.disconnect_time is not None]:
+        for stream_id in [stream_id for stream_id, status in streams.items() if status.disconnected_at is not None]:
             del streams[stream_id]
         if not streams:
             self._by_proxy.pop(key, None)
@@ -189,15 +196,3 @@ class Insights:
 def _key(node_id: str) -> ResourceKey | None:
     named = dataplane_of(node_id)
     return None if named is None else ResourceKey(DataplaneInsight.type.name, *named)
-
-
-def _sent(counts: Counts) -> None:
-    counts.sent += 1
-
-
-def _acknowledged(counts: Counts) -> None:
-    counts.acknowledged += 1
-
-
-def _rejected(counts: Counts) -> None:
-    counts.rejected += 1

@@ -1,82 +1,96 @@
-"""The status of each connected proxy, as counted from the events of its streams.
+"""The status of each connected proxy as a resource: what `Clients` counted, in the form of a `DataplaneInsight`.
 
-In: events of streams. Out: `DataplaneInsight` values. Never: the store, or a decision about what is sent.
+In: the statuses of streams. Out: `DataplaneInsight` values. Never: the store, or a decision about what is sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from kumafast.insights.clients import StreamStatus, TypeStatus
 from kumafast.resources import DataplaneInsight
-from kumafast.resources.dataplane_insight import LastError, Responses, Subscription, SubscriptionStatus, Version
-from kumafast.snapshot.node import Node
+from kumafast.resources.dataplane_insight import (
+    LastError,
+    Responses,
+    Subscription,
+    SubscriptionStatus,
+    TypeResponses,
+    Version,
+)
+from kumafast.resources.fields import Loose
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
 # Kuma's insights count these four; all other types count in the total only.
-_COUNTED: Mapping[str, str] = {CLUSTER: "cds", ENDPOINT: "eds", LISTENER: "lds", ROUTE: "rds"}
+_COUNTED: Mapping[str, str] = {"cds": CLUSTER, "eds": ENDPOINT, "lds": LISTENER, "rds": ROUTE}
+_LOOSE: TypeAdapter[dict[str, Any]] = TypeAdapter(Loose)
 
 SUBSCRIPTIONS_MAX = 2
 """Ended subscriptions that an insight keeps beside those that are open, as in Kuma."""
 
-
-@dataclass(slots=True)
-class Counts:
-    """Responses of one kind: sent, acknowledged, rejected."""
-
-    sent: int = 0
-    acknowledged: int = 0
-    rejected: int = 0
-
-    def responses(self) -> Responses:
-        """The counts as a resource holds them."""
-        return Responses(
-            responses_sent=self.sent, responses_acknowledged=self.acknowledged, responses_rejected=self.rejected
-        )
+TYPE_URL_CHARACTERS_MAX = 255
+"""How much of a type URL is stored: one that nobody knows may be as long as the client likes."""
 
 
-@dataclass(slots=True)
-class StreamStatus:
-    """One stream from its start to its end."""
+def subscription(stream: StreamStatus, *, instance_id: str) -> Subscription:
+    """A stream as an insight shows it."""
+    types = stream.types
+    refused = types.get(stream.last_refused)
+    status = SubscriptionStatus(
+        last_update_time=_time(stream.updated_at),
+        total=_responses(types.values()),
+        last_error=None if refused is None else _last_error(stream.last_refused, refused),
+        types=tuple(_details(type_url, of_type) for type_url, of_type in types.items()),
+        **{name: _responses([types[type_url]]) for name, type_url in _COUNTED.items() if type_url in types},
+    )
+    return Subscription(
+        id=stream.id,
+        control_plane_instance_id=instance_id,
+        connect_time=_time(stream.connected_at),
+        disconnect_time=_time(stream.disconnected_at),
+        status=status,
+        version=_version(stream.node.metadata.get("version")),
+    )
 
-    id: str
-    instance_id: str
-    node: Node
-    connect_time: datetime
-    disconnect_time: datetime | None = None
-    last_update_time: datetime | None = None
-    last_error: LastError | None = None
-    total: Counts = field(default_factory=Counts)
-    by_type: dict[str, Counts] = field(default_factory=dict)
-    has_arrived: bool = False
-    """Whether its Envoy has taken listeners on this stream."""
 
-    def count(self, type_url: str, change: Callable[[Counts], None]) -> None:
-        """Count an event for a type and in total."""
-        change(self.total)
-        name = _COUNTED.get(type_url)
-        if name is not None:
-            change(self.by_type.setdefault(name, Counts()))
+def _responses(types: Iterable[TypeStatus]) -> Responses:
+    types = tuple(types)
+    return Responses(
+        responses_sent=sum(status.sent for status in types),
+        responses_acknowledged=sum(status.acknowledged for status in types),
+        responses_rejected=sum(status.rejected for status in types),
+    )
 
-    def subscription(self) -> Subscription:
-        """The stream as an insight shows it."""
-        status = SubscriptionStatus(
-            last_update_time=self.last_update_time,
-            total=self.total.responses(),
-            last_error=self.last_error,
-            **{name: counts.responses() for name, counts in self.by_type.items()},
-        )
-        return Subscription(
-            id=self.id,
-            control_plane_instance_id=self.instance_id,
-            connect_time=self.connect_time,
-            disconnect_time=self.disconnect_time,
-            status=status,
-            version=_version(self.node.metadata.get("version")),
-        )
+
+def _last_error(type_url: str, status: TypeStatus) -> LastError:
+    return LastError(
+        type_url=type_url[:TYPE_URL_CHARACTERS_MAX],
+        version=status.rejected_version,
+        message=status.error,
+        time=_time(status.rejected_at),
+    )
+
+
+def _details(type_url: str, status: TypeStatus) -> TypeResponses:
+    return TypeResponses(
+        type_url=type_url[:TYPE_URL_CHARACTERS_MAX],
+        responses_sent=status.sent,
+        responses_acknowledged=status.acknowledged,
+        responses_rejected=status.rejected,
+        bytes_sent=status.bytes,
+        sent_version=status.sent_version,
+        acknowledged_version=status.acknowledged_version,
+        rejected_version=status.rejected_version,
+        rejected_time=_time(status.rejected_at or None),
+        error=status.error,
+    )
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _version(stated: object) -> Version | None:
@@ -87,23 +101,21 @@ def _version(stated: object) -> Version | None:
         return None
 
 
-def insight(*, mesh: str, name: str, streams: list[StreamStatus], before: DataplaneInsight | None) -> DataplaneInsight:
+def insight(
+    *, mesh: str, name: str, streams: list[StreamStatus], instance_id: str, before: DataplaneInsight | None
+) -> DataplaneInsight:
     """The insight of a proxy: its open streams, and the newest of those that have ended."""
-    open_now = [stream.subscription() for stream in streams if stream.disconnect_time is None]
-    ended_now = [stream.subscription() for stream in streams if stream.disconnect_time is not None]
-    known = {subscription.id for subscription in (*open_now, *ended_now)}
+    shown = [(stream.disconnected_at, subscription(stream, instance_id=instance_id)) for stream in streams]
+    open_now = [entry for ended_at, entry in shown if ended_at is None]
+    ended_now = [entry for ended_at, entry in shown if ended_at is not None]
+    known = {entry.id for _, entry in shown}
     earlier = [] if before is None else [old for old in before.subscriptions if old.id not in known]
     ended = [*earlier, *ended_now]
     kept = ended[max(0, len(ended) - max(0, SUBSCRIPTIONS_MAX - len(open_now))) :]
     metadata = streams[-1].node.metadata if streams else (before.metadata if before is not None else None)
-    return DataplaneInsight(
-        mesh=mesh,
-        name=name,
-        subscriptions=(*kept, *open_now),
-        metadata=None if metadata is None else dict(metadata),
-    )
-
-
-def now() -> datetime:
-    """The present, in UTC."""
-    return datetime.now(UTC)
+    found = DataplaneInsight(mesh=mesh, name=name, subscriptions=(*kept, *open_now))
+    try:
+        return found if metadata is None else found.model_copy(update={"metadata": _LOOSE.validate_python(metadata)})
+    except ValidationError:
+        # Anybody may write what no store can hold, such as a number that is none.
+        return found

@@ -11,23 +11,27 @@ from kumafast.resources.document import decode, encode, parse, to_document, unkn
 from kumafast.resources.initial import initial_resources
 from kumafast.resources.mesh import Mesh
 from kumafast.resources.resource import DataplaneName, MeshName, Resource, ResourceKey, ResourceType, Scope
+from kumafast.resources.secret import GlobalSecret, Secret, secret_data
 from kumafast.resources.validation import validate
 
 __all__ = [
     "Dataplane",
     "DataplaneInsight",
     "DataplaneName",
+    "GlobalSecret",
     "Mesh",
     "MeshName",
     "Resource",
     "ResourceKey",
     "ResourceType",
     "Scope",
+    "Secret",
     "decode",
     "encode",
     "initial_resources",
     "kri",
     "parse",
+    "secret_data",
     "status",
     "to_document",
     "unknown_fields",

@@ -14,6 +14,7 @@ from kumafast.resources.dataplane import Dataplane
 from kumafast.resources.dataplane_insight import DataplaneInsight
 from kumafast.resources.mesh import Mesh
 from kumafast.resources.resource import Resource, ResourceType
+from kumafast.resources.secret import GlobalSecret, Secret
 
 
 def _policy_models() -> list[type[Resource]]:
@@ -31,7 +32,7 @@ def _policy_models() -> list[type[Resource]]:
     return models
 
 
-_ALL: list[type[Resource]] = [Mesh, Dataplane, DataplaneInsight, *_policy_models()]
+_ALL: list[type[Resource]] = [Mesh, Dataplane, DataplaneInsight, Secret, GlobalSecret, *_policy_models()]
 _MODELS = {model.type.name: model for model in sorted(_ALL, key=lambda model: model.type.name)}
 
 RESOURCE_TYPES: tuple[ResourceType, ...] = tuple(model.type for model in _MODELS.values())
@@ -39,7 +40,12 @@ RESOURCE_TYPES: tuple[ResourceType, ...] = tuple(model.type for model in _MODELS
 POLICY_TYPES: tuple[ResourceType, ...] = tuple(kind for kind in RESOURCE_TYPES if kind.policy is not None)
 """Those of them that are policies."""
 
-_BY_PATH = {resource_type.path: resource_type for resource_type in RESOURCE_TYPES}
+_BY_PATH = {
+    path: resource_type
+    for resource_type in RESOURCE_TYPES
+    for path in (resource_type.path, resource_type.other_path)
+    if path
+}
 
 
 def _as_word(text: str) -> str:

@@ -46,6 +46,18 @@ class Responses(Frozen):
     responses_rejected: Count = 0
 
 
+class TypeResponses(Responses):
+    """One type on one stream, in full: kumafast's own addition. Versions are empty where there was none."""
+
+    type_url: Text = ""
+    bytes_sent: Count = 0
+    sent_version: Text = ""
+    acknowledged_version: Text = ""
+    rejected_version: Text = ""
+    rejected_time: Time | None = None
+    error: Text = ""
+
+
 class LastError(Frozen):
     """The last response that the client refused, in Envoy's words."""
 
@@ -56,7 +68,7 @@ class LastError(Frozen):
 
 
 class SubscriptionStatus(Frozen):
-    """Counts for all types and for each; `last_error` is kumafast's own addition."""
+    """Counts for all types and for each; `last_error` and `types` are kumafast's own additions."""
 
     last_update_time: Time | None = None
     total: Responses = Responses()
@@ -65,14 +77,15 @@ class SubscriptionStatus(Frozen):
     lds: Responses = Responses()
     rds: Responses = Responses()
     last_error: LastError | None = None
+    types: tuple[TypeResponses, ...] = ()
 
     @model_serializer(mode="wrap")
     def _with_all_types(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Kuma writes an empty object for a type of which nothing was sent, and its clients count on it.
         written = serialize(self)
-        last_error = written.pop("lastError", None)
+        own = {name: written.pop(name) for name in ("lastError", "types") if name in written}
         document = {name: written.pop(name, {}) for name in ("total", "cds", "eds", "lds", "rds")}
-        return {**written, **document, **({} if last_error is None else {"lastError": last_error})}
+        return {**written, **document, **own}
 
 
 class KumaDpVersion(Frozen):

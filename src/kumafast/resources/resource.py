@@ -63,6 +63,10 @@ class ResourceType:
     """The type whose resource of the same mesh and name takes this one along when it is deleted."""
     policy: PolicyTraits | None = None
     """What kind of policy it is; None for what is no policy."""
+    is_secret: bool = False
+    """True for what only administrators may see and what stores seal."""
+    other_path: str = ""
+    """An older path of the same collection."""
 
 
 class ResourceKey(NamedTuple):

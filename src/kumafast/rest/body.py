@@ -25,12 +25,12 @@ NESTING_MAX: Final = 64
 _DIGITS_MAX: Final = 18
 
 
-async def read_object(request: Request) -> dict[str, Any]:
-    """The body as a JSON object.
+async def read_object(request: Request, *, bytes_max: int = BODY_BYTES_MAX) -> dict[str, Any]:
+    """The body as a JSON object, of at most `bytes_max` bytes.
 
     Raises `BodyTooLargeError`, and `MalformedResourceError` for what is not UTF-8, not JSON or not an object.
     """
-    return parse_object(await _read(request), what="the body")
+    return parse_object(await _read(request, bytes_max), what="the body")
 
 
 def parse_object(text: bytes | str, *, what: str) -> dict[str, Any]:
@@ -45,18 +45,18 @@ def parse_object(text: bytes | str, *, what: str) -> dict[str, Any]:
     return document
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, bytes_max: int) -> bytes:
     announced = request.headers.get("content-length", "")
     # By its length first: Python refuses to read a number of thousands of digits.
-    if announced.isdecimal() and (len(announced) > _DIGITS_MAX or int(announced) > BODY_BYTES_MAX):
-        raise BodyTooLargeError(BODY_BYTES_MAX)
+    if announced.isdecimal() and (len(announced) > _DIGITS_MAX or int(announced) > bytes_max):
+        raise BodyTooLargeError(bytes_max)
     chunks: list[bytes] = []
     size = 0
     try:
         async for chunk in request.stream():
             size += len(chunk)
-            if size > BODY_BYTES_MAX:
-                raise BodyTooLargeError(BODY_BYTES_MAX)
+            if size > bytes_max:
+                raise BodyTooLargeError(bytes_max)
             chunks.append(chunk)
     except ClientDisconnect as error:
         raise MalformedResourceError("the body ended early") from error

@@ -14,6 +14,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+_FAREWELL_S = 0.1
+
 
 class HttpServer:
     """Serves one application over HTTP/1.1."""
@@ -59,5 +61,10 @@ class HttpServer:
             transport = getattr(connection, "transport", None)
             if transport is not None:
                 transport.abort()
+        # A request whose client is gone learns of it and ends by itself; what does not is cut off.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                while self._state.tasks:
+                    await asyncio.sleep(0)
         for task in list(self._state.tasks):
             task.cancel()

@@ -29,3 +29,8 @@ class Node:
     metadata: Mapping[str, object] = field(default_factory=dict)
     user_agent_name: str = ""
     user_agent_version: str = ""
+
+
+def key_of(node: Node) -> str:
+    """The key of a node's snapshot: its id, else its cluster, else `*`."""
+    return node.id or node.cluster or "*"

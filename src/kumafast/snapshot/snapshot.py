@@ -162,6 +162,16 @@ class Snapshot:
         named = self._named_versions.get(type_url, self._default_version)
         return self.digest(type_url) if named is None else Version(named)
 
+    @property
+    def named_versions(self) -> Mapping[str, str]:
+        """The names that it was given for the versions of types, by type URL."""
+        return MappingProxyType(self._named_versions)
+
+    @property
+    def default_version(self) -> str | None:
+        """The name that it was given for the versions of all other types; None where those are digests."""
+        return self._default_version
+
     def has_content_of(self, other: Snapshot) -> bool:
         """Whether the other snapshot holds the same resources; names of versions do not count."""
         if self is other or self.layers == other.layers:

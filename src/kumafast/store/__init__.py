@@ -6,6 +6,7 @@ Never: validation of what a resource says, or any knowledge of proxies.
 
 from kumafast.store.memory import MemoryStore
 from kumafast.store.opening import open_store
+from kumafast.store.sealing import Keyring
 from kumafast.store.sqlite import SqliteStore
 from kumafast.store.store import Change, Commit, Delete, Listing, Put, Store, StoredResource
 
@@ -13,6 +14,7 @@ __all__ = [
     "Change",
     "Commit",
     "Delete",
+    "Keyring",
     "Listing",
     "MemoryStore",
     "Put",

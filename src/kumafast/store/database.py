@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +29,8 @@ from kumafast.store.watch import CommitLog
 
 Encode = Callable[[Resource], bytes]
 Decode = Callable[[bytes], Resource]
+Renew = Callable[[bytes], bytes | None]
+"""What a stored content should be instead; None where it should be as it is."""
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x6B756D61
@@ -72,16 +75,25 @@ _LOG = """
 class Database:
     """One open file, locked for every other process until it is closed or its process ends."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, *, encode: Encode, decode: Decode) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        *,
+        encode: Encode,
+        decode: Decode,
+        renew: Renew | None = None,
+    ) -> None:
         self._path = path
         self._connection = connection
         self._encode = encode
         self._decode = decode
+        self._renew = renew
         self._floor = 0
         self.identity = ""
 
     @classmethod
-    def open(cls, path: Path, *, encode: Encode, decode: Decode) -> Database:
+    def open(cls, path: Path, *, encode: Encode, decode: Decode, renew: Renew | None = None) -> Database:
         """Open a file, making it and its folders where they are missing, readable by its owner only.
 
         Raises `StoreUnavailableError`, which names the file and says what is the matter, where it cannot be used:
@@ -95,7 +107,7 @@ class Database:
             raise StoreUnavailableError(f"cannot open the store {path}: {error}") from error
         try:
             _prepare(connection, path)
-            return cls(path, connection, encode=encode, decode=decode)
+            return cls(path, connection, encode=encode, decode=decode, renew=renew)
         except BaseException as error:
             connection.close()
             if isinstance(error, sqlite3.Error):
@@ -111,6 +123,7 @@ class Database:
             with garbage.left_alone():
                 image = self._load_image()
                 log = self._load_log(image)
+                self._renew_all()
         except sqlite3.Error as error:
             raise _refusal(self._path, error) from error
         except (KeyError, ValueError) as error:
@@ -175,15 +188,34 @@ class Database:
             (key for key, row in final.items() if row is None),
         )
 
+    def _renew_all(self) -> None:
+        """Write anew, in one transaction, what is to be kept in another form, such as under another key."""
+        if self._renew is None:
+            return
+        statements: list[tuple[str, list[tuple[Any, ...]]]] = []
+        for table, key in (("resources", ("type", "mesh", "name")), ("changes", ("revision", "position"))):
+            rows = self._connection.execute(f"SELECT content, {', '.join(key)} FROM {table} WHERE content IS NOT NULL")
+            anew = [(content, *where) for old, *where in rows if (content := self._renew(old)) is not None]
+            if anew:
+                matching = " AND ".join(f"{name} = ?" for name in key)
+                statements.append((f"UPDATE {table} SET content = ? WHERE {matching}", anew))
+        if statements:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for statement, values in statements:
+                self._connection.executemany(statement, values)
+            self._connection.execute("COMMIT")
+
     def _load_image(self) -> Image:
         image = Image()
         rows = self._connection.execute(
             "SELECT type, mesh, name, revision, creation_us, modification_us, content FROM resources"
         )
-        for type_name, mesh, name, *held in rows:
-            stored = self._restore(ResourceKey(type_name, mesh, name), *held)
-            image.place(stored)
-            image.revision = max(image.revision, stored.revision)
+        # Closed in any case: a statement that is half read keeps the file locked for as long as its error is looked at.
+        with closing(rows):
+            for type_name, mesh, name, *held in rows:
+                stored = self._restore(ResourceKey(type_name, mesh, name), *held)
+                image.place(stored)
+                image.revision = max(image.revision, stored.revision)
         return image
 
     def _load_log(self, image: Image) -> CommitLog:
@@ -192,8 +224,9 @@ class Database:
             "SELECT revision, type, mesh, name, creation_us, modification_us, content FROM changes"
             " ORDER BY revision, position"
         )
-        for revision, group in groupby(rows, key=lambda row: int(row[0])):
-            log.append(Commit(revision, tuple(self._changes(image, revision, group))))
+        with closing(rows):
+            for revision, group in groupby(rows, key=lambda row: int(row[0])):
+                log.append(Commit(revision, tuple(self._changes(image, revision, group))))
         return log
 
     def _changes(self, image: Image, revision: int, rows: Iterator[Any]) -> Iterator[Change]:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from kumafast.errors import SettingsError
 from kumafast.store.memory import MemoryStore
+from kumafast.store.sealing import Keyring
 from kumafast.store.sqlite import SqliteStore
 from kumafast.store.store import Store
 
 _CHOICES = "use memory (gone with the process) or sqlite:PATH (kept in that file)"
 
 
-async def open_store(url: str) -> Store:
+async def open_store(url: str, *, keyring: Keyring | None = None) -> Store:
     """The store that a URL names: `memory`, `memory:` or `sqlite:PATH`, where `~` is the user's home.
+
+    What is kept in a file is sealed with `keyring` as far as it is secret.
 
     Raises `SettingsError` for any other text, `StoreUnavailableError` where the file cannot be used.
     """
@@ -22,7 +25,7 @@ async def open_store(url: str) -> Store:
     if scheme == "memory" and not rest:
         return MemoryStore()
     if scheme == "sqlite" and rest:
-        return await SqliteStore.open(rest)
+        return await SqliteStore.open(rest, keyring=keyring)
     if scheme == "sqlite":
         raise SettingsError(f"store {url!r} names no file; {_CHOICES}")
     if scheme in {"postgresql", "postgres"}:

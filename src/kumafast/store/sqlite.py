@@ -19,12 +19,11 @@ from os import PathLike
 from pathlib import Path
 
 from kumafast.errors import StoreUnavailableError
-from kumafast.resources import decode as decode_resource
-from kumafast.resources import encode as encode_resource
-from kumafast.store.database import Database, Decode, Encode
+from kumafast.store.database import Database, Decode, Encode, Renew
 from kumafast.store.draft import Draft, Outcome
 from kumafast.store.image import Image
 from kumafast.store.memory import Clock, MemoryStore, utc_now
+from kumafast.store.sealing import Keyring, Sealing
 from kumafast.store.store import Delete, Put
 from kumafast.store.watch import CommitLog
 
@@ -59,19 +58,25 @@ class SqliteStore(MemoryStore):
         cls,
         path: str | PathLike[str],
         *,
-        encode: Encode = encode_resource,
-        decode: Decode = decode_resource,
+        encode: Encode | None = None,
+        decode: Decode | None = None,
+        keyring: Keyring | None = None,
         clock: Clock = utc_now,
     ) -> SqliteStore:
         """The store in a file, which is made, with its folders, where there is none.
 
-        `encode` and `decode` turn resources into the bytes that are kept, and back. `clock` is called in a thread.
+        `encode` and `decode` turn resources into the bytes that are kept, and back; without them secrets are sealed
+        under the first key of `keyring`, and refused where there is none. `clock` is called in a thread.
         Raises `StoreUnavailableError`, with the file's name and the reason, where it cannot be opened.
         """
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kumafast-store")
+        sealing = Sealing(keyring or Keyring())
+        renew: Renew | None = None if decode is not None else sealing.renew
 
         def load() -> tuple[Database, Image, CommitLog]:
-            database = Database.open(Path(path), encode=encode, decode=decode)
+            database = Database.open(
+                Path(path), encode=encode or sealing.encode, decode=decode or sealing.decode, renew=renew
+            )
             try:
                 return database, *database.load()
             except BaseException:

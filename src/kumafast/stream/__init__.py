@@ -10,13 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kumafast.stream.csds import Csds
     from kumafast.stream.observer import Node, NodeObserver
     from kumafast.stream.port import TlsFiles
     from kumafast.stream.server import XdsServer
 
-__all__ = ["Node", "NodeObserver", "TlsFiles", "XdsServer"]
+__all__ = ["Csds", "Node", "NodeObserver", "TlsFiles", "XdsServer"]
 
-_HOME = {"Node": "observer", "NodeObserver": "observer", "TlsFiles": "port", "XdsServer": "server"}
+_HOME = {"Csds": "csds", "Node": "observer", "NodeObserver": "observer", "TlsFiles": "port", "XdsServer": "server"}
 
 
 def __getattr__(name: str) -> object:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from kumafast.snapshot.cache import SnapshotCache
-from kumafast.snapshot.node import Node
+from kumafast.snapshot.node import Node, key_of
 from kumafast.snapshot.snapshot import Snapshot
 from kumafast.stream import wire
 from kumafast.stream.messages import Acknowledged, Event, Variant
@@ -28,11 +28,6 @@ Write = Callable[[bytes], Awaitable[None]]
 
 PATIENCE_S = 0.25
 """How long what must come later waits for a client that does not answer as Envoy does."""
-
-
-def key_of(node: Node) -> str:
-    """The cache's key for a node: its id, else its cluster, else `*`."""
-    return node.id or node.cluster or "*"
 
 
 class AdsStream:

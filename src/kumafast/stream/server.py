@@ -7,8 +7,10 @@ Never: rules of the protocol, or where snapshots come from.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from kumafast.snapshot.cache import SnapshotCache
+from kumafast.snapshot.node import key_of
 from kumafast.snapshot.resource import (
     CLUSTER,
     ENDPOINT,
@@ -21,7 +23,7 @@ from kumafast.snapshot.resource import (
     SECRET,
     VIRTUAL_HOST,
 )
-from kumafast.stream.ads import AdsStream, NodeKey, key_of
+from kumafast.stream.ads import AdsStream, NodeKey
 from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Status
 from kumafast.stream.messages import ProtocolError, Variant
 from kumafast.stream.observer import NodeObserver
@@ -75,11 +77,14 @@ class XdsServer:
         http_protocol: HttpProtocol | None = None,
         node_key: NodeKey = key_of,
         request_bytes_max: int = REQUEST_BYTES_MAX,
+        handlers: Mapping[str, Handler] | None = None,
     ) -> None:
         """`http_protocol` makes a protocol for each connection that is not HTTP/2; without it they are told 404.
 
         `node_key` says under which key a node's snapshot is in the cache: by default its id, else cluster, else `*`.
         A request of more than `request_bytes_max` ends its stream with RESOURCE_EXHAUSTED.
+        `handlers` serve further methods of gRPC on the same port, by path; when the server stops they are told that no
+        more requests come.
         """
         self._cache = cache
         self._observer = observer
@@ -89,6 +94,8 @@ class XdsServer:
         self._streams: set[AdsStream] = set()
         self._request_bytes_max = request_bytes_max
         self._handlers = self._create_handlers()
+        self._handlers.update((path, self._in_order(handler)) for path, handler in (handlers or {}).items())
+        self._other_calls: set[Call] = set()
         self._connections: set[GrpcProtocol] = set()
         self._turns = Turns()
         self._port: Port | None = None
@@ -117,6 +124,8 @@ class XdsServer:
         port.abort()
         for stream in tuple(self._streams):
             stream.end()
+        for call in tuple(self._other_calls):
+            call.feed_end()
         for connection in tuple(self._connections):
             connection.drain()
         deadline = asyncio.get_running_loop().time() + grace_s
@@ -159,6 +168,20 @@ class XdsServer:
             finally:
                 self._streams.discard(stream)
             if stream.is_ended:
+                raise CallError(Status.UNAVAILABLE, "the control plane is stopping")
+
+        return handle
+
+    def _in_order(self, handler: Handler) -> Handler:
+        """A further method, whose calls end with the server."""
+
+        async def handle(call: Call) -> None:
+            self._other_calls.add(call)
+            try:
+                await handler(call)
+            finally:
+                self._other_calls.discard(call)
+            if self._port is None:
                 raise CallError(Status.UNAVAILABLE, "the control plane is stopping")
 
         return handle
