@@ -43,6 +43,20 @@ inline constexpr std::size_t kSettingsMax = 32;
 // A message of an error, before it is percent-encoded, and a reason that GOAWAY carries.
 inline constexpr std::size_t kStatusTextMax = 1024;
 
+// ---- What one discovery request may ask for. RESOURCE_EXHAUSTED for its stream ------------------------------------
+
+// 20,000 names take 30 ms to look up and answer; versions, of which a client that comes back has one for each resource
+// that it holds, are cheaper.
+inline constexpr std::size_t kNamesMax = 20000;
+inline constexpr std::size_t kVersionsMax = 131072;
+// A name, a type, a version or a nonce; and an entry of a map, which has two of them.
+inline constexpr std::size_t kTextBytesMax = 4096;
+// An Envoy's own is 61 kB.
+inline constexpr std::size_t kNodeBytesMax = 256u << 10;
+inline constexpr std::size_t kErrorBytesMax = 1u << 20;
+// There are five that are not counted above, and each should come once.
+inline constexpr std::size_t kOtherFieldsMax = 64;
+
 // ---- What a peer may make us do: a budget that time and useful work refill. ENHANCE_YOUR_CALM ------------------
 
 inline constexpr double kBudgetMax = 8000;

@@ -21,9 +21,9 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import cast
 
-from tests.attack.attacks import ATTACKS
 from tests.attack.foe import Target
 from tests.attack.neighbours import Delays, Neighbours, neighbours
+from tests.attack.request_attacks import ATTACKS
 from tests.attack.victim import Setup, Usage, VictimProcess, victim
 from tests.stream.grpc_client import create_certificate
 
@@ -124,7 +124,7 @@ class Campaign:
         self.server = server
         self.others = others
         self._carry_out = carry_out
-        self._is_tls = is_tls
+        self.is_tls = is_tls
         self.unit_s = server.unit_s()
 
     def quiet(self, seconds: float) -> Result:
@@ -139,7 +139,7 @@ class Campaign:
     def run(self, name: str, seconds: float) -> Result:
         """One attack, or `ALL`."""
         names = list(ATTACKS) if name == ALL else [name]
-        return self._measure(name, lambda: self._carry_out(names, self.server.port, seconds, self._is_tls))
+        return self._measure(name, lambda: self._carry_out(names, self.server.port, seconds, self.is_tls))
 
     def _measure(self, name: str, do: Callable[[], dict[str, Counter[str]]]) -> Result:
         before = self.server.usage()

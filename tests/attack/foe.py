@@ -133,7 +133,7 @@ class Foe:
         while not (found := any(re.match(pattern, said) for said in self.said)) and not self.is_over:
             if time.monotonic() > deadline:
                 break
-            self.look(0.02)
+            self.look(0.004)
         return found
 
     def outcome(self, seconds: float = 0.3) -> str:

@@ -61,7 +61,7 @@ class Usage:
 class _MallInfo(ctypes.Structure):
     """`struct mallinfo2`: ten counts, of which the fifth is mapped and the eighth is in use."""
 
-    _fields_ = [("counts", ctypes.c_size_t * 10)]  # noqa: RUF012
+    _fields_ = [("counts", ctypes.c_size_t * 10)]
 
 
 def _malloc_bytes() -> int:
@@ -136,7 +136,7 @@ class Victim:
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            while due < now:
+            while setup.nodes and due < now:
                 self._push(f"n-{self._next_node}", due)
                 self._next_node = (self._next_node + 1) % setup.nodes
                 due += setup.each_s / setup.nodes
@@ -162,17 +162,21 @@ class Victim:
             self._pipe.send(min(loop_second() for _ in range(3)))
             self._turn_at = time.thread_time()
         else:
-            self._pipe.send(self._usage())
+            try:
+                self._pipe.send(self._usage(is_exact=command == "usage"))
+            except Exception as error:
+                self._pipe.send(error)
 
-    def _usage(self) -> Usage:
+    def _usage(self, *, is_exact: bool) -> Usage:
         turn_max_s = self._turn_max_s
-        gc.collect()
+        if is_exact:
+            gc.collect()
         usage = Usage(
             rss_bytes=_rss_bytes(),
             rss_max_bytes=self._rss_max,
             malloc_bytes=_malloc_bytes(),
             blocks=sys.getallocatedblocks(),
-            objects=len(gc.get_objects()),
+            objects=len(gc.get_objects()) if is_exact else 0,
             descriptors=len(os.listdir("/proc/self/fd")),
             tasks=len(asyncio.all_tasks()),
             connections=len(cast(Any, self._server)._connections),
@@ -193,21 +197,30 @@ def serve(setup: Setup, pipe: Pipe) -> None:
 
 
 class VictimProcess:
-    """The process from outside. `port` is where it serves."""
+    """The process from outside. `port` is where it serves; `idle_descriptors`: what it had before anybody came."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
-        self.port = cast(int, self._ask(None, 30.0))
+        self.port = cast(int, self._ask(None, 60.0))
+        self.idle_descriptors = self.usage().descriptors
 
     def _ask(self, command: str | None, timeout_s: float) -> object:
         if command is not None:
             self._pipe.send(command)
         if not self._pipe.poll(timeout_s):
             raise TimeoutError(f"the server does not answer within {timeout_s} s")
-        return self._pipe.recv()
+        answer = self._pipe.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def usage(self) -> Usage:
+        """What it holds, once the garbage is collected."""
         return cast(Usage, self._ask("usage", 60.0))
+
+    def glance(self) -> Usage:
+        """The same at no cost: nothing is collected, and objects are not counted."""
+        return cast(Usage, self._ask("glance", 60.0))
 
     def unit_s(self) -> float:
         return cast(float, self._ask("unit", 60.0))
