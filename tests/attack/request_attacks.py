@@ -60,7 +60,7 @@ def names_without_end(target: Target) -> str:
         foe.send(foe.request(), windows((0, 1)))
         for turn in range(100):
             names = [f"{turn}-{at}" * 20 for at in range(2000)]
-            if foe.target.left_s == 0 or not foe.send(data(delta(resource_names_subscribe=names))):
+            if not foe.send(data(delta(resource_names_subscribe=names))):
                 break
             foe.look(0.01)
             if any(said.startswith("status") for said in foe.said):

@@ -57,7 +57,8 @@ def under_attack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
             before.streams,
             before.tasks,
         )
-        assert after.objects <= before.objects * 1.02
+        # Caches of what was read and sent have a bound, and are not full before.
+        assert after.objects <= before.objects + 10_000
         assert after.malloc_bytes <= before.malloc_bytes + (16 << 20)
 
 
