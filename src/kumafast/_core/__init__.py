@@ -6,6 +6,7 @@ Never: resources, policies, Envoy messages, sockets. The core knows tags and num
 
 from kumafast._core.cycles import untrack
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
+from kumafast._core.requests import request_excess
 from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
 from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport
 from kumafast._core.transport import (
@@ -43,5 +44,6 @@ __all__ = [
     "digest",
     "live_tags",
     "push",
+    "request_excess",
     "untrack",
 ]
