@@ -39,6 +39,7 @@ bench: envoy
 
 bench-wire: build
 	@$(BIN)/python -m bench.wire $(WIRE)
+
 churn: build
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group plot
 	@$(BIN)/python -m bench.churn --minutes $(MINUTES)
