@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kumafast import garbage
 from kumafast.addresses import Addresses
@@ -45,7 +45,15 @@ TURN_S = 0.005
 class Reconciler:
     """Keeps the snapshot of every connected node equal to what a fresh control plane would compute from the store."""
 
-    def __init__(self, *, store: Store, cache: SnapshotCache, metrics: Metrics, debounce_ms: float) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        cache: SnapshotCache,
+        metrics: Metrics,
+        debounce_ms: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._store = store
         self._metrics = metrics
         self._debounce_s = debounce_ms / 1000
@@ -54,7 +62,7 @@ class Reconciler:
         """The addresses of the dataplanes' host names."""
         self._destinations = Destinations(registry=self._registry, addresses=self.addresses)
         self._publisher = Publisher(cache=cache, metrics=metrics, resolve=self._resolve)
-        self.certificates = Certificates(count=metrics.certificates_issued.inc)
+        self.certificates = Certificates(count=metrics.certificates_issued.inc, clock=clock)
         """The certificates of the connected nodes."""
         self._resolution = Resolution(
             registry=self._registry,
@@ -106,7 +114,7 @@ class Reconciler:
         """Reconcile each commit as it comes, until cancelled: the first at once, those soon after it together."""
         chores = [
             asyncio.create_task(self.addresses.follow(), name="addresses"),
-            asyncio.create_task(self.certificates.follow(self._expire), name="certificates"),
+            asyncio.create_task(self.certificates.follow(self.expire), name="certificates"),
         ]
         try:
             while True:
@@ -194,8 +202,8 @@ class Reconciler:
         self._applied = max(self._applied, revision)
         self._publisher.stand_at(revision)
 
-    def _expire(self, nodes: Sequence[str]) -> None:
-        """These nodes need another certificate."""
+    def expire(self, nodes: Sequence[str]) -> None:
+        """Note that these nodes need another certificate."""
         self._publisher.fall_behind(nodes, since=self._applied, at=time.monotonic(), depth=Depth.WHOLE)
         self._has_work.set()
 
