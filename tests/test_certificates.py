@@ -80,6 +80,16 @@ def test_a_certificate_is_issued_once_and_when_it_is_first_sent() -> None:
     assert "spiffe://default/web" in names.get_values_for_type(x509.UniformResourceIdentifier)
 
 
+def test_in_place_of_another_it_is_issued_at_once() -> None:
+    held = Held()
+    held.version()
+    assert held.issued == 0
+    layer = held.certificates.layer(mesh_of(OTHER), NODE, dataplane())
+    assert held.issued == 1
+    assert layer.resources[0].body
+    assert held.issued == 1
+
+
 def test_the_same_layer_for_as_long_as_it_is_good() -> None:
     held = Held()
     first = held.certificates.layer(mesh_of(), NODE, dataplane())

@@ -1,7 +1,7 @@
 """The certificate of each connected node: which it is to have now, issued when it is first sent, replaced in time.
 
 In: a mesh's identity, a node with its dataplane. Out: a layer with one secret; nodes whose certificate is due.
-Never: a certificate that nobody is sent: what a node holds already, by its version, is not issued again.
+Never: a certificate for a node that comes and holds, by its version, the one that it is to have.
 """
 
 from __future__ import annotations
@@ -70,7 +70,12 @@ class Certificates:
         held = self._held.get(node_id)
         if held is None or held[0].identity != wanted:
             certificate = Certificate(wanted, mesh.backend)
-            held = self._held[node_id] = (certificate, Layer([self._secret(mesh, certificate)]))
+            secret = self._secret(mesh, certificate)
+            if held is not None:
+                # A connected node is sent this for sure. Made now it counts in the slice in which snapshots are made;
+                # made when it is sent, those of a whole slice of streams would come in one turn of the loop.
+                secret.make()
+            held = self._held[node_id] = (certificate, Layer([secret]))
         return held[1]
 
     def forget(self, node_id: str) -> None:

@@ -89,6 +89,10 @@ class LateResource(XdsResource):
     @property
     def body(self) -> bytes:
         """The serialised message."""
+        return self.make()
+
+    def make(self) -> bytes:
+        """Make the message where nobody has been sent it yet."""
         if self._body is None:
             self._body = self._make()
         return self._body
