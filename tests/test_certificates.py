@@ -90,6 +90,16 @@ def test_in_place_of_another_it_is_issued_at_once() -> None:
     assert held.issued == 1
 
 
+def test_no_two_nodes_share_a_version_and_with_it_a_key() -> None:
+    # All else being equal, as of two instances of a service in the same period.
+    held = Held()
+    versions: set[str] = set()
+    for number in range(200):
+        (secret,) = held.certificates.layer(mesh_of(lifetime=timedelta(days=999)), f"default.web-{number}", dataplane())
+        versions.add(secret.version)
+    assert len(versions) == 200
+
+
 def test_the_same_layer_for_as_long_as_it_is_good() -> None:
     held = Held()
     first = held.certificates.layer(mesh_of(), NODE, dataplane())

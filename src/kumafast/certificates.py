@@ -61,6 +61,7 @@ class Certificates:
         now = self._now()
         wanted = WorkloadIdentity(
             mesh=mesh.mesh,
+            node=node_id,
             sans=workload_sans(mesh.mesh, _tag_sets(dataplane)),
             authority=mesh.digest,
             lifetime=mesh.lifetime,

@@ -11,7 +11,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -64,7 +66,7 @@ class Pair:
         self.sidecars += [kept, fresh]
         self.kept, self.fresh = Load(kept_port, rate=RATE), Load(fresh_port, rate=RATE, is_fresh=True)
         for port in (kept_port, fresh_port):
-            wait_until(lambda port=port: httpx.get(f"http://127.0.0.1:{port}/").status_code == 200, "it answers")
+            wait_until(partial(is_answered, port), "it answers")
 
     @contextlib.contextmanager
     def under_load(self) -> Iterator[None]:
@@ -86,6 +88,11 @@ class Pair:
             named = {name: value for name, value in counts.items() if value and name.startswith("cluster.")}
             assert named == {}, sidecar.name
             assert rejected(sidecar) == []
+
+
+def is_answered(port: int) -> bool:
+    """Whether a request through a sidecar is answered."""
+    return httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
 
 
 def processor_seconds(pid: int) -> float:
@@ -202,7 +209,7 @@ def time_to_active(pair: Pair, seconds: int) -> float:
     to = {"connectionTimeout": f"{seconds}s", "http": {"requestTimeout": f"{seconds + 20}s"}}
     inward = {"idleTimeout": f"{seconds + 40}s"}
     # Of policies for the same dataplanes the first name counts, also beside that which a mesh begins with.
-    specs = {
+    specs: dict[str, dict[str, Any]] = {
         "a-out": {"to": [{"targetRef": {"kind": "Mesh"}, "default": to}]},
         "a-in": {"rules": [{"default": inward}]},
     }

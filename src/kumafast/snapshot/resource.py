@@ -91,16 +91,16 @@ class LateResource(XdsResource):
         """The serialised message."""
         return self.make()
 
+    @body.setter
+    def body(self, _: bytes) -> None:
+        # What the base sets before there is anything.
+        pass
+
     def make(self) -> bytes:
         """Make the message where nobody has been sent it yet."""
         if self._body is None:
             self._body = self._make()
         return self._body
-
-    @body.setter
-    def body(self, _: bytes) -> None:
-        # What the base sets before there is anything.
-        pass
 
     def __repr__(self) -> str:
         return f"LateResource({self.type_url.rpartition('.')[2]} {self.name!r} {self.version[:8]})"
