@@ -208,10 +208,11 @@ class Snapshot:
         mine, theirs = self._by_type(), other._by_type()
         if mine.keys() != theirs.keys():
             return False
-        return all(
-            content is theirs[type_url] or content.digest == theirs[type_url].digest
-            for type_url, content in mine.items()
-        )
+        for type_url, content in mine.items():
+            other_content = theirs[type_url]
+            if content is not other_content and content.digest != other_content.digest:
+                return False
+        return True
 
     def has_version_names_of(self, other: Snapshot) -> bool:
         """Whether both snapshots were given the same names for the versions of their types."""
