@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <new>
 #include <random>
 #include <string>
@@ -33,10 +34,12 @@ std::string frame(FrameType type, std::uint8_t flags, std::uint32_t stream, std:
 }
 
 std::string request_block() {
-    std::string block = "\x83\x86";
+    // Of each four requests one is no gRPC.
+    bool is_plain = roll(4) == 0;
+    std::string block = is_plain && roll(2) ? "\x82\x86" : "\x83\x86";
     write_field(block, 4, {}, roll(4) ? "/test.Echo/Stream" : "/nowhere");
     write_field(block, 1, {}, "localhost");
-    write_field(block, 31, {}, roll(16) ? "application/grpc" : "text/plain");
+    write_field(block, 31, {}, is_plain ? "application/json" : "application/grpc");
     if (roll(2)) write_field(block, 0, "te", "trailers");
     if (roll(4) == 0) write_field(block, 0, "grpc-timeout", roll(2) ? "20S" : "x");
     if (roll(4) == 0) write_field(block, 28, {}, std::to_string(roll(40)));
@@ -143,10 +146,24 @@ std::string conversation() {
     return all;
 }
 
-// What came out must be whole frames of types that a server sends.
+// What came out must be whole frames of types that a server sends, and on each stream in order: headers, DATA, an end.
 struct Reader {
+    enum class State { kNothing, kOpen, kEnded };
     std::string octets;
     std::size_t frames = 0, data = 0;
+    std::map<std::uint32_t, State> streams;
+
+    void follow(const FrameHeader& header) {
+        if (header.stream == 0 || header.type == FrameType::kWindowUpdate) return;
+        State& state = streams[header.stream];
+        if (header.type == FrameType::kHeaders) {
+            bool is_trailers = state == State::kOpen;
+            check(state != State::kEnded && (!is_trailers || header.has(flag::kEndStream)), "headers out of place");
+            state = State::kOpen;
+        }
+        if (header.type == FrameType::kData) check(state == State::kOpen, "DATA out of place");
+        if (header.type == FrameType::kRstStream || header.has(flag::kEndStream)) state = State::kEnded;
+    }
     void take(const Outgoing& outgoing) {
         for (auto& segment : outgoing.segments()) {
             if (segment.payload.owner()) {
@@ -164,6 +181,7 @@ struct Reader {
             check(header.type <= FrameType::kWindowUpdate && header.type != FrameType::kPriority, "a strange frame");
             frames += 1;
             data += header.type == FrameType::kData;
+            follow(header);
             at += kFrameHeaderBytes + header.length;
         }
         octets.erase(0, at);
@@ -172,8 +190,18 @@ struct Reader {
 };
 
 struct Totals {
-    std::size_t events = 0, messages = 0, ends = 0, frames = 0, data = 0, refused = 0;
+    std::size_t events = 0, messages = 0, ends = 0, frames = 0, data = 0, refused = 0, plain = 0;
 };
+
+void respond(Session& session, std::uint32_t id) {
+    Fields fields;
+    if (roll(2)) fields.emplace_back("content-type", "text/plain");
+    if (roll(2)) fields.emplace_back(std::string(roll(20), 'n'), std::string(roll(6000), roll(30) ? 'v' : '\n'));
+    std::string head;
+    if (write_head(head, static_cast<std::uint16_t>(roll(30) ? 200 + roll(300) : dice()), fields)) {
+        session.respond(id, std::move(head));
+    }
+}
 
 void act(Session& session, const Payload& payload, Totals& totals) {
     std::uint32_t id = some_stream();
@@ -186,6 +214,9 @@ void act(Session& session, const Payload& payload, Totals& totals) {
             break;
         case 2:
             if (roll(8) == 0) session.drain();
+            break;
+        case 3:
+            respond(session, id);
             break;
         default:
             totals.refused += session.send(id, payload) != Sent::kQueued;
@@ -211,6 +242,10 @@ void run_connection(const Payload& small, const Payload& large, Totals& totals) 
             totals.ends += event.kind == Event::Kind::kEnd;
             if (event.kind == Event::Kind::kMessage || event.kind == Event::Kind::kHalfClose) {
                 if (roll(2)) session.send(event.stream, roll(6) ? small : large);
+            }
+            if (event.kind == Event::Kind::kHttpRequest) {
+                totals.plain += 1;
+                if (roll(3)) respond(session, event.stream);
             }
             if (event.kind == Event::Kind::kHalfClose && roll(2)) session.finish(event.stream, 0, "");
         }
@@ -243,7 +278,9 @@ int main(int count, char** words) {
         run_connection(small, large, totals);
         check(small.references() == 1 && large.references() == 1, "a payload is still held");
     }
-    std::printf("%zu connections: %zu events, %zu messages, %zu ended in error; %zu frames out, %zu of DATA\n",
-                connections, totals.events, totals.messages, totals.ends, totals.frames, totals.data);
+    std::printf(
+        "%zu connections: %zu events, %zu messages, %zu plain requests, %zu ended in error; "
+        "%zu frames out, %zu of DATA\n",
+        connections, totals.events, totals.messages, totals.plain, totals.ends, totals.frames, totals.data);
     return 0;
 }

@@ -178,7 +178,11 @@ class ControlPlane:
         bootstrap = HttpServer(create_dp_app(services))
         self._http.append(bootstrap)
         self._xds = XdsServer(
-            self.cache, observer=observers, instance_id=self.instance_id, http_protocol=bootstrap.protocol
+            self.cache,
+            observer=observers,
+            instance_id=self.instance_id,
+            http_protocol=bootstrap.protocol,
+            http_app=bootstrap.app,
         )
         port = await self._xds.start(settings.host, settings.dp_port, tls=tls)
         self.dp_url = _url("grpcs" if tls else "grpc", settings.host, port)

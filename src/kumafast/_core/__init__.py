@@ -10,6 +10,7 @@ from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport
 from kumafast._core.transport import (
     END,
     HALF_CLOSE,
+    HTTP_REQUEST,
     MESSAGE,
     REQUEST,
     RESET,
@@ -23,6 +24,7 @@ __all__ = [
     "END",
     "HALF_CLOSE",
     "HAS_TLS",
+    "HTTP_REQUEST",
     "MESSAGE",
     "REQUEST",
     "RESET",

@@ -23,6 +23,7 @@ from kumafast.snapshot.resource import (
 )
 from kumafast.stream.ads import AdsStream, NodeKey, key_of
 from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Status
+from kumafast.stream.http2_requests import AsgiApp, AsgiRequests
 from kumafast.stream.messages import ProtocolError, Variant
 from kumafast.stream.observer import NodeObserver
 from kumafast.stream.port import HttpProtocol, Port, TlsFiles
@@ -73,10 +74,12 @@ class XdsServer:
         observer: NodeObserver | None = None,
         instance_id: str = "kumafast",
         http_protocol: HttpProtocol | None = None,
+        http_app: AsgiApp | None = None,
         node_key: NodeKey = key_of,
         request_bytes_max: int = REQUEST_BYTES_MAX,
     ) -> None:
-        """`http_protocol` makes a protocol for each connection that is not HTTP/2; without it they are told 404.
+        """`http_protocol` makes a protocol for each connection that is not HTTP/2, `http_app` answers what is no gRPC
+        over HTTP/2; without them clients are told 404.
 
         `node_key` says under which key a node's snapshot is in the cache: by default its id, else cluster, else `*`.
         A request of more than `request_bytes_max` ends its stream with RESOURCE_EXHAUSTED.
@@ -85,6 +88,7 @@ class XdsServer:
         self._observer = observer
         self._instance_id = instance_id
         self._http_protocol = http_protocol
+        self._http_handler = None if http_app is None else AsgiRequests(http_app).serve
         self._node_key = node_key
         self._streams: set[AdsStream] = set()
         self._request_bytes_max = request_bytes_max
@@ -128,7 +132,12 @@ class XdsServer:
             await asyncio.sleep(0)
 
     def _create_protocol(self) -> GrpcProtocol:
-        return GrpcProtocol(self._handlers, connections=self._connections, message_bytes_max=self._request_bytes_max)
+        return GrpcProtocol(
+            self._handlers,
+            connections=self._connections,
+            message_bytes_max=self._request_bytes_max,
+            http_handler=self._http_handler,
+        )
 
     def _create_handlers(self) -> dict[str, Handler]:
         return {
