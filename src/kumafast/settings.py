@@ -37,6 +37,8 @@ class Settings:
     dp_tls: bool = True
     dp_tls_cert: str = ""
     dp_tls_key: str = ""
+    dp_client_ca: str = ""
+    """An authority, PEM; clients of the dp-server then need a certificate of it. Empty means that they need none."""
     dp_auth: str = "none"
     insecure: bool = False
     """Allow `--no-dp-tls` and `--dp-auth none` on addresses other than loopback."""
@@ -135,6 +137,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError("workers other than 1 are not available yet")
     if bool(settings.dp_tls_cert) != bool(settings.dp_tls_key):
         raise SettingsError("dp_tls_cert and dp_tls_key go together; give both or neither")
+    if settings.dp_client_ca and not settings.dp_tls:
+        raise SettingsError("dp_client_ca is about certificates of TLS; give it without --no-dp-tls, or leave it out")
     if not settings.is_loopback and not settings.insecure:
         unsafe = "--no-dp-tls" if not settings.dp_tls else "--dp-auth none"
         raise SettingsError(

@@ -58,6 +58,9 @@ def run(
         str | None, _flag("--dp-tls-cert", "Its certificate, PEM [default: made at first start]")
     ] = None,
     dp_tls_key: Annotated[str | None, _flag("--dp-tls-key", "The key of the certificate, PEM.")] = None,
+    dp_client_ca: Annotated[
+        str | None, _flag("--dp-client-ca", "Serve only clients with a certificate of this authority, PEM.")
+    ] = None,
     dp_auth: Annotated[
         str | None, _flag("--dp-auth", "How Envoys prove who they are: token or none [default: none]")
     ] = None,
@@ -95,6 +98,8 @@ async def serve(settings: Settings) -> int:
     stopping = asyncio.Event()
     _stop_on_signals(stopping)
     control_plane = ControlPlane(settings)
+    # Without a handler it would end the process. Where there is no TLS there is nothing to reload.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, control_plane.reload_certificate)
     starting = asyncio.create_task(_start(control_plane, settings))
     asked = asyncio.create_task(stopping.wait())
     # A signal counts during the start as well: a store that does not open must not hold the process.

@@ -26,7 +26,8 @@ from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Statu
 from kumafast.stream.http2_requests import AsgiApp, AsgiRequests
 from kumafast.stream.messages import ProtocolError, Variant
 from kumafast.stream.observer import NodeObserver
-from kumafast.stream.port import HttpProtocol, Port, TlsFiles
+from kumafast.stream.port import HttpProtocol, Port
+from kumafast.stream.tls import TlsFiles
 from kumafast.stream.turns import Turns
 
 # Service, the names of its SotW and delta methods (empty where it has none), the type that it serves (None: any).
@@ -107,10 +108,28 @@ class XdsServer:
 
         Raises OSError where the port is taken or the certificate cannot be read; then nothing runs.
         """
-        opening = Port(http2_protocol=self._create_protocol, http_protocol=self._http_protocol)
-        taken = await opening.open(host, port, tls=tls)
-        self._port = opening
-        return taken
+        # There before the first connection, which may ask for the certificate.
+        self._port = Port(http2_protocol=self._create_protocol, http_protocol=self._http_protocol)
+        try:
+            return await self._port.open(host, port, tls=tls)
+        except BaseException:
+            self._port = None
+            raise
+
+    @property
+    def certificate_pem(self) -> bytes | None:
+        """The certificate that new connections are shown, with its chain; None without TLS."""
+        tls = None if self._port is None else self._port.tls
+        return None if tls is None else tls.certificate_pem
+
+    def reload_certificate(self) -> bool:
+        """Read the files of TLS anew for the connections to come, which else happens soon after they have changed.
+
+        False where there is no TLS, or where they are of no use: that is logged, and all stays as it is.
+        """
+        if self._port is None or self._port.tls is None:
+            return False
+        return self._port.tls.reload()
 
     async def stop(self, grace_s: float) -> None:
         """End every stream with UNAVAILABLE, so that clients reconnect at once (rule 7); cut off what lasts longer."""
