@@ -132,11 +132,18 @@ inline bool Session::read_body(Stream& stream, Octets content) {
             return false;
         }
         if (stream.is_finishing) return true;
+        bodies_bytes_ += content.size();
         tell_reset(stream, ErrorCode::kCancel, "a body is larger than the server takes");
         refuse_http(stream, 413, ErrorCode::kCancel);
         return find(id) != nullptr;
     }
     if (content.empty() || stream.is_finishing) return true;
+    bodies_bytes_ += content.size();
+    if (bodies_bytes_ > limits::kBodiesBytesMax) {
+        tell_reset(stream, ErrorCode::kCancel, "too much of requests without an answer on one connection");
+        refuse_http(stream, 503, ErrorCode::kCancel);
+        return find(id) != nullptr;
+    }
     std::string_view octets(reinterpret_cast<const char*>(content.data()), content.size());
     // Frames of a few octets make one event, as far as they have come together.
     if (!events_->empty() && events_->back().kind == Event::Kind::kMessage && events_->back().stream == id) {

@@ -181,6 +181,7 @@ class Session {
     bool want_close() const { return control_.empty() && (is_failed_ || (drain_ == Drain::kDone && streams_.empty())); }
     std::size_t stream_count() const { return streams_.size(); }
     std::size_t partial_bytes() const { return partial_bytes_; }
+    std::size_t bodies_bytes() const { return bodies_bytes_; }
 
     // All that the session holds, itself included; the overhead of the allocator is not.
     std::size_t allocated() const {
@@ -226,6 +227,7 @@ class Session {
         events_->push_back({Event::Kind::kEnd, 0, static_cast<std::uint32_t>(code), std::string(why)});
         streams_.clear();
         listed_.clear();
+        partial_bytes_ = bodies_bytes_ = 0;
         std::string().swap(block_);
     }
     // A stream error (RFC 9113 5.4.2) of the client's.
@@ -251,6 +253,7 @@ class Session {
     }
     void refuse(Stream& stream, std::uint8_t status, std::string_view text) {
         partial_bytes_ -= stream.reader.held();
+        bodies_bytes_ -= stream.held_of_body();
         stream.reader = {};
         stream.is_finishing = true;
         stream.status = status;
@@ -291,6 +294,7 @@ class Session {
         auto at = place(id);
         if (at == streams_.end() || (*at)->id != id) return;
         partial_bytes_ -= (*at)->reader.held();
+        bodies_bytes_ -= (*at)->held_of_body();
         streams_.erase(at);
         if (streams_.empty()) std::vector<std::unique_ptr<Stream>>().swap(streams_);
     }
@@ -417,6 +421,7 @@ class Session {
     // What new streams may be sent.
     std::int64_t initial_window_ = limits::kInitialWindow;
     std::size_t partial_bytes_ = 0;
+    std::size_t bodies_bytes_ = 0;
     std::uint32_t frame_bytes_max_ = 16384;
     std::uint32_t table_bytes_ = limits::kHeaderTableBytes;
     std::uint32_t last_id_ = 0;

@@ -103,6 +103,8 @@ struct Stream {
     grpc::MessageReader reader;
     SendQueue queue;
 
+    // What the application may still hold of the body.
+    std::size_t held_of_body() const { return is_finishing ? 0 : body_bytes; }
     bool has_head() const { return has_sent_headers || !head.empty(); }
     bool can_send() const {
         if (is_answered) return false;

@@ -28,6 +28,8 @@ inline constexpr std::size_t kMessageBytesMax = 4u << 20;
 inline constexpr std::size_t kPartialMessagesMax = 2;
 // What a plain request may bring on its stream, twice what the application takes and refuses in better words. 413.
 inline constexpr std::size_t kBodyBytesMax = 8u << 20;
+// Bodies of all requests of one connection that are not answered. 503 for the one that passes it.
+inline constexpr std::size_t kBodiesBytesMax = 32u << 20;
 // The head of an answer to it, which must fit one frame of the smallest that a client may ask for: the one that
 // answers is told no.
 inline constexpr std::size_t kHeadBytesMax = 8192;

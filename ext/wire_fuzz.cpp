@@ -256,6 +256,8 @@ void run_connection(const Payload& small, const Payload& large, Totals& totals) 
             reader.take(outgoing);
         }
         check(session.partial_bytes() <= options.message_bytes_max * limits::kPartialMessagesMax, "too much held");
+        check(session.bodies_bytes() <= octets.size(), "bodies that never came");
+        check(session.stream_count() > 0 || session.bodies_bytes() == 0, "bodies of no stream");
         check(session.allocated() < 400000, "too much memory");
     }
     totals.frames += reader.frames;

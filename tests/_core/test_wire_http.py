@@ -177,6 +177,29 @@ def test_body_that_is_too_large_is_refused() -> None:
     assert [each.code for each in frames if each.kind == RST_STREAM] == [CANCEL]
 
 
+def test_bodies_without_answers_are_bounded_together() -> None:
+    peer = Peer()
+    body = [frame(DATA, 0, 1, bytes(16384)) for _ in range(BODY_BYTES_MAX // 16384)]
+    for stream in (1, 3, 5, 7):
+        peer.send(head(peer, stream))
+        for part in body:
+            peer.send(part[:5] + number(stream) + part[9:])
+            peer.read()
+    assert not any(event[0] == RESET for event in peer.events)
+    peer.send(head(peer, 9), frame(DATA, 0, 9, b"one more"))
+    assert peer.events[-1][:3] == (RESET, 9, CANCEL)
+    assert peer.read_only().headers[":status"] == "503"
+    # Answered, the others make room again; so does one that is thrown away.
+    peer.connection.respond(1, 200, [])
+    peer.connection.finish(1, 0)
+    peer.send(frame(RST_STREAM, 0, 3, bytes(4)))
+    for part in (head(peer, 11), *(part[:5] + number(11) + part[9:] for part in body), head(peer, 13)):
+        peer.send(part)
+        peer.read()
+    peer.send(frame(DATA, 0, 13, b"one more"))
+    assert peer.events[-1] == (MESSAGE, 13, b"one more")
+
+
 def test_client_may_end_its_request_after_the_answer() -> None:
     peer = Peer()
     peer.send(head(peer))
