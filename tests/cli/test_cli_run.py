@@ -209,7 +209,6 @@ def _logging() -> Iterator[None]:
         (["--store", "cassandra://x"], "store 'cassandra' is unknown"),
         (["--workers", "2"], "workers other than 1 are not available yet"),
         (["--no-dp-tls", "--dp-client-ca", "ca.crt"], "dp_client_ca is about certificates of TLS"),
-        (["--dp-client-ca", "/none.crt"], "dp-server.key, /none.crt: "),
     ],
 )
 def test_settings_that_cannot_be_used(arguments: list[str], message: str) -> None:
@@ -217,6 +216,14 @@ def test_settings_that_cannot_be_used(arguments: list[str], message: str) -> Non
     result = CliRunner().invoke(app, ["run", *PORTS, *arguments], env=env)
     assert (result.exit_code, result.stdout) == (1, "")
     assert message in result.stderr
+
+
+def test_files_of_tls_that_cannot_be_used_are_named(runs: Runs) -> None:
+    process = runs.start(*PORTS, "--store", "memory", "--dp-client-ca", "/none.crt")
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (1, "")
+    [error] = [line for line in err.splitlines() if line.startswith("error:")]
+    assert f"{runs.directory / 'dp-server.key'}, /none.crt: " in error
 
 
 def test_help_is_there_at_once_and_loads_no_server() -> None:
