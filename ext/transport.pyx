@@ -29,6 +29,15 @@ from wire cimport (
     string_view,
 )
 
+cdef extern from *:
+    """
+    #include <chrono>
+    static double steady_seconds() {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    }
+    """
+    double steady_seconds()
+
 # The first element of each event.
 REQUEST = 0
 MESSAGE = 1
@@ -136,7 +145,6 @@ cdef class Connection:
 
     cdef unique_ptr[Session] session
     cdef object transport
-    cdef object write
     cdef bint is_paused
 
     def __cinit__(self, *, size_t message_bytes_max=kMessageBytesMax, uint32_t streams_max=kStreamsMax):
@@ -199,7 +207,6 @@ cdef class Connection:
     def attach(self, transport, /):
         """Let `flush` write to an asyncio transport; None: to none any more."""
         self.transport = transport
-        self.write = None if transport is None else transport.write
 
     def pause_writing(self):
         """Let nothing be written until `resume_writing`."""
@@ -216,17 +223,17 @@ cdef class Connection:
 
     cdef int _flush(self) except -1:
         cdef list buffers
-        while self.write is not None and not self.is_paused:
+        while self.transport is not None and not self.is_paused:
             buffers = self.collect(_COLLECT_BYTES)
             if not buffers:
                 break
             if self.transport.is_closing():
                 return 0
             if len(buffers) == 1:
-                self.write(buffers[0])
+                self.transport.write(buffers[0])
             else:
                 self.transport.writelines(buffers)
-        if self.write is not None and dereference(self.session).want_close():
+        if self.transport is not None and dereference(self.session).want_close():
             self.transport.close()
             self.attach(None)
         return 0
@@ -243,6 +250,144 @@ cdef class Connection:
 
     def __sizeof__(self):
         return object.__sizeof__(self) + dereference(self.session).allocated()
+
+
+cdef class Protocol(Connection):
+    """A connection as the protocol of an asyncio transport; what comes on a stream goes to the stream's receiver.
+
+    A subclass has `request_received(stream, path, headers, timeout_s)`, which may call `serve`, and
+    `connection_failed(code, why)`. A receiver has `message_received(bytes)`, `end_received()`, `stream_lost()` and
+    `written()`, which follows a `write` that had to wait.
+    """
+
+    # Streams that are served, in the order of their numbers, which only grow.
+    cdef vector[uint32_t] streams
+    cdef list receivers
+    # Those whose last message has not gone out.
+    cdef set waiting
+
+    def serve(self, uint32_t stream, receiver, /):
+        """Give a receiver what comes on a stream from now on. It must be the newest stream that is served."""
+        if self.receivers is None:
+            self.receivers = []
+        if self.streams.size() > 0 and self.streams.back() >= stream:
+            raise ValueError("streams are served in the order in which they come")
+        self.receivers.append(receiver)
+        self.streams.push_back(stream)
+
+    def forget(self, uint32_t stream, /):
+        """Have no receiver for a stream any more; what comes on it is passed over."""
+        cdef Py_ssize_t at = self._place(stream)
+        if at >= 0:
+            self._remove(at)
+
+    @property
+    def served(self):
+        """The receivers of all streams."""
+        return () if self.receivers is None else tuple(self.receivers)
+
+    def write(self, uint32_t stream, Payload payload not None, /):
+        """Send one message now: 1 where it has gone out, 2 where it waits for the client, 0 where the stream is gone."""
+        if not self._send(stream, payload):
+            return 0
+        self._flush()
+        if dereference(self.session).queued(stream) == 0:
+            return 1
+        if self.waiting is None:
+            self.waiting = set()
+        self.waiting.add(stream)
+        return 2
+
+    def connection_made(self, transport, /):
+        """Write to this transport from now on."""
+        self.attach(transport)
+        self._flush()
+
+    def data_received(self, data, /):
+        """Take in what the socket brought."""
+        cdef Py_buffer view
+        cdef vector[Event] events
+        cdef size_t at
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            dereference(self.session).receive(Octets(<const uint8_t*>view.buf, view.len), steady_seconds(), events)
+        finally:
+            PyBuffer_Release(&view)
+        for at in range(events.size()):
+            self._take(events[at])
+        self._flush()
+        self._note_written()
+
+    def resume_writing(self):
+        """Write what has waited since `pause_writing`."""
+        self.is_paused = False
+        self._flush()
+        self._note_written()
+
+    def eof_received(self):
+        """The client has closed its half, and HTTP/2 has no use for the other."""
+        return False
+
+    def connection_lost(self, error, /):
+        """The transport is gone, and with it all streams."""
+        self.attach(None)
+        self._drop_all()
+
+    cdef Py_ssize_t _place(self, uint32_t stream):
+        cdef Py_ssize_t low = 0, high = self.streams.size(), middle
+        while low < high:
+            middle = (low + high) // 2
+            if self.streams[middle] < stream:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < <Py_ssize_t>self.streams.size() and self.streams[low] == stream else -1
+
+    cdef object _remove(self, Py_ssize_t at):
+        cdef uint32_t stream = self.streams[at]
+        self.streams.erase(self.streams.begin() + at)
+        if self.waiting is not None:
+            self.waiting.discard(stream)
+        return self.receivers.pop(at)
+
+    cdef int _drop_all(self) except -1:
+        while self.streams.size() > 0:
+            self._remove(self.streams.size() - 1).stream_lost()
+        return 0
+
+    cdef int _take(self, Event& event) except -1:
+        cdef Py_ssize_t at
+        cdef tuple request
+        if event.kind == Kind.kRequest:
+            request = _as_tuple(event)
+            self.request_received(request[1], request[2], request[3], request[4])
+            return 0
+        if event.kind == Kind.kEnd:
+            self._drop_all()
+            self.connection_failed(event.code, _text(event.text))
+            return 0
+        at = self._place(event.stream)
+        if at < 0:
+            return 0
+        if event.kind == Kind.kMessage:
+            self.receivers[at].message_received(PyBytes_FromStringAndSize(event.text.data(), event.text.size()))
+        elif event.kind == Kind.kHalfClose:
+            self.receivers[at].end_received()
+        else:
+            self._remove(at).stream_lost()
+        return 0
+
+    cdef int _note_written(self) except -1:
+        cdef Py_ssize_t at
+        if not self.waiting:
+            return 0
+        for stream in tuple(self.waiting):
+            if dereference(self.session).queued(stream) == 0:
+                self.waiting.discard(stream)
+                at = self._place(stream)
+                if at >= 0:
+                    self.receivers[at].written()
+        return 0
 
 
 def push(list streams not None, Payload payload not None, /):

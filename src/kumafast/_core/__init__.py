@@ -6,6 +6,7 @@ Never: resources, policies, Envoy messages, sockets. The core knows tags and num
 
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
 from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
+from kumafast._core.streams import Move, Standing, Stream, Tally, Target
 from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport
 from kumafast._core.transport import (
     END,
@@ -15,6 +16,7 @@ from kumafast._core.transport import (
     RESET,
     Connection,
     Payload,
+    Protocol,
     push,
 )
 from kumafast._core.versions import diff_versions
@@ -29,12 +31,18 @@ __all__ = [
     "Connection",
     "IdSet",
     "Matches",
+    "Move",
     "Payload",
+    "Protocol",
     "SelectorSet",
     "SnapshotDigest",
+    "Standing",
+    "Stream",
     "TagIndex",
     "TagSelector",
     "TagSet",
+    "Tally",
+    "Target",
     "TlsContext",
     "TlsTransport",
     "changed_snapshots",

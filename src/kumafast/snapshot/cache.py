@@ -27,6 +27,9 @@ class SnapshotCache:
     def __init__(self) -> None:
         self._snapshots: dict[str, Snapshot] = {}
         self._watchers: dict[str, list[Wake]] = {}
+        self._followers: tuple[Callable[[str], None], ...] = ()
+        # The last two that were compared, and what came of it: many nodes may be given the same one after the other.
+        self._compared: tuple[Snapshot | None, Snapshot | None, bool] = (None, None, False)
 
     def get(self, node_id: str) -> Snapshot | None:
         """The newest snapshot of a node; None where nothing is known of it, and then it must get no answer."""
@@ -35,7 +38,7 @@ class SnapshotCache:
     def set(self, node_id: str, snapshot: Snapshot) -> bool:
         """Make a snapshot the newest of its node; True where its content differs from the one before."""
         held = self._snapshots.get(node_id)
-        if held is not None and snapshot.has_content_of(held):
+        if held is not None and self._is_same(held, snapshot):
             # Other names for the versions of equal content reach those who ask from now on, and wake nobody.
             if not snapshot.has_version_names_of(held):
                 self._snapshots[node_id] = snapshot
@@ -43,7 +46,14 @@ class SnapshotCache:
         self._snapshots[node_id] = snapshot
         for wake in tuple(self._watchers.get(node_id, ())):
             wake()
+        for follow in self._followers:
+            follow(node_id)
         return True
+
+    def _is_same(self, held: Snapshot, snapshot: Snapshot) -> bool:
+        if self._compared[0] is not held or self._compared[1] is not snapshot:
+            self._compared = (held, snapshot, snapshot.has_content_of(held))
+        return self._compared[2]
 
     def clear(self, node_id: str) -> None:
         """Forget a node. Its clients keep what they hold and are told nothing."""
@@ -61,6 +71,15 @@ class SnapshotCache:
                     del self._watchers[node_id]
 
         return unwatch
+
+    def follow(self, take: Callable[[str], None]) -> Wake:
+        """Call `take` with the id of each node whose snapshot moves; the returned function ends that."""
+        self._followers = (*self._followers, take)
+
+        def unfollow() -> None:
+            self._followers = tuple(each for each in self._followers if each is not take)
+
+        return unfollow
 
     def __len__(self) -> int:
         return len(self._snapshots)
