@@ -14,10 +14,15 @@ from wire cimport Field, Octets, find_field
 cdef int _GONE = 0
 cdef int _WAITING = 2
 
-# What a place remembers: so many moves, each for a request of so many octets and with a payload of so many.
+# What a standing remembers: so many moves, each for a request of so many octets and with a payload of so many.
 MOVES_MAX = 16
 REQUEST_BYTES_KEPT_MAX = 8192
 PAYLOAD_BYTES_KEPT_MAX = 1048576
+# What is remembered for those who may come, beside what is for those who are there: so far ahead, and so much.
+AHEAD_MAX = 8
+BYTES_AHEAD_MAX = 16777216
+# What a move costs beside its octets: a session.
+cdef size_t _BYTES_OF_MOVE = 4096
 
 
 cdef class Tally:
@@ -30,6 +35,8 @@ cdef class Tally:
     """Moves that had to be worked out."""
     cdef readonly size_t repeated
     """Moves that another stream had made before."""
+    cdef readonly size_t bytes_kept
+    """What is remembered of moves, about."""
 
 
 cdef class Standing:
@@ -39,12 +46,15 @@ cdef class Standing:
     """
 
     cdef public object session
-    cdef public object key
-    """What it is found by, None where it cannot be shared with streams that come by another way."""
+    cdef readonly object key
+    """What it is found by when nothing is due; None where it cannot be shared with streams that come by another way."""
     cdef readonly Py_ssize_t members
+    cdef readonly Py_ssize_t leads
+    """How many remembered moves lead here: while one does, the session must stay as it is."""
     cdef readonly bint is_origin
-    cdef readonly bint is_kept
-    """Whether a remembered move leads here, so that its session must stay as it is."""
+    # How many moves ahead of those who stand somewhere.
+    cdef int ahead
+    cdef Tally tally
     cdef Move on_goal
     cdef Move on_request
     cdef dict moves
@@ -58,7 +68,7 @@ cdef class Standing:
     @property
     def is_private(self):
         """Whether only one stream can ever move from here, so that its session may be changed in place."""
-        return self.members <= 1 and not self.is_kept and not self.is_origin
+        return self.members <= 1 and self.leads == 0 and not self.is_origin
 
     @property
     def move_count(self):
@@ -67,8 +77,7 @@ cdef class Standing:
 
     def forget_moves(self):
         """Remember none of the moves from here."""
-        self.on_goal = self.on_request = None
-        self.moves = None
+        self._forget()
 
     cdef Move find(self, bytes request, object goal, bint is_patient):
         cdef Move move = self.on_goal if request is None else self.on_request
@@ -78,36 +87,67 @@ cdef class Standing:
             return None
         move = self.moves.get((request, goal, is_patient))
         if move is not None:
-            self.recall(move)
+            self._recall(move)
         return move
 
-    cdef int recall(self, Move move) except -1:
+    cdef int _recall(self, Move move) except -1:
         if move.request is None:
             self.on_goal = move
         else:
             self.on_request = move
         return 0
 
-    cdef int keep(self, Move move) except -1:
+    cdef int keep(self, Move move, Tally tally) except -1:
         """Remember a move for those who stand here too, or will."""
-        if self.members < 2 and not self.is_origin:
+        cdef size_t size = move.size()
+        if self.members < 2:
+            # Others come by the moves that lead here, one after the other.
+            if not self.is_origin and (self.leads == 0 or self.ahead >= AHEAD_MAX):
+                return 0
+            if tally.bytes_kept + size > BYTES_AHEAD_MAX:
+                if self.is_origin:
+                    self._forget()
+                return 0
+        if not move.is_small():
             return 0
-        if move.request is not None and PyBytes_GET_SIZE(move.request) > REQUEST_BYTES_KEPT_MAX:
-            return 0
-        if move.payload is not None and len(move.payload) > PAYLOAD_BYTES_KEPT_MAX:
-            return 0
-        if self.moves is None or len(self.moves) >= MOVES_MAX:
+        if self.moves is not None and len(self.moves) >= MOVES_MAX:
+            self._forget()
+        if self.moves is None:
             self.moves = {}
         self.moves[(move.request, move.goal, move.is_patient)] = move
-        move.after.is_kept = True
-        self.recall(move)
+        self.tally = tally
+        tally.bytes_kept += size
+        move.after.leads += 1
+        move.after.ahead = 0 if self.members >= 2 else self.ahead + 1
+        self._recall(move)
+        return 0
+
+    cdef int enter(self) except -1:
+        self.members += 1
         return 0
 
     cdef int leave(self) except -1:
         self.members -= 1
-        if self.members == 0 and not self.is_origin:
-            # Else each place would hold the next, from the first to the last.
-            self.forget_moves()
+        self._forget_if_left()
+        return 0
+
+    cdef int _forget_if_left(self) except -1:
+        # What is at rest has no need to be ready for others: else each would hold the next, from the first to the last.
+        if self.members == 0 and not self.is_origin and (self.leads == 0 or self.key is not None):
+            self._forget()
+        return 0
+
+    cdef int _forget(self) except -1:
+        cdef Move move
+        cdef dict moves = self.moves
+        self.on_goal = self.on_request = None
+        self.moves = None
+        if moves is None:
+            return 0
+        for move in moves.values():
+            self.tally.bytes_kept -= move.size()
+            move.after.leads -= 1
+            move.after._forget_if_left()
         return 0
 
 
@@ -147,6 +187,17 @@ cdef class Move:
         self.rejected = rejected
         self.is_synced = is_synced
         self.is_holding = is_holding
+
+    cdef size_t size(self):
+        cdef size_t size = _BYTES_OF_MOVE
+        if self.payload is not None:
+            size += len(self.payload)
+        return size if self.request is None else size + PyBytes_GET_SIZE(self.request)
+
+    cdef bint is_small(self):
+        if self.request is not None and PyBytes_GET_SIZE(self.request) > REQUEST_BYTES_KEPT_MAX:
+            return False
+        return self.payload is None or len(self.payload) <= PAYLOAD_BYTES_KEPT_MAX
 
 
 cdef class Target:
@@ -226,7 +277,7 @@ cdef class Stream:
         self.connection = connection
         self.id = id
         self.standing = standing
-        standing.members += 1
+        standing.enter()
         self.tally = tally
         self.node_field = node_field
         self.is_observed = is_observed
@@ -317,7 +368,7 @@ cdef class Stream:
         move.request = request
         move.goal = goal
         move.is_patient = is_patient
-        self.standing.keep(move)
+        self.standing.keep(move, self.tally)
         self.tally.computed += 1
         return move
 
@@ -337,7 +388,7 @@ cdef class Stream:
             request = None
             if move.after is not self.standing:
                 before = self.standing
-                move.after.members += 1
+                move.after.enter()
                 self.standing = move.after
                 before.leave()
             self.tally.acknowledged += move.acknowledged
