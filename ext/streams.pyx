@@ -8,7 +8,10 @@ Never: rules of xDS. A move is known by the octets of the request that led to it
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
-from wire cimport Field, Octets, find_field
+from wire cimport Field, Octets, find_field, steady_seconds
+
+from asyncio import get_running_loop
+from collections import deque
 
 # What `Protocol.write` answers.
 cdef int _GONE = 0
@@ -239,6 +242,84 @@ cdef class Target:
             if not self.streams:
                 self.streams = None
         return 0
+
+
+cdef class Turns:
+    """Work for many streams, a slice in each turn of the loop: a push to ten thousand holds up nobody for long.
+
+    `ask(callback)` has a callback called once, soon, in the order of first asking, however often it is asked for before
+    that. At most `most` are called in one turn, and none is begun when a turn has lasted `seconds`.
+
+    >>> import asyncio
+    >>> async def main():
+    ...     done, turns = [], Turns(256, 0.002)
+    ...     callback = lambda: done.append("called")
+    ...     turns.ask(callback)
+    ...     turns.ask(callback)
+    ...     await asyncio.sleep(0.01)
+    ...     return done
+    >>> asyncio.run(main())
+    ['called']
+    """
+
+    cdef readonly Py_ssize_t most
+    cdef readonly double seconds
+    cdef readonly Py_ssize_t longest
+    """The most that were called in one turn."""
+    cdef object waiting
+    cdef set asked
+    cdef bint is_scheduled
+
+    def __cinit__(self, Py_ssize_t most, double seconds, /):
+        self.most = most
+        self.seconds = seconds
+        self.waiting = deque()
+        self.asked = set()
+
+    def __len__(self):
+        return len(self.waiting)
+
+    def ask(self, callback, /):
+        """Have `callback` called in one of the next turns."""
+        self._ask(callback)
+        self._schedule()
+
+    def ask_all(self, Target target not None, /):
+        """Ask for each stream of a target."""
+        if target.streams is None:
+            return
+        if type(target.streams) is set:
+            for stream in <set>target.streams:
+                self._ask(stream)
+        else:
+            self._ask(target.streams)
+        self._schedule()
+
+    cdef int _ask(self, callback) except -1:
+        if callback not in self.asked:
+            self.asked.add(callback)
+            self.waiting.append(callback)
+        return 0
+
+    cdef int _schedule(self) except -1:
+        if not self.is_scheduled and self.waiting:
+            self.is_scheduled = True
+            get_running_loop().call_soon(self._take)
+        return 0
+
+    def _take(self):
+        cdef double ends = steady_seconds() + self.seconds
+        cdef Py_ssize_t count = 0, most = min(self.most, <Py_ssize_t>len(self.waiting))
+        self.is_scheduled = False
+        try:
+            while count < most and (count == 0 or steady_seconds() < ends):
+                callback = self.waiting.popleft()
+                self.asked.discard(callback)
+                count += 1
+                callback()
+        finally:
+            self.longest = max(self.longest, count)
+            self._schedule()
 
 
 cdef class Stream:

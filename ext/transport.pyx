@@ -26,17 +26,10 @@ from wire cimport (
     SessionOptions,
     kMessageBytesMax,
     kStreamsMax,
+    send_now,
+    steady_seconds,
     string_view,
 )
-
-cdef extern from *:
-    """
-    #include <chrono>
-    static double steady_seconds() {
-        return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-    }
-    """
-    double steady_seconds()
 
 # The first element of each event.
 REQUEST = 0
@@ -115,17 +108,22 @@ cdef tuple _as_tuple(Event& event):
     return (REQUEST, event.stream, _text(event.text), headers, None if event.timeout < 0 else event.timeout / 1e9)
 
 
-cdef list _as_buffers(const Outgoing& outgoing):
+cdef list _as_buffers(const Outgoing& outgoing, size_t taken):
+    """What was gathered, but for the octets that were taken already."""
     cdef list buffers = []
     cdef const Segment* segment
-    cdef size_t at
+    cdef size_t at, offset, count
     for at in range(outgoing.segments().size()):
         segment = &outgoing.segments()[at]
+        offset, count = segment.offset + min(taken, segment.count), segment.count - min(taken, segment.count)
+        taken -= segment.count - count
+        if count == 0:
+            continue
         if segment.payload.owner() == NULL:
-            buffers.append(PyBytes_FromStringAndSize(outgoing.text().data() + segment.offset, segment.count))
+            buffers.append(PyBytes_FromStringAndSize(outgoing.text().data() + offset, count))
         else:
             whole = memoryview(<object>segment.payload.owner())
-            buffers.append(whole[segment.offset:segment.offset + segment.count])
+            buffers.append(whole[offset:offset + count])
     return buffers
 
 
@@ -145,6 +143,9 @@ cdef class Connection:
 
     cdef unique_ptr[Session] session
     cdef object transport
+    # Of the transport's socket, while that may be written to past the transport; else -1.
+    cdef int descriptor
+    cdef bint is_behind
     cdef bint is_paused
 
     def __cinit__(self, *, size_t message_bytes_max=kMessageBytesMax, uint32_t streams_max=kStreamsMax):
@@ -152,6 +153,7 @@ cdef class Connection:
         options.message_bytes_max = message_bytes_max
         options.streams_max = streams_max
         self.session = make_unique[Session](options)
+        self.descriptor = -1
 
     def receive(self, data, double now, /):
         """Take in bytes of the client at the time `now`, seconds that never go back; returns the list of events."""
@@ -202,11 +204,17 @@ cdef class Connection:
         """What may be written now, about `budget` bytes at most, as a list for `transport.writelines`."""
         cdef Outgoing outgoing
         dereference(self.session).collect(outgoing, budget)
-        return _as_buffers(outgoing)
+        return _as_buffers(outgoing, 0)
 
-    def attach(self, transport, /):
-        """Let `flush` write to an asyncio transport; None: to none any more."""
+    def attach(self, transport, int descriptor=-1, /):
+        """Let `flush` write to an asyncio transport; None: to none any more.
+
+        With the descriptor of its socket, what that takes at once does not go through the transport, which costs as
+        much as the system call. It must be the socket of a plain stream, and not be closed before `is_closing`.
+        """
         self.transport = transport
+        self.descriptor = descriptor
+        self.is_behind = False
 
     def pause_writing(self):
         """Let nothing be written until `resume_writing`."""
@@ -223,20 +231,30 @@ cdef class Connection:
 
     cdef int _flush(self) except -1:
         cdef list buffers
+        cdef Outgoing outgoing
         while self.transport is not None and not self.is_paused:
-            buffers = self.collect(_COLLECT_BYTES)
-            if not buffers:
+            outgoing.clear()
+            dereference(self.session).collect(outgoing, _COLLECT_BYTES)
+            if outgoing.segments().empty():
                 break
             if self.transport.is_closing():
                 return 0
+            buffers = _as_buffers(outgoing, self._send_past_transport(outgoing))
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
-            else:
+            elif len(buffers) > 1:
                 self.transport.writelines(buffers)
+            self.is_behind = len(buffers) > 0
         if self.transport is not None and dereference(self.session).want_close():
             self.transport.close()
             self.attach(None)
         return 0
+
+    cdef size_t _send_past_transport(self, const Outgoing& outgoing) except? 0:
+        if self.descriptor < 0 or (self.is_behind and self.transport.get_write_buffer_size() > 0):
+            # Behind what waits in the transport, or in no order at all.
+            return 0
+        return send_now(self.descriptor, outgoing)
 
     @property
     def want_close(self):
@@ -298,9 +316,9 @@ cdef class Protocol(Connection):
         self.waiting.add(stream)
         return 2
 
-    def connection_made(self, transport, /):
-        """Write to this transport from now on."""
-        self.attach(transport)
+    def connection_made(self, transport, int descriptor=-1, /):
+        """Write to this transport from now on, and past it as `attach` says."""
+        self.attach(transport, descriptor)
         self._flush()
 
     def data_received(self, data, /):

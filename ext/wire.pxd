@@ -42,8 +42,14 @@ cdef extern from "outgoing.hpp" namespace "kumafast":
 
     cdef cppclass Outgoing:
         Outgoing()
+        void clear()
         const string& text()
         const vector[Segment]& segments()
+
+
+cdef extern from "socket.hpp" namespace "kumafast":
+    double steady_seconds()
+    size_t send_now(int descriptor, const Outgoing& outgoing)
 
 
 cdef extern from "http2_session.hpp" namespace "kumafast::http2":
