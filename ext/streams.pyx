@@ -6,7 +6,7 @@ Never: rules of xDS. A move is known by the octets of the request that led to it
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 from wire cimport Field, Octets, find_field, steady_seconds
 
@@ -152,6 +152,24 @@ cdef class Standing:
             move.after.leads -= 1
             move.after._forget_if_left()
         return 0
+
+
+def cut_field(bytes data not None, uint64_t number, /):
+    """A message's field as (content, the rest of the message); content is None where it is not among the first few.
+
+    >>> cut_field(b"\\x0a\\x01n\\x12\\x01t", 1)
+    (b'n', b'\\x12\\x01t')
+    """
+    cdef const char* octets = PyBytes_AS_STRING(data)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef Field field = find_field(Octets(<const uint8_t*>octets, size), number)
+    cdef bytes rest
+    if field.end == 0:
+        return None, data
+    rest = PyBytes_FromStringAndSize(NULL, size - (field.end - field.start))
+    memcpy(PyBytes_AS_STRING(rest), octets, field.start)
+    memcpy(PyBytes_AS_STRING(rest) + field.start, octets + field.end, size - field.end)
+    return data[field.content:field.end], rest
 
 
 cdef bint _equal(bytes one, bytes other):
@@ -377,20 +395,13 @@ cdef class Stream:
 
     def message_received(self, bytes data not None, /):
         """A request has come."""
-        cdef Field node
-        cdef const char* octets = PyBytes_AS_STRING(data)
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
-        cdef bytes request = data
+        cdef bytes node, request
         if self.connection is None:
             return
-        node = find_field(Octets(<const uint8_t*>octets, size), self.node_field)
-        if node.end > 0:
-            request = PyBytes_FromStringAndSize(NULL, size - (node.end - node.start))
-            memcpy(PyBytes_AS_STRING(request), octets, node.start)
-            memcpy(PyBytes_AS_STRING(request) + node.start, octets + node.end, size - node.end)
+        node, request = cut_field(data, self.node_field)
         try:
             if self.target is None:
-                self.fleet.admit(self, data[node.content:node.end] if node.end > 0 else None, request)
+                self.fleet.admit(self, node, request)
             self._go(request)
         except Exception as error:
             self.fleet.fail(self, error)

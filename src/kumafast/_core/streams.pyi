@@ -9,6 +9,7 @@ PAYLOAD_BYTES_KEPT_MAX: Final[int]
 AHEAD_MAX: Final[int]
 BYTES_AHEAD_MAX: Final[int]
 
+def cut_field(data: bytes, number: int, /) -> tuple[bytes | None, bytes]: ...
 @final
 class Tally:
     def __new__(cls) -> Tally: ...

@@ -168,11 +168,12 @@ class Fleet:
 
     # The cache's side.
 
-    def _take_snapshot(self, key: str) -> None:
+    def _take_snapshot(self, key: str, has_moved: bool) -> None:
         target = self._targets.get(key)
         if target is not None:
             self._retarget(target)
-            self.turns.ask_all(target)
+            if has_moved:
+                self.turns.ask_all(target)
 
     def _retarget(self, target: Target) -> None:
         snapshot = self._cache.get(target.key)

@@ -119,10 +119,8 @@ class XdsServer:
         port, self._port = self._port, None
         port.close()
         port.abort()
+        self._end_streams()
         for connection in tuple(self._connections):
-            for receiver in connection.served:
-                if isinstance(receiver, Stream):
-                    _end(receiver, Status.UNAVAILABLE, "the control plane is stopping")
             connection.drain()
         deadline = asyncio.get_running_loop().time() + grace_s
         while self._connections and asyncio.get_running_loop().time() < deadline:
@@ -132,6 +130,12 @@ class XdsServer:
         while self._connections:
             await asyncio.sleep(0)
         self._fleet.stop()
+
+    def _end_streams(self) -> None:
+        for connection in tuple(self._connections):
+            for receiver in connection.served:
+                if isinstance(receiver, Stream):
+                    _end(receiver, Status.UNAVAILABLE, "the control plane is stopping")
 
     def _create_protocol(self) -> GrpcProtocol:
         return GrpcProtocol(
