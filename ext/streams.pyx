@@ -340,16 +340,66 @@ cdef class Turns:
             self._schedule()
 
 
-cdef class Stream:
-    """One stream, the receiver of its messages: a place among the standings, and how far its client has read.
+cdef class Streams:
+    """What the streams of one server share. A subclass knows what to do where nobody has done the same before.
 
-    `fleet` works out what is not known: `admit(stream, node | None, request)` for the first request,
-    `compute(standing, request, goal, is_patient)` for a move; it is told by `report`, `settled`, `hold`, `fail`, `closed`.
+    It has `admit(stream, node | None, request)` for the first request and `compute(standing, request, goal, is_patient)`
+    for a move; it is told by `report`, `settled`, `finish`, `fail` and `closed`.
     """
 
-    cdef readonly object fleet
-    cdef readonly object connection
     cdef readonly Tally tally
+    cdef readonly Turns turns
+    cdef readonly double patience_s
+    """How long what must come later is held back for a client that does not answer."""
+    # Streams that hold something back, each with the end of its patience, earliest first.
+    cdef object holding
+    cdef object timer
+
+    def __cinit__(self, *what, **named):
+        self.tally = Tally()
+        self.holding = deque()
+
+    def begin(self, Turns turns not None, double patience_s, /):
+        """Have these turns, and so much patience with each stream."""
+        self.turns = turns
+        self.patience_s = patience_s
+
+    def stop_timer(self):
+        """Have patience for ever."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self.holding.clear()
+
+    cdef int hold(self, Stream stream) except -1:
+        loop = get_running_loop()
+        stream.patient_until = loop.time() + self.patience_s
+        self.holding.append((stream.patient_until, stream))
+        if self.timer is None:
+            self.timer = loop.call_at(stream.patient_until, self._end_patience)
+        return 0
+
+    def _end_patience(self):
+        cdef Stream stream
+        cdef double until
+        loop = get_running_loop()
+        self.timer = None
+        while self.holding:
+            until, stream = self.holding[0]
+            if stream.patient_until == until and until > loop.time():
+                # There is a timer only while something is held back.
+                self.timer = loop.call_at(until, self._end_patience)
+                return
+            self.holding.popleft()
+            if stream.patient_until == until and stream.is_open:
+                self.turns.ask(stream.lose_patience)
+
+
+cdef class Stream:
+    """One stream, the receiver of its messages: a place among the standings, and how far its client has read."""
+
+    cdef readonly Streams fleet
+    cdef readonly object connection
     cdef readonly Standing standing
     cdef readonly Target target
     cdef public object name
@@ -369,7 +419,7 @@ cdef class Stream:
     """Whether its last message has not gone out."""
 
     def __cinit__(
-        self, fleet, connection, uint32_t id, Standing standing not None, Tally tally not None, /, *,
+        self, Streams fleet not None, connection, uint32_t id, Standing standing not None, /, *,
         uint8_t node_field, bint is_observed,
     ):
         self.fleet = fleet
@@ -377,7 +427,6 @@ cdef class Stream:
         self.id = id
         self.standing = standing
         standing.enter()
-        self.tally = tally
         self.node_field = node_field
         self.is_observed = is_observed
 
@@ -454,14 +503,14 @@ cdef class Stream:
     cdef Move _find(self, bytes request, object goal, bint is_patient):
         cdef Move move = self.standing.find(request, goal, is_patient)
         if move is not None:
-            self.tally.repeated += 1
+            self.fleet.tally.repeated += 1
             return move
         move = self.fleet.compute(self.standing, request, goal, is_patient)
         move.request = request
         move.goal = goal
         move.is_patient = is_patient
-        self.standing.keep(move, self.tally)
-        self.tally.computed += 1
+        self.standing.keep(move, self.fleet.tally)
+        self.fleet.tally.computed += 1
         return move
 
     cdef int _go(self, bytes request) except -1:
@@ -483,15 +532,15 @@ cdef class Stream:
                 move.after.enter()
                 self.standing = move.after
                 before.leave()
-            self.tally.acknowledged += move.acknowledged
-            self.tally.rejected += move.rejected
+            self.fleet.tally.acknowledged += move.acknowledged
+            self.fleet.tally.rejected += move.rejected
             if move.events and (self.is_observed or move.rejected):
                 self.fleet.report(self, move.events)
             if move.payload is None:
                 break
             if self.connection is None:
                 return 0
-            self.tally.sent += 1
+            self.fleet.tally.sent += 1
             written = self.connection.write(self.id, move.payload)
             if written == _WAITING:
                 self.is_waiting = True

@@ -69,16 +69,19 @@ class MemoryClient:
     def say(self, data: bytes) -> None:
         self.protocol.data_received(data)
 
-    def ask(self, type_url: str, *, node: bool = True, **fields: Any) -> None:
-        """Send one request; a field that is a list or a map replaces it, `error` is the message of `error_detail`."""
+    def request(self, type_url: str, *, node: bool = True, error: str | None = None, **fields: Any) -> bytes:
+        """The bytes of one request; `error` is the message of its `error_detail`."""
         kind = discovery_pb2.DeltaDiscoveryRequest if self.is_delta else discovery_pb2.DiscoveryRequest
-        error = fields.pop("error", None)
         request = kind(type_url=type_url, **fields)
         if node:
             request.node.id = self.node_id
         if error is not None:
             request.error_detail.message = error
-        self.say_message(request.SerializeToString())
+            request.error_detail.SetInParent()
+        return frame(DATA, 0, 1, message(request.SerializeToString()))
+
+    def ask(self, type_url: str, **fields: Any) -> None:
+        self.say(self.request(type_url, **fields))
 
     def say_message(self, data: bytes) -> None:
         self.say(frame(DATA, 0, 1, message(data)))

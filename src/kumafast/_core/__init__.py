@@ -6,7 +6,7 @@ Never: resources, policies, Envoy messages, sockets. The core knows tags and num
 
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
 from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
-from kumafast._core.streams import Move, Standing, Stream, Tally, Target, Turns, cut_field
+from kumafast._core.streams import Move, Standing, Stream, Streams, Tally, Target, Turns, cut_field
 from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport
 from kumafast._core.transport import (
     END,
@@ -38,6 +38,7 @@ __all__ = [
     "SnapshotDigest",
     "Standing",
     "Stream",
+    "Streams",
     "TagIndex",
     "TagSelector",
     "TagSet",

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterator
-from typing import Any, Final, final
+from typing import Any, Final, Self, final
 
 from kumafast._core.transport import Payload
 
@@ -92,6 +92,17 @@ class Turns:
     def ask(self, callback: Callable[[], object], /) -> None: ...
     def ask_all(self, target: Target, /) -> None: ...
 
+class Streams:
+    def __new__(cls, *what: Any, **named: Any) -> Self: ...
+    @property
+    def tally(self) -> Tally: ...
+    @property
+    def turns(self) -> Turns: ...
+    @property
+    def patience_s(self) -> float: ...
+    def begin(self, turns: Turns, patience_s: float, /) -> None: ...
+    def stop_timer(self) -> None: ...
+
 @final
 class Stream:
     name: Any
@@ -100,22 +111,19 @@ class Stream:
     patient_until: float
     def __new__(
         cls,
-        fleet: object,
+        fleet: Streams,
         connection: object,
         id: int,
         standing: Standing,
-        tally: Tally,
         /,
         *,
         node_field: int,
         is_observed: bool,
     ) -> Stream: ...
     @property
-    def fleet(self) -> Any: ...
+    def fleet(self) -> Streams: ...
     @property
     def connection(self) -> Any: ...
-    @property
-    def tally(self) -> Tally: ...
     @property
     def standing(self) -> Standing: ...
     @property

@@ -6,14 +6,12 @@ Never: gRPC, sockets, rules of the protocol; nor a queue: what a client has not 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from kumafast._core import Move, Protocol, Standing, Stream, Tally, Target, Turns
+from kumafast._core import Move, Protocol, Standing, Stream, Streams, Target, Turns
 from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.snapshot import Snapshot
@@ -41,7 +39,7 @@ def key_of(node: Node) -> str:
     return node.id or node.cluster or "*"
 
 
-class Fleet:
+class Fleet(Streams):
     """The streams of one server.
 
     A `Stream` is a few words in compiled memory: its connection, where it stands, what it aims at. What it does next
@@ -58,19 +56,15 @@ class Fleet:
         node_key: NodeKey = key_of,
     ) -> None:
         """`finish(connection, stream, error)` ends a stream on its connection, in order where there is no error."""
-        self.tally = Tally()
+        self.begin(Turns(SLICE, SLICE_S), PATIENCE_S)
         self._cache = cache
         self._observer = observer
         self._finish = finish
         self._node_key = node_key
         self._standings = Standings(instance_id=instance_id)
         self._targets: dict[str, Target] = {}
-        self.turns = Turns(SLICE, SLICE_S)
         self._unfollow: Callable[[], None] | None = None
         self._count = 0
-        # Streams that hold something back, in the order in which their patience ends.
-        self._patient: deque[tuple[float, Stream]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
         # The newest goal, for the many nodes that are given one snapshot.
         self._last: tuple[Snapshot | None, Snapshot | None] = (None, None)
 
@@ -86,7 +80,6 @@ class Fleet:
             connection,
             stream_id,
             self._standings.origin(variant, type_url),
-            self.tally,
             node_field=_NODE_FIELD[variant],
             is_observed=self._observer is not None,
         )
@@ -118,27 +111,6 @@ class Fleet:
     def compute(self, standing: Standing, request: bytes | None, goal: Snapshot | None, is_patient: bool) -> Move:
         """A move that is not known. Raises `ProtocolError` where the stream cannot go on."""
         return self._standings.compute(standing, request, goal, is_patient)
-
-    def hold(self, stream: Stream) -> None:
-        """Have patience with a stream that holds something back."""
-        loop = asyncio.get_running_loop()
-        stream.patient_until = loop.time() + PATIENCE_S
-        self._patient.append((stream.patient_until, stream))
-        if self._timer is None:
-            self._timer = loop.call_at(stream.patient_until, self._end_patience)
-
-    def _end_patience(self) -> None:
-        self._timer = None
-        loop = asyncio.get_running_loop()
-        while self._patient:
-            until, stream = self._patient[0]
-            if stream.patient_until == until and until > loop.time():
-                # Only while something is held back there is a timer.
-                self._timer = loop.call_at(until, self._end_patience)
-                return
-            self._patient.popleft()
-            if stream.patient_until == until and stream.is_open:
-                self.turns.ask(stream.lose_patience)
 
     def finish(self, stream: Stream) -> None:
         """End a stream in order: its client has asked for nothing more, and got what it asked for."""
@@ -186,10 +158,7 @@ class Fleet:
         if self._unfollow is not None:
             self._unfollow()
             self._unfollow = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._patient.clear()
+        self.stop_timer()
 
     # The observer's side.
 
