@@ -5,13 +5,14 @@ In: messages of clients, goals, moves that Python has worked out. Out: payloads 
 Never: rules of xDS. A move is known by the octets of the request that led to it, which nothing here understands.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
-from wire cimport Field, Octets, find_field, steady_seconds
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcmp
 
 from asyncio import get_running_loop
 from collections import deque
+
+from kumafast._core.requests import cut_field
 
 # What `Protocol.write` answers.
 cdef int _GONE = 0
@@ -29,11 +30,18 @@ cdef size_t _BYTES_OF_MOVE = 4096
 
 
 cdef class Tally:
-    """What all streams of a server together were sent and have answered, counted without asking any of them."""
+    """What all streams of a server together were sent and have answered, counted without asking any of them.
+
+    >>> Tally().sent
+    0
+    """
 
     cdef readonly size_t sent
+    """Responses that went out."""
     cdef readonly size_t acknowledged
+    """Responses that a client took."""
     cdef readonly size_t rejected
+    """Responses that a client refused."""
     cdef readonly size_t computed
     """Moves that had to be worked out."""
     cdef readonly size_t repeated
@@ -46,15 +54,21 @@ cdef class Standing:
     """Where streams stand: a session that all of them share, and the moves from here that are known.
 
     `is_origin`: where new streams begin. It is remembered although nobody stands there.
+
+    >>> Standing("a session").is_private
+    True
     """
 
     cdef public object session
+    """What it is that they share; None once it went on with its last stream."""
     cdef readonly object key
     """What it is found by when nothing is due; None where it cannot be shared with streams that come by another way."""
     cdef readonly Py_ssize_t members
+    """How many streams stand here."""
     cdef readonly Py_ssize_t leads
     """How many remembered moves lead here: while one does, the session must stay as it is."""
     cdef readonly bint is_origin
+    """Whether new streams begin here."""
     # How many moves ahead of those who stand somewhere.
     cdef int ahead
     cdef Tally tally
@@ -78,10 +92,6 @@ cdef class Standing:
         """How many moves are remembered."""
         return 0 if self.moves is None else len(self.moves)
 
-    def forget_moves(self):
-        """Remember none of the moves from here."""
-        self._forget()
-
     cdef Move find(self, bytes request, object goal, bint is_patient):
         cdef Move move = self.on_goal if request is None else self.on_request
         if move is not None and move.goal is goal and move.is_patient == is_patient and _equal(move.request, request):
@@ -93,12 +103,11 @@ cdef class Standing:
             self._recall(move)
         return move
 
-    cdef int _recall(self, Move move) except -1:
+    cdef void _recall(self, Move move):
         if move.request is None:
             self.on_goal = move
         else:
             self.on_request = move
-        return 0
 
     cdef int keep(self, Move move, Tally tally) except -1:
         """Remember a move for those who stand here too, or will."""
@@ -109,12 +118,12 @@ cdef class Standing:
                 return 0
             if tally.bytes_kept + size > BYTES_AHEAD_MAX:
                 if self.is_origin:
-                    self._forget()
+                    self.forget_moves()
                 return 0
         if not move.is_small():
             return 0
         if self.moves is not None and len(self.moves) >= MOVES_MAX:
-            self._forget()
+            self.forget_moves()
         if self.moves is None:
             self.moves = {}
         self.moves[(move.request, move.goal, move.is_patient)] = move
@@ -125,10 +134,6 @@ cdef class Standing:
         self._recall(move)
         return 0
 
-    cdef int enter(self) except -1:
-        self.members += 1
-        return 0
-
     cdef int leave(self) except -1:
         self.members -= 1
         self._forget_if_left()
@@ -137,10 +142,11 @@ cdef class Standing:
     cdef int _forget_if_left(self) except -1:
         # What is at rest has no need to be ready for others: else each would hold the next, from the first to the last.
         if self.members == 0 and not self.is_origin and (self.leads == 0 or self.key is not None):
-            self._forget()
+            self.forget_moves()
         return 0
 
-    cdef int _forget(self) except -1:
+    cpdef int forget_moves(self) except -1:
+        """Remember none of the moves from here."""
         cdef Move move
         cdef dict moves = self.moves
         self.on_goal = self.on_request = None
@@ -152,24 +158,6 @@ cdef class Standing:
             move.after.leads -= 1
             move.after._forget_if_left()
         return 0
-
-
-def cut_field(bytes data not None, uint64_t number, /):
-    """A message's field as (content, the rest of the message); content is None where it is not among the first few.
-
-    >>> cut_field(b"\\x0a\\x01n\\x12\\x01t", 1)
-    (b'n', b'\\x12\\x01t')
-    """
-    cdef const char* octets = PyBytes_AS_STRING(data)
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
-    cdef Field field = find_field(Octets(<const uint8_t*>octets, size), number)
-    cdef bytes rest
-    if field.end == 0:
-        return None, data
-    rest = PyBytes_FromStringAndSize(NULL, size - (field.end - field.start))
-    memcpy(PyBytes_AS_STRING(rest), octets, field.start)
-    memcpy(PyBytes_AS_STRING(rest) + field.start, octets + field.end, size - field.end)
-    return data[field.content:field.end], rest
 
 
 cdef bint _equal(bytes one, bytes other):
@@ -184,13 +172,21 @@ cdef class Move:
     """From one standing to the next: what is sent on the way, at most one message, and what there is to tell of it.
 
     `is_synced` and `is_holding` are about where it ends, and mean something where nothing was sent.
+
+    >>> Move(Standing("the next session"), acknowledged=1).after.session
+    'the next session'
     """
 
     cdef readonly object payload
+    """What is sent; None where it is nothing."""
     cdef readonly tuple events
+    """What an observer is told."""
     cdef readonly Standing after
+    """Where it leads to."""
     cdef readonly bint is_synced
+    """Whether a client that stands there has all of the goal."""
     cdef readonly bint is_holding
+    """Whether something waits there for the client's answer."""
     cdef int acknowledged
     cdef int rejected
     cdef bytes request
@@ -222,11 +218,20 @@ cdef class Move:
 
 
 cdef class Target:
-    """What the streams of one key should hold: the newest snapshot, and the goal that stands for its content."""
+    """What the streams of one key should hold: the newest snapshot, and the goal that stands for its content.
+
+    Its length is the number of its streams, and they are what it iterates over.
+
+    >>> len(Target("web-1"))
+    0
+    """
 
     cdef readonly str key
+    """The cache's key."""
     cdef public object snapshot
+    """The newest snapshot of the key; None where there is none."""
     cdef public object goal
+    """What stands for all snapshots with that one's content."""
     # One stream, or a set of several: one for each of ten thousand nodes is the rule.
     cdef object streams
 
@@ -262,93 +267,20 @@ cdef class Target:
         return 0
 
 
-cdef class Turns:
-    """Work for many streams, a slice in each turn of the loop: a push to ten thousand holds up nobody for long.
-
-    `ask(callback)` has a callback called once, soon, in the order of first asking, however often it is asked for before
-    that. At most `most` are called in one turn, and none is begun when a turn has lasted `seconds`.
-
-    >>> import asyncio
-    >>> async def main():
-    ...     done, turns = [], Turns(256, 0.002)
-    ...     callback = lambda: done.append("called")
-    ...     turns.ask(callback)
-    ...     turns.ask(callback)
-    ...     await asyncio.sleep(0.01)
-    ...     return done
-    >>> asyncio.run(main())
-    ['called']
-    """
-
-    cdef readonly Py_ssize_t most
-    cdef readonly double seconds
-    cdef readonly Py_ssize_t longest
-    """The most that were called in one turn."""
-    cdef object waiting
-    cdef set asked
-    cdef bint is_scheduled
-
-    def __cinit__(self, Py_ssize_t most, double seconds, /):
-        self.most = most
-        self.seconds = seconds
-        self.waiting = deque()
-        self.asked = set()
-
-    def __len__(self):
-        return len(self.waiting)
-
-    def ask(self, callback, /):
-        """Have `callback` called in one of the next turns."""
-        self._ask(callback)
-        self._schedule()
-
-    def ask_all(self, Target target not None, /):
-        """Ask for each stream of a target."""
-        if target.streams is None:
-            return
-        if type(target.streams) is set:
-            for stream in <set>target.streams:
-                self._ask(stream)
-        else:
-            self._ask(target.streams)
-        self._schedule()
-
-    cdef int _ask(self, callback) except -1:
-        if callback not in self.asked:
-            self.asked.add(callback)
-            self.waiting.append(callback)
-        return 0
-
-    cdef int _schedule(self) except -1:
-        if not self.is_scheduled and self.waiting:
-            self.is_scheduled = True
-            get_running_loop().call_soon(self._take)
-        return 0
-
-    def _take(self):
-        cdef double ends = steady_seconds() + self.seconds
-        cdef Py_ssize_t count = 0, most = min(self.most, <Py_ssize_t>len(self.waiting))
-        self.is_scheduled = False
-        try:
-            while count < most and (count == 0 or steady_seconds() < ends):
-                callback = self.waiting.popleft()
-                self.asked.discard(callback)
-                count += 1
-                callback()
-        finally:
-            self.longest = max(self.longest, count)
-            self._schedule()
-
-
 cdef class Streams:
     """What the streams of one server share. A subclass knows what to do where nobody has done the same before.
 
-    It has `admit(stream, node | None, request)` for the first request and `compute(standing, request, goal, is_patient)`
-    for a move; it is told by `report`, `settled`, `finish`, `fail` and `closed`.
+    It has `admit(stream, node | None, request)` for the first request and for a move `compute(standing, request, goal,
+    is_patient)`; it is told by `report`, `settled`, `finish`, `fail` and `closed`.
+
+    >>> Streams().tally.acknowledged
+    0
     """
 
     cdef readonly Tally tally
-    cdef readonly Turns turns
+    """What they did, counted."""
+    cdef readonly object turns
+    """The `Turns` in which they do it."""
     cdef readonly double patience_s
     """How long what must come later is held back for a client that does not answer."""
     # Streams that hold something back, each with the end of its patience, earliest first.
@@ -359,7 +291,7 @@ cdef class Streams:
         self.tally = Tally()
         self.holding = deque()
 
-    def begin(self, Turns turns not None, double patience_s, /):
+    def begin(self, turns, double patience_s, /):
         """Have these turns, and so much patience with each stream."""
         self.turns = turns
         self.patience_s = patience_s
@@ -396,12 +328,21 @@ cdef class Streams:
 
 
 cdef class Stream:
-    """One stream, the receiver of its messages: a place among the standings, and how far its client has read."""
+    """One stream, the receiver of its messages: a place among the standings, and how far its client has read.
+
+    >>> stream = Stream(Streams(), Connection(), 1, Standing("a session"), node_field=1, is_observed=False)
+    >>> stream.is_open, stream.standing.members
+    (True, 1)
+    """
 
     cdef readonly Streams fleet
+    """The streams of its server."""
     cdef readonly object connection
+    """The connection that it is on; None once it has ended."""
     cdef readonly Standing standing
+    """Where it stands."""
     cdef readonly Target target
+    """What it should hold; None until its first request."""
     cdef public object name
     """What observers know it by."""
     cdef public object synced
@@ -411,6 +352,7 @@ cdef class Stream:
     cdef public double patient_until
     """When something was held back for so long that it goes out all the same; 0 where nothing is."""
     cdef readonly uint32_t id
+    """Its number on the connection."""
     cdef uint8_t node_field
     cdef bint is_observed
     cdef bint is_impatient
@@ -426,7 +368,7 @@ cdef class Stream:
         self.connection = connection
         self.id = id
         self.standing = standing
-        standing.enter()
+        standing.members += 1
         self.node_field = node_field
         self.is_observed = is_observed
 
@@ -529,7 +471,7 @@ cdef class Stream:
             request = None
             if move.after is not self.standing:
                 before = self.standing
-                move.after.enter()
+                move.after.members += 1
                 self.standing = move.after
                 before.leave()
             self.fleet.tally.acknowledged += move.acknowledged

@@ -273,9 +273,12 @@ cdef class Connection:
 cdef class Protocol(Connection):
     """A connection as the protocol of an asyncio transport; what comes on a stream goes to the stream's receiver.
 
-    A subclass has `request_received(stream, path, headers, timeout_s)`, which may call `serve`, and
-    `connection_failed(code, why)`. A receiver has `message_received(bytes)`, `end_received()`, `stream_lost()` and
-    `written()`, which follows a `write` that had to wait.
+    A subclass has `connection_made`, which attaches the transport, `request_received(stream, path, headers,
+    timeout_s)`, which may call `serve`, and `connection_failed(code, why)`. A receiver has `message_received(bytes)`,
+    `end_received()`, `stream_lost()`, and `written()`, which follows a `write` that had to wait.
+
+    >>> Protocol().served
+    ()
     """
 
     # Streams that are served, in the order of their numbers, which only grow.
@@ -305,7 +308,7 @@ cdef class Protocol(Connection):
         return () if self.receivers is None else tuple(self.receivers)
 
     def write(self, uint32_t stream, Payload payload not None, /):
-        """Send one message now: 1 where it has gone out, 2 where it waits for the client, 0 where the stream is gone."""
+        """Send one message: 1 where it has gone out, 2 where it waits for the client, 0 where the stream is gone."""
         if not self._send(stream, payload):
             return 0
         self._flush()
@@ -315,11 +318,6 @@ cdef class Protocol(Connection):
             self.waiting = set()
         self.waiting.add(stream)
         return 2
-
-    def connection_made(self, transport, int descriptor=-1, /):
-        """Write to this transport from now on, and past it as `attach` says."""
-        self.attach(transport, descriptor)
-        self._flush()
 
     def data_received(self, data, /):
         """Take in what the socket brought."""

@@ -1,6 +1,7 @@
 """A client of an xDS server without sockets: HTTP/2 bytes by hand into its protocol, and out of what that writes.
 
-In: an `XdsServer`. Out: connections with streams, read and answered when a test says so. Never: an event loop of its own.
+In: an `XdsServer`. Out: connections with streams, read and answered when a test says so.
+Never: an event loop of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +13,18 @@ from typing import Any, cast
 
 from envoy.service.discovery.v3 import discovery_pb2
 from hpack import Decoder
-from tests._core.http2_bytes import DATA, END_STREAM, HEADERS, OPENING, WINDOW_UPDATE, Peer, frame, message, number, parse
+from tests._core.http2_bytes import (
+    DATA,
+    END_STREAM,
+    HEADERS,
+    OPENING,
+    WINDOW_UPDATE,
+    Peer,
+    frame,
+    message,
+    number,
+    parse,
+)
 
 from kumafast._core import Stream
 from kumafast.stream import XdsServer

@@ -74,7 +74,7 @@ def set_all(cache: SnapshotCache, snapshot: Snapshot, streams: int) -> None:
 
 @pytest.mark.parametrize("variant", Variant)
 def test_push_is_worked_out_once_for_all_that_hold_the_same(variant: Variant) -> None:
-    """A thousand streams cost as many moves as ten, and their messages are one payload (the order among types included)."""
+    """A thousand streams cost as many moves as ten, and their messages are one payload."""
     computed = {}
 
     async def push(streams: int) -> None:
@@ -109,7 +109,7 @@ def test_push_and_acknowledgement_call_no_function_for_each_stream() -> None:
         moved = content("2")
         for client in clients:
             # What transports of uvloop are: compiled.
-            client.transport.write = client.transport.said.extend  # type: ignore[method-assign]
+            client.transport.write = client.transport.said.extend  # type: ignore[method-assign, assignment]
         calls: Counter[str] = Counter()
 
         def note(frame: FrameType, event: str, argument: object) -> None:

@@ -14,10 +14,10 @@ import pytest
 import uvloop
 from tests.stream.grpc_client import ADS, Recorder, cluster, connect, open_stream, serve
 
+from kumafast._core import Stream
 from kumafast.snapshot import Snapshot, SnapshotCache, XdsResource
 from kumafast.snapshot import resource as types
 from kumafast.stream import XdsServer
-from kumafast._core import Stream
 
 SERVICES = {
     "cluster.v3.ClusterDiscoveryService/{}Clusters": types.CLUSTER,

@@ -1,4 +1,4 @@
-"""Many streams of one server, which share what is worked out for one: each is sent what a session of its own would send.
+"""Many streams of one server share what is worked out for one: each is sent what a session of its own would send.
 
 The oracle is a plain `Session` for each stream, which is told the same and shares nothing.
 """

@@ -49,9 +49,7 @@ def test_responses_mean_what_protobuf_would_write(
 
 
 @given(TEXT, st.lists(TEXT, max_size=5), TEXT, TEXT, st.none() | TEXT)
-def test_sotw_requests(
-    type_url: str, names: list[str], version: str, nonce: str, error: str | None
-) -> None:
+def test_sotw_requests(type_url: str, names: list[str], version: str, nonce: str, error: str | None) -> None:
     message = discovery_pb2.DiscoveryRequest(
         type_url=type_url, resource_names=names, version_info=version, response_nonce=nonce
     )
@@ -62,19 +60,21 @@ def test_sotw_requests(
     data = message.SerializeToString()
     node, rest = cut_field(data, 2)
     assert wire.decode_node(node or b"") == wire.find_node(data, Variant.SOTW) == Node(id="n")
-    assert wire.decode(rest, Variant.SOTW) == wire.decode(data, Variant.SOTW) == Request(
-        type_url=type_url,
-        names=tuple(names),
-        version=version,
-        nonce=nonce,
-        error=error,
+    assert (
+        wire.decode(rest, Variant.SOTW)
+        == wire.decode(data, Variant.SOTW)
+        == Request(
+            type_url=type_url,
+            names=tuple(names),
+            version=version,
+            nonce=nonce,
+            error=error,
+        )
     )
 
 
 @given(TEXT, st.lists(TEXT, max_size=5), st.lists(TEXT, max_size=5), st.dictionaries(TEXT, TEXT))
-def test_delta_requests(
-    nonce: str, subscribe: list[str], unsubscribe: list[str], versions: dict[str, str]
-) -> None:
+def test_delta_requests(nonce: str, subscribe: list[str], unsubscribe: list[str], versions: dict[str, str]) -> None:
     message = discovery_pb2.DeltaDiscoveryRequest(
         type_url="t",
         resource_names_subscribe=subscribe,
@@ -86,12 +86,16 @@ def test_delta_requests(
     data = message.SerializeToString()
     node, rest = cut_field(data, 1)
     assert wire.decode_node(node or b"") == wire.find_node(data, Variant.DELTA) == Node(id="", cluster="c")
-    assert wire.decode(rest, Variant.DELTA) == wire.decode(data, Variant.DELTA) == Request(
-        type_url="t",
-        subscribe=tuple(subscribe),
-        unsubscribe=tuple(unsubscribe),
-        initial_versions=versions,
-        nonce=nonce,
+    assert (
+        wire.decode(rest, Variant.DELTA)
+        == wire.decode(data, Variant.DELTA)
+        == Request(
+            type_url="t",
+            subscribe=tuple(subscribe),
+            unsubscribe=tuple(unsubscribe),
+            initial_versions=versions,
+            nonce=nonce,
+        )
     )
 
 

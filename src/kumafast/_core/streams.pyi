@@ -1,7 +1,9 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, Self, final
 
-from kumafast._core.transport import Payload
+from typing_extensions import disjoint_base
+
+from kumafast._core import Payload, Turns
 
 MOVES_MAX: Final[int]
 REQUEST_BYTES_KEPT_MAX: Final[int]
@@ -9,7 +11,6 @@ PAYLOAD_BYTES_KEPT_MAX: Final[int]
 AHEAD_MAX: Final[int]
 BYTES_AHEAD_MAX: Final[int]
 
-def cut_field(data: bytes, number: int, /) -> tuple[bytes | None, bytes]: ...
 @final
 class Tally:
     def __new__(cls) -> Tally: ...
@@ -79,19 +80,7 @@ class Target:
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Stream]: ...
 
-@final
-class Turns:
-    def __new__(cls, most: int, seconds: float, /) -> Turns: ...
-    @property
-    def most(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def longest(self) -> int: ...
-    def __len__(self) -> int: ...
-    def ask(self, callback: Callable[[], object], /) -> None: ...
-    def ask_all(self, target: Target, /) -> None: ...
-
+@disjoint_base
 class Streams:
     def __new__(cls, *what: Any, **named: Any) -> Self: ...
     @property

@@ -16,7 +16,7 @@ from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.snapshot import Snapshot
 from kumafast.stream import wire
-from kumafast.stream.messages import Acknowledged, Event, ProtocolError, Sent, Variant
+from kumafast.stream.messages import Acknowledged, Event, Sent, Variant
 from kumafast.stream.observer import NodeObserver
 from kumafast.stream.standings import Standings, decode
 

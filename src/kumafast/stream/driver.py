@@ -11,7 +11,7 @@ import enum
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from kumafast._core import Payload, Protocol
 
@@ -133,7 +133,9 @@ Opener = Callable[["GrpcProtocol", int, "float | None"], object]
 
 
 # The transports whose bytes are those of their sockets: of uvloop and asyncio, without TLS.
-_PLAIN_TRANSPORTS = frozenset({("uvloop.loop", "TCPTransport"), ("asyncio.selector_events", "_SelectorSocketTransport")})
+_PLAIN_TRANSPORTS = frozenset(
+    {("uvloop.loop", "TCPTransport"), ("asyncio.selector_events", "_SelectorSocketTransport")}
+)
 
 
 def _plain_socket(transport: asyncio.Transport) -> int:
@@ -151,9 +153,9 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
     A method is served by a handler, a coroutine for each call, or by an opener, which makes a receiver of its own.
     """
 
-    __slots__ = ("_connections", "_handlers", "_openers", "_transport", "_untaken", "_is_reading")
+    __slots__ = ("_connections", "_handlers", "_is_reading", "_openers", "_transport", "_untaken")
 
-    def __new__(cls, handlers: Mapping[str, Handler], *, message_bytes_max: int, **_: Any) -> GrpcProtocol:
+    def __new__(cls, handlers: Mapping[str, Handler], *, message_bytes_max: int, **_: Any) -> Self:
         return super().__new__(cls, message_bytes_max=message_bytes_max)
 
     def __init__(
@@ -176,7 +178,8 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
-        super().connection_made(self._transport, _plain_socket(self._transport))
+        self.attach(self._transport, _plain_socket(self._transport))
+        self.flush()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

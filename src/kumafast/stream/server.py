@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from kumafast._core import Protocol, Stream, Tally
 from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.resource import (
     CLUSTER,
@@ -22,7 +23,6 @@ from kumafast.snapshot.resource import (
     SECRET,
     VIRTUAL_HOST,
 )
-from kumafast._core import Protocol, Stream, Tally
 from kumafast.stream.ads import Fleet, NodeKey, key_of
 from kumafast.stream.driver import GrpcProtocol, Handler, Opener, Status
 from kumafast.stream.messages import ProtocolError, Variant

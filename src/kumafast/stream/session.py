@@ -56,9 +56,7 @@ class Session:
     ('1', ['backend'])
     """
 
-    def __init__(
-        self, variant: Variant, type_url: str | None = None, *, number_response: Numbering = count_up
-    ) -> None:
+    def __init__(self, variant: Variant, type_url: str | None = None, *, number_response: Numbering = count_up) -> None:
         """`type_url` is the one type of a per-type service; None means ADS."""
         self.variant = variant
         self._type_url = type_url

@@ -15,6 +15,7 @@ from kumafast.snapshot import framing
 from kumafast.snapshot.node import Node
 from kumafast.stream.messages import ProtocolError, Request, Response, Variant
 
+
 def decode(data: bytes, variant: Variant) -> Request:
     """One request of a client, but for its node. Raises `ProtocolError` for bytes that are not one."""
     try:
