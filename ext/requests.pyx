@@ -12,6 +12,14 @@ from libcpp cimport bool as cpp_bool
 from wire cimport Field, Octets, find_field
 
 
+cdef extern from "limits.hpp" namespace "kumafast::limits":
+    const size_t kNamesMax
+    const size_t kNodeBytesMax
+
+NAMES_MAX = kNamesMax
+NODE_BYTES_MAX = kNodeBytesMax
+
+
 cdef extern from "request_limits.hpp" namespace "kumafast::xds" nogil:
     const char* find_excess "kumafast::xds::find_excess"(Octets octets, cpp_bool is_delta)
 

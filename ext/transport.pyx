@@ -26,6 +26,7 @@ from wire cimport (
     Sent,
     Session,
     SessionOptions,
+    kEventsEachTurn,
     kMessageBytesMax,
     kStreamsMax,
     send_now,
@@ -352,19 +353,31 @@ cdef class Protocol(Connection):
         return 2
 
     def data_received(self, data, /):
-        """Take in what the socket brought."""
+        """Take in what the socket brought, or of that what one turn has room for.
+
+        Where more is left, `fell_behind()` of the subclass is called: it should read nothing more, and call this again
+        with nothing when others have had their turn.
+        """
         cdef Py_buffer view
         cdef vector[Event] events
         cdef size_t at
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            dereference(self.session).receive(Octets(<const uint8_t*>view.buf, view.len), steady_seconds(), events)
+            dereference(self.session).receive(
+                Octets(<const uint8_t*>view.buf, view.len), steady_seconds(), events, kEventsEachTurn)
         finally:
             PyBuffer_Release(&view)
         for at in range(events.size()):
             self._take(events[at])
         self._flush()
         self._note_written()
+        if dereference(self.session).is_behind():
+            self.fell_behind()
+
+    @property
+    def is_behind(self):
+        """Whether something that was received has not been taken in."""
+        return dereference(self.session).is_behind()
 
     def resume_writing(self):
         """Write what has waited since `pause_writing`."""

@@ -22,6 +22,7 @@ cdef extern from "<span>" namespace "std":
 
 
 cdef extern from "limits.hpp" namespace "kumafast::limits":
+    const size_t kEventsEachTurn
     const size_t kMessageBytesMax
     const uint32_t kStreamsMax
 
@@ -90,6 +91,8 @@ cdef extern from "http2_session.hpp" namespace "kumafast::http2":
     cdef cppclass Session:
         Session(const SessionOptions& options) except +
         void receive(Octets octets, double now, vector[Event]& events) except +
+        void receive(Octets octets, double now, vector[Event]& events, size_t events_max) except +
+        bint is_behind()
         Sent send(uint32_t id, const CPayload& payload) except +
         cpp_bool respond(uint32_t id, string head) except +
         cpp_bool finish(uint32_t id, uint8_t status, string_view text) except +

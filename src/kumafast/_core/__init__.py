@@ -6,7 +6,7 @@ Never: resources, policies, Envoy messages. The core knows tags, numbers and oct
 
 from kumafast._core.cycles import untrack
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
-from kumafast._core.requests import cut_field, request_excess
+from kumafast._core.requests import NAMES_MAX, NODE_BYTES_MAX, cut_field, request_excess
 from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
 from kumafast._core.streams import Move, Standing, Stream, Streams, Tally, Target
 from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport
@@ -31,6 +31,8 @@ __all__ = [
     "HAS_TLS",
     "HTTP_REQUEST",
     "MESSAGE",
+    "NAMES_MAX",
+    "NODE_BYTES_MAX",
     "REQUEST",
     "RESET",
     "Connection",

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, cast
 
-from kumafast._core import Payload, Protocol
+from kumafast._core import Payload, Protocol, Turns
 
 _LOG = logging.getLogger(__name__)
 
@@ -182,6 +182,7 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
         "_openers",
         "_retiring",
         "_transport",
+        "_turns",
         "_untaken",
     )
 
@@ -196,7 +197,10 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
         message_bytes_max: int,
         openers: Mapping[str, Opener] | None = None,
         http_handler: HttpHandler | None = None,
+        turns: Turns | None = None,
     ) -> None:
+        """`turns`, shared by all connections, is where those wait that bring more than one turn has room for."""
+        self._turns = turns or Turns(1, 0.0)
         self._handlers = handlers
         self._http_handler = http_handler
         self._retiring: asyncio.TimerHandle | None = None
@@ -230,7 +234,20 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
     def note_untaken(self, count: int) -> None:
         """So many bytes of messages more, or fewer, wait for their handlers."""
         self._untaken += count
-        is_reading = self._untaken <= REQUESTS_BYTES_MAX
+        self._set_reading()
+
+    def fell_behind(self) -> None:
+        """There is more than one turn has room for: others come first, and nothing more is read until then."""
+        self._set_reading()
+        self._turns.ask(self._catch_up)
+
+    def _catch_up(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self.data_received(b"")
+            self._set_reading()
+
+    def _set_reading(self) -> None:
+        is_reading = self._untaken <= REQUESTS_BYTES_MAX and not self.is_behind
         if is_reading == self._is_reading or self._transport is None:
             return
         self._is_reading = is_reading

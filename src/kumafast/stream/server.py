@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from kumafast._core import Protocol, Stream, Tally
+from kumafast._core import Protocol, Stream, Tally, Turns
 from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.node import key_of
 from kumafast.snapshot.resource import (
@@ -53,6 +53,9 @@ _SERVICES: tuple[tuple[str, str, str, str | None], ...] = (
 # A reconnect in delta carries a version for each resource: a hundred thousand are several megabytes (rule 6).
 REQUEST_BYTES_MAX = 64 << 20
 _STOP_STEP_S = 0.005
+# Of the connections that bring much at once, so many go on in one turn of the loop, and none after so long.
+_BEHIND_EACH_TURN = 8
+_BEHIND_S = 0.002
 
 
 class XdsServer:
@@ -101,6 +104,7 @@ class XdsServer:
         self._other_calls: set[Call] = set()
         self._openers = self._create_openers()
         self._connections: set[GrpcProtocol] = set()
+        self._behind = Turns(_BEHIND_EACH_TURN, _BEHIND_S)
         self._port: Port | None = None
 
     @property
@@ -175,6 +179,7 @@ class XdsServer:
             message_bytes_max=self._request_bytes_max,
             openers=self._openers,
             http_handler=self._http_handler,
+            turns=self._behind,
         )
 
     def _create_openers(self) -> dict[str, Opener]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
+from kumafast._core import NAMES_MAX
 from kumafast.snapshot.resource import (
     CLUSTER,
     ENDPOINT,
@@ -104,6 +105,8 @@ class Session:
         if substream is None:
             substream = self._open(type_url)
         event = substream.receive(request)
+        if len(substream.subscription.names) > NAMES_MAX:
+            raise ProtocolError(f"a stream may ask for at most {NAMES_MAX} names of a type")
         if event is None:
             return []
         if type_url == CLUSTER and isinstance(event, Rejected):

@@ -11,13 +11,16 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
 
+from kumafast._core import NODE_BYTES_MAX, request_excess
 from kumafast.snapshot import framing
 from kumafast.snapshot.node import Node
 from kumafast.stream.messages import ProtocolError, Request, Response, Variant
 
 
 def decode(data: bytes, variant: Variant) -> Request:
-    """One request of a client, but for its node. Raises `ProtocolError` for bytes that are not one."""
+    """One request of a client, but for its node. Raises `ProtocolError` for bytes that are not one, or ask too much."""
+    if excess := request_excess(data, is_delta=variant is Variant.DELTA):
+        raise ProtocolError(f"a request with {excess}")
     try:
         return _decode_sotw(data) if variant is Variant.SOTW else _decode_delta(data)
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -25,7 +28,9 @@ def decode(data: bytes, variant: Variant) -> Request:
 
 
 def decode_node(data: bytes) -> Node:
-    """A node that was found in a request. Raises `ProtocolError` for bytes that are not one."""
+    """A node that was found in a request. Raises `ProtocolError` for bytes that are not one, or too many."""
+    if len(data) > NODE_BYTES_MAX:
+        raise ProtocolError("a node of too many bytes")
     try:
         return _node(base_pb2.Node.FromString(data))
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -35,6 +40,8 @@ def decode_node(data: bytes) -> Node:
 def find_node(data: bytes, variant: Variant) -> Node | None:
     """The node of a request, wherever it stands in it; None where it has none. Raises `ProtocolError` as `decode`."""
     kind = discovery_pb2.DiscoveryRequest if variant is Variant.SOTW else discovery_pb2.DeltaDiscoveryRequest
+    if excess := request_excess(data, is_delta=variant is Variant.DELTA):
+        raise ProtocolError(f"a request with {excess}")
     try:
         message = kind.FromString(data)
         return _node(message.node) if message.HasField("node") else None
