@@ -21,7 +21,13 @@ SECONDS = 0.25
 TURN_UNITS_MAX = 5.0
 # What one request may still cost: a client that comes back with so many resources breaks no rule, and all of them are
 # read in one turn. A line to be deleted with its cause.
-TURN_UNITS_KNOWN = {"names: 100,000 held at the start": 60.0}
+TURN_UNITS_KNOWN = {
+    "names: 100,000 held at the start": 60.0,
+    # Megabytes for one client are encrypted and written in one turn, as far as the kernel takes them.
+    "slow: reads nothing, big pushes wait": 40.0,
+    "slow: reads a little at a time": 40.0,
+    "storm: streams cut off in the middle of a push": 40.0,
+}
 RSS_GROWTH_MAX = 600 << 20
 # Those of which one connection alone needs what TLS makes no different.
 TLS_TOO = [name for name in ATTACKS if name.startswith(("half", "slow", "storm")) or "PING" in name]
