@@ -384,8 +384,8 @@ cdef class Stream:
 
     # As a receiver of the connection's.
 
-    def message_received(self, bytes data not None, /):
-        """A request has come."""
+    def message_received(self, bytes data not None, bint is_followed=False, /):
+        """A request has come; where it is followed by another, both are answered together."""
         cdef bytes node, request
         if self.connection is None:
             return
@@ -393,7 +393,7 @@ cdef class Stream:
         try:
             if self.target is None:
                 self.fleet.admit(self, node, request)
-            self._go(request)
+            self._go(request, is_followed)
         except Exception as error:
             self.fleet.fail(self, error)
 
@@ -419,7 +419,7 @@ cdef class Stream:
             return
         try:
             if not self.is_waiting and self.target is not None:
-                self._go(None)
+                self._go(None, False)
             if self.is_over and not self.is_waiting and self.connection is not None:
                 self.fleet.finish(self)
         except Exception as error:
@@ -455,7 +455,7 @@ cdef class Stream:
         self.fleet.tally.computed += 1
         return move
 
-    cdef int _go(self, bytes request) except -1:
+    cdef int _go(self, bytes request, bint is_followed) except -1:
         """Move until nothing is due, or the client has to read first."""
         cdef Move move
         cdef Standing before
@@ -466,7 +466,7 @@ cdef class Stream:
             self.is_impatient = False
         while True:
             # To somebody who does not read nothing is due: what it lacks is found out once it does.
-            goal = None if self.is_waiting else self.target.goal
+            goal = None if self.is_waiting or is_followed else self.target.goal
             move = self._find(request, goal, is_patient)
             request = None
             if move.after is not self.standing:
@@ -489,7 +489,7 @@ cdef class Stream:
                 return 0
             if written == _GONE:
                 return 0
-        if self.is_waiting:
+        if self.is_waiting or is_followed:
             return 0
         if not move.is_holding:
             self.patient_until = 0

@@ -302,12 +302,24 @@ cdef class Connection:
         return object.__sizeof__(self) + dereference(self.session).allocated()
 
 
+cdef bint _is_followed(const vector[Event]& events, size_t at):
+    # Whether the next thing that has come is another message on the same stream. An ACK comes alone, so this is rarely
+    # more than one comparison.
+    cdef size_t after = at + 1
+    return (
+        after < events.size()
+        and events[at].kind == Kind.kMessage
+        and events[after].kind == Kind.kMessage
+        and events[after].stream == events[at].stream
+    )
+
+
 cdef class Protocol(Connection):
     """A connection as the protocol of an asyncio transport; what comes on a stream goes to the stream's receiver.
 
     A subclass has `connection_made`, which attaches the transport, `request_received(stream, path, headers,
     timeout_s)` and `http_request_received(stream, method, path, headers)`, which may call `serve`, and
-    `connection_failed(code, why)`. A receiver has `message_received(bytes)`,
+    `connection_failed(code, why)`. A receiver has `message_received(bytes, is_followed)`,
     `end_received()`, `stream_lost()`, and `written()`, which follows a `write` that had to wait.
 
     >>> Protocol().served
@@ -368,7 +380,7 @@ cdef class Protocol(Connection):
         finally:
             PyBuffer_Release(&view)
         for at in range(events.size()):
-            self._take(events[at])
+            self._take(events[at], _is_followed(events, at))
         self._flush()
         self._note_written()
         if dereference(self.session).is_behind():
@@ -416,7 +428,7 @@ cdef class Protocol(Connection):
             self._remove(self.streams.size() - 1).stream_lost()
         return 0
 
-    cdef int _take(self, Event& event) except -1:
+    cdef int _take(self, Event& event, bint is_followed) except -1:
         cdef Py_ssize_t at
         cdef tuple request
         if event.kind == Kind.kRequest:
@@ -435,7 +447,8 @@ cdef class Protocol(Connection):
         if at < 0:
             return 0
         if event.kind == Kind.kMessage:
-            self.receivers[at].message_received(PyBytes_FromStringAndSize(event.text.data(), event.text.size()))
+            message = PyBytes_FromStringAndSize(event.text.data(), event.text.size())
+            self.receivers[at].message_received(message, is_followed)
         elif event.kind == Kind.kHalfClose:
             self.receivers[at].end_received()
         else:

@@ -107,7 +107,7 @@ class Call:
 
     # As the receiver of what comes on its stream.
 
-    def message_received(self, message: bytes) -> None:
+    def message_received(self, message: bytes, _: bool = False) -> None:
         """Take in a message of the client."""
         self._messages.append(message)
         self._wire.note_untaken(len(message))
@@ -200,7 +200,7 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
         turns: Turns | None = None,
     ) -> None:
         """`turns`, shared by all connections, is where those wait that bring more than one turn has room for."""
-        self._turns = turns or Turns(1, 0.0)
+        self._turns = Turns(1, 0.0) if turns is None else turns
         self._handlers = handlers
         self._http_handler = http_handler
         self._retiring: asyncio.TimerHandle | None = None
