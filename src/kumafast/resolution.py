@@ -121,7 +121,7 @@ class _InboundSlot:
     def layer(self, bindings: Bindings, layers: Layers) -> Layer:
         now = effects(bindings.inbound(self._position), "inbound", self._part.protocol)
         if self._layer is None or now != self._part.effects:
-            self._part = replace(self._part, effects=now)
+            self._part = self._part.with_effects(now)
             self._layer = layers.of(self._part)
         return self._layer
 

@@ -5,7 +5,6 @@ In: parts of a proxy. Out: `Cluster` messages. Never: endpoints of services, whi
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from functools import cache, lru_cache
 from ipaddress import ip_address
@@ -31,7 +30,7 @@ SIDECAR_SOURCE_IPV6 = "::6"
 
 def local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
     """The workload behind an inbound. One message for all that need the same: it is not to be changed."""
-    return _local_cluster(replace(inbound, address="", port=0, service="", tags=()))
+    return _local_cluster(inbound.as_workload())
 
 
 @lru_cache(maxsize=_LOCAL_CLUSTERS_MAX)

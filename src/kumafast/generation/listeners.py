@@ -5,7 +5,6 @@ In: parts of a proxy. Out: `Listener` messages. Never: where a cluster's endpoin
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -45,7 +44,7 @@ _INTERNAL_NETWORKS = _Hcm.InternalAddressConfig(
 def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
     """The port on which other sidecars reach the workload."""
     listener = listener_pb2.Listener()
-    listener.MergeFromString(_rest_of_inbound(replace(inbound, address="", port=0, service_address="")))
+    listener.MergeFromString(_rest_of_inbound(inbound.at_no_address()))
     _place(listener, names.inbound_listener_name(inbound.address, inbound.port), inbound.address, inbound.port)
     return listener
 

@@ -6,7 +6,7 @@ In: layers. Out: for each type the resources, their versions and the version of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from kumafast._core import SnapshotDigest, untrack
@@ -90,7 +90,7 @@ class Snapshot:
     (['backend'], '7')
     """
 
-    __slots__ = ("_contents", "_default_version", "_named_versions", "layers")
+    __slots__ = ("__weakref__", "_contents", "_default_version", "_named_versions", "layers")
 
     def __init__(
         self,
@@ -201,6 +201,11 @@ class Snapshot:
         """The name that it was given for the versions of all other types; None where those are digests."""
         return self._default_version
 
+    def content_key(self) -> Hashable:
+        """What is equal for snapshots that hold the same and call its versions the same."""
+        digests = frozenset((type_url, content.digest) for type_url, content in self._by_type().items())
+        return (digests, frozenset((self._named_versions or {}).items()), self._default_version)
+
     def has_content_of(self, other: Snapshot) -> bool:
         """Whether the other snapshot holds the same resources; names of versions do not count."""
         if self is other or self.layers == other.layers:
@@ -208,10 +213,11 @@ class Snapshot:
         mine, theirs = self._by_type(), other._by_type()
         if mine.keys() != theirs.keys():
             return False
-        return all(
-            content is theirs[type_url] or content.digest == theirs[type_url].digest
-            for type_url, content in mine.items()
-        )
+        for type_url, content in mine.items():
+            other_content = theirs[type_url]
+            if content is not other_content and content.digest != other_content.digest:
+                return False
+        return True
 
     def has_version_names_of(self, other: Snapshot) -> bool:
         """Whether both snapshots were given the same names for the versions of their types."""

@@ -7,8 +7,10 @@ Never: rules of the protocol, or where snapshots come from.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
+from kumafast._core import Protocol, Stream, Tally, Turns
 from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.node import key_of
 from kumafast.snapshot.resource import (
@@ -23,12 +25,15 @@ from kumafast.snapshot.resource import (
     SECRET,
     VIRTUAL_HOST,
 )
-from kumafast.stream.ads import AdsStream, NodeKey
-from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Status
+from kumafast.stream.ads import Fleet, NodeKey
+from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Opener, Status
+from kumafast.stream.http2_requests import AsgiApp, AsgiRequests
 from kumafast.stream.messages import ProtocolError, Variant
 from kumafast.stream.observer import NodeObserver
-from kumafast.stream.port import HttpProtocol, Port, TlsFiles
-from kumafast.stream.turns import Turns
+from kumafast.stream.port import HttpProtocol, Port
+from kumafast.stream.tls import TlsFiles
+
+_LOG = logging.getLogger(__name__)
 
 # Service, the names of its SotW and delta methods (empty where it has none), the type that it serves (None: any).
 _SERVICES: tuple[tuple[str, str, str, str | None], ...] = (
@@ -48,6 +53,9 @@ _SERVICES: tuple[tuple[str, str, str, str | None], ...] = (
 # A reconnect in delta carries a version for each resource: a hundred thousand are several megabytes (rule 6).
 REQUEST_BYTES_MAX = 64 << 20
 _STOP_STEP_S = 0.005
+# Of the connections that bring much at once, so many go on in one turn of the loop, and none after so long.
+_BEHIND_EACH_TURN = 8
+_BEHIND_S = 0.002
 
 
 class XdsServer:
@@ -75,45 +83,67 @@ class XdsServer:
         observer: NodeObserver | None = None,
         instance_id: str = "kumafast",
         http_protocol: HttpProtocol | None = None,
+        http_app: AsgiApp | None = None,
         node_key: NodeKey = key_of,
         request_bytes_max: int = REQUEST_BYTES_MAX,
         handlers: Mapping[str, Handler] | None = None,
     ) -> None:
-        """`http_protocol` makes a protocol for each connection that is not HTTP/2; without it they are told 404.
+        """`http_protocol` makes a protocol for each connection that is not HTTP/2, `http_app` answers what is no gRPC
+        over HTTP/2; without them clients are told 404.
 
         `node_key` says under which key a node's snapshot is in the cache: by default its id, else cluster, else `*`.
         A request of more than `request_bytes_max` ends its stream with RESOURCE_EXHAUSTED.
         `handlers` serve further methods of gRPC on the same port, by path; when the server stops they are told that no
         more requests come.
         """
-        self._cache = cache
-        self._observer = observer
-        self._instance_id = instance_id
         self._http_protocol = http_protocol
-        self._node_key = node_key
-        self._streams: set[AdsStream] = set()
+        self._http_handler = None if http_app is None else AsgiRequests(http_app).serve
+        self._fleet = Fleet(cache, observer=observer, instance_id=instance_id, finish=_finish, node_key=node_key)
         self._request_bytes_max = request_bytes_max
-        self._handlers = self._create_handlers()
-        self._handlers.update((path, self._in_order(handler)) for path, handler in (handlers or {}).items())
+        self._handlers = {path: self._in_order(handler) for path, handler in (handlers or {}).items()}
         self._other_calls: set[Call] = set()
+        self._openers = self._create_openers()
         self._connections: set[GrpcProtocol] = set()
-        self._turns = Turns()
+        self._behind = Turns(_BEHIND_EACH_TURN, _BEHIND_S)
         self._port: Port | None = None
 
     @property
     def stream_count(self) -> int:
         """How many streams there are now."""
-        return len(self._streams)
+        return len(self._fleet)
+
+    @property
+    def tally(self) -> Tally:
+        """How many responses were sent, acknowledged and rejected, and how many moves were worked out for that."""
+        return self._fleet.tally
 
     async def start(self, host: str, port: int, *, tls: TlsFiles | None = None) -> int:
         """Open the port, in plaintext without `tls`; returns its number, which matters where `port` is 0.
 
         Raises OSError where the port is taken or the certificate cannot be read; then nothing runs.
         """
-        opening = Port(http2_protocol=self._create_protocol, http_protocol=self._http_protocol)
-        taken = await opening.open(host, port, tls=tls)
-        self._port = opening
-        return taken
+        # There before the first connection, which may ask for the certificate.
+        self._port = Port(http2_protocol=self._create_protocol, http_protocol=self._http_protocol)
+        try:
+            return await self._port.open(host, port, tls=tls)
+        except BaseException:
+            self._port = None
+            raise
+
+    @property
+    def certificate_pem(self) -> bytes | None:
+        """The certificate that new connections are shown, with its chain; None without TLS."""
+        tls = None if self._port is None else self._port.tls
+        return None if tls is None else tls.certificate_pem
+
+    def reload_certificate(self) -> bool:
+        """Read the files of TLS anew for the connections to come, which else happens soon after they have changed.
+
+        False where there is no TLS, or where they are of no use: that is logged, and all stays as it is.
+        """
+        if self._port is None or self._port.tls is None:
+            return False
+        return self._port.tls.reload()
 
     async def stop(self, grace_s: float) -> None:
         """End every stream with UNAVAILABLE, so that clients reconnect at once (rule 7); cut off what lasts longer."""
@@ -122,10 +152,9 @@ class XdsServer:
         port, self._port = self._port, None
         port.close()
         port.abort()
-        for stream in tuple(self._streams):
-            stream.end()
+        self._end_streams()
         for call in tuple(self._other_calls):
-            call.feed_end()
+            call.end_received()
         for connection in tuple(self._connections):
             connection.drain()
         deadline = asyncio.get_running_loop().time() + grace_s
@@ -133,44 +162,42 @@ class XdsServer:
             await asyncio.sleep(_STOP_STEP_S)
         for connection in tuple(self._connections):
             connection.abort()
-        while self._connections or self._streams:
+        while self._connections:
             await asyncio.sleep(0)
+        self._fleet.stop()
+
+    def _end_streams(self) -> None:
+        for connection in tuple(self._connections):
+            for receiver in connection.served:
+                if isinstance(receiver, Stream):
+                    _end(receiver, Status.UNAVAILABLE, "the control plane is stopping")
 
     def _create_protocol(self) -> GrpcProtocol:
-        return GrpcProtocol(self._handlers, connections=self._connections, message_bytes_max=self._request_bytes_max)
+        return GrpcProtocol(
+            self._handlers,
+            connections=self._connections,
+            message_bytes_max=self._request_bytes_max,
+            openers=self._openers,
+            http_handler=self._http_handler,
+            turns=self._behind,
+        )
 
-    def _create_handlers(self) -> dict[str, Handler]:
+    def _create_openers(self) -> dict[str, Opener]:
         return {
-            f"/envoy.service.{service}/{method}": self._handler(variant, type_url)
+            f"/envoy.service.{service}/{method}": self._opener(variant, type_url)
             for service, sotw, delta, type_url in _SERVICES
             for method, variant in ((sotw, Variant.SOTW), (delta, Variant.DELTA))
             if method
         }
 
-    def _handler(self, variant: Variant, type_url: str | None) -> Handler:
-        async def handle(call: Call) -> None:
-            stream = AdsStream(
-                call,
-                call.write,
-                variant=variant,
-                type_url=type_url,
-                cache=self._cache,
-                observer=self._observer,
-                instance_id=self._instance_id,
-                node_key=self._node_key,
-                turns=self._turns,
-            )
-            self._streams.add(stream)
-            try:
-                await stream.run()
-            except ProtocolError as error:
-                raise CallError(Status.INVALID_ARGUMENT, str(error)) from error
-            finally:
-                self._streams.discard(stream)
-            if stream.is_ended:
-                raise CallError(Status.UNAVAILABLE, "the control plane is stopping")
+    def _opener(self, variant: Variant, type_url: str | None) -> Opener:
+        def open_stream(connection: GrpcProtocol, stream_id: int, timeout_s: float | None) -> Stream:
+            stream = self._fleet.open(connection, stream_id, variant=variant, type_url=type_url)
+            if timeout_s is not None:
+                stream.timer = asyncio.get_running_loop().call_later(timeout_s, _expire, stream)
+            return stream
 
-        return handle
+        return open_stream
 
     def _in_order(self, handler: Handler) -> Handler:
         """A further method, whose calls end with the server."""
@@ -185,3 +212,25 @@ class XdsServer:
                 raise CallError(Status.UNAVAILABLE, "the control plane is stopping")
 
         return handle
+
+
+def _expire(stream: Stream) -> None:
+    _end(stream, Status.DEADLINE_EXCEEDED, "the client's deadline has passed")
+
+
+def _end(stream: Stream, status: Status, message: str) -> None:
+    connection: GrpcProtocol = stream.connection
+    if stream.close():
+        connection.end(stream.id, status, message)
+
+
+def _finish(connection: Protocol, stream_id: int, error: Exception | None) -> None:
+    """End a stream on its connection, which the fleet knows nothing of."""
+    assert isinstance(connection, GrpcProtocol)
+    if error is None:
+        connection.end(stream_id, Status.OK)
+    elif isinstance(error, ProtocolError):
+        connection.end(stream_id, Status.INVALID_ARGUMENT, str(error))
+    else:
+        _LOG.error("a stream failed", exc_info=error)
+        connection.end(stream_id, Status.INTERNAL, "the server failed")
