@@ -1,6 +1,6 @@
 """The wire's C++ as its binding sees it; std::span parameters are declared as the types that convert to them."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libcpp cimport bool as cpp_bool
 from libcpp.pair cimport pair
 from libcpp.string cimport string
@@ -42,8 +42,14 @@ cdef extern from "outgoing.hpp" namespace "kumafast":
 
     cdef cppclass Outgoing:
         Outgoing()
+        void clear()
         const string& text()
         const vector[Segment]& segments()
+
+
+cdef extern from "socket.hpp" namespace "kumafast":
+    double steady_seconds()
+    size_t send_now(int descriptor, const Outgoing& outgoing)
 
 
 cdef extern from "http2_session.hpp" namespace "kumafast::http2":
@@ -86,3 +92,13 @@ cdef extern from "http2_session.hpp" namespace "kumafast::http2":
         cpp_bool want_close()
         size_t stream_count()
         size_t allocated()
+
+
+cdef extern from "discovery_request.hpp" namespace "kumafast::xds":
+    cdef cppclass Field:
+        Field()
+        size_t start
+        size_t content
+        size_t end
+
+    Field find_field(Octets octets, uint64_t number)

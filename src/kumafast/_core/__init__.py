@@ -1,11 +1,13 @@
-"""The compiled core's face: tag selectors, policy matching, digests and version maps.
+"""The compiled core's face: tag selectors, policy matching, digests and version maps; the wire and who stands where.
 
-In: tags, selectors, ids chosen by the caller, encoded bytes. Out: which selector matches which id, what changed.
-Never: resources, policies, Envoy messages, sockets. The core knows tags and numbers only.
+In: tags, selectors, ids chosen by the caller, bytes. Out: which selector matches which id, what changed, what is sent.
+Never: resources, policies, Envoy messages. The core knows tags, numbers and octets only.
 """
 
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
+from kumafast._core.requests import cut_field
 from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
+from kumafast._core.streams import Move, Standing, Stream, Streams, Tally, Target
 from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport
 from kumafast._core.transport import (
     END,
@@ -15,8 +17,10 @@ from kumafast._core.transport import (
     RESET,
     Connection,
     Payload,
+    Protocol,
     push,
 )
+from kumafast._core.turns import Turns
 from kumafast._core.versions import diff_versions
 
 __all__ = [
@@ -29,15 +33,24 @@ __all__ = [
     "Connection",
     "IdSet",
     "Matches",
+    "Move",
     "Payload",
+    "Protocol",
     "SelectorSet",
     "SnapshotDigest",
+    "Standing",
+    "Stream",
+    "Streams",
     "TagIndex",
     "TagSelector",
     "TagSet",
+    "Tally",
+    "Target",
     "TlsContext",
     "TlsTransport",
+    "Turns",
     "changed_snapshots",
+    "cut_field",
     "diff_versions",
     "digest",
     "live_tags",

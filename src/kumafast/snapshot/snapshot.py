@@ -5,7 +5,7 @@ In: layers. Out: for each type the resources, their versions and the version of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import TypeAlias
@@ -161,6 +161,11 @@ class Snapshot:
         """What a type's whole content goes out as: the name that the snapshot was given for it, else its digest."""
         named = self._named_versions.get(type_url, self._default_version)
         return self.digest(type_url) if named is None else Version(named)
+
+    def content_key(self) -> Hashable:
+        """What is equal for snapshots that hold the same and call its versions the same."""
+        digests = frozenset((type_url, self.digest(type_url)) for type_url in self._by_type)
+        return (digests, frozenset(self._named_versions.items()), self._default_version)
 
     def has_content_of(self, other: Snapshot) -> bool:
         """Whether the other snapshot holds the same resources; names of versions do not count."""

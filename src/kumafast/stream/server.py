@@ -7,7 +7,9 @@ Never: rules of the protocol, or where snapshots come from.
 from __future__ import annotations
 
 import asyncio
+import logging
 
+from kumafast._core import Protocol, Stream, Tally
 from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.resource import (
     CLUSTER,
@@ -21,12 +23,13 @@ from kumafast.snapshot.resource import (
     SECRET,
     VIRTUAL_HOST,
 )
-from kumafast.stream.ads import AdsStream, NodeKey, key_of
-from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Status
+from kumafast.stream.ads import Fleet, NodeKey, key_of
+from kumafast.stream.driver import GrpcProtocol, Handler, Opener, Status
 from kumafast.stream.messages import ProtocolError, Variant
 from kumafast.stream.observer import NodeObserver
 from kumafast.stream.port import HttpProtocol, Port, TlsFiles
-from kumafast.stream.turns import Turns
+
+_LOG = logging.getLogger(__name__)
 
 # Service, the names of its SotW and delta methods (empty where it has none), the type that it serves (None: any).
 _SERVICES: tuple[tuple[str, str, str, str | None], ...] = (
@@ -81,22 +84,23 @@ class XdsServer:
         `node_key` says under which key a node's snapshot is in the cache: by default its id, else cluster, else `*`.
         A request of more than `request_bytes_max` ends its stream with RESOURCE_EXHAUSTED.
         """
-        self._cache = cache
-        self._observer = observer
-        self._instance_id = instance_id
         self._http_protocol = http_protocol
-        self._node_key = node_key
-        self._streams: set[AdsStream] = set()
+        self._fleet = Fleet(cache, observer=observer, instance_id=instance_id, finish=_finish, node_key=node_key)
         self._request_bytes_max = request_bytes_max
-        self._handlers = self._create_handlers()
+        self._handlers: dict[str, Handler] = {}
+        self._openers = self._create_openers()
         self._connections: set[GrpcProtocol] = set()
-        self._turns = Turns()
         self._port: Port | None = None
 
     @property
     def stream_count(self) -> int:
         """How many streams there are now."""
-        return len(self._streams)
+        return len(self._fleet)
+
+    @property
+    def tally(self) -> Tally:
+        """How many responses were sent, acknowledged and rejected, and how many moves were worked out for that."""
+        return self._fleet.tally
 
     async def start(self, host: str, port: int, *, tls: TlsFiles | None = None) -> int:
         """Open the port, in plaintext without `tls`; returns its number, which matters where `port` is 0.
@@ -115,8 +119,7 @@ class XdsServer:
         port, self._port = self._port, None
         port.close()
         port.abort()
-        for stream in tuple(self._streams):
-            stream.end()
+        self._end_streams()
         for connection in tuple(self._connections):
             connection.drain()
         deadline = asyncio.get_running_loop().time() + grace_s
@@ -124,41 +127,59 @@ class XdsServer:
             await asyncio.sleep(_STOP_STEP_S)
         for connection in tuple(self._connections):
             connection.abort()
-        while self._connections or self._streams:
+        while self._connections:
             await asyncio.sleep(0)
+        self._fleet.stop()
+
+    def _end_streams(self) -> None:
+        for connection in tuple(self._connections):
+            for receiver in connection.served:
+                if isinstance(receiver, Stream):
+                    _end(receiver, Status.UNAVAILABLE, "the control plane is stopping")
 
     def _create_protocol(self) -> GrpcProtocol:
-        return GrpcProtocol(self._handlers, connections=self._connections, message_bytes_max=self._request_bytes_max)
+        return GrpcProtocol(
+            self._handlers,
+            connections=self._connections,
+            message_bytes_max=self._request_bytes_max,
+            openers=self._openers,
+        )
 
-    def _create_handlers(self) -> dict[str, Handler]:
+    def _create_openers(self) -> dict[str, Opener]:
         return {
-            f"/envoy.service.{service}/{method}": self._handler(variant, type_url)
+            f"/envoy.service.{service}/{method}": self._opener(variant, type_url)
             for service, sotw, delta, type_url in _SERVICES
             for method, variant in ((sotw, Variant.SOTW), (delta, Variant.DELTA))
             if method
         }
 
-    def _handler(self, variant: Variant, type_url: str | None) -> Handler:
-        async def handle(call: Call) -> None:
-            stream = AdsStream(
-                call,
-                call.write,
-                variant=variant,
-                type_url=type_url,
-                cache=self._cache,
-                observer=self._observer,
-                instance_id=self._instance_id,
-                node_key=self._node_key,
-                turns=self._turns,
-            )
-            self._streams.add(stream)
-            try:
-                await stream.run()
-            except ProtocolError as error:
-                raise CallError(Status.INVALID_ARGUMENT, str(error)) from error
-            finally:
-                self._streams.discard(stream)
-            if stream.is_ended:
-                raise CallError(Status.UNAVAILABLE, "the control plane is stopping")
+    def _opener(self, variant: Variant, type_url: str | None) -> Opener:
+        def open_stream(connection: GrpcProtocol, stream_id: int, timeout_s: float | None) -> Stream:
+            stream = self._fleet.open(connection, stream_id, variant=variant, type_url=type_url)
+            if timeout_s is not None:
+                stream.timer = asyncio.get_running_loop().call_later(timeout_s, _expire, stream)
+            return stream
 
-        return handle
+        return open_stream
+
+
+def _expire(stream: Stream) -> None:
+    _end(stream, Status.DEADLINE_EXCEEDED, "the client's deadline has passed")
+
+
+def _end(stream: Stream, status: Status, message: str) -> None:
+    connection: GrpcProtocol = stream.connection
+    if stream.close():
+        connection.end(stream.id, status, message)
+
+
+def _finish(connection: Protocol, stream_id: int, error: Exception | None) -> None:
+    """End a stream on its connection, which the fleet knows nothing of."""
+    assert isinstance(connection, GrpcProtocol)
+    if error is None:
+        connection.end(stream_id, Status.OK)
+    elif isinstance(error, ProtocolError):
+        connection.end(stream_id, Status.INVALID_ARGUMENT, str(error))
+    else:
+        _LOG.error("a stream failed", exc_info=error)
+        connection.end(stream_id, Status.INTERNAL, "the server failed")
