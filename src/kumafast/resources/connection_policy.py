@@ -31,6 +31,14 @@ class ConnectionPolicy(Resource):
         raise NotImplementedError
 
 
+def check_selectors(path: str, selectors: Sequence[Selector]) -> Iterator[Violation]:
+    """At least one selector, each with at least one tag of any name."""
+    if not selectors:
+        yield Violation(path, "must have at least one element")
+    for i, selector in enumerate(selectors):
+        yield from check_selector(f"{path}[{i}].match", selector.match)
+
+
 def check_sources(path: str, selectors: Sequence[Selector]) -> Iterator[Violation]:
     """At least one selector, each with a service and any other tags."""
     if not selectors:
