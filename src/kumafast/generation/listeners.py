@@ -6,6 +6,7 @@ In: parts of a proxy. Out: `Listener` messages. Never: where a cluster's endpoin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from envoy.config.core.v3 import address_pb2, base_pb2, protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
@@ -16,11 +17,13 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf.message import Message
 
-from kumafast.generation import defaults, fields, names, protocols, routes, tls
+from kumafast.generation import defaults, fields, names, protocols, rbac, routes, tls
+from kumafast.generation.effects import Guard
 from kumafast.generation.proxy import Inbound, Outbound, Tags
 
 _Chain = listener_components_pb2.FilterChain
 _Hcm = http_connection_manager_pb2.HttpConnectionManager
+_Config: TypeAlias = http_connection_manager_pb2.HttpConnectionManager | tcp_proxy_pb2.TcpProxy
 
 _TAGS = "io.kuma.tags"
 
@@ -106,24 +109,45 @@ def _listener(
 
 def _inbound_chains(inbound: Inbound) -> list[listener_components_pb2.FilterChain]:
     """One chain; or, while plaintext is let in too, one for each way in which a client may come."""
-    is_http = protocols.is_http(inbound.protocol)
-    filter_ = _inbound_http(inbound) if is_http else _inbound_tcp(inbound)
+    config = _inbound_http(inbound) if protocols.is_http(inbound.protocol) else _inbound_tcp(inbound)
     if inbound.tls is None:
-        return [_Chain(filters=[filter_])]
-    secured = _Chain(filters=[filter_], transport_socket=tls.downstream_socket(inbound.tls.mesh))
+        return [_Chain(filters=[_terminal_filter(config)])]
+    secured = _Chain(
+        filters=_guarded(config, rbac.guard(inbound.effects, inbound.tls.mesh), inbound),
+        transport_socket=tls.downstream_socket(inbound.tls.mesh),
+    )
     if not inbound.tls.is_permissive:
         return [secured]
     secured.filter_chain_match.transport_protocol = "tls"
     secured.filter_chain_match.application_protocols.append(tls.ALPN)
-    plain = _Chain(filters=[filter_])
+    plain = _Chain(filters=[_terminal_filter(config)])
     plain.filter_chain_match.transport_protocol = "raw_buffer"
     # TLS without our protocol's name is the application's own, and goes to it as it came.
-    own = _Chain(filters=[_inbound_tcp(inbound)])
+    own = _Chain(filters=[_terminal_filter(_inbound_tcp(inbound))])
     own.filter_chain_match.transport_protocol = "tls"
     return [plain, own, secured]
 
 
-def _inbound_tcp(inbound: Inbound) -> listener_components_pb2.Filter:
+def _guarded(config: _Config, guard: Guard, inbound: Inbound) -> list[listener_components_pb2.Filter]:
+    """The filters of a chain that takes certificates, with that which judges them before all others."""
+    if guard.judges_requests and isinstance(config, _Hcm):
+        manager = _Hcm()
+        manager.CopyFrom(config)
+        del manager.http_filters[:]
+        manager.http_filters.append(_http_filter("envoy.filters.http.rbac", rbac.http_filter(guard)))
+        manager.http_filters.extend(config.http_filters)
+        return [_terminal_filter(manager)]
+    name = names.inbound_listener_name(inbound.address, inbound.port)
+    judge = rbac.network_filter(guard, stat_prefix=f"{names.stat_name(name)}.")
+    return [_network_filter("envoy.filters.network.rbac", judge), _terminal_filter(config)]
+
+
+def _terminal_filter(config: _Config) -> listener_components_pb2.Filter:
+    kind = "http_connection_manager" if isinstance(config, _Hcm) else "tcp_proxy"
+    return _network_filter(f"envoy.filters.network.{kind}", config)
+
+
+def _inbound_tcp(inbound: Inbound) -> tcp_proxy_pb2.TcpProxy:
     cluster = names.local_cluster_name(inbound.service_port)
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix=names.stat_name(cluster),
@@ -132,7 +156,7 @@ def _inbound_tcp(inbound: Inbound) -> listener_components_pb2.Filter:
     )
     for effect in inbound.effects:
         effect.on_inbound_tcp(proxy)
-    return _network_filter("envoy.filters.network.tcp_proxy", proxy)
+    return proxy
 
 
 def _outbound_tcp(outbound: Outbound) -> listener_components_pb2.Filter:
@@ -147,7 +171,7 @@ def _outbound_tcp(outbound: Outbound) -> listener_components_pb2.Filter:
     return _network_filter("envoy.filters.network.tcp_proxy", proxy)
 
 
-def _inbound_http(inbound: Inbound) -> listener_components_pb2.Filter:
+def _inbound_http(inbound: Inbound) -> http_connection_manager_pb2.HttpConnectionManager:
     manager = _connection_manager(names.local_cluster_name(inbound.service_port), protocol=inbound.protocol)
     manager.route_config.CopyFrom(routes.inbound_routes(inbound))
     # Who the client is, the workload learns from its sidecar alone: what a client claims in the header is dropped.
@@ -156,7 +180,7 @@ def _inbound_http(inbound: Inbound) -> listener_components_pb2.Filter:
     manager.stream_idle_timeout.CopyFrom(fields.duration(defaults.INBOUND_STREAM_IDLE_TIMEOUT))
     for effect in inbound.effects:
         effect.on_inbound_http(manager)
-    return _network_filter("envoy.filters.network.http_connection_manager", manager)
+    return manager
 
 
 def _outbound_http(outbound: Outbound) -> listener_components_pb2.Filter:

@@ -1,8 +1,9 @@
 """Translate what Kuma 0.1.0 to 0.6 wrote into the form of 2.14.
 
-In: the fields of a Mesh, Dataplane or TrafficPermission as they came. Out: the same with old forms replaced, or the very same object where
-there are none; `MalformedResourceError` where an old field has the wrong shape. Never: a change of its argument, or a
-judgement of content: an interface that cannot be translated stays, and validation reports it with everything else.
+In: the fields of a Mesh, Dataplane or TrafficPermission as they came. Out: the same with old forms replaced, or the
+very same object where there are none; `MalformedResourceError` where an old field has the wrong shape. Never: a change
+of its argument, or a judgement of content: an interface that cannot be translated stays, and validation reports it with
+everything else.
 """
 
 from __future__ import annotations
