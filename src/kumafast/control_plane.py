@@ -23,6 +23,7 @@ from kumafast.errors import ConflictError, InvalidResourceError, NotFoundError, 
 from kumafast.identity import ensure_server_certificate
 from kumafast.identity.access import ADMIN_GROUP, AnonymousAccess
 from kumafast.identity.admission import admit
+from kumafast.identity.rollout import Rollout
 from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyset
 from kumafast.identity.token_keys import TokenKeys
 from kumafast.identity.tokens import UserClaims
@@ -45,6 +46,8 @@ from kumafast.stream import Csds, TlsFiles, XdsServer
 _LOG = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0
+_TRUST_TIMEOUT_S = 30.0
+"""How long the change of an authority waits for proxies that do not take whom to trust."""
 _ADMIN_TOKEN_LIFETIME = timedelta(days=3650)
 
 
@@ -152,6 +155,7 @@ class ControlPlane:
             metrics=self.metrics,
             instance_id=self.instance_id,
             flush_ms=settings.insight_flush_ms,
+            certificate_of=reconciler.certificates.get,
         )
         self._keys = TokenKeys(self._store, offline=_offline_keys(settings))
         await self._keys.load()
@@ -161,6 +165,7 @@ class ControlPlane:
         await reconciler.load()
         self._spawn(reconciler.follow(), "reconcile")
         self._spawn(insights.follow(), "insights")
+        self._spawn(Rollout(store=self._store, converged=self._has_converged).follow(), "authorities")
         await self._serve_http(convergence)
         await self._serve_proxies(_Observers(reconciler, insights), insights.clients)
         self._is_ready = True
@@ -297,6 +302,9 @@ class ControlPlane:
         """Wait until every connected proxy has acknowledged or refused the store's state at a revision."""
         assert self._convergence is not None
         return await self._convergence.wait(revision, timeout_s)
+
+    async def _has_converged(self, revision: int) -> bool:
+        return (await self.converged(revision, timeout_s=_TRUST_TIMEOUT_S)).is_converged
 
     # Stopping.
 

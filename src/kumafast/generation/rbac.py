@@ -134,10 +134,9 @@ def http_filter(found: Guard) -> http_rbac_pb2.RBAC:
     )
 
 
-def network_filter(found: Guard, *, stat_prefix: str) -> network_rbac_pb2.RBAC:
-    """The filter among those of connections."""
+def network_filter(found: Guard) -> network_rbac_pb2.RBAC:
+    """The filter among those of connections, still without a name for its statistics."""
     return network_rbac_pb2.RBAC(
-        stat_prefix=stat_prefix,
         rules=found.rules,
         shadow_rules=found.shadow_rules,
         matcher=found.matcher,

@@ -26,6 +26,11 @@ class ConnectionPolicy(Resource):
     sources: tuple[Selector, ...] = ()
     destinations: tuple[Selector, ...] = ()
 
+    @property
+    def parts(self) -> tuple[ConnectionPolicy, ...]:
+        """The policies that it stands for: itself, but for old documents that hold several."""
+        return (self,)
+
     def settings(self) -> Frozen | None:
         """What it sets; None where it sets nothing."""
         raise NotImplementedError
