@@ -84,18 +84,25 @@ class Inbound:
 
     def with_effects(self, effects: tuple[Effect, ...]) -> Inbound:
         """The same inbound under other policies."""
-        return self._with(self.address, self.port, self.service_address, self.service, self.tags, effects)
+        return self._with(self.address, self.port, self.service_address, self.service, self.tags, self.tls, effects)
 
     def at_no_address(self) -> Inbound:
         """What its listener is made of, but for where it listens: the same for the instances of a service."""
-        return self._with("", 0, "", self.service, self.tags, self.effects)
+        return self._with("", 0, "", self.service, self.tags, self.tls, self.effects)
 
     def as_workload(self) -> Inbound:
         """What its local cluster is made of: the same for most workloads that listen on a port."""
-        return self._with("", 0, self.service_address, "", (), self.effects)
+        return self._with("", 0, self.service_address, "", (), None, self.effects)
 
     def _with(
-        self, address: str, port: int, service_address: str, service: str, tags: Tags, effects: tuple[Effect, ...]
+        self,
+        address: str,
+        port: int,
+        service_address: str,
+        service: str,
+        tags: Tags,
+        tls: InboundTls | None,
+        effects: tuple[Effect, ...],
     ) -> Inbound:
         return Inbound(
             address,
@@ -107,6 +114,7 @@ class Inbound:
             tags,
             self.binds_to_port,
             self.reuses_port,
+            tls,
             effects,
         )
 
