@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from kumafast.errors import MalformedResourceError
 from kumafast.resources import parse, to_document, unknown_fields, validate
 from kumafast.resources.policies.traffic_permission import TrafficPermission
 
@@ -113,8 +114,6 @@ def test_other_rules_stay_apart_and_are_remarked_on() -> None:
 
 @pytest.mark.parametrize("rules", ["{}", "[1]", "[{sources: 1}]", "[{sources: [1]}]", "[{sources: [{match: [a]}]}]"])
 def test_rules_of_the_wrong_shape_are_refused_and_not_a_failure(rules: str) -> None:
-    from kumafast.errors import MalformedResourceError
-
     try:
         found = violations(permission(f"{{rules: {rules}}}"))
     except MalformedResourceError as error:
