@@ -226,8 +226,7 @@ class ControlPlane:
         # The last port to open: an Envoy that asks before the state is complete would be told that it has nothing.
         settings = self.settings
         tls = self._certificate() if settings.dp_tls else None
-        certificate = Path(settings.dp_tls_cert or settings.data_path / "dp-server.crt").read_bytes() if tls else None
-        services = DpServices(store=self.store, zone=settings.zone, certificate_pem=certificate)
+        services = DpServices(store=self.store, zone=settings.zone, certificate_pem=self._shown_certificate)
         bootstrap = HttpServer(create_dp_app(services))
         self._http.append(bootstrap)
         self._xds = XdsServer(
@@ -236,16 +235,29 @@ class ControlPlane:
             instance_id=self.instance_id,
             http_protocol=bootstrap.protocol,
             handlers=Csds(clients, self.cache).handlers() if settings.has_csds else None,
+            http_app=bootstrap.app,
         )
         port = await self._xds.start(settings.host, settings.dp_port, tls=tls)
         self.dp_url = _url("grpcs" if tls else "grpc", settings.host, port)
 
     def _certificate(self) -> TlsFiles:
         settings = self.settings
+        client_ca = Path(settings.dp_client_ca).expanduser() if settings.dp_client_ca else None
         if settings.dp_tls_cert:
-            return TlsFiles(certificate=Path(settings.dp_tls_cert), key=Path(settings.dp_tls_key))
+            return TlsFiles(certificate=Path(settings.dp_tls_cert), key=Path(settings.dp_tls_key), client_ca=client_ca)
         files = ensure_server_certificate(settings.data_path, host=settings.host)
-        return TlsFiles(certificate=files.certificate, key=files.key)
+        return TlsFiles(certificate=files.certificate, key=files.key, client_ca=client_ca)
+
+    def _shown_certificate(self) -> bytes | None:
+        return None if self._xds is None else self._xds.certificate_pem
+
+    def reload_certificate(self) -> None:
+        """Read the dp-server's certificate, key and clients' authority anew, for the connections to come.
+
+        That happens by itself a few seconds after they have changed. Files of no use are logged and change nothing.
+        """
+        if self.settings.dp_tls and self._xds is not None:
+            self._xds.reload_certificate()
 
     async def _ensure_default_mesh(self) -> None:
         try:

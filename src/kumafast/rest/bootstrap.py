@@ -74,7 +74,7 @@ class _Bootstrap:
         document = await read_object(request)
         try:
             launch = read_launch_request(document)
-            address = _address(request, is_tls=self._services.certificate_pem is not None)
+            address = _address(request, is_tls=self._services.certificate_pem() is not None)
             authority = authority_for(self._services, host=address.host, given=launch.ca_cert)
             dataplane = self._brought(launch) if launch.dataplane_resource else await self._stored(launch)
             # Also of one that is stored: the mesh may have come to want others since.
