@@ -69,7 +69,7 @@ def _rules(rules: rbac_pb2.RBAC, uris: Sequence[str]) -> bool:
 def _principal(principal: rbac_pb2.Principal, uris: Sequence[str]) -> bool:
     match principal.WhichOneof("identifier"):
         case "any":
-            return principal.any
+            return bool(principal.any)
         case "authenticated":
             return any(_text(principal.authenticated.principal_name, uri) for uri in uris)
         case "and_ids":
@@ -92,7 +92,7 @@ def _action(on_match: Any) -> bool:
     action = rbac_pb2.Action()
     assert on_match.action.typed_config.Unpack(action)
     assert action.name
-    return action.action == rbac_pb2.RBAC.ALLOW
+    return bool(action.action == rbac_pb2.RBAC.ALLOW)
 
 
 def _predicate(predicate: Any, uris: Sequence[str], server_name: str) -> bool:
@@ -117,7 +117,7 @@ def _text(pattern: Any, text: str) -> bool:
         case "exact":
             return bool(text == pattern.exact)
         case "prefix":
-            return text.startswith(pattern.prefix)
+            return bool(text.startswith(pattern.prefix))
         case "safe_regex":
             return re.fullmatch(pattern.safe_regex.regex, text) is not None
     raise AssertionError(pattern)
