@@ -78,7 +78,7 @@ async def test_one_that_is_there_when_the_mesh_changes_stays_and_is_refused_when
     assert (await client.put("/meshes/default", json=mesh)).status_code == 200
     assert (await client.get(path)).status_code == 200
     assert (await client.put(path, json=dataplane_document())).status_code == 400
-    app = create_dp_app(DpServices(store=store, zone="east", certificate_pem=None))
+    app = create_dp_app(DpServices(store=store, zone="east", certificate_pem=lambda: None))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1:5678") as dp:
         answer = await dp.post("/bootstrap", json={"mesh": "default", "name": "web-1"})
         assert answer.status_code == 422
