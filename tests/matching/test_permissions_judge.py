@@ -17,7 +17,7 @@ from tests.oracles.permissions_naive import Client, Stored
 
 from kumafast.generation.generate import generate
 from kumafast.generation.policies import mesh_traffic_permission
-from kumafast.generation.policies.mesh_traffic_permission import Permitted, Source
+from kumafast.generation.policies.mesh_traffic_permission import PRINCIPALS_MAX, Permitted, Source
 from kumafast.generation.policy_effects import effects
 from kumafast.generation.proxy import Inbound, InboundTls
 from kumafast.identity.workload import workload_sans
@@ -108,18 +108,38 @@ def test_sources_decide_as_kumas_table_of_subsets() -> None:
     assert compared > 10 * ambiguous
 
 
-def test_the_cost_of_sources_is_no_power_of_two() -> None:
+def test_the_cost_of_sources_is_that_of_the_list() -> None:
     """Kuma's table has 2^n rules for n sources with a tag of their own."""
-    count = 200
-    sources = tuple(Source(((f"tag-{i}", "1"),), "Deny" if i % 2 else "Allow") for i in range(count))
-    guard = Permitted(sources).inbound_guard("default")
-    assert guard.rules is not None
-    literals = str(guard.rules).count("principal_name")
-    runs = count // 2
-    assert literals <= count * (runs + 1)
-    grouped = tuple(sorted(sources, key=lambda source: source.action))
-    guard = Permitted(grouped).inbound_guard("default")
-    assert str(guard.rules).count("principal_name") == count // 2
+    for count in (10, 20, 40, 1_000):
+        sources = tuple(Source(((f"tag-{i}", "1"),), ("Deny", "Allow")[i % 2]) for i in range(count))
+        guard = Permitted(sources).inbound_guard("default")
+        conditions = str(guard.rules).count("principal_name") + str(guard.matcher).count("single_predicate")
+        assert conditions <= max(count, PRINCIPALS_MAX)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 30])
+def test_the_bound_on_principals_is_one(count: int) -> None:
+    rng = random.Random(count)
+    for _ in range(50):
+        actions = [rng.choice(["Allow", "Deny", "AllowWithShadowDeny"]) for _ in range(count)]
+        sources = tuple(Source(((f"tag-{i}", "1"),), action) for i, action in enumerate(actions))
+        guard = Permitted(sources).inbound_guard("default")
+        for rules in (guard.rules, guard.shadow_rules):
+            assert str(rules).count("principal_name") <= mesh_traffic_permission._principals(sources)
+
+
+def test_sources_as_matchers_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh_traffic_permission, "PRINCIPALS_MAX", -1)
+    for seed in range(0, WORLDS, 8):
+        policies, dataplane, client = world(seed)
+        for position, listener in enumerate(listeners(policies, dataplane)):
+            expected = permissions_naive.answer(policies, dataplane, position, client)
+            verdict = judged(listener, client)
+            on_trial = verdict.is_let and verdict.is_let_on_trial is False
+            assert (verdict.is_let, on_trial) == (
+                expected.may_connect,
+                expected.may_connect and expected.is_on_trial,
+            ), (seed, position)
 
 
 def test_what_can_never_decide_is_left_out() -> None:

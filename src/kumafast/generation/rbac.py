@@ -84,10 +84,11 @@ def all_of(conditions: Iterable[Condition]) -> Condition:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """An action that a trial run or the real one takes for those that meet a condition, under a name that logs show."""
+    """That those who meet a condition are let in, or are not, under a name that logs show."""
 
     name: str
     condition: Condition
+    is_given: bool
 
 
 # Guards.
@@ -110,17 +111,12 @@ def allowing(
     )
 
 
-def judging(denied: Iterable[Consent], allowed: Iterable[Consent], shadow: Iterable[Consent]) -> Guard:
-    """Refuses those of `denied`, then lets in those of `allowed`, and refuses all others; to a trial run those of
-    `shadow` are of the refused.
-    """
-    refusals = [_on_match(each, rbac_pb2.RBAC.DENY) for each in denied]
-    consents = [_on_match(each, rbac_pb2.RBAC.ALLOW) for each in allowed]
-    trials = [_on_match(each, rbac_pb2.RBAC.DENY) for each in shadow]
+def judging(consents: Iterable[Consent], trial: Iterable[Consent] | None = None) -> Guard:
+    """Does what the first consent says whose condition is met, and refuses all others; a trial run has its own list."""
     return Guard(
         judges_requests=True,
-        matcher=_matcher([*refusals, *consents]),
-        shadow_matcher=_matcher([*refusals, *trials, *consents]) if trials else None,
+        matcher=_matcher(consents),
+        shadow_matcher=None if trial is None else _matcher(trial),
     )
 
 
@@ -176,21 +172,17 @@ def _principal(condition: Condition) -> _Principal:
 # Matchers.
 
 
-def _matcher(entries: Iterable[matcher_pb2.Matcher.MatcherList.FieldMatcher]) -> matcher_pb2.Matcher:
-    matcher = matcher_pb2.Matcher(on_no_match=_action("default", rbac_pb2.RBAC.DENY))
-    entries = list(entries)
-    if entries:
-        matcher.matcher_list.matchers.extend(entries)
+def _matcher(consents: Iterable[Consent]) -> matcher_pb2.Matcher:
+    matcher = matcher_pb2.Matcher(on_no_match=_action("default", is_given=False))
+    for consent in consents:
+        matcher.matcher_list.matchers.add(
+            predicate=_predicate(consent.condition), on_match=_action(consent.name, is_given=consent.is_given)
+        )
     return matcher
 
 
-def _on_match(consent: Consent, action: int) -> matcher_pb2.Matcher.MatcherList.FieldMatcher:
-    return matcher_pb2.Matcher.MatcherList.FieldMatcher(
-        predicate=_predicate(consent.condition), on_match=_action(consent.name, action)
-    )
-
-
-def _action(name: str, action: int) -> _On:
+def _action(name: str, *, is_given: bool) -> _On:
+    action = rbac_pb2.RBAC.ALLOW if is_given else rbac_pb2.RBAC.DENY
     return _On(action=_extension("envoy.filters.rbac.action", rbac_pb2.Action(name=name, action=action)))
 
 

@@ -6,8 +6,9 @@ In: all that the permissions for an inbound say, listed. Out: an effect. Never: 
 and a refusal comes first. Where an inbound has both, a client is refused if a rule refuses it or the list refuses it by
 name, else taken if a rule or the list takes it. That is narrower than Kuma 2.14, where rules silence the list.
 
-In principals the list costs one for each source that takes clients, and each source that refuses some costs one for
-each run of taking sources after it: n·(r + 1) at most for n sources in r runs, where Kuma's table of subsets has 2^n.
+The list is written as principals where these are few: one for each source that takes clients, and one for each source
+that refuses some in each run of taking sources after it. Otherwise, and beside rules, it is a list of matchers: one for
+each source. Kuma's table of subsets has 2^n for n sources.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ KIND = MeshTrafficPermission.type.name
 _ALLOW = "Allow"
 _DENY = "Deny"
 _SHADOW = "AllowWithShadowDeny"
+
+PRINCIPALS_MAX = 256
+"""Beyond it a list of sources is written as matchers, so that what an inbound has grows with the list and no faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +61,48 @@ class Permitted(Effect):
 
     def inbound_guard(self, mesh: str) -> Guard:
         """Requests are judged where they are read, else connections."""
+        if self.rules or _principals(self.sources) > PRINCIPALS_MAX:
+            return self._as_matchers(mesh)
         allowed = list(self._decided(mesh, {_ALLOW, _SHADOW}))
-        shadow = list(self._decided(mesh, {_SHADOW}))
-        if not self.rules:
-            return rbac.allowing(KIND, allowed, judges_requests=True, shadow=shadow)
-        # That everybody else is refused is what a list ends with, not a refusal of those whom a rule takes.
-        denied = list(self._decided(mesh, {_DENY}, by_name=True))
-        return rbac.judging(
-            denied=[*self._matched(_DENY), *_consents(denied)],
-            allowed=[*self._matched(_ALLOW), *self._matched(_SHADOW), *_consents(allowed)],
-            shadow=[*self._matched(_SHADOW), *_consents(shadow)],
-        )
+        return rbac.allowing(KIND, allowed, judges_requests=True, shadow=list(self._decided(mesh, {_SHADOW})))
+
+    def _as_matchers(self, mesh: str) -> Guard:
+        denied, allowed, shadow = (list(self._matched(action)) for action in (_DENY, _ALLOW, _SHADOW))
+        listed = list(self._listed(mesh))
+        trial = None
+        if shadow or any(action == _SHADOW for action, _ in listed):
+            trial = [
+                *denied,
+                *(Consent(each.name, each.condition, is_given=False) for each in shadow),
+                *(Consent(KIND, condition, is_given=action == _ALLOW) for action, condition in listed),
+                *allowed,
+            ]
+        sources = [Consent(KIND, condition, is_given=action != _DENY) for action, condition in listed]
+        return rbac.judging([*denied, *sources, *allowed, *shadow], trial)
 
     def _matched(self, action: str) -> Iterator[Consent]:
         for rule in self.rules:
             if rule.action == action:
-                yield Consent(rule.name, _matching(rule.match))
+                yield Consent(rule.name, _matching(rule.match), is_given=action != _DENY)
 
-    def _decided(self, mesh: str, actions: Collection[str], *, by_name: bool = False) -> Iterator[Condition]:
+    def _listed(self, mesh: str) -> Iterator[tuple[str, Condition]]:
+        """What each source does, as far as a client comes to it."""
+        for source in self.sources:
+            condition = client(mesh, source.tags)
+            # That everybody else is refused is what a list ends with, not a refusal of those whom a rule takes.
+            if condition != EVERYBODY or source.action != _DENY:
+                yield source.action, condition
+            if condition == EVERYBODY:
+                return
+
+    def _decided(self, mesh: str, actions: Collection[str]) -> Iterator[Condition]:
         """Those for whom the first source that names them has one of the actions."""
         others: list[Condition] = []
         run: list[Condition] = []
         for source in self.sources:
             condition = client(mesh, source.tags)
             if source.action in actions:
-                if condition != EVERYBODY or not by_name:
-                    run.append(condition)
+                run.append(condition)
             else:
                 yield from _excepting(run, others)
                 run = []
@@ -92,16 +112,24 @@ class Permitted(Effect):
         yield from _excepting(run, others)
 
 
+def _principals(sources: Sequence[Source]) -> int:
+    """How many principals the taking and the trial of a list need at most."""
+    total = others = 0
+    before = ""
+    for source in sources:
+        if source.action != before:
+            # Each run excepts all that came before and is something else; on trial, what is let in as well.
+            total += others
+        total, others, before = total + 1, others + 1, source.action
+    return total
+
+
 def _excepting(run: Sequence[Condition], others: Sequence[Condition]) -> Iterator[Condition]:
     if not others:
         yield from run
     elif run:
         these = run[0] if len(run) == 1 else rbac.Any(tuple(run))
         yield all_of([EVERYBODY if EVERYBODY in run else these, *map(Not, others)])
-
-
-def _consents(conditions: Sequence[Condition]) -> Iterator[Consent]:
-    return (Consent(KIND, condition) for condition in conditions)
 
 
 def _matching(match: Match) -> Condition:
