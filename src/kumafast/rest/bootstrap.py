@@ -26,6 +26,7 @@ from kumafast.errors import (
 )
 from kumafast.generation import bootstrap as generation
 from kumafast.generation.proxy import AdminInterface
+from kumafast.identity.admission import admit
 from kumafast.resources import Dataplane, DataplaneInsight
 from kumafast.resources.dataplane_insight import ONLINE
 from kumafast.resources.fields import FrozenMap
@@ -76,6 +77,10 @@ class _Bootstrap:
             address = _address(request, is_tls=self._services.certificate_pem() is not None)
             authority = authority_for(self._services, host=address.host, given=launch.ca_cert)
             dataplane = self._brought(launch) if launch.dataplane_resource else await self._stored(launch)
+            # Also of one that is stored: the mesh may have come to want others since.
+            admission = await admit(dataplane, self._services.store)
+            if admission.violations:
+                raise InvalidResourceError(admission.violations)
             text = generation.to_yaml(generation.bootstrap(_parameters(launch, dataplane, address, authority)))
             if launch.dataplane_resource:
                 # The last step: a request that is refused for whatever reason has registered nothing.

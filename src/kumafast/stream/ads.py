@@ -26,7 +26,7 @@ NodeKey = Callable[[Node], str]
 
 PATIENCE_S = 0.25
 """How long what must come later waits for a client that does not answer as Envoy does."""
-SLICE = 256
+SLICE = 128
 """Streams in one turn of the loop: where a move is known, one takes some 4 µs."""
 SLICE_S = 0.002
 """No more are begun after so long: a move that nobody has made before takes some 50 µs, or more."""
@@ -97,7 +97,7 @@ class Fleet(Streams):
         target = self._targets.get(key)
         if target is None:
             target = self._targets[key] = Target(key)
-            self._retarget(target)
+            self._retarget(target, self._cache.get(key))
         stream.aim(target)
         if self._observer is not None:
             stream.name = str(uuid.uuid4())
@@ -135,15 +135,14 @@ class Fleet(Streams):
 
     # The cache's side.
 
-    def _take_snapshot(self, key: str, has_moved: bool) -> None:
+    def _take_snapshot(self, key: str, snapshot: Snapshot | None, has_moved: bool) -> None:
         target = self._targets.get(key)
         if target is not None:
-            self._retarget(target)
+            self._retarget(target, snapshot)
             if has_moved:
                 self.turns.ask_all(target)
 
-    def _retarget(self, target: Target) -> None:
-        snapshot = self._cache.get(target.key)
+    def _retarget(self, target: Target, snapshot: Snapshot | None) -> None:
         if snapshot is not self._last[0]:
             self._last = (snapshot, self._standings.goal(snapshot))
         target.snapshot, target.goal = self._last
