@@ -19,7 +19,7 @@ import httpx
 import pytest
 from tests.envoy.harness import ECHO, Mesh, Process, Sidecar, free_port, rejected, wait_until
 from tests.envoy.load import Load
-from tests.envoy.test_mtls import certificate_at, issuer_at, secured, write
+from tests.envoy.test_mtls import EVERYBODY, certificate_at, issuer_at, secured, write
 
 pytestmark = [pytest.mark.envoy, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -65,6 +65,7 @@ class Pair:
         fresh, (fresh_port,) = mesh.client("web-2", RAW)
         self.sidecars += [kept, fresh]
         self.kept, self.fresh = Load(kept_port, rate=RATE), Load(fresh_port, rate=RATE, is_fresh=True)
+        write(mesh, EVERYBODY)
         for port in (kept_port, fresh_port):
             wait_until(partial(is_answered, port), "it answers")
 
