@@ -39,8 +39,10 @@ class Certificate:
 
 
 class Certificates:
-    """One for each connected node of a mesh with TLS. `count` is called for each one that is issued; `clock` gives the
-    seconds since the epoch."""
+    """One for each connected node of a mesh with TLS.
+
+    `count` is called for each one that is issued; `clock` gives the seconds since the epoch.
+    """
 
     def __init__(self, *, count: Callable[[], None], clock: Callable[[], float] = time.time) -> None:
         self._count = count
