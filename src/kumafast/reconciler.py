@@ -221,6 +221,10 @@ class Reconciler:
         """Return when all commits up to a revision are in the published snapshots of all connected nodes."""
         await self._publisher.reach(revision)
 
+    def find_dataplane(self, mesh: str, name: str) -> Dataplane | None:
+        """A dataplane as the registry has it now; None where it has none."""
+        return self._registry.dataplane(DataplaneId(mesh, name))
+
     # From a dataplane to a snapshot.
 
     def _resolve(self, node_id: str, node: Node) -> Resolved | None:

@@ -16,6 +16,7 @@ from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.node import Node, key_of
 from kumafast.snapshot.snapshot import Snapshot
 from kumafast.stream import wire
+from kumafast.stream.admission import Authenticate, UnauthenticatedError
 from kumafast.stream.messages import Acknowledged, Event, Variant
 from kumafast.stream.observer import NodeObserver
 from kumafast.stream.session import Session
@@ -49,8 +50,13 @@ class AdsStream:
         instance_id: str,
         node_key: NodeKey = key_of,
         turns: Turns | None = None,
+        authenticate: Authenticate | None = None,
+        authorization: str = "",
     ) -> None:
-        """`turns`, shared by all streams of a server, slices the work that one change makes for many of them."""
+        """`turns`, shared by all streams of a server, slices the work that one change makes for many of them.
+
+        `authenticate` judges the client by `authorization`, a header of its request, before anybody else knows of it.
+        """
         self.id = str(uuid.uuid4())
         self._requests = requests
         self._write = write
@@ -61,6 +67,10 @@ class AdsStream:
         self._node_key = node_key
         self._turns = turns
         self._session = Session(variant, type_url)
+        self._authenticate = authenticate
+        self._authorization = authorization
+        self._leave: Callable[[], None] | None = None
+        self._refusal: UnauthenticatedError | None = None
         self._key: str | None = None
         self._wake = asyncio.Event()
         self.is_ended = False
@@ -70,7 +80,10 @@ class AdsStream:
         self._synced: Snapshot | None = None
 
     async def run(self) -> None:
-        """Serve until the client ends or `end` is called. Raises `ProtocolError` for a bad request."""
+        """Serve until the client ends or `end` is called.
+
+        Raises `ProtocolError` for a bad request, `UnauthenticatedError` for a client that is not, or no more, let in.
+        """
         reader = asyncio.create_task(self._read())
         reader.add_done_callback(lambda _: self._wake.set())
         unwatch: Callable[[], None] | None = None
@@ -78,6 +91,8 @@ class AdsStream:
             while not self.is_ended:
                 await self._wake.wait()
                 self._wake.clear()
+                if self._refusal is not None:
+                    raise self._refusal
                 is_over = reader.done()
                 if is_over:
                     reader.result()
@@ -93,6 +108,8 @@ class AdsStream:
             if self._timer is not None:
                 self._timer.cancel()
             reader.cancel()
+            if self._leave is not None:
+                self._leave()
             if self._key is not None and self._observer is not None:
                 self._tell(self._observer.stream_closed)
             await asyncio.gather(reader, return_exceptions=True)
@@ -108,12 +125,19 @@ class AdsStream:
         self.is_ended = True
         self._wake.set()
 
+    def _refuse(self, why: str) -> None:
+        """As `end`, for a client that may not stay."""
+        self._refusal = UnauthenticatedError(why)
+        self._wake.set()
+
     async def _read(self) -> None:
         async for data in self._requests:
             # Only the first request's node counts, and later ones may repeat it (rule 2).
             request = wire.decode(data, self._variant, with_node=self._key is None)
             if self._key is None:
                 node = request.node or Node(id="")
+                if self._authenticate is not None:
+                    self._leave = self._authenticate(self._authorization, node, self._refuse)
                 self._key = self._node_key(node)
                 if self._observer is not None:
                     self._tell(self._observer.stream_opened, node)
@@ -124,7 +148,7 @@ class AdsStream:
     async def _flush(self, key: str) -> None:
         """Send all that is due by now."""
         is_patient, self._is_patient = self._is_patient, True
-        while not self.is_ended:
+        while not self.is_ended and self._refusal is None:
             response = self._session.respond(self._cache.get(key), is_patient=is_patient)
             if response is None:
                 break

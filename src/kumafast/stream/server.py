@@ -23,6 +23,7 @@ from kumafast.snapshot.resource import (
     SECRET,
     VIRTUAL_HOST,
 )
+from kumafast.stream.admission import Authenticate, UnauthenticatedError
 from kumafast.stream.ads import AdsStream, NodeKey
 from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Status
 from kumafast.stream.messages import ProtocolError, Variant
@@ -78,6 +79,7 @@ class XdsServer:
         node_key: NodeKey = key_of,
         request_bytes_max: int = REQUEST_BYTES_MAX,
         handlers: Mapping[str, Handler] | None = None,
+        authenticate: Authenticate | None = None,
     ) -> None:
         """`http_protocol` makes a protocol for each connection that is not HTTP/2; without it they are told 404.
 
@@ -85,7 +87,9 @@ class XdsServer:
         A request of more than `request_bytes_max` ends its stream with RESOURCE_EXHAUSTED.
         `handlers` serve further methods of gRPC on the same port, by path; when the server stops they are told that no
         more requests come.
+        `authenticate` judges each stream before its node is known to anybody; without it all are let in.
         """
+        self._authenticate = authenticate
         self._cache = cache
         self._observer = observer
         self._instance_id = instance_id
@@ -159,12 +163,16 @@ class XdsServer:
                 instance_id=self._instance_id,
                 node_key=self._node_key,
                 turns=self._turns,
+                authenticate=self._authenticate,
+                authorization=call.headers.get("authorization", ""),
             )
             self._streams.add(stream)
             try:
                 await stream.run()
             except ProtocolError as error:
                 raise CallError(Status.INVALID_ARGUMENT, str(error)) from error
+            except UnauthenticatedError as error:
+                raise CallError(Status.UNAUTHENTICATED, str(error)) from error
             finally:
                 self._streams.discard(stream)
             if stream.is_ended:
