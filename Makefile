@@ -2,13 +2,16 @@
 # make test  sets everything up and passes the tests
 # make lint  ruff, mypy, import-linter, cython-lint, clang-format
 # make bench runs the benchmarks; make bench-wire those of the wire beside its peers, WIRE='--parts push --sizes 1000'
+# make churn MINUTES=30  has clients come and go all the time, and says whether the servers grow
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
 NATIVE := $(wildcard ext/*.pyx ext/*.pxd ext/*.hpp ext/CMakeLists.txt)
 
-.PHONY: build envoy run test test-fast lint bench bench-wire clean
+MINUTES ?= 30
+
+.PHONY: build envoy run test test-fast lint bench bench-wire churn clean
 
 build: $(STAMP)
 
@@ -36,6 +39,10 @@ bench: envoy
 
 bench-wire: build
 	@$(BIN)/python -m bench.wire $(WIRE)
+
+churn: build
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group plot
+	@$(BIN)/python -m bench.churn --minutes $(MINUTES)
 
 clean:
 	rm -rf build $(VENV)

@@ -16,7 +16,7 @@ from pathlib import Path
 from kumafast import garbage
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
-from kumafast.resources import Dataplane, Mesh, Resource, parse
+from kumafast.resources import Dataplane, Mesh, Resource, parse, with_defaults
 from kumafast.snapshot import SnapshotCache
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
@@ -28,6 +28,9 @@ PER_SERVICE = 10
 OUTBOUNDS = 5
 CLIENTS = PER_SERVICE * OUTBOUNDS
 """How many dataplanes reach a service."""
+
+TEAMS = 50
+POLICIES = 200
 
 METADATA: dict[str, object] = {
     "features": ["feature-reuse-port"],
@@ -49,7 +52,9 @@ def dataplane(number: int, size: int, *, host: str | None = None, shift: int = 0
         "kuma.io/protocol": "http",
         "kuma.io/zone": "default",
         "version": f"v{number % 3}",
-        "team": f"team-{number % 50:02}",
+        # Those with the same outbounds are one team's.
+        "team": f"team-{number % (services // OUTBOUNDS) % TEAMS:02}",
+        "cell": cell(number, size),
     }
     outbounds = [
         {"port": 10_000 + index, "tags": {"kuma.io/service": _service((number * OUTBOUNDS + index + shift) % services)}}
@@ -65,6 +70,73 @@ def dataplane(number: int, size: int, *, host: str | None = None, shift: int = 0
     return parsed
 
 
+def cell(number: int, size: int) -> str:
+    """One of a hundred groups of services: 1 % of the dataplanes, as those of a service are in one."""
+    services = size // PER_SERVICE
+    return f"cell-{number % services * 100 // services:02}"
+
+
+def policies() -> list[Resource]:
+    """200 policies: one for everybody, one for each team, a hundred about a service, the rest of the old family."""
+    everything: dict[str, object] = {"kind": "Mesh"}
+    made: list[Resource] = [timeouts("everybody", everything, _limits(7))]
+    for team in range(TEAMS):
+        tags = {"team": f"team-{team:02}"}
+        made.append(timeouts(f"team-{team:02}", _subset(tags), {"http": {"requestTimeout": f"{30 + team}s"}}))
+    for number in range(100):
+        made.append(timeouts(f"to-{number:03}", everything, {"idleTimeout": f"{200 + number}s"}, to=_service(number)))
+    for number in range(len(made), POLICIES):
+        document = {
+            "type": "Timeout",
+            "mesh": "default",
+            "name": f"old-{number:03}",
+            "sources": [{"match": {"kuma.io/service": "*", "team": f"team-{number % TEAMS:02}"}}],
+            "destinations": [{"match": {"kuma.io/service": _service(number)}}],
+            "conf": {"connectTimeout": f"{number}s"},
+        }
+        made.append(with_defaults(parse(document), zone="default"))
+    return made
+
+
+def timeouts(name: str, whom: dict[str, object], conf: dict[str, object], *, to: str | None = None) -> Resource:
+    """A MeshTimeout for the requests of some dataplanes to a service, or to all."""
+    target = {"kind": "Mesh"} if to is None else {"kind": "MeshService", "name": to}
+    spec = {"targetRef": whom, "to": [{"targetRef": target, "default": conf}]}
+    return with_defaults(parse({"type": "MeshTimeout", "mesh": "default", "name": name, "spec": spec}), zone="default")
+
+
+def for_cell(seconds: int) -> Resource:
+    """A policy for 1 % of the dataplanes, the first of which is number 0."""
+    return timeouts("one-cell", _subset({"cell": cell(0, 100)}), _limits(seconds))
+
+
+def for_nobody(seconds: int) -> Resource:
+    """A policy for dataplanes that there are none of."""
+    return timeouts("one-cell", _subset({"cell": "none"}), _limits(seconds))
+
+
+def for_all(seconds: int) -> Resource:
+    """A policy for every dataplane, in place of the one that is there."""
+    return timeouts("everybody", {"kind": "Mesh"}, _limits(seconds))
+
+
+def for_inbounds(seconds: int) -> Resource:
+    """A policy about what comes in, for every dataplane."""
+    rules = [{"default": {"http": {"streamIdleTimeout": f"{seconds}s"}}}]
+    spec = {"targetRef": {"kind": "Mesh"}, "rules": rules}
+    document = {"type": "MeshTimeout", "mesh": "default", "name": "inbounds", "spec": spec}
+    return with_defaults(parse(document), zone="default")
+
+
+def _limits(seconds: int) -> dict[str, object]:
+    # Of the cluster and of the listener.
+    return {"connectionTimeout": f"{seconds}s", "http": {"streamIdleTimeout": f"{seconds}s"}}
+
+
+def _subset(tags: dict[str, str]) -> dict[str, object]:
+    return {"kind": "MeshSubset", "tags": tags}
+
+
 def name(number: int) -> str:
     """The name of the dataplane with a number."""
     return f"dp-{number:06}"
@@ -78,6 +150,7 @@ async def fill(path: Path, size: int) -> None:
     """Write the mesh to a store in a file."""
     store = await SqliteStore.open(path)
     await store.put(Mesh(name="default"))
+    await store.write([Put(policy) for policy in policies()])
     for start in range(0, size, 1_000):
         await store.write([Put(dataplane(number, size)) for number in range(start, min(start + 1_000, size))])
     await store.close()
@@ -128,6 +201,7 @@ class Cost:
     """What one change took. All but the seconds are the same on every machine."""
 
     resolved: int
+    rebound: int
     spliced: int
     generated: int
     encoded_bytes: int
@@ -138,9 +212,9 @@ class Cost:
     stream_s: float
     """Processor seconds that the sessions of those affected took after that."""
 
-    def counts(self) -> tuple[int, int, int, int]:
-        """Proxies resolved, snapshots spliced, generator calls and messages."""
-        return (self.resolved, self.spliced, self.generated, self.messages)
+    def counts(self) -> tuple[int, int, int, int, int]:
+        """Proxies resolved, proxies bound anew, snapshots spliced, generator calls and messages."""
+        return (self.resolved, self.rebound, self.spliced, self.generated, self.messages)
 
     def sizes(self) -> tuple[int, int]:
         """Bytes encoded and bytes sent."""
@@ -217,6 +291,7 @@ class RegularMesh:
         now_messages, now_size = _received(sinks)
         return Cost(
             resolved=self.reconciler.work.resolved - before.resolved,
+            rebound=self.reconciler.work.rebound - before.rebound,
             spliced=self.reconciler.work.spliced - before.spliced,
             generated=self.reconciler.work.generated - before.generated,
             encoded_bytes=self.reconciler.work.encoded_bytes - before.encoded_bytes,

@@ -1,7 +1,9 @@
-"""What every binding asks of text that comes in: exactly str, without NUL, encodable."""
+"""What every binding asks of what comes in: text is exactly str, without NUL, encodable; an id is a 32-bit number."""
 
 from cpython.dict cimport PyDict_Next
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
 from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memchr
 
 
@@ -44,3 +46,21 @@ cdef inline const char* utf8(object text, Py_ssize_t* size) except NULL:
     if memchr(data, 0, size[0]) != NULL:
         raise ValueError("a text must not contain NUL")
     return data
+
+
+cdef inline int64_t number_of(object id) except? -2:
+    """`id` as a number, or -1 where it cannot be an id."""
+    cdef int overflow = 0
+    if not PyLong_Check(id):
+        return -1
+    cdef long long number = PyLong_AsLongLongAndOverflow(id, &overflow)
+    return number if overflow == 0 and 0 <= number <= 0xFFFFFFFF else -1
+
+
+cdef inline uint32_t id_of(object id) except? 0xFFFFFFFF:
+    cdef inline int64_t number = number_of(id)
+    if number >= 0:
+        return <uint32_t>number
+    if not PyLong_Check(id):
+        raise TypeError(f"an id must be an int, not {type(id).__name__}")
+    raise OverflowError("an id must be in 0 … 2**32-1")

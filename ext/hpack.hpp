@@ -197,10 +197,10 @@ class HpackDecoder {
 
     // Calls `visit(name, value)` for each field, in order; the views live for the call. False: COMPRESSION_ERROR, and
     // the connection cannot go on. Beyond `kHeaderListBytesMax` fields still enter the table, which both sides must
-    // keep alike, but are not visited, and `is_too_large` is set.
+    // keep alike, but are not visited. `listed` is set to the size of the whole list.
     template <class Visit>
-    bool decode(std::span<const std::uint8_t> block, bool& is_too_large, Visit&& visit) {
-        std::size_t listed = 0;
+    bool decode(std::span<const std::uint8_t> block, std::size_t& listed, Visit&& visit) {
+        listed = 0;
         bool may_resize = true;
         std::string name, value;
         while (!block.empty()) {
@@ -231,11 +231,7 @@ class HpackDecoder {
                 field.value = value;
             }
             listed += field.name.size() + field.value.size() + hpack::kEntryOverhead;
-            if (listed <= limits::kHeaderListBytesMax) {
-                visit(field.name, field.value);
-            } else {
-                is_too_large = true;
-            }
+            if (listed <= limits::kHeaderListBytesMax) visit(field.name, field.value);
             if (is_added) {
                 // The name may be that of an entry which is evicted to make room (RFC 7541 4.4).
                 if (index > hpack::kStatic.size()) field.name = name.assign(field.name);

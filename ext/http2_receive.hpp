@@ -102,14 +102,17 @@ inline void Session::read_content(Stream& stream, Octets content, bool is_last) 
     if (!stream.is_finishing && stream.http_status == 0) {
         std::size_t held = stream.reader.held();
         std::size_t others = partial_bytes_ - held;
-        std::size_t bound = options_.message_bytes_max * limits::kPartialMessagesMax;
+        std::size_t small = 0;
         grpc::Refusal refusal =
-            stream.reader.read(content, options_.message_bytes_max, bound - std::min(bound, others), [&](Octets whole) {
+            stream.reader.read(content, options_.message_bytes_max, room_beside(others), [&](Octets whole) {
+                small += whole.size() < limits::kSmallMessageBytes;
                 events_->push_back({Event::Kind::kMessage, stream.id, 0,
                                     std::string(reinterpret_cast<const char*>(whole.data()), whole.size())});
             });
         partial_bytes_ = others + stream.reader.held();
         if (refusal) refuse_told(stream, refusal);
+        spend(static_cast<double>(small) * limits::kCostOfSmallFrame, "too many small messages");
+        if (is_failed_) return;
     }
     if (is_last) return half_close(stream);
     // The client of a stream that is ending has nothing more to say, and gets no room for it.
@@ -164,10 +167,16 @@ inline void Session::read_continuation(const FrameHeader& frame, Octets content)
 inline void Session::end_block(std::uint32_t id, bool is_last, Octets block) {
     Stream* stream = find(id);
     RequestReader reader(stream != nullptr);
-    bool is_too_large = false;
+    std::size_t listed = 0;
     auto take = [&](std::string_view name, std::string_view value) { reader.take(name, value); };
-    if (!hpack_.decode(block, is_too_large, take)) {
+    if (!hpack_.decode(block, listed, take)) {
         return fail(ErrorCode::kCompressionError, "a header block that cannot be decoded");
+    }
+    bool is_too_large = listed > limits::kHeaderListBytesMax;
+    if (is_too_large) {
+        double times = static_cast<double>(listed) / limits::kHeaderListBytesMax;
+        spend(times * limits::kCostOfRefusal, "too many header lists that are too large");
+        if (is_failed_) return;
     }
     if (stream) return end_trailers(*stream, is_last, reader.is_malformed());
     if (id <= last_id_) {
@@ -181,6 +190,8 @@ inline void Session::end_block(std::uint32_t id, bool is_last, Octets block) {
         reset_stream(id, is_malformed ? ErrorCode::kProtocolError : ErrorCode::kRefusedStream);
         return spend(limits::kCostOfRefusal, "too many requests that cannot be served");
     }
+    spend(limits::kCostOfRequest, "too many requests");
+    if (is_failed_) return;
     streams_.push_back(std::make_unique<Stream>(id, initial_window_));
     if (!is_too_large) return open_stream(id, is_last, reader.request());
     streams_.back()->is_remote_closed = is_last;
@@ -240,6 +251,7 @@ inline void Session::read_settings(const FrameHeader& frame, Octets content) {
         return spend(limits::kCostOfSmallFrame, "too many small frames");
     }
     if (content.size() % 6 != 0) return fail(ErrorCode::kFrameSizeError, "SETTINGS has 6 octets for each");
+    if (content.size() / 6 > limits::kSettingsMax) return fail(ErrorCode::kEnhanceYourCalm, "too long SETTINGS");
     has_settings_ = true;
     for (; !content.empty() && !is_failed_; content = content.subspan(6)) {
         apply_setting(static_cast<Setting>(read16(content.data())), read32(content.data() + 2));

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -40,6 +41,27 @@ struct Event {
     std::int64_t timeout = -1;
 };
 
+// The octets of one connection's messages that are not complete, counted for the whole process too.
+class Partial {
+  public:
+    Partial() = default;
+    Partial(const Partial&) = delete;
+    ~Partial() { *this = 0; }
+    Partial& operator=(std::size_t bytes) {
+        all_.fetch_add(bytes - bytes_, std::memory_order_relaxed);
+        bytes_ = bytes;
+        return *this;
+    }
+    Partial& operator=(const Partial&) = delete;
+    Partial& operator-=(std::size_t bytes) { return *this = bytes_ - bytes; }
+    operator std::size_t() const { return bytes_; }
+    static std::size_t of_all() { return all_.load(std::memory_order_relaxed); }
+
+  private:
+    static inline std::atomic<std::size_t> all_ = 0;
+    std::size_t bytes_ = 0;
+};
+
 enum class Sent : std::uint8_t { kQueued, kGone, kFull };
 
 struct SessionOptions {
@@ -58,8 +80,11 @@ class Session {
         write_frame32(control_, FrameType::kWindowUpdate, 0, limits::kConnectionWindow - limits::kInitialWindow);
     }
 
-    // Appends what `octets` bring to `events`. `now`: seconds of a clock that never goes back.
-    void receive(std::span<const std::uint8_t> octets, double now, std::vector<Event>& events) {
+    // Appends what `octets` bring to `events`. `now`: seconds of a clock that never goes back. Frames
+    // are taken in while there are fewer events than `events_max`; where `is_behind` says that some are left, nothing
+    // more should be read before `receive` of nothing has taken them in.
+    void receive(std::span<const std::uint8_t> octets, double now, std::vector<Event>& events,
+                 std::size_t events_max = SIZE_MAX) {
         if (is_failed_) return;
         events_ = &events;
         refill(now);
@@ -70,7 +95,7 @@ class Session {
             octets = {reinterpret_cast<const std::uint8_t*>(joined.data()), joined.size()};
         }
         if (!has_preface_ && !read_preface(octets)) return;
-        while (!is_failed_ && octets.size() >= kFrameHeaderBytes) {
+        while (!is_failed_ && octets.size() >= kFrameHeaderBytes && events.size() < events_max) {
             FrameHeader frame = read_frame_header(octets.data());
             if (frame.length > limits::kFrameBytesMax) {
                 fail(ErrorCode::kFrameSizeError, "a frame larger than SETTINGS_MAX_FRAME_SIZE");
@@ -84,6 +109,13 @@ class Session {
             }
         }
         if (!is_failed_) pending_.assign(octets.begin(), octets.end());
+    }
+
+    // Whether something has been given to `receive` and could be taken in now.
+    bool is_behind() const {
+        if (is_failed_ || pending_.size() < kFrameHeaderBytes || !has_preface_) return false;
+        return pending_.size() >=
+               kFrameHeaderBytes + read_frame_header(reinterpret_cast<const std::uint8_t*>(pending_.data())).length;
     }
 
     // Queues one message. kFull: the client does not read, and nothing was queued.
@@ -204,6 +236,7 @@ class Session {
         write_goaway(last_id_, code, why);
         events_->push_back({Event::Kind::kEnd, 0, static_cast<std::uint32_t>(code), std::string(why)});
         streams_.clear();
+        partial_bytes_ = 0;
         listed_.clear();
         std::string().swap(block_);
     }
@@ -235,6 +268,15 @@ class Session {
         stream.status = status;
         stream.status_text = text.substr(0, limits::kStatusTextMax);
         list(stream);
+    }
+
+    // How much may be held of a stream's message that is not complete, where so much is held of others already.
+    std::size_t room_beside(std::size_t others) const {
+        std::size_t most = options_.message_bytes_max * limits::kPartialMessagesMax;
+        std::size_t of_all = limits::kPartialBytesOfAllMax - std::min(limits::kPartialBytesOfAllMax, Partial::of_all());
+        std::size_t shared = std::max(limits::kPartialBytesOfEach, partial_bytes_ + of_all);
+        most = std::min(most, shared);
+        return most - std::min(most, others);
     }
 
     // ---- The budget
@@ -364,7 +406,7 @@ class Session {
     std::int64_t receive_used_ = 0;
     // What new streams may be sent.
     std::int64_t initial_window_ = limits::kInitialWindow;
-    std::size_t partial_bytes_ = 0;
+    Partial partial_bytes_;
     std::uint32_t frame_bytes_max_ = 16384;
     std::uint32_t table_bytes_ = limits::kHeaderTableBytes;
     std::uint32_t last_id_ = 0;

@@ -26,6 +26,10 @@ inline constexpr std::size_t kMessageBytesMax = 4u << 20;
 // Partial messages of one connection together, in units of the message limit. RESOURCE_EXHAUSTED for the stream that
 // passes it.
 inline constexpr std::size_t kPartialMessagesMax = 2;
+// The same over all connections of the process, and what each connection may hold of it whatever the others do: a
+// client's node is 61 kB. RESOURCE_EXHAUSTED for the stream that passes it.
+inline constexpr std::size_t kPartialBytesOfAllMax = 256u << 20;
+inline constexpr std::size_t kPartialBytesOfEach = 128u << 10;
 // Streams open at a time on one connection. REFUSED_STREAM, which tells the client to try again elsewhere.
 inline constexpr std::uint32_t kStreamsMax = 1000;
 // What is queued on one stream and not written, because its client does not read: the one that sends is told no.
@@ -34,8 +38,24 @@ inline constexpr std::size_t kQueuedBytesMax = 64u << 20;
 inline constexpr std::size_t kControlBytesMax = 65536;
 // Streams that we ended and whose late frames are passed over in silence.
 inline constexpr std::size_t kRecentlyResetMax = 16;
+// Entries of one SETTINGS, each of which may concern all streams; there are ten kinds. ENHANCE_YOUR_CALM.
+inline constexpr std::size_t kSettingsMax = 32;
 // A message of an error, before it is percent-encoded, and a reason that GOAWAY carries.
 inline constexpr std::size_t kStatusTextMax = 1024;
+
+// ---- What one discovery request may ask for. RESOURCE_EXHAUSTED for its stream ------------------------------------
+
+// 20,000 names take 30 ms to look up and answer; versions, of which a client that comes back has one for each resource
+// that it holds, are cheaper.
+inline constexpr std::size_t kNamesMax = 20000;
+inline constexpr std::size_t kVersionsMax = 131072;
+// A name, a type, a version or a nonce; and an entry of a map, which has two of them.
+inline constexpr std::size_t kTextBytesMax = 4096;
+// An Envoy's own is 61 kB.
+inline constexpr std::size_t kNodeBytesMax = 256u << 10;
+inline constexpr std::size_t kErrorBytesMax = 1u << 20;
+// There are five that are not counted above, and each should come once.
+inline constexpr std::size_t kOtherFieldsMax = 64;
 
 // ---- What a peer may make us do: a budget that time and useful work refill. ENHANCE_YOUR_CALM ------------------
 
@@ -45,11 +65,20 @@ inline constexpr double kBudgetEachSecond = 800;
 inline constexpr double kBudgetEachFrameSent = 4;
 // Rapid reset: a request that is opened and thrown away makes the server work for nobody.
 inline constexpr double kCostOfReset = 20;
+// Also for each `kHeaderListBytesMax` that a header list comes to: what decoding takes grows with it.
 inline constexpr double kCostOfRefusal = 10;
+// The answer pays for it, where there is one.
+inline constexpr double kCostOfRequest = 4;
 inline constexpr double kCostOfSettings = 20;
 inline constexpr double kCostOfPing = 4;
-// WINDOW_UPDATE, PRIORITY, empty DATA, padding, unknown types: cheap, but of no use by the thousand.
+// WINDOW_UPDATE, PRIORITY, empty DATA, padding, unknown types: cheap, but of no use by the thousand. So is a message
+// of so few octets that it can name nothing.
 inline constexpr double kCostOfSmallFrame = 1;
+inline constexpr std::size_t kSmallMessageBytes = 16;
+
+// What one connection may bring in one turn of a driver that has others to serve: frames are taken in while there are
+// fewer events than this. The rest waits, and nothing more is read.
+inline constexpr std::size_t kEventsEachTurn = 32;
 
 // ---- Windows: how much may be under way -------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <tuple>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -29,6 +30,7 @@ struct Hit {
     std::uint32_t terms;
     std::uint32_t exact;
 };
+static_assert(std::has_unique_object_representations_v<Hit>, "hits are compared as bytes");
 
 // Compressed rows: row i is items[offsets[i] .. offsets[i + 1]).
 struct Rows {

@@ -1,10 +1,12 @@
 // Mutated connections against the wire: wire_fuzz CONNECTIONS SEED. Built with KUMAFAST_FUZZ, best with sanitizers.
 // In: a number and a seed; the same seed, the same run. Out: what happened, counted; exit 1 at the first finding.
 // A finding: a sanitizer's, output that is not made of whole frames, more memory than the limits add up to, a leak.
-#include <atomic>
+#include <malloc.h>
+
 #include <cstdio>
 #include <cstdlib>
-#include <new>
+#include <filesystem>
+#include <iterator>
 #include <random>
 #include <string>
 #include <vector>
@@ -15,7 +17,23 @@
 using namespace kumafast;
 using namespace kumafast::http2;
 
+#ifdef __SANITIZE_ADDRESS__
+extern "C" std::size_t __sanitizer_get_current_allocated_bytes();
+#endif
+
 namespace {
+
+std::size_t live_bytes() {
+#ifdef __SANITIZE_ADDRESS__
+    return __sanitizer_get_current_allocated_bytes();
+#else
+    return mallinfo2().uordblks + mallinfo2().hblkhd;
+#endif
+}
+std::size_t live_descriptors() {
+    auto all = std::filesystem::directory_iterator("/proc/self/fd");
+    return static_cast<std::size_t>(std::distance(begin(all), end(all)));
+}
 
 std::mt19937_64 dice;
 std::size_t roll(std::size_t sides) { return dice() % sides; }
@@ -172,7 +190,7 @@ struct Reader {
 };
 
 struct Totals {
-    std::size_t events = 0, messages = 0, ends = 0, frames = 0, data = 0, refused = 0;
+    std::size_t events = 0, messages = 0, ends = 0, frames = 0, data = 0, refused = 0, turns = 0;
 };
 
 void act(Session& session, const Payload& payload, Totals& totals) {
@@ -203,8 +221,14 @@ void run_connection(const Payload& small, const Payload& large, Totals& totals) 
     for (std::size_t at = 0; at < octets.size();) {
         std::size_t part = std::min(roll(3) ? octets.size() - at : 1 + roll(60), octets.size() - at);
         std::vector<Event> events;
-        session.receive({reinterpret_cast<const std::uint8_t*>(octets.data()) + at, part}, now += 0.001, events);
+        session.receive({reinterpret_cast<const std::uint8_t*>(octets.data()) + at, part}, now += 0.001, events,
+                        roll(3) ? SIZE_MAX : 1 + roll(3));
         at += part;
+        while (session.is_behind()) {
+            std::size_t before = events.size();
+            session.receive({}, now, events, before + 1 + roll(3));
+            totals.turns += 1;
+        }
         for (Event& event : events) {
             totals.events += 1;
             totals.messages += event.kind == Event::Kind::kMessage;
@@ -239,11 +263,21 @@ int main(int count, char** words) {
     };
     Payload small = payload_of(small_text), large = payload_of(large_text);
     Totals totals;
+    // The first ones fill what the library keeps for itself.
+    for (int each = 0; each < 100; ++each) run_connection(small, large, totals);
+    std::size_t descriptors = live_descriptors(), bytes = live_bytes();
     for (std::size_t each = 0; each < connections; ++each) {
         run_connection(small, large, totals);
         check(small.references() == 1 && large.references() == 1, "a payload is still held");
     }
-    std::printf("%zu connections: %zu events, %zu messages, %zu ended in error; %zu frames out, %zu of DATA\n",
-                connections, totals.events, totals.messages, totals.ends, totals.frames, totals.data);
+    // Before anything is printed: that has a buffer of its own.
+    std::size_t descriptors_after = live_descriptors(), bytes_after = live_bytes();
+    std::printf(
+        "%zu connections: %zu events, %zu messages, %zu turns, %zu ended in error; %zu frames out, %zu of DATA\n"
+        "descriptors %zu before, %zu after; bytes %zu before, %zu after\n",
+        connections, totals.events, totals.messages, totals.turns, totals.ends, totals.frames, totals.data, descriptors,
+        descriptors_after, bytes, bytes_after);
+    check(descriptors_after == descriptors, "a descriptor is left");
+    check(bytes_after == bytes, "memory is left");
     return 0;
 }

@@ -9,12 +9,26 @@ import pytest
 
 from kumafast import publisher as scheduling
 from kumafast.metrics import Metrics
-from kumafast.publisher import Publisher, Resolved
+from kumafast.pending import Depth
+from kumafast.publisher import Publisher
+from kumafast.reached import Reached
 from kumafast.snapshot import Layer, SnapshotCache, XdsResource
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER
 
 NODES = [f"default.dp-{number}" for number in range(500)]
+
+
+class Numbered:
+    """What a node gets in a world that is one number; the number may change as policies do."""
+
+    reached: tuple[Reached, ...] = ()
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def layers(self) -> tuple[Layer, ...]:
+        return (Layer([XdsResource(CLUSTER, "truth", str(self._stage.truth).encode())]),)
 
 
 class Stage:
@@ -26,17 +40,17 @@ class Stage:
         self.cache = SnapshotCache()
         self.publisher = Publisher(cache=self.cache, metrics=Metrics(), resolve=self._resolve)
 
-    def _resolve(self, node_id: str, node: Node) -> Resolved | None:
+    def _resolve(self, node_id: str, node: Node) -> Numbered:
         self.resolved.append(node_id)
-        return Resolved((Layer([XdsResource(CLUSTER, "truth", str(self.truth).encode())]),), ())
+        return Numbered(self)
 
     def connect(self, *node_ids: str) -> None:
         for node_id in node_ids:
             self.publisher.connect(f"stream of {node_id}", Node(node_id))
 
-    def change(self, revision: int, *node_ids: str) -> None:
+    def change(self, revision: int, *node_ids: str, depth: Depth = Depth.WHOLE) -> None:
         self.truth = revision
-        self.publisher.fall_behind(node_ids, since=revision, at=0.0)
+        self.publisher.fall_behind(node_ids, since=revision, at=0.0, depth=depth)
         self.publisher.stand_at(revision)
 
     def held(self, node_id: str) -> int:
@@ -110,6 +124,19 @@ def test_a_later_change_of_one_who_waits_is_not_a_second_task(stage: Stage) -> N
     assert stage.resolved == NODES[:50]
     assert {stage.held(node_id) for node_id in NODES[:50]} == {9}
     assert stage.publisher.revision == 9
+
+
+def test_other_policies_do_not_resolve_a_node_anew(stage: Stage) -> None:
+    stage.change(1, *NODES[:3], depth=Depth.POLICIES)
+    stage.change(2, *NODES[2:5], depth=Depth.WHOLE)
+    # What lacks more already is not narrowed by a change that needs less.
+    stage.change(3, *NODES[4:6], depth=Depth.POLICIES)
+    while stage.publisher.is_behind:
+        stage.publisher.publish_slice()
+    assert {stage.held(node_id) for node_id in NODES[:6]} == {3}
+    assert stage.resolved == NODES[2:5]
+    assert stage.publisher.work.rebound == 3
+    assert stage.publisher.revision == 3
 
 
 def test_a_newcomer_is_served_at_once(stage: Stage) -> None:

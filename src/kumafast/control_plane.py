@@ -24,6 +24,7 @@ from kumafast.identity import ensure_server_certificate
 from kumafast.identity.access import ADMIN_GROUP, AnonymousAccess, Right, User, is_allowed
 from kumafast.identity.admission import admit
 from kumafast.identity.proxies import NO_TOKEN, ProxyAccess
+from kumafast.identity.rollout import Rollout
 from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyset
 from kumafast.identity.token_keys import TokenKeys
 from kumafast.identity.tokens import TokenError, UserClaims, bearer
@@ -47,6 +48,8 @@ from kumafast.stream.admission import End, PermissionDeniedError, Unauthenticate
 _LOG = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0
+_TRUST_TIMEOUT_S = 30.0
+"""How long the change of an authority waits for proxies that do not take whom to trust."""
 _ADMIN_TOKEN_LIFETIME = timedelta(days=3650)
 
 
@@ -190,6 +193,7 @@ class ControlPlane:
             metrics=self.metrics,
             instance_id=self.instance_id,
             flush_ms=settings.insight_flush_ms,
+            certificate_of=reconciler.certificates.get,
         )
         self._keys = TokenKeys(self._store, offline=_offline_keys(settings))
         await self._keys.load()
@@ -202,6 +206,7 @@ class ControlPlane:
         if settings.requires_tokens:
             self._proxies = ProxyAccess(self._keys, find_dataplane=reconciler.find_dataplane)
             self._spawn(self._proxies.follow(self._store, after=await self._store.revision()), "proxies")
+        self._spawn(Rollout(store=self._store, converged=self._has_converged).follow(), "authorities")
         await self._serve_http(convergence)
         await self._serve_proxies(_Observers(reconciler, insights), insights.clients)
         self._is_ready = True
@@ -342,6 +347,9 @@ class ControlPlane:
         """Wait until every connected proxy has acknowledged or refused the store's state at a revision."""
         assert self._convergence is not None
         return await self._convergence.wait(revision, timeout_s)
+
+    async def _has_converged(self, revision: int) -> bool:
+        return (await self.converged(revision, timeout_s=_TRUST_TIMEOUT_S)).is_converged
 
     # Stopping.
 

@@ -1,16 +1,41 @@
-"""When Python looks for cycles of dead objects: not while much is read, and not among what stays.
+"""When Python looks for cycles of dead objects: a little at a time, and never while anybody waits.
 
-In: nothing. Out: `left_alone` for the time in which a large state is built, `keep_what_is` when it stands.
-Never: memory that is freed by hand; what is not in a cycle goes as soon as nobody refers to it, as ever.
+In: nothing. Out: `left_alone` for the time in which a large state is built, `keep_what_is` when it stands; `begin` and
+`follow` for a process that serves. Never: memory that is freed by hand; what is not in a cycle goes as soon as nobody
+refers to it, as ever.
 
-A look through the objects of 50,000 connected dataplanes takes a second, in which nobody is served.
+A look through the objects of 50,000 connected dataplanes takes seconds, in which nobody is served. So what has survived
+three looks is kept: no look comes back to it, and each is as short as what was made since the last. A cycle that was
+kept and dies later stays; when memory has grown by so much that this may be why, all is looked through once, at a
+moment when there is nothing else to do. Reasons and figures: docs/decisions/007.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+YOUNG_MAX = 1_000
+"""New objects before these are looked through: a few hundred microseconds."""
+MIDDLE_LOOKS = 4
+"""Looks at the new before those that survived them are looked through once more."""
+OLD_LOOKS = 4
+"""Looks of that kind before what survived is looked through for the last time, some 16,000 objects, and kept."""
+
+GROWTH_DUE = 1.25
+"""By how much memory grows before all is looked through at the next quiet moment, as Python itself has it."""
+GROWTH_MAX = 2.0
+"""By how much it grows at the most, if there is no such moment."""
+GROWTH_MIN_BLOCKS = 500_000
+"""Growth that is never worth a look: some 40 MB."""
+QUIET_S = 1.0
+"""How long little must have been done for a moment to count as quiet."""
+QUIET_SHARE = 0.05
+"""The share of a core that is little."""
 
 
 @contextmanager
@@ -26,8 +51,114 @@ def left_alone() -> Iterator[None]:
 
 
 def keep_what_is() -> None:
-    """Look for cycles only among what is made from now on: for a process that has just read all that it serves.
-
-    What is in a cycle now and dies later is never found, so this is for state that has none: resources and indexes.
-    """
+    """Look for cycles only among what is made from now on: for a process that has just read all that it serves."""
     gc.freeze()
+
+
+class _Looks:
+    """Looks that come by what is made. Python's own count is of what is made less what goes, so where much is replaced
+    it stands still while the new gather."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self._made = 0
+        self._looks = 0
+
+    def add(self, objects: int) -> None:
+        self._made += objects
+        if self._made < YOUNG_MAX or not gc.isenabled():
+            return
+        self._made = 0
+        self._looks += 1
+        if self._looks % MIDDLE_LOOKS:
+            gc.collect(0)
+        else:
+            gc.collect(1 if self._looks % (MIDDLE_LOOKS * OLD_LOOKS) else 2)
+
+
+# Python has one collector, so there is one of these.
+_LOOKS = _Looks()
+
+
+def made(objects: int) -> None:
+    """Note that about so many objects were made that stay for now; after some thousand they are looked through."""
+    if _LOOKS.is_on:
+        _LOOKS.add(objects)
+
+
+def begin() -> Callable[[], None]:
+    """From now on look a little at a time, and keep what survives; the returned function ends that.
+
+    For the process that serves, once.
+    """
+    _LOOKS.is_on = True
+    thresholds = gc.get_threshold()
+    gc.set_threshold(YOUNG_MAX, MIDDLE_LOOKS, OLD_LOOKS)
+    gc.callbacks.append(_keep_survivors)
+
+    def end() -> None:
+        _LOOKS.is_on = False
+        gc.callbacks.remove(_keep_survivors)
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+    return end
+
+
+def _keep_survivors(phase: str, info: dict[str, int]) -> None:
+    if phase == "stop" and info["generation"] == 2:
+        gc.freeze()
+
+
+async def follow() -> None:
+    """Look through everything whenever memory has grown enough and it disturbs nobody, until cancelled.
+
+    It sleeps while nothing is made: only looks at what is new wake it.
+    """
+    grown = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def wake(phase: str, info: dict[str, int]) -> None:
+        # The look may be in any thread.
+        if phase == "stop" and info["generation"] == 2 and not loop.is_closed():
+            loop.call_soon_threadsafe(grown.set)
+
+    gc.callbacks.append(wake)
+    try:
+        base = sys.getallocatedblocks()
+        while True:
+            await grown.wait()
+            grown.clear()
+            # What shrinks makes room that is not to be filled with the dead.
+            base = min(base, sys.getallocatedblocks())
+            if not _has_grown(base, GROWTH_DUE):
+                continue
+            await _quiet(base)
+            if _has_grown(base, GROWTH_DUE):
+                look_through_all()
+                grown.clear()
+                base = sys.getallocatedblocks()
+    finally:
+        gc.callbacks.remove(wake)
+
+
+def look_through_all() -> int:
+    """Look through everything that there is, also what is kept; how many dead objects that found. O(all objects)."""
+    gc.unfreeze()
+    found = gc.collect()
+    gc.freeze()
+    return found
+
+
+def _has_grown(base: int, share: float) -> bool:
+    blocks = sys.getallocatedblocks()
+    return blocks > base * share and blocks - base > GROWTH_MIN_BLOCKS
+
+
+async def _quiet(base: int) -> None:
+    """Return when little has been done for a while, or memory has grown to its limit."""
+    while not _has_grown(base, GROWTH_MAX):
+        began, used = time.monotonic(), time.process_time()
+        await asyncio.sleep(QUIET_S)
+        if time.process_time() - used <= QUIET_SHARE * (time.monotonic() - began):
+            return

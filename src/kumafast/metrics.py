@@ -65,6 +65,10 @@ class Metrics:
         )
         self._pushes = Counter("kumafast_xds_pushes", "xDS responses sent.", ("type",), registry=registry)
         self._bytes = Counter("kumafast_xds_bytes", "Bytes of xDS responses sent.", ("type",), registry=registry)
+        self.certificates_issued = Counter(
+            "kumafast_certificates_issued", "Workload certificates that were signed.", registry=registry
+        )
+        """Certificates that were signed by this instance."""
         self._rejects = Counter(
             "kumafast_xds_rejects", "xDS responses that proxies refused.", ("type",), registry=registry
         )

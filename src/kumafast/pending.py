@@ -7,9 +7,22 @@ Never: clocks, asyncio, or how a snapshot is made.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from kumafast.reached import Reached
+
+
+class Depth(IntEnum):
+    """How much of a node's snapshot has to be looked at; each covers those before it."""
+
+    ENDPOINTS = 0
+    """The endpoints of some destinations."""
+    POLICIES = 1
+    """What its policies come to, and all its endpoints."""
+    WHOLE = 2
+    """Everything."""
 
 
 @dataclass(slots=True)
@@ -20,10 +33,9 @@ class Task:
     """The revision at which it fell behind."""
     at: float
     """The monotonic second at which that revision was read."""
-    is_whole: bool = False
-    """Whether all of the proxy has to be resolved anew, not just its endpoints."""
+    depth: Depth
     reached: set[Reached] = field(default_factory=set)
-    """The destinations whose endpoints have moved."""
+    """At the depth of `ENDPOINTS` the destinations whose endpoints have moved; the task is then one node's alone."""
 
 
 class Pending:
@@ -36,16 +48,22 @@ class Pending:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def widen(self, node_id: str, *, since: int, at: float, reached: Reached | None = None) -> None:
-        """Note that a node is behind: with the endpoints of one destination, or without one with everything."""
-        task = self._tasks.get(node_id)
-        if task is None:
-            task = self._tasks[node_id] = Task(since, at)
-        if reached is None:
-            task.is_whole = True
-            task.reached.clear()
-        elif not task.is_whole:
-            task.reached.add(reached)
+    def widen(self, node_ids: Iterable[str], depth: Depth, *, since: int, at: float) -> None:
+        """Note that nodes are behind with their policies or everything. They share one task, where they had none."""
+        task = Task(since, at, depth)
+        for node_id in node_ids:
+            held = self._tasks.setdefault(node_id, task)
+            if held.depth < depth:
+                self._tasks[node_id] = Task(held.since, held.at, depth)
+
+    def widen_endpoints(self, node_ids: Iterable[str], reached: Reached, *, since: int, at: float) -> None:
+        """Note that nodes are behind with the endpoints of a destination."""
+        for node_id in node_ids:
+            task = self._tasks.get(node_id)
+            if task is None:
+                self._tasks[node_id] = Task(since, at, Depth.ENDPOINTS, {reached})
+            elif task.depth is Depth.ENDPOINTS:
+                task.reached.add(reached)
 
     def take(self) -> tuple[str, Task] | None:
         """The node that has been behind for longest, and what it lacks; None where nobody is."""

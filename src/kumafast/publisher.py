@@ -15,9 +15,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
+from kumafast import garbage
 from kumafast.metrics import Metrics
-from kumafast.pending import Pending, Task
+from kumafast.pending import Depth, Pending, Task
 from kumafast.reached import Reached
 from kumafast.snapshot import Layer, Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node
@@ -28,24 +30,30 @@ SLICE_S = 0.005
 SLICE_NODES_MAX = 64
 """How many nodes' streams are woken at once: what each then sends costs several times what its snapshot did."""
 
+# About how many objects stay when a node's stream opens, and when its snapshot moves, what its stream keeps included.
+_OBJECTS_OF_STREAM = 100
+_OBJECTS_OF_SNAPSHOT = 10
+
 REFRESH_DELAY_MAX_S = 0.05
 """How long those who are connected wait for those who come, where many come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(NamedTuple):
     """When a node's snapshot last moved: the revision that moved it, and the monotonic second at which it was read."""
 
     revision: int
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """What a node gets: layers that no endpoint is in, and the destinations whose endpoints follow them."""
+class Resolved(Protocol):
+    """What a node gets, as it was when all of it was looked at."""
 
-    layers: tuple[Layer, ...]
-    reached: tuple[Reached, ...]
+    @property
+    def reached(self) -> tuple[Reached, ...]:
+        """The destinations whose endpoints are the last layers."""
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that no endpoint is in, under the policies of now; always as many, each in its place."""
 
 
 Resolve = Callable[[str, Node], Resolved | None]
@@ -60,8 +68,12 @@ class _Connected:
     streams: set[str]
     snapshot: Snapshot | None = None
     """What its dataplane gives. The cache may hold an older one that has the same content."""
-    reached: tuple[Reached, ...] = ()
-    """The destinations whose endpoints are the last layers of the snapshot."""
+    resolved: Resolved | None = None
+    """What its dataplane gives, where it is known."""
+
+    @property
+    def reached(self) -> tuple[Reached, ...]:
+        return () if self.resolved is None else self.resolved.reached
 
 
 @dataclass(slots=True)
@@ -70,6 +82,8 @@ class Work:
 
     resolved: int = 0
     """Proxies that were resolved as a whole."""
+    rebound: int = 0
+    """Proxies of which only what their policies come to was looked at anew."""
     spliced: int = 0
     """Snapshots that were made from the one before, by other endpoints in their place."""
     generated: int = 0
@@ -90,6 +104,8 @@ class Publisher:
         self._resolve = resolve
         self._connected: dict[str, _Connected] = {}
         self._published: dict[str, Published] = {}
+        # Those of one commit share one.
+        self._last: Published | None = None
         # Bounded by the connected nodes.
         self._pending = Pending()
         # The revision that snapshots are made of now; `revision` follows when nobody is behind.
@@ -111,24 +127,27 @@ class Publisher:
         connected.node = node
         self._metrics.connected_proxies.set(len(self._connected))
         self._newcomers += 1
+        garbage.made(_OBJECTS_OF_STREAM)
         self._pending.forget(node.id)
         self._renew(node.id, connected, time.monotonic())
         self._advance()
 
-    def disconnect(self, stream_id: str, node_id: str) -> None:
-        """A stream has ended; with the last one of a node its snapshot is let go."""
+    def disconnect(self, stream_id: str, node_id: str) -> bool:
+        """A stream has ended; with the last one of a node its snapshot is let go, and True comes back."""
         connected = self._connected.get(node_id)
         if connected is None:
-            return
+            return False
         connected.streams.discard(stream_id)
-        if not connected.streams:
-            del self._connected[node_id]
-            self._pending.forget(node_id)
-            self._reach_only(node_id, connected, ())
-            self._published.pop(node_id, None)
-            self._cache.clear(node_id)
-            self._metrics.connected_proxies.set(len(self._connected))
-            self._advance()
+        if connected.streams:
+            return False
+        del self._connected[node_id]
+        self._pending.forget(node_id)
+        self._reach_only(node_id, connected, None)
+        self._published.pop(node_id, None)
+        self._cache.clear(node_id)
+        self._metrics.connected_proxies.set(len(self._connected))
+        self._advance()
+        return True
 
     def published(self, node_id: str) -> Published | None:
         """When the snapshot of a connected node last moved."""
@@ -140,16 +159,20 @@ class Publisher:
 
     # The changes' side.
 
-    def fall_behind(self, nodes: Iterable[str], *, since: int, at: float, reached: Reached | None = None) -> list[str]:
-        """Note that these nodes lack the endpoints of one destination, or without one everything since a revision.
+    def fall_behind(
+        self, nodes: Iterable[str], *, since: int, at: float, depth: Depth = Depth.WHOLE, reached: Reached | None = None
+    ) -> list[str]:
+        """Note that these nodes lack something of a revision: `depth` of all, or the endpoints of one destination.
 
         `at` is the monotonic second at which the revision was read. The ids of those that are connected come back.
         """
         behind = [node_id for node_id in nodes if node_id in self._connected]
         if behind and not self._pending:
             self._behind_since = at
-        for node_id in behind:
-            self._pending.widen(node_id, since=since, at=at, reached=reached)
+        if reached is not None:
+            self._pending.widen_endpoints(behind, reached, since=since, at=at)
+        elif behind:
+            self._pending.widen(behind, depth, since=since, at=at)
         return behind
 
     def stand_at(self, revision: int) -> None:
@@ -212,12 +235,21 @@ class Publisher:
 
     def _catch_up(self, node_id: str, task: Task) -> None:
         connected = self._connected[node_id]
-        if task.is_whole or connected.snapshot is None:
+        snapshot, resolved = connected.snapshot, connected.resolved
+        if task.depth is Depth.WHOLE or snapshot is None or resolved is None:
             self._renew(node_id, connected, task.at)
             return
-        self.work.spliced += 1
-        layers = {reached.nodes[node_id]: self._endpoints(reached) for reached in task.reached}
-        self._publish(node_id, connected, connected.snapshot.replaced(layers), task.at)
+        if task.depth is Depth.ENDPOINTS:
+            self.work.spliced += 1
+            layers = {reached.nodes[node_id]: self._endpoints(reached) for reached in task.reached}
+        else:
+            self.work.rebound += 1
+            now = (*resolved.layers(), *map(self._endpoints, resolved.reached))
+            held = snapshot.layers
+            layers = {place: layer for place, layer in enumerate(now) if layer is not held[place]}
+            if not layers:
+                return
+        self._publish(node_id, connected, snapshot.replaced(layers), task.at)
 
     def _renew(self, node_id: str, connected: _Connected, at: float) -> None:
         resolved = self._resolve(node_id, connected.node)
@@ -225,25 +257,31 @@ class Publisher:
             # A node that is not known gets no answer, and one whose dataplane was deleted keeps what it has: an empty
             # configuration would cut the traffic that still runs through it.
             connected.snapshot = None
-            self._reach_only(node_id, connected, ())
+            self._reach_only(node_id, connected, None)
             return
         self.work.resolved += 1
-        for place, reached in enumerate(resolved.reached, len(resolved.layers)):
+        layers = resolved.layers()
+        for place, reached in enumerate(resolved.reached, len(layers)):
             reached.nodes[node_id] = place
-        self._reach_only(node_id, connected, resolved.reached)
-        endpoints = (self._endpoints(reached) for reached in resolved.reached)
-        self._publish(node_id, connected, Snapshot((*resolved.layers, *endpoints)), at)
+        self._reach_only(node_id, connected, resolved)
+        endpoints = map(self._endpoints, resolved.reached)
+        self._publish(node_id, connected, Snapshot((*layers, *endpoints)), at)
 
     def _publish(self, node_id: str, connected: _Connected, snapshot: Snapshot, at: float) -> None:
         connected.snapshot = snapshot
         if self._cache.set(node_id, snapshot):
-            self._published[node_id] = Published(self._newest, at)
+            if self._last is None or self._last != (self._newest, at):
+                self._last = Published(self._newest, at)
+            self._published[node_id] = self._last
+            garbage.made(_OBJECTS_OF_SNAPSHOT)
 
-    def _reach_only(self, node_id: str, connected: _Connected, reached: tuple[Reached, ...]) -> None:
-        """Take note of the destinations that a node reaches now, and end those that no connected node does."""
-        for item in set(connected.reached).difference(reached):
-            item.leave(node_id)
-        connected.reached = reached
+    def _reach_only(self, node_id: str, connected: _Connected, resolved: Resolved | None) -> None:
+        """Take note of what a node gets now, and end those destinations that no connected node reaches any more."""
+        now = () if resolved is None else resolved.reached
+        if connected.reached is not now:
+            for item in set(connected.reached).difference(now):
+                item.leave(node_id)
+        connected.resolved = resolved
 
     def _endpoints(self, reached: Reached) -> Layer:
         layer, is_new = reached.layer()

@@ -12,7 +12,8 @@ from enum import Enum, auto
 
 from kumafast.addresses import Addresses
 from kumafast.generation import endpoints, names
-from kumafast.generation.proxy import Destination, Endpoint
+from kumafast.generation.proxy import Destination, Endpoint, OutboundTls
+from kumafast.generation.tls import server_name
 from kumafast.matching import common_protocol, serving_inbounds
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination as DestinationTags
@@ -28,7 +29,7 @@ class Moved(Enum):
     ENDPOINTS = auto()
     """The layer of endpoints is another; all else stays."""
     PROTOCOL = auto()
-    """Clusters and listeners that lead here are others, and the endpoints may be."""
+    """Clusters and listeners that lead here are others, by their protocol or by TLS, and the endpoints may be."""
 
 
 class Reached:
@@ -40,8 +41,10 @@ class Reached:
         "_end",
         "_layer",
         "_protocols",
+        "_registry",
         "_served",
         "_tags",
+        "_unsecured",
         "destination",
         "key",
         "nodes",
@@ -61,7 +64,10 @@ class Reached:
         self.nodes: dict[str, int] = {}
         """The connected nodes that have the layer, each with its place among the layers of the node's snapshot."""
         self._tags = dict(tags)
+        self._registry = registry
         self._addresses = addresses
+        # The dataplanes that serve it and have no certificate yet.
+        self._unsecured: set[str] = set()
         # What each dataplane contributes: the protocols of its serving inbounds, and their endpoints.
         self._served: dict[str, tuple[tuple[str, ...], tuple[EndpointEntry, ...]]] = {}
         self._protocols: Counter[str] = Counter()
@@ -71,6 +77,14 @@ class Reached:
         self._alter((dataplane.name, dataplane) for dataplane in registry.providers(mesh, tags))
         self.destination = self._destination(cluster_name)
         """The cluster as clients see it."""
+
+    def renew(self) -> Moved:
+        """Look anew at how it is connected to, when the mesh's identity is another."""
+        destination = self._destination(self.destination.cluster_name)
+        if destination == self.destination:
+            return Moved.NOTHING
+        self.destination = destination
+        return Moved.PROTOCOL
 
     def follow(self, changed: Iterable[str], registry: Registry) -> Moved:
         """Look at these dataplanes of the mesh anew: O(those), whatever the number of endpoints."""
@@ -106,6 +120,7 @@ class Reached:
             serves = ((), ()) if dataplane is None else self._serves(dataplane)
             if serves != ((), ()):
                 self._served[name] = serves
+            has_changed |= self._note_secured(name, serves=serves != ((), ()))
             if serves == held:
                 continue
             has_changed = True
@@ -118,6 +133,15 @@ class Reached:
             self._assignment.alter(removed, added)
             self._layer = None
         return has_changed
+
+    def _note_secured(self, name: str, *, serves: bool) -> bool:
+        """Whether a dataplane has come to be the first, or ceased to be the last, that TLS cannot reach."""
+        were_all = not self._unsecured
+        if serves and not self._registry.is_secured(DataplaneId(self.key[0], name)):
+            self._unsecured.add(name)
+        else:
+            self._unsecured.discard(name)
+        return were_all != (not self._unsecured)
 
     def _serves(self, dataplane: Dataplane) -> tuple[tuple[str, ...], tuple[EndpointEntry, ...]]:
         inbounds = serving_inbounds(dataplane, self._tags)
@@ -146,7 +170,16 @@ class Reached:
 
     def _destination(self, cluster_name: str) -> Destination:
         protocols = sorted(protocol for protocol, count in self._protocols.items() if count > 0)
-        return Destination(cluster_name, self._tags.get(SERVICE_TAG, ""), common_protocol(protocols))
+        service = self._tags.get(SERVICE_TAG, "")
+        return Destination(cluster_name, service, common_protocol(protocols), tls=self._tls(service))
+
+    def _tls(self, service: str) -> OutboundTls | None:
+        mesh = self.key[0]
+        identity = self._registry.identities.get(mesh)
+        # While plaintext is let in too, TLS begins when all who serve can take it.
+        if identity is None or (identity.is_permissive and self._unsecured):
+            return None
+        return OutboundTls(mesh=mesh, service=service, sni=server_name(mesh, self._tags))
 
 
 class Destinations:
@@ -175,6 +208,9 @@ class Destinations:
         for key in affected.vanished:
             # While no dataplane reaches it changes of it go unnoticed. Whoever had it has changed, and asks anew.
             self._reached.pop(key, None)
+        for held in list(self._reached.values()) if affected.meshes else ():
+            if held.key[0] in affected.meshes and (moved := held.renew()) is not Moved.NOTHING:
+                yield held, moved
         for key, changed in affected.destinations.items():
             reached = self._reached.get(key)
             if reached is not None:

@@ -9,36 +9,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from weakref import WeakValueDictionary
+from collections.abc import Sequence
 
 from kumafast import garbage
 from kumafast.addresses import Addresses
+from kumafast.certificates import Certificates
 from kumafast.errors import CompactedError
-from kumafast.generation.generate import generate, generator_name
-from kumafast.generation.policy_effects import effects
-from kumafast.generation.proxy import AdminInterface, Destination, Inbound, Outbound, Part, Proxy, TransparentProxy
-from kumafast.matching import Bindings
 from kumafast.metrics import Metrics
-from kumafast.publisher import Published, Publisher, Resolved, Work
-from kumafast.reached import Destinations, Moved, Reached
-from kumafast.registry import Affected, DataplaneId, Registry
-from kumafast.registry.reach import Destination as DestinationTags
-from kumafast.registry.reach import destination_of
-from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, catalog
-from kumafast.snapshot import Layer, SnapshotCache
-from kumafast.snapshot.encoding import encode
-from kumafast.snapshot.node import Node
+from kumafast.pending import Depth
+from kumafast.publisher import Published, Publisher, Work
+from kumafast.reached import Destinations, Moved
+from kumafast.registry import Affected, Registry
+from kumafast.resolution import Plan, Resolution
+from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, catalog
+from kumafast.snapshot import SnapshotCache
+from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.store import Change, Store
 
 _LOG = logging.getLogger(__name__)
 
 # Policies before dataplanes: at the start no policy then looks for dataplanes, each dataplane finds its policies once.
-_WATCHED = (Mesh.type, *catalog.POLICY_TYPES, Dataplane.type)
+# Secrets before meshes, which are looked at with them.
+_WATCHED = (Secret.type, Mesh.type, *catalog.POLICY_TYPES, Dataplane.type, DataplaneInsight.type)
 
 APPLY_MAX = 128
 """How many changes the registry takes in before everything else gets its turn."""
+
+# About how many objects a resource is.
+_OBJECTS_OF_RESOURCE = 30
+
+TURN_S = 0.005
+"""For how long it is said whom a change touches before everything else gets its turn."""
 
 
 class Reconciler:
@@ -53,8 +54,15 @@ class Reconciler:
         """The addresses of the dataplanes' host names."""
         self._destinations = Destinations(registry=self._registry, addresses=self.addresses)
         self._publisher = Publisher(cache=cache, metrics=metrics, resolve=self._resolve)
-        # Bounded by what is in use: a layer lives while a snapshot refers to it.
-        self._layers: WeakValueDictionary[Part, Layer] = WeakValueDictionary()
+        self.certificates = Certificates(count=metrics.certificates_issued.inc)
+        """The certificates of the connected nodes."""
+        self._resolution = Resolution(
+            registry=self._registry,
+            certificates=self.certificates,
+            destinations=self._destinations,
+            addresses=self.addresses,
+            count=self._publisher.count,
+        )
         # The revision that the registry stands at; the publisher follows when everybody has got it.
         self._applied = 0
         # Set when there is something to do: changes to take in, an end, or nodes that have fallen behind.
@@ -96,7 +104,10 @@ class Reconciler:
 
     async def follow(self) -> None:
         """Reconcile each commit as it comes, until cancelled: the first at once, those soon after it together."""
-        resolving = asyncio.create_task(self.addresses.follow(), name="addresses")
+        chores = [
+            asyncio.create_task(self.addresses.follow(), name="addresses"),
+            asyncio.create_task(self.certificates.follow(self._expire), name="certificates"),
+        ]
         try:
             while True:
                 try:
@@ -107,8 +118,9 @@ class Reconciler:
                 else:
                     return
         finally:
-            resolving.cancel()
-            await asyncio.gather(resolving, return_exceptions=True)
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
 
     async def _follow_from(self, revision: int) -> None:
         # Bounded by the number of resources: a later change of a key replaces the earlier one.
@@ -150,13 +162,17 @@ class Reconciler:
             await asyncio.gather(collector, return_exceptions=True)
 
     async def _take_in(self, changes: Sequence[Change], *, revision: int, cause: str | None = None) -> None:
-        started = time.monotonic()
+        started = turn_began = time.monotonic()
         behind: set[str] = set()
         # Nothing is published in between, so that no snapshot shows a part of a commit.
         for start in range(0, len(changes), APPLY_MAX):
-            if start:
-                await asyncio.sleep(0)
-            behind |= self._apply(changes[start : start + APPLY_MAX], revision, started)
+            piece = changes[start : start + APPLY_MAX]
+            garbage.made(len(piece) * _OBJECTS_OF_RESOURCE)
+            for affected in self._registry.steps(piece):
+                behind |= self._fall_behind(affected, revision, started)
+                if time.monotonic() - turn_began >= TURN_S:
+                    await asyncio.sleep(0)
+                    turn_began = time.monotonic()
         self._stand_at(revision)
         if changes:
             label = cause or (changes[0].key.type if len(changes) == 1 else "several")
@@ -164,7 +180,9 @@ class Reconciler:
 
     def take_in(self, changes: Sequence[Change], *, revision: int) -> None:
         """Bring the registry to a revision and note who is behind; `publish_slice` brings them up to date."""
-        self._apply(changes, revision, time.monotonic())
+        started = time.monotonic()
+        for affected in self._registry.steps(changes):
+            self._fall_behind(affected, revision, started)
         self._stand_at(revision)
 
     def publish_slice(self) -> bool:
@@ -172,12 +190,14 @@ class Reconciler:
         self._publisher.publish_slice()
         return self._publisher.is_behind
 
-    def _apply(self, changes: Sequence[Change], revision: int, at: float) -> set[str]:
-        return self._fall_behind(self._registry.apply(changes), revision, at)
-
     def _stand_at(self, revision: int) -> None:
         self._applied = max(self._applied, revision)
         self._publisher.stand_at(revision)
+
+    def _expire(self, nodes: Sequence[str]) -> None:
+        """These nodes need another certificate."""
+        self._publisher.fall_behind(nodes, since=self._applied, at=time.monotonic(), depth=Depth.WHOLE)
+        self._has_work.set()
 
     def _moved(self, host: str) -> None:
         self._fall_behind(self._registry.moved(host), self._applied, time.monotonic())
@@ -189,8 +209,12 @@ class Reconciler:
         for reached, moved in self._destinations.follow(affected):
             endpoints = reached if moved is Moved.ENDPOINTS else None
             behind.update(self._publisher.fall_behind(reached.nodes, since=since, at=at, reached=endpoints))
-        nodes = (dataplane_id.node_id for dataplane_id in affected.proxies)
-        behind.update(self._publisher.fall_behind(nodes, since=since, at=at))
+        if affected.meshes:
+            nodes = [node for node in self._publisher.connected_nodes() if _mesh_of(node) in affected.meshes]
+            behind.update(self._publisher.fall_behind(nodes, since=since, at=at, depth=Depth.WHOLE))
+        for dataplanes, depth in ((affected.bound, Depth.POLICIES), (affected.proxies, Depth.WHOLE)):
+            nodes = [dataplane_id.node_id for dataplane_id in dataplanes]
+            behind.update(self._publisher.fall_behind(nodes, since=since, at=at, depth=depth))
         return behind
 
     async def _publish_rest(self) -> None:
@@ -207,7 +231,8 @@ class Reconciler:
 
     def disconnect(self, stream_id: str, node_id: str) -> None:
         """A stream has ended; with the last one of a node its snapshot is let go."""
-        self._publisher.disconnect(stream_id, node_id)
+        if self._publisher.disconnect(stream_id, node_id):
+            self.certificates.forget(node_id)
 
     def published(self, node_id: str) -> Published | None:
         """When the snapshot of a connected node last moved."""
@@ -227,133 +252,14 @@ class Reconciler:
 
     # From a dataplane to a snapshot.
 
-    def _resolve(self, node_id: str, node: Node) -> Resolved | None:
+    def _resolve(self, node_id: str, node: Node) -> Plan | None:
         dataplane_id = self._registry.identify(node_id)
         dataplane = None if dataplane_id is None else self._registry.dataplane(dataplane_id)
-        if dataplane_id is None or dataplane is None:
+        if dataplane_id is None or dataplane is None or self._registry.identities.is_broken(dataplane_id.mesh):
             return None
-        proxy, reached = self.resolve(dataplane_id, dataplane, node)
-        return Resolved(tuple(self._layer(part) for part in proxy.parts()), reached)
-
-    def _layer(self, part: Part) -> Layer:
-        layer = self._layers.get(part)
-        if layer is None:
-            layer = self._layers[part] = Layer(encode(message) for message in generate(part))
-            self._publisher.count(generator_name(part), layer)
-        return layer
-
-    def resolve(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> tuple[Proxy, tuple[Reached, ...]]:
-        """Resolve a dataplane into the frozen input of generation, and the destinations whose endpoints it needs."""
-        reuses_port = "feature-reuse-port" in _list(node.metadata.get("features"))
-        transparent = _transparent(dataplane, node, reuses_port=reuses_port)
-        bindings = self._registry.bindings(dataplane_id)
-        inbounds = tuple(
-            self._inbounds(dataplane, bindings, binds_to_port=transparent is None, reuses_port=reuses_port)
-        )
-        outbounds: dict[tuple[str, int], Outbound] = {}
-        reached: dict[DestinationTags, Reached] = {}
-        destinations: dict[DestinationTags, Destination] = {}
-        for outbound in dataplane.outbounds:
-            if not outbound.destination_tags:
-                continue
-            tags = destination_of(outbound.destination_tags)
-            target = reached.get(tags) or self._destinations.get(dataplane_id.mesh, tags)
-            reached[tags] = target
-            service, protocol = target.destination.service, target.destination.protocol
-            settings = bindings.outbound(service)
-            if tags not in destinations:
-                on_cluster = effects(settings, "destination", protocol)
-                destinations[tags] = (
-                    replace(target.destination, effects=on_cluster) if on_cluster else target.destination
-                )
-            # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
-            address = dataplane.outbound_address(outbound)
-            outbounds.setdefault(
-                (address, outbound.port),
-                Outbound(
-                    address=address,
-                    port=outbound.port,
-                    service=service,
-                    protocol=protocol,
-                    tags=tags,
-                    cluster_name=target.destination.cluster_name,
-                    binds_to_port=transparent is None,
-                    reuses_port=reuses_port,
-                    effects=effects(settings, "outbound", protocol),
-                ),
-            )
-        proxy = Proxy(
-            mesh=dataplane_id.mesh,
-            name=dataplane_id.name,
-            admin=_admin(node),
-            transparent=transparent,
-            inbounds=inbounds,
-            outbounds=tuple(outbounds.values()),
-            destinations=tuple(destinations.values()),
-        )
-        return proxy, tuple(reached.values())
-
-    def _inbounds(
-        self, dataplane: Dataplane, bindings: Bindings, *, binds_to_port: bool, reuses_port: bool
-    ) -> Iterable[Inbound]:
-        seen: set[tuple[str, int]] = set()
-        for position, inbound in enumerate(dataplane.inbounds):
-            address = self.addresses.get(dataplane.inbound_address(inbound))
-            if address is None or (address, inbound.port) in seen or inbound.state == "Ignored":
-                continue
-            seen.add((address, inbound.port))
-            yield Inbound(
-                address=address,
-                port=inbound.port,
-                service_address=dataplane.inbound_service_address(inbound),
-                service_port=dataplane.inbound_service_port(inbound),
-                service=inbound.service,
-                protocol=inbound.protocol,
-                tags=tuple(sorted(inbound.tags.items())),
-                binds_to_port=binds_to_port,
-                reuses_port=reuses_port,
-                effects=effects(bindings.inbound(position), "inbound", inbound.protocol),
-            )
+        return self._resolution.plan(dataplane_id, dataplane, node)
 
 
-def _transparent(dataplane: Dataplane, node: Node, *, reuses_port: bool) -> TransparentProxy | None:
-    proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
-    if proxying is None or not proxying.redirect_port_outbound:
-        return None
-    return TransparentProxy(
-        redirect_port_inbound=proxying.redirect_port_inbound,
-        redirect_port_outbound=proxying.redirect_port_outbound,
-        has_ipv6=proxying.ip_family_mode != "IPv4" and node.metadata.get("ipv6Enabled") is True,
-        reuses_port=reuses_port,
-    )
-
-
-def _admin(node: Node) -> AdminInterface:
-    metadata = node.metadata
-    return AdminInterface(
-        socket_path=_text(metadata, "dataplane.admin.socketPath"),
-        address=_text(metadata, "dataplane.admin.address"),
-        port=_port(metadata, "dataplane.admin.port"),
-        readiness_port=_port(metadata, "dataplane.readinessReporter.port"),
-    )
-
-
-def _text(metadata: Mapping[str, object], key: str) -> str | None:
-    value = metadata.get(key)
-    return value if isinstance(value, str) and value else None
-
-
-def _port(metadata: Mapping[str, object], key: str) -> int | None:
-    """A port that a node names, as text or number; what is no port is as good as none."""
-    value = metadata.get(key)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    try:
-        port = int(value) if isinstance(value, str | int) else 0
-    except ValueError:
-        return None
-    return port if 0 < port < 65536 else None
-
-
-def _list(value: object) -> tuple[object, ...]:
-    return tuple(value) if isinstance(value, list | tuple) else ()
+def _mesh_of(node_id: str) -> str:
+    named = dataplane_of(node_id)
+    return "" if named is None else named[0]

@@ -1,11 +1,24 @@
 #!/bin/sh
 # Build the core with AddressSanitizer and UndefinedBehaviorSanitizer beside the usual build, and pass its tests with it.
 # Usage, from anywhere: PYTHON=.venv/bin/python tests/_core/sanitize.sh [pytest arguments]
+# Mutated connections against the wire, in C++ alone and with leaks looked for: tests/_core/sanitize.sh wire [COUNT [SEED…]]
 # A long fuzz: KUMAFAST_FUZZ_SECONDS=300 tests/_core/sanitize.sh -s --timeout=0 -k fuzz
 set -eu
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 compiler=${CXX:-c++}
+if [ "${1:-}" = wire ]; then
+    count=${2:-1000000}
+    shift "$(($# > 2 ? 2 : $#))"
+    mkdir -p build
+    "$compiler" -std=c++20 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+        -o build/wire_fuzz ext/wire_fuzz.cpp
+    for seed in "${@:-1}"; do
+        printf 'seed %s: ' "$seed"
+        ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 build/wire_fuzz "$count" "$seed"
+    done
+    exit
+fi
 "$python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --upgrade \
     --target build/sanitized --config-settings=build-dir=build/sanitize \
     --config-settings=cmake.define.KUMAFAST_SANITIZE=address,undefined .

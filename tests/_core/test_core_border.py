@@ -93,6 +93,7 @@ def test_inbounds_of_a_wrong_type(inbounds: Any) -> None:
         lambda: index.add(2, inbounds),
         lambda: index.update(1, inbounds),
         lambda: SelectorSet().match(inbounds),
+        lambda: SelectorSet().fingerprint(inbounds),
     ):
         with pytest.raises(TypeError):
             call()

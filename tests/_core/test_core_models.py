@@ -123,6 +123,7 @@ class SelectorSetMachine(RuleBasedStateMachine):
     def match(self, inbounds: list[Tags]) -> None:
         for derived, entries in self.made:
             assert derived.match(tag_sets(inbounds)) == naive.match_set(entries, inbounds)
+            assert derived.fingerprint(tag_sets(inbounds)) == naive.fingerprint(entries, inbounds)
 
     @rule(dataplanes=st.dictionaries(_IDS, _INBOUNDS, max_size=5))
     def match_all(self, dataplanes: dict[int, list[Tags]]) -> None:

@@ -19,6 +19,7 @@ def check(world: World, random: Random, shape: str) -> None:
     for id, inbounds in world.dataplanes.items():
         assert id in index
         assert selectors.match(tag_sets(inbounds)) == naive.match_set(world.selectors, inbounds)
+        assert selectors.fingerprint(tag_sets(inbounds)) == naive.fingerprint(world.selectors, inbounds)
     old, new = (random_selector(random, SHAPES[shape], world.dataplanes) for _ in range(2))
     assert list(index.match(TagSelector(old))) == naive.match_index(old, world.dataplanes)
     assert list(index.affected(TagSelector(old), TagSelector(new))) == naive.affected(old, new, world.dataplanes)

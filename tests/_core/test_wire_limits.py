@@ -11,6 +11,7 @@ from tests._core.http2_bytes import (
     CONTINUATION,
     DATA,
     END_HEADERS,
+    END_STREAM,
     ENHANCE_YOUR_CALM,
     GOAWAY,
     HEADERS,
@@ -27,7 +28,7 @@ from tests._core.http2_bytes import (
     settings,
 )
 
-from kumafast._core import END, Connection, Payload
+from kumafast._core import END, MESSAGE, Connection, Payload
 
 Flood = Callable[[Peer, int], bytes]
 
@@ -45,6 +46,10 @@ FLOODS: dict[str, Flood] = {
     "GOAWAY": lambda _, at: frame(GOAWAY, 0, 0, bytes(8)),
     "unknown frames": lambda _, at: frame(0x77, 0, 0, b"x"),
     "requests that are malformed": lambda _, at: frame(HEADERS, END_HEADERS, 3 + 2 * at, b"\x82"),
+    "empty messages": lambda _, at: frame(DATA, 0, 1, message(b"")),
+    "header lists that are too large": lambda _, at: frame(
+        HEADERS, END_HEADERS, 3 + 2 * at, b"\x83\x86\x84" + b"\xbf" * 2000
+    ),
     "empty CONTINUATION": lambda _, at: frame(CONTINUATION, 0, 3) if at else frame(HEADERS, 0, 3),
 }
 
@@ -64,6 +69,62 @@ def test_flood_ends_its_connection(name: str) -> None:
     assert answered < 300_000
     assert peer.read()[-1].code == ENHANCE_YOUR_CALM
     assert peer.connection.want_close
+
+
+def test_long_settings_end_the_connection_before_they_are_applied() -> None:
+    """Each entry may concern every stream: thousands of entries for a thousand streams would be millions of steps."""
+    peer = Peer()
+    assert not peer.send(settings(*((4, 65535 + at % 2) for at in range(32))))
+    ((kind, _, code, why),) = peer.send(settings(*((4, 65535 + at % 2) for at in range(33))))
+    assert (kind, code, why) == (END, ENHANCE_YOUR_CALM, "too long SETTINGS")
+
+
+def test_list_that_unfolds_to_megabytes_is_paid_for_by_its_size() -> None:
+    peer = Peer()
+    entry = b"\x40\x01x\x7f\xa1\x1e" + b"v" * 4000
+    assert not peer.send(frame(HEADERS, END_HEADERS, 1, b"\x83\x86\x84" + entry))
+    assert peer.send(frame(HEADERS, END_HEADERS, 3, b"\xbe" * 16384))[-1][2] == ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+def test_requests_without_an_answer_are_a_flood(is_answered: bool) -> None:
+    """Methods that are not there cost work too; a request that is answered is paid for by the answer."""
+    peer = Peer()
+    answer = Payload(b"an answer")
+    for at in range(4000):
+        if peer.send(peer.request(1 + 2 * at, END_HEADERS | END_STREAM))[0][0] == END:
+            break
+        if is_answered:
+            peer.connection.send(1 + 2 * at, answer)
+        peer.connection.finish(1 + 2 * at, 0)
+        peer.read()
+    # The opening's SETTINGS were paid for too.
+    assert at == (3999 if is_answered else (8000 - 20) // 4)
+
+
+def test_half_messages_of_all_connections_together_are_bounded() -> None:
+    """Each may hold two of the largest messages, yet all together no more than a few; a little is always let in."""
+    part = bytes(1) + number(60 << 20) + bytes((16 << 20) - 5)
+    frames = [frame(DATA, 0, 1, part[at : at + 16384]) for at in range(0, len(part), 16384)]
+
+    def pour(peer: Peer) -> bool:
+        for turn in range(0, len(frames), 16):
+            peer.send(*frames[turn : turn + 16])
+            if any(each.headers.get("grpc-status") == "8" for each in peer.read()):
+                return False
+        return True
+
+    peers = [Peer(message_bytes_max=64 << 20) for _ in range(18)]
+    for peer in peers:
+        peer.send(peer.request())
+    assert [pour(peer) for peer in peers] == [True] * 16 + [False] * 2
+    small = Peer()
+    small.send(small.request(), frame(DATA, 0, 1, bytes(1) + number(60_000) + bytes(10_000)))
+    assert small.send(*(frame(DATA, 0, 1, bytes(10_000)) for _ in range(5)))[0][0] == MESSAGE
+    del peers[0], peer
+    last = Peer(message_bytes_max=64 << 20)
+    last.send(last.request())
+    assert pour(last), "what a connection held is free when it has gone"
 
 
 def test_answers_that_nobody_reads_are_bounded() -> None:

@@ -207,7 +207,8 @@ class EchoService:
                 if self.path.startswith("/slow"):
                     time.sleep(SLOW_S)
                 service.answered += 1
-                body = json.dumps({"instance": service.name, "path": self.path}).encode()
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                body = json.dumps({"instance": service.name, "path": self.path, "headers": headers}).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -276,6 +277,8 @@ class Mesh:
         self.envoy = envoy
         self.flags: tuple[str, ...] = () if uses_delta else ("--sotw",)
         self.ending = ExitStack()
+        self.inbound_ports: dict[str, int] = {}
+        """Where the sidecars of services take connections, by name."""
         self.control_plane = ControlPlane(directory).start()
         self.ending.callback(self.control_plane.stop)
 
@@ -285,8 +288,9 @@ class Mesh:
         """An instance of a service with its sidecar, ready."""
         service_process = EchoService(name)
         self.ending.callback(service_process.stop)
+        port = self.inbound_ports[name] = free_port()
         inbound = {
-            "port": free_port(),
+            "port": port,
             "servicePort": service_process.port,
             "tags": {"kuma.io/service": service, "kuma.io/protocol": "http", **tags},
         }

@@ -5,6 +5,7 @@ In: dicts and lists. Out: what the core must answer. Never: an index, a cache, a
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 
 Tags = Mapping[str, str]
@@ -29,6 +30,10 @@ def match_set(selectors: Iterable[tuple[int, Tags]], inbounds: Sequence[Tags]) -
         if matches_one(selector, inbounds):
             best[id] = max(best.get(id, (0, 0)), rank(selector))
     return sorted(best.items())
+
+
+def fingerprint(selectors: Iterable[tuple[int, Tags]], inbounds: Sequence[Tags]) -> bytes:
+    return b"".join(struct.pack("=III", id, *rank) for id, rank in match_set(selectors, inbounds))
 
 
 def match_index(selector: Tags | None, dataplanes: Mapping[int, Sequence[Tags]]) -> list[int]:

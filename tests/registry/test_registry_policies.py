@@ -14,9 +14,9 @@ from tests import builders
 from tests.matching.policy_worlds import EPOCH, SERVICES, dataplanes, mesh_timeouts, timeouts, times
 from tests.oracles import policies_naive
 
-from kumafast.matching import Bindings, Setting, compile_policy
-from kumafast.registry.policies import Policies
-from kumafast.resources import Dataplane, Resource, parse
+from kumafast.matching import Bindings, CompiledPolicy, Setting, compile_policy
+from kumafast.registry.policies import LOOK_MAX, Policies
+from kumafast.resources import Dataplane, Resource, ResourceKey, parse
 from kumafast.resources.connection_policy import ConnectionPolicy
 from kumafast.resources.fields import thaw
 from kumafast.resources.target_ref_policy import TargetRefPolicy
@@ -35,8 +35,17 @@ def index(dataplanes: Sequence[Dataplane], policies: Sequence[Stored]) -> Polici
     for dataplane in dataplanes:
         indexed.set_dataplane(dataplane.name, dataplane)
     for policy, created in policies:
-        indexed.set_policy(policy.key, compile_policy(policy, created=created))
+        touched_by(indexed, policy.key, compile_policy(policy, created=created))
     return indexed
+
+
+def touched_by(indexed: Policies, key: ResourceKey, policy: CompiledPolicy | None) -> frozenset[str]:
+    """Everybody for whom a change of a policy makes a difference."""
+    pieces = list(indexed.set_policy(key, policy))
+    names = [name for piece in pieces for name in piece]
+    assert len(set(names)) == len(names)
+    assert max(map(len, pieces), default=0) <= LOOK_MAX
+    return frozenset(names)
 
 
 def said(settings: tuple[Setting, ...]) -> dict[str, Any]:
@@ -157,8 +166,8 @@ def test_a_policy_that_turns_to_another_service_touches_who_reached_the_first() 
     moving = mesh_timeout("1s", service="a")
     indexed = index([two_inbounds()], [kept, (moving, EPOCH)])
     moved = compile_policy(mesh_timeout("1s", service="b"), created=EPOCH)
-    assert indexed.set_policy(moving.key, moved) == {"dp"}
-    assert indexed.set_policy(moving.key, None) == frozenset()
+    assert touched_by(indexed, moving.key, moved) == {"dp"}
+    assert touched_by(indexed, moving.key, None) == frozenset()
 
 
 _worlds = st.lists(dataplanes(st.sampled_from(["dp-1", "dp-2", "dp-3", "dp-4"])), unique_by=lambda each: each.name)
@@ -186,10 +195,10 @@ def test_a_change_touches_exactly_those_for_whom_it_counts(
         if not policies:
             return
         key = data.draw(st.sampled_from([policy.key for policy, _ in policies]))
-        touched = indexed.set_policy(key, None)
+        touched = touched_by(indexed, key, None)
     else:
         policy, created = written
-        touched = indexed.set_policy(policy.key, compile_policy(policy, created=created))
+        touched = touched_by(indexed, policy.key, compile_policy(policy, created=created))
     after = outcomes(indexed, world)
     assert touched == {name for name in before if before[name] != after[name]}
 

@@ -35,6 +35,7 @@ def test_a_resource_has_the_type_and_the_name_of_its_message(message: Message, t
 
 
 def test_the_order_in_which_a_map_was_filled_does_not_count() -> None:
+    """Maps are written in one order, so that a version lasts over restarts (rule 19)."""
     keys = [f"key-{number}" for number in range(64)]
 
     def version(order: list[str]) -> str:

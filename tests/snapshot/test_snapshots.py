@@ -24,6 +24,7 @@ def snapshot_of(content: dict[str, bytes], type_url: str = CLUSTER) -> Snapshot:
 
 
 def test_version_is_the_digest_of_the_bytes() -> None:
+    """One version, one content, on every instance and after every restart (rule 19)."""
     resource = XdsResource(CLUSTER, "a", b"body")
     assert resource.version == xxhash.xxh3_128_hexdigest(b"body")
     assert resource == XdsResource(CLUSTER, "a", b"body")
@@ -54,6 +55,7 @@ def test_messages_are_encoded_with_their_names() -> None:
 
 @given(CONTENT, CONTENT)
 def test_digests_are_equal_where_content_is(one: dict[str, bytes], other: dict[str, bytes]) -> None:
+    """A type's version belongs to its content, whatever the order and however it came about (rule 18)."""
     left, right = snapshot_of(one), snapshot_of(dict(reversed(other.items())))
     assert (left.version(CLUSTER) == right.version(CLUSTER)) == (one == other)
     assert left.has_content_of(right) == (one == other)

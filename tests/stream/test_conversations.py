@@ -7,7 +7,7 @@ Each file of `conversations/` opens with the rules that it shows. Then, one a li
     > TYPE names=A,B version=V        a SotW request; version `current` is that of the snapshot; `names=` says nothing
     > TYPE subscribe=A unsubscribe=B have=A:V       a delta request; `have` are the initial resource versions
       … nonce=N                       of either; the last one of the type by default, `none` for an absent one
-    > TYPE ack | nack [names=A,B]     answers the last response of the type
+    > TYPE ack | nack [names=A,B]     answers the last response of the type; `nack error=` without a message
     ! TEXT                            the request above ends the stream with an error that says so
     < TYPE NAME=V … removed=A,B       the next response; nothing after TYPE for an empty one; `version=current`
     = silence | holding | synced | behind     nothing to send; something waits; all taken; not all taken
@@ -104,7 +104,7 @@ class Conversation:
             unsubscribe=_split(options.get("unsubscribe", "")),
             initial_versions=dict(pair.split(":", 1) for pair in _split(options.get("have", ""))),
             nonce="" if nonce == "none" else nonce,
-            error="it is bad" if "nack" in options else None,
+            error=options.get("error", "it is bad") if "nack" in options else None,
         )
         try:
             events = self.session.receive(request)
@@ -163,10 +163,15 @@ def _snapshot(text: str) -> Snapshot:
     return Snapshot.of(*resources)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_conversation(path: Path) -> None:
+def _rules_of(path: Path) -> list[int]:
+    heading = path.read_text(encoding="utf-8").splitlines()[0]
+    assert heading.startswith("# Rule"), f"{path.name} does not say which rules it shows"
+    return [int(number) for number in re.findall(r"\d+", heading.partition(".")[0])]
+
+
+def _play(path: Path, lines: list[str]) -> None:
     conversation = Conversation()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         try:
@@ -177,18 +182,44 @@ def test_conversation(path: Path) -> None:
     assert conversation.next() is None, f"{path.name}: something is left to say at the end"
 
 
-# 53 (TTL) is not used, and 56 is about what is generated, not about how it is streamed.
-NOT_OF_THE_STREAM = {53, 56}
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=f"rule-{rule}-{path.stem}") for path in FILES for rule in _rules_of(path)]
+)
+def test_conversation(path: Path) -> None:
+    """Each conversation once for each rule that it shows: `-k rule-23-` plays all that there is about one."""
+    _play(path, path.read_text(encoding="utf-8").splitlines())
+
+
+def _only_type(text: str) -> str | None:
+    """The type of a conversation in which just one is asked for, and aggregated streams only."""
+    types_said = set(re.findall(r"^> (\S+)", text, re.MULTILINE))
+    is_aggregated = not re.search(r"^stream \S+ \S", text, re.MULTILINE)
+    return types_said.pop() if is_aggregated and len(types_said) == 1 and types_said <= TYPES.keys() else None
+
+
+_OF_ONE_TYPE = [(path, kind) for path in FILES if (kind := _only_type(path.read_text(encoding="utf-8"))) is not None]
+
+
+@pytest.mark.parametrize(("path", "kind"), _OF_ONE_TYPE, ids=[path.stem for path, _ in _OF_ONE_TYPE])
+def test_conversation_is_the_same_on_the_service_of_its_type(path: Path, kind: str) -> None:
+    """A type does not behave differently on a stream of its own, where requests may even leave it out (rules 1, 3)."""
+    text = re.sub(r"^(stream \S+)$", rf"\1 {kind}", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    _play(path, text.splitlines())
+
+
+def test_most_conversations_are_of_one_type() -> None:
+    """The test above would prove nothing if it found none of them."""
+    assert len(_OF_ONE_TYPE) > len(FILES) / 2
+
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_every_rule_is_shown() -> None:
-    """Each rule of the protocol's checklist is named by a conversation or by a test of the stream."""
-    shown: set[int] = set()
-    for path in FILES:
-        heading = path.read_text(encoding="utf-8").splitlines()[0]
-        assert heading.startswith("# Rule"), f"{path.name} does not say which rules it shows"
-        shown |= {int(number) for number in re.findall(r"\d+", heading.partition(".")[0])}
-    for path in Path(__file__).parent.glob("test_*.py"):
-        for numbers in re.findall(r"\(rules? ([\d, ]+)\)", path.read_text(encoding="utf-8")):
-            shown |= {int(number) for number in numbers.split(",")}
-    assert sorted(set(range(1, 57)) - NOT_OF_THE_STREAM - shown) == []
+    """Each rule of the protocol's checklist is named by a conversation or by the docstring of a test."""
+    shown = {rule for path in FILES for rule in _rules_of(path)}
+    for folder in ("stream", "snapshot", "clients"):
+        for path in (ROOT / folder).glob("test_*.py"):
+            for numbers in re.findall(r"\(rules? ([\d, ]+)\)\.(?:\"\"\"|\n)", path.read_text(encoding="utf-8")):
+                shown |= {int(number) for number in numbers.split(",")}
+    assert sorted(set(range(1, 57)) - shown) == []

@@ -46,6 +46,8 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 def test_every_service_of_one_type_answers_for_it() -> None:
+    """Both variants of each, with the type's name, whether the request names it or not (rules 1, 3)."""
+
     async def main() -> None:
         cache = SnapshotCache()
         cache.set("n", Snapshot.of(*(XdsResource(type_url, "a", b"x") for _, type_url in METHODS)))
@@ -67,6 +69,8 @@ def test_every_service_of_one_type_answers_for_it() -> None:
 
 
 def test_sotw_and_delta_aggregated_with_all_that_is_observed() -> None:
+    """What was sent, taken and refused, and why, is told; the first request's node counts (rules 2, 8, 16)."""
+
     """What was sent, taken and refused is told, with the reason (rule 16); only the first node counts (rule 2)."""
 
     async def main() -> None:

@@ -4,7 +4,9 @@ In: tags, selectors, ids chosen by the caller, encoded bytes. Out: which selecto
 Never: resources, policies, Envoy messages, sockets. The core knows tags and numbers only.
 """
 
+from kumafast._core.cycles import untrack
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
+from kumafast._core.requests import request_excess
 from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
 from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport
 from kumafast._core.transport import (
@@ -42,4 +44,6 @@ __all__ = [
     "digest",
     "live_tags",
     "push",
+    "request_excess",
+    "untrack",
 ]

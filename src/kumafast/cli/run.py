@@ -107,6 +107,8 @@ async def serve(settings: Settings) -> int:
     stopping = asyncio.Event()
     stop_on_signals(stopping)
     control_plane = ControlPlane(settings)
+    garbage.begin()
+    looking = asyncio.create_task(garbage.follow(), name="garbage")
     starting = asyncio.create_task(_start(control_plane, settings))
     asked = asyncio.create_task(stopping.wait())
     # A signal counts during the start as well: a store that does not open must not hold the process.
@@ -122,6 +124,7 @@ async def serve(settings: Settings) -> int:
         _announce(control_plane, settings)
         await asked
     _LOG.info("stopping")
+    looking.cancel()
     return 0 if await _stop(control_plane) else 1
 
 

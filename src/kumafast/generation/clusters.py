@@ -6,6 +6,7 @@ In: parts of a proxy. Out: `Cluster` messages. Never: endpoints of services, whi
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache, lru_cache
 from ipaddress import ip_address
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
@@ -19,13 +20,21 @@ from kumafast.generation.proxy import Destination, Inbound
 
 _HTTP_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
+# Most workloads are alike from their sidecar's side: a port of the host's own, a protocol, the same policies.
+_LOCAL_CLUSTERS_MAX = 4_096
+
 # From these addresses the sidecar speaks for itself: the host's redirection lets them through, so that nothing loops.
 SIDECAR_SOURCE_IPV4 = "127.0.0.6"
 SIDECAR_SOURCE_IPV6 = "::6"
 
 
 def local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
-    """The workload behind an inbound."""
+    """The workload behind an inbound. One message for all that need the same: it is not to be changed."""
+    return _local_cluster(inbound.as_workload())
+
+
+@lru_cache(maxsize=_LOCAL_CLUSTERS_MAX)
+def _local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
     cluster = static_cluster(
         names.local_cluster_name(inbound.service_port),
         fields.socket_address(inbound.service_address, inbound.service_port),
@@ -51,29 +60,12 @@ def local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
 
 def destination_cluster(destination: Destination) -> cluster_pb2.Cluster:
     """A service, or the part of it that an outbound's tags choose. Sidecars speak HTTP/2 among themselves."""
-    idle_timeout = defaults.IDLE_TIMEOUT if protocols.is_http(destination.protocol) else None
-    options = _http_options(idle_timeout=idle_timeout, over_http2=True)
-    cluster = cluster_pb2.Cluster(
-        name=destination.cluster_name,
-        alt_stat_name=names.alternative_stat_name(destination.cluster_name),
-        type=cluster_pb2.Cluster.EDS,
-        eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(
-            eds_config=config_source_pb2.ConfigSource(
-                ads=config_source_pb2.AggregatedConfigSource(),
-                resource_api_version=config_source_pb2.ApiVersion.V3,
-            )
-        ),
-        connect_timeout=fields.duration(defaults.CONNECT_TIMEOUT),
-        circuit_breakers=_circuit_breakers(
-            circuit_breaker_pb2.CircuitBreakers.Thresholds(
-                max_connections={"value": defaults.CONNECTIONS_MAX},
-                max_pending_requests={"value": defaults.PENDING_REQUESTS_MAX},
-                max_requests={"value": defaults.REQUESTS_MAX},
-                max_retries={"value": defaults.RETRIES_MAX},
-                track_remaining=True,
-            )
-        ),
-    )
+    options = http_protocol_options_pb2.HttpProtocolOptions()
+    options.CopyFrom(_any_options(is_http=protocols.is_http(destination.protocol)))
+    cluster = cluster_pb2.Cluster()
+    cluster.CopyFrom(_ANY_DESTINATION)
+    cluster.name = destination.cluster_name
+    cluster.alt_stat_name = names.alternative_stat_name(destination.cluster_name)
     if destination.tls is not None:
         cluster.transport_socket.CopyFrom(tls.upstream_socket(destination.tls))
     for effect in destination.effects:
@@ -153,3 +145,32 @@ def _circuit_breakers(
 def _only_tracked() -> circuit_breaker_pb2.CircuitBreakers:
     # Envoy's own limits, with the statistics of what is left of them.
     return _circuit_breakers(circuit_breaker_pb2.CircuitBreakers.Thresholds(track_remaining=True))
+
+
+# What all destinations have in common, to be copied: that is faster than to put it together. Never changed.
+
+
+@cache
+def _any_options(*, is_http: bool) -> http_protocol_options_pb2.HttpProtocolOptions:
+    return _http_options(idle_timeout=defaults.IDLE_TIMEOUT if is_http else None, over_http2=True)
+
+
+_ANY_DESTINATION = cluster_pb2.Cluster(
+    type=cluster_pb2.Cluster.EDS,
+    eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(
+        eds_config=config_source_pb2.ConfigSource(
+            ads=config_source_pb2.AggregatedConfigSource(),
+            resource_api_version=config_source_pb2.ApiVersion.V3,
+        )
+    ),
+    connect_timeout=fields.duration(defaults.CONNECT_TIMEOUT),
+    circuit_breakers=_circuit_breakers(
+        circuit_breaker_pb2.CircuitBreakers.Thresholds(
+            max_connections={"value": defaults.CONNECTIONS_MAX},
+            max_pending_requests={"value": defaults.PENDING_REQUESTS_MAX},
+            max_requests={"value": defaults.REQUESTS_MAX},
+            max_retries={"value": defaults.RETRIES_MAX},
+            track_remaining=True,
+        )
+    ),
+)

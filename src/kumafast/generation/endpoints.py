@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 
+from envoy.config.core.v3 import address_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from kumafast.generation import fields
@@ -46,11 +47,27 @@ def load_assignment(endpoint_set: EndpointSet) -> endpoint_pb2.ClusterLoadAssign
 
 def lb_endpoint(endpoint: Endpoint) -> bytes:
     """One endpoint as an encoded `LbEndpoint`, the bytes that it has within the `load_assignment` of its cluster."""
+    # The address has the lower field number, so this is the order in which protobuf writes the fields.
+    return _encoded_address(endpoint) + _rest(endpoint.tags, endpoint.labels, endpoint.weight)
+
+
+def _encoded_address(endpoint: Endpoint) -> bytes:
+    address, port = endpoint.address.encode(), _encoded_port(endpoint.port)
+    # LbEndpoint { endpoint = 1 }, Endpoint { address = 1 }, Address { socket_address = 1 },
+    # SocketAddress { address = 2; port_value = 3 }: while every length fits in a byte this is faster than a message.
+    size = 2 + len(address) + len(port)
+    if size + 4 < 0x80:
+        return bytes((10, size + 4, 10, size + 2, 10, size, 18, len(address))) + address + port
     message = endpoint_components_pb2.LbEndpoint()
     _fill_address(message, endpoint)
-    # The address has the lower field number, so this is the order in which protobuf writes the fields.
-    address: bytes = message.SerializeToString(deterministic=True)
-    return address + _rest(endpoint.tags, endpoint.labels, endpoint.weight)
+    encoded: bytes = message.SerializeToString(deterministic=True)
+    return encoded
+
+
+@lru_cache(maxsize=_RESTS_MAX)
+def _encoded_port(port: int) -> bytes:
+    encoded: bytes = address_pb2.SocketAddress(port_value=port).SerializeToString(deterministic=True)
+    return encoded
 
 
 def order(endpoint: Endpoint) -> tuple[object, ...]:

@@ -5,7 +5,8 @@ In: parts of a proxy. Out: `Listener` messages. Never: where a cluster's endpoin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
+from typing import TypeAlias
 
 from envoy.config.core.v3 import address_pb2, base_pb2, protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
@@ -19,10 +20,18 @@ from google.protobuf.message import Message
 from kumafast.generation import defaults, fields, names, protocols, routes, tls
 from kumafast.generation.proxy import Inbound, Outbound, Tags
 
-_Chain = listener_components_pb2.FilterChain
 _Hcm = http_connection_manager_pb2.HttpConnectionManager
 
+_Config: TypeAlias = http_connection_manager_pb2.HttpConnectionManager | tcp_proxy_pb2.TcpProxy
+
 _TAGS = "io.kuma.tags"
+_HTTP_FILTER = "envoy.filters.network.http_connection_manager"
+_TCP_FILTER = "envoy.filters.network.tcp_proxy"
+
+# One for each protocol, and a protocol is whatever a user wrote in a tag.
+_PROTOCOLS_MAX = 64
+# As many services and policies for them; each is a listener without its address, a kilobyte or two.
+_RESTS_MAX = 16_384
 
 _INTERNAL_NETWORKS = _Hcm.InternalAddressConfig(
     cidr_ranges=[
@@ -34,34 +43,46 @@ _INTERNAL_NETWORKS = _Hcm.InternalAddressConfig(
 
 def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
     """The port on which other sidecars reach the workload."""
+    listener = listener_pb2.Listener()
+    listener.MergeFromString(_rest_of_inbound(inbound.at_no_address()))
+    _place(listener, names.inbound_listener_name(inbound.address, inbound.port), inbound.address, inbound.port)
+    return listener
+
+
+@lru_cache(maxsize=_RESTS_MAX)
+def _rest_of_inbound(inbound: Inbound) -> bytes:
+    """All but name and address: that is the same for the instances of a service, and nearly all of the work."""
+    config = _inbound_http(inbound) if protocols.is_http(inbound.protocol) else _inbound_tcp(inbound)
     listener = _listener(
-        names.inbound_listener_name(inbound.address, inbound.port),
-        fields.socket_address(inbound.address, inbound.port),
-        _inbound_chains(inbound),
         direction=base_pb2.TrafficDirection.INBOUND,
         tags=inbound.tags,
         binds_to_port=inbound.binds_to_port,
         reuses_port=inbound.reuses_port,
     )
-    if inbound.tls is not None and inbound.tls.is_permissive:
-        inspector = fields.packed(tls_inspector_pb2.TlsInspector())
-        listener.listener_filters.add(name="envoy.filters.listener.tls_inspector", typed_config=inspector)
-    return listener
+    if inbound.tls is None:
+        _add_chain(listener, config)
+    elif inbound.tls.is_permissive:
+        _add_permissive_chains(listener, inbound, config)
+    else:
+        chain = _add_chain(listener, config)
+        chain.transport_socket.CopyFrom(tls.downstream_socket(inbound.tls.mesh))
+    encoded: bytes = listener.SerializeToString(deterministic=True)
+    return encoded
 
 
 def outbound_listener(outbound: Outbound) -> listener_pb2.Listener:
     """The port on which the workload reaches a service."""
-    filter_ = _outbound_http(outbound) if protocols.is_http(outbound.protocol) else _outbound_tcp(outbound)
-    return _listener(
-        names.outbound_listener_name(outbound.address, outbound.port),
-        fields.socket_address(outbound.address, outbound.port),
-        [_Chain(filters=[filter_])],
+    listener = _listener(
         direction=base_pb2.TrafficDirection.OUTBOUND,
         tags=outbound.tags,
         binds_to_port=outbound.binds_to_port,
         # To share the port is what Envoy does unless told otherwise, and Kuma is silent about it here.
         reuses_port=None if outbound.reuses_port else False,
     )
+    is_http = protocols.is_http(outbound.protocol)
+    _add_chain(listener, _outbound_http(outbound) if is_http else _outbound_tcp(outbound))
+    _place(listener, names.outbound_listener_name(outbound.address, outbound.port), outbound.address, outbound.port)
+    return listener
 
 
 def passthrough_listener(
@@ -70,60 +91,66 @@ def passthrough_listener(
     """The port that the host redirects traffic to: handed to the listener it was meant for, else to its destination."""
     proxy = tcp_proxy_pb2.TcpProxy(stat_prefix=names.stat_name(name), cluster=name)
     listener = _listener(
-        name,
-        fields.socket_address(address, port),
-        [_Chain(filters=[_network_filter("envoy.filters.network.tcp_proxy", proxy)])],
         direction=direction,
         tags=(),
         binds_to_port=True,
         reuses_port=reuses_port,
     )
+    _add_chain(listener, proxy)
+    _place(listener, name, address, port)
     listener.use_original_dst.value = True
     return listener
 
 
+def _place(listener: listener_pb2.Listener, name: str, address: str, port: int) -> None:
+    listener.name = name
+    listener.address.socket_address.address = address
+    listener.address.socket_address.port_value = port
+
+
 def _listener(
-    name: str,
-    address: address_pb2.Address,
-    chains: Sequence[listener_components_pb2.FilterChain],
     *,
     direction: int,
     tags: Tags,
     binds_to_port: bool,
     reuses_port: bool | None,
 ) -> listener_pb2.Listener:
-    return listener_pb2.Listener(
-        name=name,
-        address=address,
-        filter_chains=chains,
-        metadata=fields.metadata({_TAGS: tags}) if tags else None,
-        traffic_direction=direction,
-        # Kuma sends only the unusual one of the two.
-        bind_to_port=None if binds_to_port else {"value": False},
-        enable_reuse_port=None if reuses_port is None else {"value": reuses_port},
-    )
+    # Filled in place: a message that is handed to another's constructor is copied at every level.
+    listener = listener_pb2.Listener(traffic_direction=direction)
+    if tags:
+        listener.metadata.CopyFrom(fields.metadata({_TAGS: tags}))
+    # Kuma sends only the unusual one of the two.
+    if not binds_to_port:
+        listener.bind_to_port.value = False
+    if reuses_port is not None:
+        listener.enable_reuse_port.value = reuses_port
+    return listener
 
 
-def _inbound_chains(inbound: Inbound) -> list[listener_components_pb2.FilterChain]:
-    """One chain; or, while plaintext is let in too, one for each way in which a client may come."""
-    is_http = protocols.is_http(inbound.protocol)
-    filter_ = _inbound_http(inbound) if is_http else _inbound_tcp(inbound)
-    if inbound.tls is None:
-        return [_Chain(filters=[filter_])]
-    secured = _Chain(filters=[filter_], transport_socket=tls.downstream_socket(inbound.tls.mesh))
-    if not inbound.tls.is_permissive:
-        return [secured]
+def _add_chain(listener: listener_pb2.Listener, config: _Config) -> listener_components_pb2.FilterChain:
+    """Serve connections so; the chain, to which what is special about it can be added."""
+    chain = listener.filter_chains.add()
+    filter_ = chain.filters.add()
+    filter_.name = _HTTP_FILTER if isinstance(config, _Hcm) else _TCP_FILTER
+    filter_.typed_config.Pack(config, deterministic=True)
+    return chain
+
+
+def _add_permissive_chains(listener: listener_pb2.Listener, inbound: Inbound, config: _Config) -> None:
+    """While plaintext is let in too: one chain for each way in which a client may come."""
+    assert inbound.tls is not None
+    inspector = listener.listener_filters.add(name="envoy.filters.listener.tls_inspector")
+    inspector.typed_config.Pack(tls_inspector_pb2.TlsInspector(), deterministic=True)
+    _add_chain(listener, config).filter_chain_match.transport_protocol = "raw_buffer"
+    # TLS without our protocol's name is the application's own, and goes to it as it came.
+    _add_chain(listener, _inbound_tcp(inbound)).filter_chain_match.transport_protocol = "tls"
+    secured = _add_chain(listener, config)
     secured.filter_chain_match.transport_protocol = "tls"
     secured.filter_chain_match.application_protocols.append(tls.ALPN)
-    plain = _Chain(filters=[filter_])
-    plain.filter_chain_match.transport_protocol = "raw_buffer"
-    # TLS without our protocol's name is the application's own, and goes to it as it came.
-    own = _Chain(filters=[_inbound_tcp(inbound)])
-    own.filter_chain_match.transport_protocol = "tls"
-    return [plain, own, secured]
+    secured.transport_socket.CopyFrom(tls.downstream_socket(inbound.tls.mesh))
 
 
-def _inbound_tcp(inbound: Inbound) -> listener_components_pb2.Filter:
+def _inbound_tcp(inbound: Inbound) -> tcp_proxy_pb2.TcpProxy:
     cluster = names.local_cluster_name(inbound.service_port)
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix=names.stat_name(cluster),
@@ -132,10 +159,10 @@ def _inbound_tcp(inbound: Inbound) -> listener_components_pb2.Filter:
     )
     for effect in inbound.effects:
         effect.on_inbound_tcp(proxy)
-    return _network_filter("envoy.filters.network.tcp_proxy", proxy)
+    return proxy
 
 
-def _outbound_tcp(outbound: Outbound) -> listener_components_pb2.Filter:
+def _outbound_tcp(outbound: Outbound) -> tcp_proxy_pb2.TcpProxy:
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix=names.stat_name(outbound.service),
         cluster=outbound.cluster_name,
@@ -144,47 +171,64 @@ def _outbound_tcp(outbound: Outbound) -> listener_components_pb2.Filter:
     )
     for effect in outbound.effects:
         effect.on_outbound_tcp(proxy)
-    return _network_filter("envoy.filters.network.tcp_proxy", proxy)
+    return proxy
 
 
-def _inbound_http(inbound: Inbound) -> listener_components_pb2.Filter:
-    manager = _connection_manager(names.local_cluster_name(inbound.service_port), protocol=inbound.protocol)
-    manager.route_config.CopyFrom(routes.inbound_routes(inbound))
+def _inbound_http(inbound: Inbound) -> http_connection_manager_pb2.HttpConnectionManager:
+    manager = _Hcm()
+    manager.CopyFrom(_any_inbound(inbound.protocol))
+    manager.stat_prefix = names.stat_name(names.local_cluster_name(inbound.service_port))
+    routes.lead_inbound(manager.route_config, inbound)
+    for effect in inbound.effects:
+        effect.on_inbound_http(manager)
+    return manager
+
+
+def _outbound_http(outbound: Outbound) -> http_connection_manager_pb2.HttpConnectionManager:
+    manager = _Hcm()
+    manager.CopyFrom(_any_outbound(outbound.protocol))
+    manager.stat_prefix = names.stat_name(outbound.service)
+    routes.lead_outbound(manager.route_config, outbound)
+    for effect in outbound.effects:
+        effect.on_outbound_http(manager)
+    return manager
+
+
+# What all inbounds or outbounds of a protocol have in common, to be copied: that is several times as fast as to put it
+# together. Never changed.
+
+
+@lru_cache(maxsize=_PROTOCOLS_MAX)
+def _any_inbound(protocol: str) -> http_connection_manager_pb2.HttpConnectionManager:
+    manager = _connection_manager(protocol)
+    manager.route_config.CopyFrom(routes.any_inbound())
     # Who the client is, the workload learns from its sidecar alone: what a client claims in the header is dropped.
     manager.forward_client_cert_details = _Hcm.SANITIZE_SET
     manager.set_current_client_cert_details.uri = True
     manager.stream_idle_timeout.CopyFrom(fields.duration(defaults.INBOUND_STREAM_IDLE_TIMEOUT))
-    for effect in inbound.effects:
-        effect.on_inbound_http(manager)
-    return _network_filter("envoy.filters.network.http_connection_manager", manager)
+    return manager
 
 
-def _outbound_http(outbound: Outbound) -> listener_components_pb2.Filter:
-    manager = _connection_manager(outbound.service, protocol=outbound.protocol)
-    manager.route_config.CopyFrom(routes.outbound_routes(outbound))
+@lru_cache(maxsize=_PROTOCOLS_MAX)
+def _any_outbound(protocol: str) -> http_connection_manager_pb2.HttpConnectionManager:
+    manager = _connection_manager(protocol)
+    manager.route_config.CopyFrom(routes.any_outbound(protocol))
     manager.normalize_path.value = True
-    for effect in outbound.effects:
-        effect.on_outbound_http(manager)
-    return _network_filter("envoy.filters.network.http_connection_manager", manager)
+    return manager
 
 
-def _connection_manager(stat_prefix: str, *, protocol: str) -> http_connection_manager_pb2.HttpConnectionManager:
+def _connection_manager(protocol: str) -> http_connection_manager_pb2.HttpConnectionManager:
     no_timeout = fields.duration(defaults.NO_TIMEOUT)
     http_filters = [_http_filter("envoy.filters.http.router", router_pb2.Router())]
     if protocols.is_grpc(protocol):
         statistics = grpc_stats_pb2.FilterConfig(emit_filter_state=True)
         http_filters.insert(0, _http_filter("envoy.filters.http.grpc_stats", statistics))
     return _Hcm(
-        stat_prefix=names.stat_name(stat_prefix),
         http_filters=http_filters,
         internal_address_config=_INTERNAL_NETWORKS,
         common_http_protocol_options=protocol_pb2.HttpProtocolOptions(idle_timeout=no_timeout),
         request_headers_timeout=no_timeout,
     )
-
-
-def _network_filter(name: str, config: Message) -> listener_components_pb2.Filter:
-    return listener_components_pb2.Filter(name=name, typed_config=fields.packed(config))
 
 
 def _http_filter(name: str, config: Message) -> http_connection_manager_pb2.HttpFilter:

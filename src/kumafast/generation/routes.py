@@ -19,47 +19,61 @@ _EVERYTHING = '[{"path":{"value":"/","type":"PathPrefix"}}]'
 _EVERYTHING_NAME = b64encode(sha256(_EVERYTHING.encode()).digest()).decode()
 
 
-def inbound_routes(inbound: Inbound) -> route_pb2.RouteConfiguration:
-    """Everything to the workload, for as long as it takes: the client's sidecar is the one that sets a limit."""
+def any_inbound() -> route_pb2.RouteConfiguration:
+    """Everything to the workload, for as long as it takes: the client's sidecar is the one that sets a limit.
+
+    Which workload is for `lead_inbound` to say.
+    """
     route = route_components_pb2.Route(
         match=route_components_pb2.RouteMatch(prefix="/"),
         route=route_components_pb2.RouteAction(
-            cluster=names.local_cluster_name(inbound.service_port),
             timeout=fields.duration(defaults.NO_TIMEOUT),
             idle_timeout=fields.duration(defaults.INBOUND_STREAM_IDLE_TIMEOUT),
         ),
     )
     return route_pb2.RouteConfiguration(
-        name=names.inbound_route_name(inbound.service),
-        virtual_hosts=[_virtual_host(inbound.service, route)],
+        virtual_hosts=[route_components_pb2.VirtualHost(domains=["*"], routes=[route])],
         validate_clusters={"value": False},
         # Sidecars tell each other their tags in this header; it is none of the workload's business.
         request_headers_to_remove=[names.KUMA_TAGS_HEADER],
     )
 
 
-def outbound_routes(outbound: Outbound) -> route_pb2.RouteConfiguration:
-    """Everything to the outbound's cluster, whatever host the request names."""
+def lead_inbound(routes: route_pb2.RouteConfiguration, inbound: Inbound) -> None:
+    """Make the routes of any inbound those of this one."""
+    cluster = names.local_cluster_name(inbound.service_port)
+    _lead(routes, name=names.inbound_route_name(inbound.service), service=inbound.service, cluster=cluster)
+
+
+def any_outbound(protocol: str) -> route_pb2.RouteConfiguration:
+    """Everything to one cluster, whatever host the request names; to which one is for `lead_outbound` to say."""
     route = route_components_pb2.Route(
         name=_EVERYTHING_NAME,
         match=route_components_pb2.RouteMatch(prefix="/"),
         route=route_components_pb2.RouteAction(
-            cluster=outbound.cluster_name,
             timeout=fields.duration(defaults.REQUEST_TIMEOUT),
             idle_timeout=fields.duration(defaults.STREAM_IDLE_TIMEOUT),
-            retry_policy=_retry_policy(outbound.protocol),
+            retry_policy=_retry_policy(protocol),
         ),
     )
     return route_pb2.RouteConfiguration(
-        name=names.outbound_route_name(outbound.service),
-        virtual_hosts=[_virtual_host(outbound.service, route)],
+        virtual_hosts=[route_components_pb2.VirtualHost(domains=["*"], routes=[route])],
         # The cluster may arrive after the listener; the request that comes between gets 503 and the listener stays.
         validate_clusters={"value": False},
     )
 
 
-def _virtual_host(service: str, route: route_components_pb2.Route) -> route_components_pb2.VirtualHost:
-    return route_components_pb2.VirtualHost(name=service, domains=["*"], routes=[route])
+def lead_outbound(routes: route_pb2.RouteConfiguration, outbound: Outbound) -> None:
+    """Make the routes of any outbound those of this one."""
+    name = names.outbound_route_name(outbound.service)
+    _lead(routes, name=name, service=outbound.service, cluster=outbound.cluster_name)
+
+
+def _lead(routes: route_pb2.RouteConfiguration, *, name: str, service: str, cluster: str) -> None:
+    routes.name = name
+    host = routes.virtual_hosts[0]
+    host.name = service
+    host.routes[0].route.cluster = cluster
 
 
 def _retry_policy(protocol: str) -> route_components_pb2.RetryPolicy:

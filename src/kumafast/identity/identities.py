@@ -40,7 +40,7 @@ class Identities:
 
     def __init__(self) -> None:
         self._meshes: dict[str, Mesh] = {}
-        self._secrets: dict[str, dict[str, bytes]] = {}
+        self._secrets: dict[str, dict[str, Secret]] = {}
         self._identities: dict[str, MeshIdentity] = {}
         # Meshes that ask for TLS and have no authority for it.
         self._broken: set[str] = set()
@@ -55,7 +55,13 @@ class Identities:
 
     def secret(self, mesh: str, name: str) -> bytes | None:
         """The content of a secret, of those that authorities are made of or could be."""
-        return self._secrets.get(mesh, {}).get(name)
+        secret = self._secrets.get(mesh, {}).get(name)
+        return None if secret is None else secret.content
+
+    def secrets(self) -> Iterator[Secret]:
+        """All secrets that it holds, in no order."""
+        for secrets in self._secrets.values():
+            yield from secrets.values()
 
     def apply(self, changes: Iterable[tuple[ResourceKey, Resource | None]]) -> set[str]:
         """Take in meshes and secrets, put or (None) deleted; the meshes whose identity is another now."""
@@ -70,7 +76,7 @@ class Identities:
             elif key.type == Secret.type.name:
                 touched.add(key.mesh)
                 if isinstance(resource, Secret):
-                    self._secrets.setdefault(key.mesh, {})[key.name] = resource.content
+                    self._secrets.setdefault(key.mesh, {})[key.name] = resource
                 else:
                     self._secrets.get(key.mesh, {}).pop(key.name, None)
         return {mesh for mesh in touched if self._renew(mesh)}

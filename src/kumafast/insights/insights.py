@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from kumafast.errors import KumafastError, NotFoundError, StoreUnavailableError
 from kumafast.insights.arrivals import Arrivals
 from kumafast.insights.clients import Clients, StreamStatus
 from kumafast.insights.convergence import Convergence
-from kumafast.insights.status import insight
+from kumafast.insights.status import CertificateFacts, certified, insight
 from kumafast.metrics import Metrics
 from kumafast.resources import DataplaneInsight, ResourceKey
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node, dataplane_of
-from kumafast.snapshot.resource import LISTENER
+from kumafast.snapshot.resource import LISTENER, SECRET
 from kumafast.store import Put, Store
 
 _LOG = logging.getLogger(__name__)
+
+CertificateOf = Callable[[str], CertificateFacts | None]
 
 RETRY_S_MAX = 5.0
 """The longest pause between attempts while the store cannot be written."""
@@ -40,7 +43,9 @@ class Insights:
         instance_id: str,
         flush_ms: float,
         clients: Clients | None = None,
+        certificate_of: CertificateOf = lambda _: None,
     ) -> None:
+        """`certificate_of` says which certificate a node is to have."""
         self.clients = Clients() if clients is None else clients
         self._store = store
         self._convergence = convergence
@@ -48,6 +53,9 @@ class Insights:
         self._metrics = metrics
         self._instance_id = instance_id
         self._flush_s = flush_ms / 1000
+        self._certificate_of = certificate_of
+        # What each proxy is known to run with: noted when it has all of a snapshot.
+        self._certificates: dict[ResourceKey, CertificateFacts | None] = {}
         self._by_proxy: dict[ResourceKey, dict[str, StreamStatus]] = {}
         # The streams whose Envoy has taken listeners.
         self._listening: set[str] = set()
@@ -92,6 +100,7 @@ class Insights:
     def stream_synced(self, stream_id: str, snapshot: Snapshot) -> None:
         """The client has acknowledged all of a snapshot."""
         self.clients.stream_synced(stream_id, snapshot)
+        self._note_certificate(stream_id, snapshot)
         self._convergence.stream_synced(stream_id, snapshot)
 
     def stream_closed(self, stream_id: str) -> None:
@@ -107,6 +116,16 @@ class Insights:
         if key is not None and stream_id not in self._listening:
             self._listening.add(stream_id)
             self._arrivals.listeners_taken(key.mesh, key.name)
+
+    def _note_certificate(self, stream_id: str, snapshot: Snapshot) -> None:
+        status = self.clients.stream(stream_id)
+        key = None if status is None else _key(status.node.id)
+        if status is None or key is None:
+            return
+        runs_with = self._certificate_of(status.node.id) if snapshot.resources(SECRET) else None
+        if key not in self._certificates or self._certificates[key] is not runs_with:
+            self._certificates[key] = runs_with
+            self._mark(status.node.id)
 
     def _mark_stream(self, stream_id: str) -> None:
         status = self.clients.stream(stream_id)
@@ -177,7 +196,10 @@ class Insights:
         except NotFoundError:
             pass
         streams = list(self._by_proxy.get(key, {}).values())
-        return insight(mesh=key.mesh, name=key.name, streams=streams, instance_id=self._instance_id, before=before)
+        found = insight(mesh=key.mesh, name=key.name, streams=streams, instance_id=self._instance_id, before=before)
+        held = None if before is None else before.mtls
+        mtls = certified(self._certificates[key], held) if key in self._certificates else held
+        return found.model_copy(update={"mtls": mtls})
 
     async def _write_alone(self, value: DataplaneInsight) -> None:
         try:
@@ -191,6 +213,7 @@ class Insights:
             del streams[stream_id]
         if not streams:
             self._by_proxy.pop(key, None)
+            self._certificates.pop(key, None)
 
 
 def _key(node_id: str) -> ResourceKey | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -99,6 +99,42 @@ def _version(stated: object) -> Version | None:
         return None if stated is None else Version.model_validate(stated)
     except ValidationError:
         return None
+
+
+class CertificateFacts(Protocol):
+    """A certificate that a proxy runs with; the times are None where another instance issued it."""
+
+    @property
+    def backend(self) -> str: ...
+    @property
+    def issued_at(self) -> datetime | None: ...
+    @property
+    def expires_at(self) -> datetime | None: ...
+
+
+def certified(certificate: CertificateFacts | None, before: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The part of an insight that is about TLS, in Kuma's form; None for a proxy without a certificate."""
+    if certificate is None:
+        return None
+    if certificate.issued_at is None or certificate.expires_at is None:
+        # It came with it from another instance, which has said when it was issued.
+        return _LOOSE.validate_python({**(before or {}), "issuedBackend": certificate.backend})
+    issued_at = _timestamp(certificate.issued_at)
+    earlier = before or {}
+    is_new = earlier.get("lastCertificateRegeneration") != issued_at
+    return _LOOSE.validate_python(
+        {
+            "certificateExpirationTime": _timestamp(certificate.expires_at),
+            "lastCertificateRegeneration": issued_at,
+            "certificateRegenerations": int(earlier.get("certificateRegenerations", 0)) + is_new,
+            "issuedBackend": certificate.backend,
+            "supportedBackends": [certificate.backend],
+        }
+    )
+
+
+def _timestamp(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def insight(

@@ -47,24 +47,37 @@ class Subjects:
     about: Map[str, tuple[int, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Bindings:
-    """The policies of a dataplane by number: with the rank at which they matched it, and those of each inbound."""
+    """The policies of a dataplane by number: with the rank at which they matched it, and those of each inbound.
+
+    One object for all dataplanes of a `PolicySet` that are bound alike, compared by identity: what it has been asked
+    it remembers, so that a proxy costs a look-up.
+    """
 
     subjects: Subjects
     ranks: Mapping[int, Rank]
     inbounds: tuple[tuple[int, ...], ...]
+    _outbounds: dict[str, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
+    _inbounds: dict[int, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
 
     def outbound(self, service: str) -> tuple[Setting, ...]:
         """What holds for requests to a service, in the order in which it is applied. O(policies about the service)."""
-        about, ranks, policies = self.subjects.about, self.ranks, self.subjects.policies
-        numbers = (*about.get(ANY_SERVICE, ()), *(about.get(service, ()) if service != ANY_SERVICE else ()))
-        return _outbound(tuple((policies[each], ranks[each]) for each in numbers if each in ranks), service)
+        found = self._outbounds.get(service)
+        if found is None:
+            about, ranks, policies = self.subjects.about, self.ranks, self.subjects.policies
+            numbers = (*about.get(ANY_SERVICE, ()), *(about.get(service, ()) if service != ANY_SERVICE else ()))
+            found = _outbound(tuple((policies[each], ranks[each]) for each in numbers if each in ranks), service)
+            self._outbounds[service] = found
+        return found
 
     def inbound(self, position: int) -> tuple[Setting, ...]:
         """What holds for requests to the inbound at a position, in the order in which it is applied."""
-        policies = map(self.subjects.policies.__getitem__, self.inbounds[position])
-        return _inbound(tuple(policy for policy in policies if policy.inbound))
+        found = self._inbounds.get(position)
+        if found is None:
+            policies = map(self.subjects.policies.__getitem__, self.inbounds[position])
+            found = self._inbounds[position] = _inbound(tuple(policy for policy in policies if policy.inbound))
+        return found
 
 
 @lru_cache(maxsize=_CACHE_SIZE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from kumafast._core import TagSelector, TagSet
+from kumafast.matching.facts import ANY
 from kumafast.resources import Dataplane
 from kumafast.resources.networking import Inbound
 from kumafast.resources.tags import AWAITS_PROXY_LABEL
@@ -30,10 +30,16 @@ def serving_inbounds(dataplane: Dataplane, tags: Mapping[str, str]) -> tuple[Inb
     """The inbounds of a dataplane that have all these tags and are ready for traffic."""
     if AWAITS_PROXY_LABEL in dataplane.labels:
         return ()
-    selector = TagSelector(dict(tags))
-    return tuple(
-        inbound for inbound in dataplane.inbounds if inbound.is_ready and selector.matches(TagSet(inbound.tags))
-    )
+    return tuple(inbound for inbound in dataplane.inbounds if inbound.is_ready and _has_all(inbound.tags, tags))
+
+
+def _has_all(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    # As `TagSelector` matches; for one or two tags that are asked for once it is faster than to prepare them.
+    for key, value in wanted.items():
+        has = tags.get(key)
+        if has is None or (value not in (has, ANY)):
+            return False
+    return True
 
 
 def common_protocol(protocols: Iterable[str]) -> str:

@@ -17,6 +17,9 @@ from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Rank
 
 _NO_TAGS = TagSet()
 
+# Entries are small; the bound is on how many ways there are to be bound, not on dataplanes.
+_BOUND_MAX = 16_384
+
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
@@ -24,6 +27,10 @@ class PolicySet:
 
     _selectors: SelectorSet = field(default_factory=SelectorSet)
     _subjects: Subjects = field(default_factory=lambda: Subjects(Map(), Map()))
+    # By what a dataplane's candidates match, in place of the dataplane.
+    _bound: dict[tuple[int, tuple[bytes, ...]] | bytes, Bindings] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __len__(self) -> int:
         return len(self._subjects.policies)
@@ -49,7 +56,23 @@ class PolicySet:
         return PolicySet(selectors, Subjects(policies, about))
 
     def bind(self, inbounds: Sequence[TagSet], gateway: Sequence[TagSet]) -> Bindings:
-        """The policies of a dataplane with these candidates. O(their tags + policies found)."""
+        """The policies of a dataplane with these candidates: one object for all that match the same policies.
+
+        O(their tags + policies found), without an object for each of these but for the first time.
+        """
+        fingerprint = self._selectors.fingerprint
+        if len(inbounds) == 1 and not gateway:
+            key: tuple[int, tuple[bytes, ...]] | bytes = fingerprint(inbounds[0])
+        else:
+            key = (len(inbounds), tuple(map(fingerprint, (*inbounds, *gateway))))
+        found = self._bound.get(key)
+        if found is None:
+            if len(self._bound) >= _BOUND_MAX:
+                self._bound.clear()
+            found = self._bound[key] = self._bind(inbounds, gateway)
+        return found
+
+    def _bind(self, inbounds: Sequence[TagSet], gateway: Sequence[TagSet]) -> Bindings:
         ranks: dict[int, Rank] = {}
         by_inbound: list[tuple[int, ...]] = []
         for tags in inbounds:

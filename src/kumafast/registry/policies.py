@@ -10,13 +10,17 @@ selected and, where it is about some services, that reach one of these; it touch
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from kumafast._core import IdSet, TagIndex, TagSet
 from kumafast.matching import Bindings, CompiledPolicy, PolicySet, candidates
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.tags import SERVICE_TAG
+
+LOOK_MAX = 64
+"""How many dataplanes are looked at before everything else may have its turn: some milliseconds if all differ."""
 
 
 class Policies:
@@ -42,11 +46,8 @@ class Policies:
 
     def bindings(self, name: str) -> Bindings:
         """The policies of a dataplane. O(its tags + policies found)."""
-        return self._bindings(self._policies, name)
-
-    def _bindings(self, policies: PolicySet, name: str) -> Bindings:
         known = self._dataplanes[name]
-        return policies.bind(known.candidates[: known.inbounds], known.candidates[known.inbounds :])
+        return self._policies.bind(known.inbounds, known.gateway)
 
     # Dataplanes.
 
@@ -56,7 +57,8 @@ class Policies:
         services = frozenset(
             outbound.service for outbound in dataplane.outbounds if outbound.destination_tags.get(SERVICE_TAG)
         )
-        known = _Known(candidates(dataplane), len(dataplane.inbounds), services)
+        found, inbounds = candidates(dataplane), len(dataplane.inbounds)
+        known = _Known(found[:inbounds], found[inbounds:], services)
         self._dataplanes[name] = known
         if before is None:
             # Ids are used again, so that the index stays dense however long the process lives.
@@ -87,18 +89,20 @@ class Policies:
 
     # Policies.
 
-    def set_policy(self, key: ResourceKey, policy: CompiledPolicy | None) -> frozenset[str]:
-        """Take in a policy, or None for one that is gone; the dataplanes for which that makes a difference."""
+    def set_policy(self, key: ResourceKey, policy: CompiledPolicy | None) -> Iterator[list[str]]:
+        """Take in a policy, or None for one that is gone; the dataplanes for which that makes a difference.
+
+        The policy counts at once. Who is touched comes in pieces, each of at most `LOOK_MAX` dataplanes that were
+        looked at; they have to be taken before anything else changes.
+        """
         before = self._policies.get(self._numbers[key]) if key in self._numbers else None
         if before == policy:
-            return frozenset()
+            return iter(())
         old = self._policies
         self._policies = old.replaced(self._number(key), policy)
         if policy is None:
             self._free_numbers.append(self._numbers.pop(key))
-        return frozenset(
-            name for name, services in self._concerned(before, policy).items() if self._differs(old, name, services)
-        )
+        return self._touched(old, self._policies, before, policy)
 
     def _number(self, key: ResourceKey) -> int:
         number = self._numbers.get(key)
@@ -108,42 +112,75 @@ class Policies:
             self._numbers[key] = number
         return number
 
-    def _concerned(self, *policies: CompiledPolicy | None) -> dict[str, frozenset[str]]:
-        """Dataplanes that one of the policies selects, each with those of its services that one is about."""
-        found: dict[str, frozenset[str]] = {}
+    def _touched(
+        self, old: PolicySet, new: PolicySet, before: CompiledPolicy | None, after: CompiledPolicy | None
+    ) -> Iterator[list[str]]:
+        """Those that one of the policies selects and is about, where the outcome of all policies differs."""
+        policies = [policy for policy in (before, after) if policy is not None]
+        about = _about(policies)
+        numbers = iter(self._selected(policies))
+        # Most dataplanes are bound like others, and reach what others reach: then this is asked once for all of them.
+        known: dict[tuple[Bindings, Bindings, frozenset[str]], bool] = {}
+        while piece := list(islice(numbers, LOOK_MAX)):
+            touched = []
+            for number in piece:
+                name = self._names[number]
+                dataplane = self._dataplanes[name]
+                was, now = (policies.bind(dataplane.inbounds, dataplane.gateway) for policies in (old, new))
+                services = dataplane.services if about is None else dataplane.services & about
+                key = (was, now, services)
+                differs = known.get(key)
+                if differs is None:
+                    differs = known[key] = _differs(was, now, services)
+                if differs:
+                    touched.append(name)
+            yield touched
+
+    def _selected(self, policies: Sequence[CompiledPolicy]) -> Iterable[int]:
+        """The numbers, ascending, of those that one of the policies selects; as far as it says something about them."""
+        found: list[Sequence[int]] = []
         for policy in policies:
-            if policy is None:
-                continue
-            for name in self._selected(policy):
-                services = self._dataplanes[name].services
-                about = services if policy.services is None else services & policy.services
-                if about or policy.inbound:
-                    found[name] = found.get(name, frozenset()) | about
-        return found
-
-    def _selected(self, policy: CompiledPolicy) -> Iterable[str]:
-        chosen = [self._index.match(selector) for selector in policy.selectors]
-        if policy.services is not None and not policy.inbound:
-            # Of those that it selects and those that reach its services, the fewer are looked at one by one.
-            reaching = {name for service in policy.services for name in self._consumers.get(service, ())}
-            if len(reaching) < sum(map(len, chosen)):
-                return [name for name in reaching if _is_in(self._ids[name], chosen)]
-        return {self._names[number] for ids in chosen for number in ids}
-
-    def _differs(self, old: PolicySet, name: str, services: frozenset[str]) -> bool:
-        before, after = self._bindings(old, name), self._bindings(self._policies, name)
-        return any(before.outbound(service) != after.outbound(service) for service in services) or any(
-            before.inbound(position) != after.inbound(position) for position in range(len(before.inbounds))
-        )
+            chosen = [self._index.match(selector) for selector in policy.selectors]
+            if policy.services is not None and not policy.inbound:
+                # Of those that it selects and those that reach its services, the fewer are looked at one by one.
+                reaching = {self._ids[name] for each in policy.services for name in self._consumers.get(each, ())}
+                if len(reaching) < sum(map(len, chosen)):
+                    found.append([number for number in reaching if _is_in(number, chosen)])
+                    continue
+            found.extend(ids.to_array().tolist() for ids in chosen)
+        if len(found) == 1 or (len(found) == 2 and found[0] == found[1]):
+            return sorted(found[0])
+        return sorted({number for numbers in found for number in numbers})
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What policies see of a dataplane; the first of the candidates are its inbounds."""
+    """What policies see of a dataplane: its inbounds, what makes it a gateway, and the services that it reaches."""
 
-    candidates: tuple[TagSet, ...]
-    inbounds: int
+    inbounds: tuple[TagSet, ...]
+    gateway: tuple[TagSet, ...]
     services: frozenset[str]
+
+    @property
+    def candidates(self) -> tuple[TagSet, ...]:
+        """What policies are matched against."""
+        return (*self.inbounds, *self.gateway)
+
+
+def _about(policies: Iterable[CompiledPolicy]) -> frozenset[str] | None:
+    """The services that one of the policies says something about; None where that is any."""
+    found: frozenset[str] = frozenset()
+    for policy in policies:
+        if policy.services is None:
+            return None
+        found |= policy.services
+    return found
+
+
+def _differs(was: Bindings, now: Bindings, services: Iterable[str]) -> bool:
+    return any(was.outbound(service) != now.outbound(service) for service in services) or any(
+        was.inbound(position) != now.inbound(position) for position in range(len(was.inbounds))
+    )
 
 
 def _is_in(number: int, chosen: Iterable[IdSet]) -> bool:

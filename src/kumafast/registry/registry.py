@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from kumafast.addresses import is_ip
+from kumafast.identity.identities import Identities
 from kumafast.matching import Bindings, compile_policy
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach
-from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, catalog
+from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, catalog
 from kumafast.snapshot.node import dataplane_of
 from kumafast.store import Change
 
@@ -40,8 +41,12 @@ class Affected:
     proxies: Set[DataplaneId]
     """Those whose own part may differ now. Those that reach one of the destinations are affected too: they are not
     named, as whoever keeps the destinations knows which of them are connected."""
+    bound: Set[DataplaneId]
+    """Those for which what their policies come to is another. All else of them is as it was."""
     destinations: Mapping[tuple[str, Destination], Set[str]]
     """Those (mesh, destination) whose endpoints may differ now, each with the names of the dataplanes that changed."""
+    meshes: Set[str]
+    """Those whose identity is another, and with it that of all their proxies."""
     vanished: frozenset[tuple[str, Destination]]
     """Those (mesh, destination) that for a moment nobody reached; what is known of them may have been missed since."""
 
@@ -49,12 +54,14 @@ class Affected:
 class _Gathered:
     """The `Affected` of a batch while it comes together."""
 
-    __slots__ = ("destinations", "proxies", "vanished")
+    __slots__ = ("bound", "destinations", "meshes", "proxies", "vanished")
 
     def __init__(self) -> None:
         # A dict, since a set of names has another order in each process.
         self.proxies: dict[DataplaneId, None] = {}
+        self.bound: dict[DataplaneId, None] = {}
         self.destinations: dict[tuple[str, Destination], set[str]] = {}
+        self.meshes: set[str] = set()
         self.vanished: set[tuple[str, Destination]] = set()
 
     def served(self, dataplane_id: DataplaneId, destinations: Iterable[Destination]) -> None:
@@ -62,7 +69,16 @@ class _Gathered:
             self.destinations.setdefault((dataplane_id.mesh, destination), set()).add(dataplane_id.name)
 
     def complete(self) -> Affected:
-        return Affected(self.proxies.keys(), self.destinations, frozenset(self.vanished))
+        vanished = frozenset(self.vanished)
+        return Affected(self.proxies.keys(), self.bound.keys(), self.destinations, self.meshes, vanished)
+
+    def add(self, affected: Affected) -> None:
+        self.proxies.update(dict.fromkeys(affected.proxies))
+        self.bound.update(dict.fromkeys(affected.bound))
+        for destination, names in affected.destinations.items():
+            self.destinations.setdefault(destination, set()).update(names)
+        self.meshes.update(affected.meshes)
+        self.vanished.update(affected.vanished)
 
 
 _POLICIES = frozenset(kind.name for kind in catalog.POLICY_TYPES)
@@ -89,6 +105,10 @@ class Registry:
     def __init__(self) -> None:
         self._meshes: dict[str, _MeshState] = {}
         self._by_host: dict[str, set[DataplaneId]] = {}
+        self.identities = Identities()
+        """What the certificates of each mesh are made of."""
+        # Those whose Envoys have said that they run with a certificate.
+        self._secured: set[DataplaneId] = set()
 
     def mesh(self, name: str) -> MeshView | None:
         """The picture of one mesh; it stays as it is while the registry goes on."""
@@ -107,6 +127,7 @@ class Registry:
                 yield state.view.mesh
             yield from state.view.dataplanes.values()
             yield from state.written.values()
+        yield from self.identities.secrets()
 
     def identify(self, node_id: str) -> DataplaneId | None:
         """The dataplane that a node id names; None where it names none."""
@@ -119,6 +140,10 @@ class Registry:
         if state is not None:
             for name in state.reach.providers(destination):
                 yield state.view.dataplanes[name]
+
+    def is_secured(self, dataplane_id: DataplaneId) -> bool:
+        """Whether a dataplane's Envoy has said that it runs with a certificate of its mesh."""
+        return dataplane_id in self._secured
 
     def bindings(self, dataplane_id: DataplaneId) -> Bindings:
         """The policies of a dataplane that is there. O(its tags + policies found)."""
@@ -140,14 +165,29 @@ class Registry:
     def apply(self, changes: Iterable[Change]) -> Affected:
         """Take in changes in order and name what they can touch."""
         gathered = _Gathered()
+        for affected in self.steps(changes):
+            gathered.add(affected)
+        return gathered.complete()
+
+    def steps(self, changes: Iterable[Change]) -> Iterator[Affected]:
+        """`apply` piece by piece: a policy for all dataplanes is one change, and to say whom it touches takes long.
+
+        Between two pieces the registry may be read; until the last one is taken nothing else may change it.
+        """
+        gathered = _Gathered()
         for change in changes:
-            if change.key.type == Mesh.type.name:
-                self._apply_mesh(change)
+            if change.key.type in (Mesh.type.name, Secret.type.name):
+                gathered.meshes |= self._apply_identity(change)
+            elif change.key.type == DataplaneInsight.type.name:
+                self._apply_insight(change, gathered)
             elif change.key.type == Dataplane.type.name:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
-                self._apply_policy(change, gathered)
-        return gathered.complete()
+                for touched in self._apply_policy(change):
+                    gathered.bound.update(dict.fromkeys(touched))
+                    yield gathered.complete()
+                    gathered = _Gathered()
+        yield gathered.complete()
 
     def _state(self, mesh: str) -> _MeshState:
         state = self._meshes.get(mesh)
@@ -155,8 +195,27 @@ class Registry:
             state = self._meshes[mesh] = _MeshState(mesh)
         return state
 
+    def _apply_identity(self, change: Change) -> set[str]:
+        if change.key.type == Mesh.type.name:
+            self._apply_mesh(change)
+        # Of a Mesh and of secrets only what makes certificates reaches Envoy: any other change affects nobody.
+        return self.identities.apply([(change.key, None if change.stored is None else change.stored.resource)])
+
+    def _apply_insight(self, change: Change, gathered: _Gathered) -> None:
+        dataplane_id = DataplaneId(change.key.mesh, change.key.name)
+        resource = None if change.stored is None else change.stored.resource
+        is_secured = isinstance(resource, DataplaneInsight) and bool(resource.mtls)
+        if is_secured == (dataplane_id in self._secured):
+            return
+        if is_secured:
+            self._secured.add(dataplane_id)
+        else:
+            self._secured.discard(dataplane_id)
+        state = self._meshes.get(dataplane_id.mesh)
+        if state is not None and dataplane_id.name in state.view.dataplanes:
+            gathered.served(dataplane_id, state.reach.destinations_served_by(dataplane_id.name))
+
     def _apply_mesh(self, change: Change) -> None:
-        # Nothing of a Mesh reaches Envoy yet, so a change of it affects nobody.
         name = change.key.name
         resource = None if change.stored is None else change.stored.resource
         if resource is not None:
@@ -172,7 +231,7 @@ class Registry:
         if self._meshes[mesh].is_empty:
             del self._meshes[mesh]
 
-    def _apply_policy(self, change: Change, gathered: _Gathered) -> None:
+    def _apply_policy(self, change: Change) -> Iterator[list[DataplaneId]]:
         mesh, stored = change.key.mesh, change.stored
         state = self._state(mesh)
         if stored is None:
@@ -182,8 +241,8 @@ class Registry:
             state.written[change.key] = stored.resource
             policy = compile_policy(stored.resource, created=stored.creation_time)
             touched = state.policies.set_policy(change.key, policy)
-        # In the order of names: a set of them has another order in each process.
-        gathered.proxies.update(dict.fromkeys(DataplaneId(mesh, name) for name in sorted(touched)))
+        for names in touched:
+            yield [DataplaneId(mesh, name) for name in names]
         self._drop_if_empty(mesh)
 
     def _apply_dataplane(self, change: Change, gathered: _Gathered) -> None:

@@ -1,22 +1,43 @@
 """What several proxies share: a group of Envoy resources that were generated together.
 
-In: resources. Out: `Layer`, compared by identity. Never: a change after it was made.
+In: resources. Out: `Layer`, compared by identity, and how one layer differs from another that takes its place.
+Never: a change after it was made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from weakref import ref
 
+from kumafast._core import SnapshotDigest, untrack
 from kumafast.snapshot.resource import XdsResource
+
+
+class Change:
+    """What differs between two layers in one type, of which both have the same names."""
+
+    __slots__ = ("after", "before", "delta")
+
+    def __init__(self) -> None:
+        self.before: dict[str, XdsResource] = {}
+        """By name what was there, of those whose content is another."""
+        self.after: dict[str, XdsResource] = {}
+        self.delta = SnapshotDigest()
+        """What is to be added to the digest of whatever held the one, to have that of the other."""
 
 
 class Layer:
     """Resources that come and go together. Snapshots refer to layers; equal parts of two proxies are one layer."""
 
-    __slots__ = ("__weakref__", "resources")
+    __slots__ = ("__weakref__", "_successor", "resources")
 
     def __init__(self, resources: Iterable[XdsResource]) -> None:
         self.resources = tuple(resources)
+        # The layer that was last put in the place of this one, and how it differs: all snapshots that move from one to
+        # the other ask for that. Weak, or a layer that stays would keep all that came after it.
+        self._successor: tuple[ref[Layer], dict[str, Change] | None] | None = None
+        # Here and in a snapshot nothing refers back, and there are too many of them to be looked through.
+        untrack(self, self.resources, *self.resources)
 
     def __iter__(self) -> Iterator[XdsResource]:
         return iter(self.resources)
@@ -26,3 +47,32 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"Layer({', '.join(repr(resource.name) for resource in self.resources)})"
+
+    def changes_to(self, newer: Layer) -> dict[str, Change] | None:
+        """By type what is another in `newer`; None where it has other names, or names in another order."""
+        if self._successor is not None and self._successor[0]() is newer:
+            return self._successor[1]
+        changes = self._compare(newer)
+        self._successor = (ref(newer), changes)
+        return changes
+
+    def _compare(self, newer: Layer) -> dict[str, Change] | None:
+        if len(self) != len(newer):
+            return None
+        changes: dict[str, Change] = {}
+        for was, now in zip(self.resources, newer.resources, strict=True):
+            if was is now:
+                continue
+            if (was.type_url, was.name) != (now.type_url, now.name):
+                return None
+            if was.version == now.version:
+                continue
+            change = changes.get(was.type_url)
+            if change is None:
+                change = changes[was.type_url] = Change()
+            if was.name in change.after:
+                # A name that stands twice hides itself: that is for the long way.
+                return None
+            change.before[was.name], change.after[was.name] = was, now
+            change.delta.replace(was.name, was.version, now.version)
+        return changes

@@ -6,6 +6,7 @@ Never: parsing of those bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NewType
 
 from kumafast._core import digest
@@ -70,3 +71,32 @@ class XdsResource:
         return (
             f"XdsResource({self.type_url.rpartition('.')[2]} {self.name!r} {self.version[:8]} {len(self.body)} bytes)"
         )
+
+
+class LateResource(XdsResource):
+    """A resource whose bytes are made when somebody is sent it for the first time, and whose version is known before.
+
+    For secrets: what a client holds already, by its version, is not made anew.
+    """
+
+    __slots__ = ("_body", "_make")
+
+    def __init__(self, type_url: str, name: str, make: Callable[[], bytes], *, version: str) -> None:
+        self._make = make
+        self._body: bytes | None = None
+        super().__init__(type_url, name, b"", version=version)
+
+    @property
+    def body(self) -> bytes:
+        """The serialised message."""
+        if self._body is None:
+            self._body = self._make()
+        return self._body
+
+    @body.setter
+    def body(self, _: bytes) -> None:
+        # What the base sets before there is anything.
+        pass
+
+    def __repr__(self) -> str:
+        return f"LateResource({self.type_url.rpartition('.')[2]} {self.name!r} {self.version[:8]})"

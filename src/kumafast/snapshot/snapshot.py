@@ -5,27 +5,75 @@ In: layers. Out: for each type the resources, their versions and the version of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import cached_property
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeAlias
 
-from kumafast._core import SnapshotDigest
-from kumafast.snapshot.layer import Layer
+from kumafast._core import SnapshotDigest, untrack
+from kumafast.snapshot.layer import Change, Layer
 from kumafast.snapshot.resource import TypeUrl, Version, XdsResource
 
 _EMPTY: Mapping[str, XdsResource] = MappingProxyType({})
-
-_ByType: TypeAlias = dict[str, dict[str, XdsResource]]
-
-# From so many resources on, a digest is worth keeping in the form to which a change can be added.
-_SUM_MIN = 16
 
 
 def digest_of(resources: Mapping[str, XdsResource]) -> Version:
     """The version of a set of resources by name: an order-free digest, so that equal content has an equal version."""
     items = ((name, resource.version) for name, resource in resources.items())
     return Version(SnapshotDigest(items).value.hex())
+
+
+_DIGEST_OF_NOTHING = digest_of({})
+
+
+class _Content:
+    """All resources of one type; shared by the snapshots that hold the same, with what is known of it."""
+
+    __slots__ = ("_digest", "_total", "_versions", "hides", "resources", "since")
+
+    def __init__(self, resources: dict[str, XdsResource], *, hides: bool = False) -> None:
+        self.resources = resources
+        self.hides = hides
+        """Whether a name stands in two layers, so that one of them does not count."""
+        self.since: tuple[Version, tuple[str, ...]] | None = None
+        """The digest of the content that this was made from, and the names whose content differs."""
+        self._total: SnapshotDigest | None = None
+        self._digest: Version | None = None
+        self._versions: Mapping[str, Version] | None = None
+        untrack(self, resources)
+
+    @property
+    def digest(self) -> Version:
+        if self._digest is None:
+            self._digest = Version(self._sum().value.hex())
+        return self._digest
+
+    @property
+    def versions(self) -> Mapping[str, Version]:
+        if self._versions is None:
+            self._versions = {name: resource.version for name, resource in self.resources.items()}
+        return self._versions
+
+    def _sum(self) -> SnapshotDigest:
+        if self._total is None:
+            self._total = SnapshotDigest((name, each.version) for name, each in self.resources.items())
+        return self._total
+
+    def changed(self, changes: Sequence[Change]) -> _Content | None:
+        """The content after these changes: O(them), and a copy of the references. None where one is not to be seen."""
+        resources = self.resources.copy()
+        total = SnapshotDigest()
+        total.add_all(self._sum())
+        for change in changes:
+            if self.hides and any(resources[name] is not was for name, was in change.before.items()):
+                return None
+            resources.update(change.after)
+            total.add_all(change.delta)
+        made = _Content(resources, hides=self.hides)
+        made._total = total
+        names = changes[0].after if len(changes) == 1 else {name: None for each in changes for name in each.after}
+        made.since = (self.digest, tuple(names))
+        untrack(made.since, made.since[1])
+        return made
 
 
 class Snapshot:
@@ -42,6 +90,8 @@ class Snapshot:
     (['backend'], '7')
     """
 
+    __slots__ = ("_contents", "_default_version", "_named_versions", "layers")
+
     def __init__(
         self,
         layers: Iterable[Layer] = (),
@@ -50,13 +100,12 @@ class Snapshot:
         default_version: str | None = None,
     ) -> None:
         self.layers = tuple(layers)
-        self._named_versions = dict(versions or {})
+        self._named_versions = dict(versions) if versions else None
         self._default_version = default_version
-        self._digests: dict[str, Version] = {}
-        self._sums: dict[str, SnapshotDigest] = {}
-        self._resource_versions: dict[str, Mapping[str, Version]] = {}
-        # For each type the digest of the snapshot that this one was made from, and the names whose content differs.
-        self._since: dict[str, tuple[Version, tuple[str, ...]]] = {}
+        # By type, once somebody asks.
+        self._contents: dict[str, _Content] | None = None
+        # Only layers and resources follow, which refer to nothing: no cycle comes of it.
+        untrack(self, self.layers)
 
     @classmethod
     def of(cls, *resources: XdsResource) -> Snapshot:
@@ -69,103 +118,83 @@ class Snapshot:
         for place, layer in layers.items():
             mine[place] = layer
         snapshot = Snapshot(mine, versions=self._named_versions, default_version=self._default_version)
-        by_type = self._by_type.copy()
-        for place, layer in layers.items():
-            if not _replace(by_type, self._by_type, self.layers[place], layer):
-                # Names come, go or hide each other: that is for the long way.
-                return snapshot
-        # A cached property is what stands under its name in the instance.
-        snapshot.__dict__["_by_type"] = by_type
-        for type_url, resources in by_type.items():
-            if resources is self._by_type[type_url]:
-                snapshot._take_over(type_url, self)
-            else:
-                names = [now.name for layer in layers.values() for now in layer if now.type_url == type_url]
-                snapshot._derive(type_url, self, names)
+        snapshot._contents = self._changed(layers)
         return snapshot
 
-    def _take_over(self, type_url: str, other: Snapshot) -> None:
-        """Know of a type what the other snapshot, which holds the same of it, knows already."""
-        if type_url in other._digests:
-            self._digests[type_url] = other._digests[type_url]
-        if type_url in other._sums:
-            self._sums[type_url] = other._sums[type_url]
-        if type_url in other._resource_versions:
-            self._resource_versions[type_url] = other._resource_versions[type_url]
-
-    def _derive(self, type_url: str, other: Snapshot, names: Iterable[str]) -> None:
-        """Know of a type what follows from what the other snapshot knows, where only these names differ."""
-        before, after = other._by_type[type_url], self._by_type[type_url]
-        changed = tuple(name for name in dict.fromkeys(names) if before[name].version != after[name].version)
-        digest, total, versions = (
-            other._digests.get(type_url),
-            other._sums.get(type_url),
-            other._resource_versions.get(type_url),
-        )
-        if digest is not None:
-            self._since[type_url] = (digest, changed)
-        if total is not None:
-            derived = self._sums[type_url] = SnapshotDigest()
-            derived.add_all(total)
-            for name in changed:
-                derived.replace(name, before[name].version, after[name].version)
-            self._digests[type_url] = Version(derived.value.hex())
-        if versions is not None:
-            self._resource_versions[type_url] = {**versions, **{name: after[name].version for name in changed}}
+    def _changed(self, layers: Mapping[int, Layer]) -> dict[str, _Content] | None:
+        """The content once these layers are in their places; None where names come, go or hide each other."""
+        by_type: dict[str, list[Change]] = {}
+        # In the order of the layers, so that names come as they stand.
+        for place in sorted(layers):
+            changes = self.layers[place].changes_to(layers[place])
+            if changes is None:
+                return None
+            for type_url, change in changes.items():
+                by_type.setdefault(type_url, []).append(change)
+        contents = self._by_type().copy()
+        for type_url, several in by_type.items():
+            changed = contents[type_url].changed(several)
+            if changed is None:
+                return None
+            contents[type_url] = changed
+        untrack(contents)
+        return contents
 
     def changed_since(self, type_url: str, digest: str) -> tuple[str, ...] | None:
         """The names of a type whose content differs from that of the digest; None where that is not known.
 
         It is known of the snapshot that this one was made from, which has the same names.
         """
-        since = self._since.get(type_url)
+        content = self._by_type().get(type_url)
+        since = None if content is None else content.since
         return since[1] if since is not None and since[0] == digest else None
 
-    @cached_property
-    def _by_type(self) -> _ByType:
-        by_type: _ByType = {}
-        for layer in self.layers:
-            for resource in layer:
-                by_type.setdefault(resource.type_url, {})[resource.name] = resource
-        return by_type
+    def _by_type(self) -> dict[str, _Content]:
+        if self._contents is None:
+            found: dict[str, dict[str, XdsResource]] = {}
+            counts: Counter[str] = Counter()
+            for layer in self.layers:
+                for resource in layer.resources:
+                    found.setdefault(resource.type_url, {})[resource.name] = resource
+                    counts[resource.type_url] += 1
+            self._contents = {
+                type_url: _Content(resources, hides=len(resources) < counts[type_url])
+                for type_url, resources in found.items()
+            }
+            untrack(self._contents)
+        return self._contents
 
     @property
     def type_urls(self) -> tuple[TypeUrl, ...]:
         """The types of which there is at least one resource."""
-        return tuple(TypeUrl(type_url) for type_url in self._by_type)
+        return tuple(TypeUrl(type_url) for type_url in self._by_type())
 
     def resources(self, type_url: str) -> Mapping[str, XdsResource]:
         """The resources of a type by name."""
-        return self._by_type.get(type_url, _EMPTY)
+        content = self._by_type().get(type_url)
+        return _EMPTY if content is None else content.resources
 
     def resource_versions(self, type_url: str) -> Mapping[str, Version]:
         """The versions of a type's resources by name."""
-        versions = self._resource_versions.get(type_url)
-        if versions is None:
-            versions = {name: resource.version for name, resource in self.resources(type_url).items()}
-            self._resource_versions[type_url] = versions
-        return versions
+        content = self._by_type().get(type_url)
+        return {} if content is None else content.versions
 
     def digest(self, type_url: str) -> Version:
         """The digest of a type's whole content, whatever its version is called."""
-        digest = self._digests.get(type_url)
-        if digest is None:
-            resources = self.resources(type_url)
-            total = SnapshotDigest((name, resource.version) for name, resource in resources.items())
-            if len(resources) >= _SUM_MIN:
-                self._sums[type_url] = total
-            digest = self._digests[type_url] = Version(total.value.hex())
-        return digest
+        content = self._by_type().get(type_url)
+        return _DIGEST_OF_NOTHING if content is None else content.digest
 
     def version(self, type_url: str) -> Version:
         """What a type's whole content goes out as: the name that the snapshot was given for it, else its digest."""
-        named = self._named_versions.get(type_url, self._default_version)
+        named = self._default_version
+        if self._named_versions is not None:
+            named = self._named_versions.get(type_url, named)
         return self.digest(type_url) if named is None else Version(named)
 
     @property
     def named_versions(self) -> Mapping[str, str]:
         """The names that it was given for the versions of types, by type URL."""
-        return MappingProxyType(self._named_versions)
+        return MappingProxyType(self._named_versions or {})
 
     @property
     def default_version(self) -> str | None:
@@ -176,32 +205,15 @@ class Snapshot:
         """Whether the other snapshot holds the same resources; names of versions do not count."""
         if self is other or self.layers == other.layers:
             return True
-        if self._by_type.keys() != other._by_type.keys():
+        mine, theirs = self._by_type(), other._by_type()
+        if mine.keys() != theirs.keys():
             return False
-        return all(
-            mine is other._by_type[type_url] or self.digest(type_url) == other.digest(type_url)
-            for type_url, mine in self._by_type.items()
-        )
+        for type_url, content in mine.items():
+            other_content = theirs[type_url]
+            if content is not other_content and content.digest != other_content.digest:
+                return False
+        return True
 
     def has_version_names_of(self, other: Snapshot) -> bool:
         """Whether both snapshots were given the same names for the versions of their types."""
         return (self._named_versions, self._default_version) == (other._named_versions, other._default_version)
-
-
-def _replace(by_type: _ByType, before: _ByType, old: Layer, new: Layer) -> bool:
-    """Put what `new` holds in the place of what `old` held; whether that was all that there was to do.
-
-    `by_type` shares the inner dicts of `before` until something in them is another.
-    """
-    if len(old) != len(new):
-        return False
-    for was, now in zip(old, new, strict=True):
-        if (was.type_url, was.name) != (now.type_url, now.name):
-            return False
-        held = by_type[was.type_url]
-        if held[was.name] is not was:
-            return False
-        if held is before[was.type_url]:
-            held = by_type[was.type_url] = held.copy()
-        held[was.name] = now
-    return True

@@ -1,0 +1,202 @@
+"""Clients that connect, take a push and vanish, plaintext and TLS, for as long as is asked: what stays behind?
+
+`make churn MINUTES=30`, or `python -m bench.churn --minutes 30`. Two servers, each in a process of its own, have a few
+neighbours that stay; each second says what the servers hold (`churn.csv`, `churn.svg` with matplotlib). The last line
+is the verdict, and a server that grows makes the exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import multiprocessing
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any
+
+from tests.attack.foe import DELTA, Foe, Target, data, delta, windows
+from tests.attack.neighbours import Neighbours, be_polite, neighbours
+from tests.attack.victim import Setup, Usage, VictimProcess, victim
+from tests.stream.grpc_client import create_certificate
+
+NEIGHBOURS = 50
+AT_A_TIME = 10
+# What memory may grow by over the last three quarters of a run: 2 %, and 2 MB.
+GROWTH_MAX = 0.02
+GROWTH_MAX_BYTES = 2 << 20
+# Pushes of megabytes are under way in most seconds and no part of what stays: the least of so many samples counts,
+# or of an eighth of them.
+WINDOW_MIN = 20
+_HEAD = [
+    *("second", "server", "connections_made", "rss_mb", "malloc_mb", "descriptors", "tasks", "streams", "cpu_s"),
+    *("p50_ms", "p99_ms", "max_ms"),
+]
+
+
+def come_and_go(port: int, is_tls: bool, pipe: Pipe) -> None:
+    """The main function of a process of clients: it says how many there were whenever it is asked."""
+    be_polite()
+    context = None
+    if is_tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    made = turn = 0
+    while True:
+        foes = [Foe(Target(port, time.monotonic() + 30, context)) for _ in range(AT_A_TIME)]
+        for foe in foes:
+            # The push of megabytes is cut off in its middle.
+            foe.send(foe.request(DELTA), windows((0, 1)), data(delta("big" if turn % 8 == 0 else "*")))
+        for foe in foes:
+            if turn % 8:
+                foe.wait_for("response")
+            foe.abort() if turn % 2 else foe.sock.close()
+        made, turn = made + len(foes), turn + 1
+        if pipe.poll():
+            if pipe.recv() == "stop":
+                return
+            pipe.send(made)
+
+
+@dataclass
+class Side:
+    """One server with all that talks to it."""
+
+    name: str
+    server: VictimProcess
+    others: Neighbours
+    pipe: Pipe
+    rows: list[list[Any]] = field(default_factory=list)
+
+    def sample(self, second: float) -> list[Any]:
+        self.pipe.send("how many")
+        usage, delays = self.server.glance(), self.others.report()
+        made = self.pipe.recv() if self.pipe.poll(60) else -1
+        memory = [round(usage.rss_bytes / 1e6, 2), round(usage.malloc_bytes / 1e6, 3)]
+        clocks = [round(value, 2) for value in (usage.cpu_s, delays.p50_ms, delays.p99_ms, delays.max_ms)]
+        row = [round(second, 1), self.name, made, *memory, usage.descriptors, usage.tasks, usage.streams, *clocks]
+        self.rows.append(row)
+        return row
+
+    def findings(self, before: Usage, after: Usage) -> list[str]:
+        """What is wrong with this side's run."""
+        found = []
+        for name in ("rss_mb", "malloc_mb"):
+            growth, level = grown([(row[0], row[_HEAD.index(name)]) for row in self.rows])
+            if growth > max(level * GROWTH_MAX, GROWTH_MAX_BYTES / 1e6):
+                found.append(f"{self.name}: {name} grew by {growth:.1f} at {level:.1f}")
+        for name in ("descriptors", "tasks", "streams", "connections"):
+            if getattr(after, name) != getattr(before, name):
+                found.append(f"{self.name}: {name} {getattr(before, name)} before, {getattr(after, name)} after")
+        if after.objects > before.objects * 1.01:
+            found.append(f"{self.name}: objects {before.objects} before, {after.objects} after")
+        lost = self.others.report().lost
+        return [*found, f"{self.name}: {lost} neighbours lost"] if lost else found
+
+
+def grown(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """By how much the line through what is least in each window of the last three quarters rises, and their mean."""
+    points = points[len(points) // 4 :]
+    window = max(WINDOW_MIN, len(points) // 8)
+    points = [min(points[at : at + window], key=lambda point: point[1]) for at in range(0, len(points), window)]
+    count = len(points)
+    middle_x, middle_y = sum(x for x, _ in points) / count, sum(y for _, y in points) / count
+    spread = sum((x - middle_x) ** 2 for x, _ in points)
+    slope = sum((x - middle_x) * (y - middle_y) for x, y in points) / spread if spread else 0.0
+    return slope * (points[-1][0] - points[0][0]), middle_y
+
+
+def plot(sides: Sequence[Side], path: Path) -> bool:
+    """Draw memory, descriptors and delays over time; False where matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        return False
+    import matplotlib  # type: ignore[import-not-found, unused-ignore]
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot  # type: ignore[import-not-found, unused-ignore]
+
+    shown = {"rss_mb": "resident, MB", "descriptors": "descriptors", "p99_ms": "neighbours' p99, ms"}
+    figure, axes = pyplot.subplots(len(shown), 1, sharex=True, figsize=(9, 8))
+    for axis, (name, label) in zip(axes, shown.items(), strict=True):
+        for side in sides:
+            column = [row[_HEAD.index(name)] for row in side.rows]
+            axis.plot([row[0] / 60 for row in side.rows], column, label=side.name, linewidth=0.8)
+        axis.set_ylabel(label)
+        axis.set_ylim(bottom=0)
+    axes[0].legend()
+    axes[0].set_title(f"{sum(side.rows[-1][2] for side in sides):,} connections came and went".replace(",", " "))
+    axes[-1].set_xlabel("minutes")
+    figure.tight_layout()
+    figure.savefig(path)
+    return True
+
+
+def run(seconds: float, folder: Path) -> list[str]:
+    """Churn for so long; the findings, of which there should be none."""
+    context = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        certificates = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sides, before = [], []
+        for name in ("plaintext", "TLS"):
+            tls = create_certificate(certificates) if name == "TLS" else None
+            server = stack.enter_context(victim(Setup(nodes=NEIGHBOURS, big_bytes=2 << 20, big_each_s=5.0, tls=tls)))
+            ca = tls.certificate if tls else None
+            others = stack.enter_context(neighbours(server.port, NEIGHBOURS, ca=ca))
+            before.append(server.settle(lambda usage: usage.streams == NEIGHBOURS))
+            here, there = context.Pipe()
+            process = context.Process(target=come_and_go, args=(server.port, tls is not None, there), daemon=True)
+            process.start()
+            stack.callback(process.kill)
+            sides.append(Side(name, server, others, here))
+        sample_all(sides, seconds, folder / "churn.csv")
+        for side in sides:
+            side.pipe.send("stop")
+        is_plotted = plot(sides, folder / "churn.svg")
+        sys.stdout.write(f"\n{folder / 'churn.csv'}" + (f", {folder / 'churn.svg'}\n" if is_plotted else "\n"))
+        findings = []
+        for side, at_first in zip(sides, before, strict=True):
+            at_last = side.server.settle(lambda usage, first=at_first: usage.descriptors == first.descriptors)  # type: ignore[misc]
+            sys.stdout.write(f"{side.name}: before {at_first}\n{side.name}: after  {at_last}\n")
+            findings += side.findings(at_first, at_last)
+        return findings
+
+
+def sample_all(sides: Sequence[Side], seconds: float, path: Path) -> None:
+    """A row of the table for each side and second, written as it comes."""
+    began = time.monotonic()
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(_HEAD)
+        while (passed := time.monotonic() - began) < seconds:
+            rows = [side.sample(passed) for side in sides]
+            table.writerows(rows)
+            file.flush()
+            said = "; ".join(
+                f"{row[1]} {row[2]} made, {row[3]:.0f} MB, {row[5]} fds, p99 {row[10]:.1f} ms" for row in rows
+            )
+            sys.stdout.write(f"\r{passed:6.0f} of {seconds:.0f} s: {said}   ")
+            sys.stdout.flush()
+            time.sleep(max(0.0, 1.0 - (time.monotonic() - began - passed)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--folder", type=Path, default=Path("bench/results"))
+    words = parser.parse_args()
+    words.folder.mkdir(parents=True, exist_ok=True)
+    findings = run(words.minutes * 60, words.folder)
+    sys.stdout.write("".join(f"{finding}\n" for finding in findings))
+    sys.stdout.write("verdict: it grows\n" if findings else "verdict: flat\n")
+    raise SystemExit(bool(findings))
+
+
+if __name__ == "__main__":
+    main()

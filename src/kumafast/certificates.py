@@ -1,0 +1,115 @@
+"""The certificate of each connected node: which it is to have now, issued when it is first sent, replaced in time.
+
+In: a mesh's identity, a node with its dataplane. Out: a layer with one secret; nodes whose certificate is due.
+Never: a certificate that nobody is sent: what a node holds already, by its version, is not issued again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from kumafast.generation import names, tls
+from kumafast.identity.identities import MeshIdentity
+from kumafast.identity.renewals import Renewals
+from kumafast.identity.workload import WorkloadIdentity, period_at, period_end_s, workload_sans
+from kumafast.resources import Dataplane
+from kumafast.snapshot import LateResource, Layer
+from kumafast.snapshot.resource import SECRET
+
+_DUE_TOGETHER_S = 0.05
+"""Certificates that are due within this time are replaced together."""
+
+
+@dataclass(slots=True, eq=False)
+class Certificate:
+    """What a node has, or is about to have, and when."""
+
+    identity: WorkloadIdentity
+    backend: str
+    issued_at: datetime | None = None
+    """None while this instance has not had to issue it."""
+    expires_at: datetime | None = None
+
+
+class Certificates:
+    """One for each connected node of a mesh with TLS. `count` is called for each one that is issued."""
+
+    def __init__(self, *, count: Callable[[], None]) -> None:
+        self._count = count
+        # The layer refers to the certificate and never the other way round: layers are not looked through for cycles.
+        self._held: dict[str, tuple[Certificate, Layer]] = {}
+        self._renewals = Renewals()
+        self._is_due_earlier = asyncio.Event()
+
+    def get(self, node_id: str) -> Certificate | None:
+        """The certificate of a connected node; None where its mesh has no TLS."""
+        held = self._held.get(node_id)
+        return None if held is None else held[0]
+
+    def layer(self, mesh: MeshIdentity, node_id: str, dataplane: Dataplane) -> Layer:
+        """The layer with the secret that a node is to have now."""
+        now = datetime.now(UTC)
+        wanted = WorkloadIdentity(
+            mesh=mesh.mesh,
+            sans=workload_sans(mesh.mesh, _tag_sets(dataplane)),
+            authority=mesh.digest,
+            lifetime=mesh.lifetime,
+            period=period_at(node_id, lifetime=mesh.lifetime, now=now),
+        )
+        self._renew_in(node_id, period_end_s(node_id, lifetime=mesh.lifetime, now=now))
+        held = self._held.get(node_id)
+        if held is None or held[0].identity != wanted:
+            certificate = Certificate(wanted, mesh.backend)
+            held = self._held[node_id] = (certificate, Layer([self._secret(mesh, certificate)]))
+        return held[1]
+
+    def forget(self, node_id: str) -> None:
+        """The node has gone, or its mesh has no TLS any more."""
+        if self._held.pop(node_id, None) is not None:
+            self._renewals.forget(node_id)
+
+    async def follow(self, expire: Callable[[Sequence[str]], None]) -> None:
+        """Tell of nodes whose certificate is due, until cancelled. It sleeps until the next one is."""
+        while True:
+            self._is_due_earlier.clear()
+            due = self._renewals.next
+            wait_s = None if due is None else max(due - time.monotonic(), _DUE_TOGETHER_S)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._is_due_earlier.wait()
+            except TimeoutError:
+                nodes = self._renewals.take(time.monotonic())
+                if nodes:
+                    expire(nodes)
+
+    def _renew_in(self, node_id: str, seconds: float) -> None:
+        before = self._renewals.next
+        at = time.monotonic() + seconds + _DUE_TOGETHER_S
+        self._renewals.set(node_id, at)
+        if before is None or at < before:
+            self._is_due_earlier.set()
+
+    def _secret(self, mesh: MeshIdentity, certificate: Certificate) -> LateResource:
+        identity = certificate.identity
+
+        def issue() -> bytes:
+            self._count()
+            now = certificate.issued_at = datetime.now(UTC)
+            certificate.expires_at = now + identity.lifetime
+            pair = mesh.authority.issue(identity.sans, now=now, lifetime=identity.lifetime)
+            secret = tls.identity_secret(identity.mesh, chain=pair.certificate, key=pair.key)
+            body: bytes = secret.SerializeToString(deterministic=True)
+            return body
+
+        return LateResource(SECRET, names.identity_name(identity.mesh), issue, version=identity.version)
+
+
+def _tag_sets(dataplane: Dataplane) -> list[dict[str, str]]:
+    tag_sets = [dict(inbound.tags) for inbound in dataplane.inbounds]
+    if dataplane.gateway is not None:
+        tag_sets.append(dict(dataplane.gateway.tags))
+    return tag_sets

@@ -1,0 +1,295 @@
+"""What a proxy is made of, in two steps: what depends on its dataplane and node alone, and what its policies come to.
+
+In: a dataplane, its node, destinations, bindings. Out: a `Plan` of the frozen parts of a proxy, which gives their
+layers under the policies of any moment. Never: when that is asked for, or the endpoints of destinations.
+
+Proxies with the same outbounds share one `OutboundGroup`, and those of them that are bound alike share its layer: a
+policy for all of them is looked at once, and each of them has one reference to replace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+from weakref import WeakValueDictionary
+
+from kumafast.addresses import Addresses
+from kumafast.certificates import Certificates
+from kumafast.generation.generate import generate, generator_name
+from kumafast.generation.policy_effects import effects
+from kumafast.generation.proxy import (
+    AdminInterface,
+    Destination,
+    Inbound,
+    InboundTls,
+    Outbound,
+    Part,
+    TransparentProxy,
+    TrustBundle,
+)
+from kumafast.matching import Bindings
+from kumafast.reached import Destinations, Reached
+from kumafast.registry import DataplaneId, Registry
+from kumafast.registry.reach import destination_of
+from kumafast.resources import Dataplane
+from kumafast.snapshot import Layer
+from kumafast.snapshot.encoding import encode
+from kumafast.snapshot.node import Node
+
+Count: TypeAlias = Callable[[str, Layer], None]
+"""Told of each layer that a generator made."""
+
+_Port: TypeAlias = tuple[str, int, Reached, Destination]
+
+
+class Layers:
+    """Parts as layers, each made once for all proxies that have it. A layer lives while a snapshot or plan has it."""
+
+    def __init__(self, count: Count) -> None:
+        self._count = count
+        self._of_part: WeakValueDictionary[Part, Layer] = WeakValueDictionary()
+        self._joined: WeakValueDictionary[tuple[Layer, ...], Layer] = WeakValueDictionary()
+
+    def of(self, part: Part) -> Layer:
+        """The layer of a part, generated and encoded where nobody has it yet."""
+        layer = self._of_part.get(part)
+        if layer is None:
+            layer = self._of_part[part] = Layer(encode(message) for message in generate(part))
+            self._count(generator_name(part), layer)
+        return layer
+
+    def joined(self, parts: Iterable[Part]) -> Layer:
+        """One layer with all that these parts stand for, which keeps theirs alive."""
+        layers = tuple(map(self.of, parts))
+        joined = self._joined.get(layers)
+        if joined is None:
+            joined = self._joined[layers] = Layer(resource for layer in layers for resource in layer)
+        return joined
+
+
+class OutboundGroup:
+    """The outbounds of all proxies that have the same ones."""
+
+    __slots__ = ("__weakref__", "_clusters", "_layers", "_listeners", "_made", "_subjects", "reached")
+
+    def __init__(
+        self, layers: Layers, ports: Iterable[_Port], reached: tuple[Reached, ...], *, binds: bool, reuses_port: bool
+    ) -> None:
+        self.reached = reached
+        self._layers = layers
+        self._listeners = tuple(
+            Outbound(
+                address=address,
+                port=port,
+                service=destination.service,
+                protocol=destination.protocol,
+                tags=target.key[1],
+                cluster_name=destination.cluster_name,
+                binds_to_port=binds,
+                reuses_port=reuses_port,
+            )
+            for address, port, target, destination in ports
+        )
+        self._clusters = tuple(target.destination for target in reached)
+        # What has been made under the policies of one moment; with the first question of a later moment it goes.
+        self._subjects: object = None
+        self._made: dict[Bindings, Layer] = {}
+
+    def layer(self, bindings: Bindings) -> Layer:
+        """The listeners and clusters under these policies: a look-up, but for the first proxy that is bound so."""
+        if self._subjects is not bindings.subjects:
+            self._subjects, self._made = bindings.subjects, {}
+        layer = self._made.get(bindings)
+        if layer is None:
+            listeners = (_with_effects(part, bindings, "outbound") for part in self._listeners)
+            clusters = (_with_effects(part, bindings, "destination") for part in self._clusters)
+            layer = self._made[bindings] = self._layers.joined([*listeners, *clusters])
+        return layer
+
+
+class _InboundSlot:
+    """An inbound of one proxy, as it was last asked for."""
+
+    __slots__ = ("_layer", "_part", "_position")
+
+    def __init__(self, part: Inbound, position: int) -> None:
+        self._part = part
+        self._position = position
+        self._layer: Layer | None = None
+
+    def layer(self, bindings: Bindings, layers: Layers) -> Layer:
+        now = effects(bindings.inbound(self._position), "inbound", self._part.protocol)
+        if self._layer is None or now != self._part.effects:
+            self._part = self._part.with_effects(now)
+            self._layer = layers.of(self._part)
+        return self._layer
+
+
+class Plan:
+    """One proxy, resolved but for its policies."""
+
+    __slots__ = ("_fixed", "_inbounds", "_outbounds", "_resolution", "dataplane_id", "reached")
+
+    def __init__(
+        self,
+        resolution: Resolution,
+        dataplane_id: DataplaneId,
+        *,
+        fixed: tuple[Layer, ...],
+        inbounds: tuple[_InboundSlot, ...],
+        outbounds: OutboundGroup | None,
+    ) -> None:
+        self._resolution = resolution
+        self.dataplane_id = dataplane_id
+        self._fixed = fixed
+        self._inbounds = inbounds
+        self._outbounds = outbounds
+        self.reached = () if outbounds is None else outbounds.reached
+        """The destinations whose endpoints it needs."""
+
+    def layers(self) -> tuple[Layer, ...]:
+        """All but the endpoints under the policies of now, in the order in which they stand in a snapshot."""
+        bindings = self._resolution.registry.bindings(self.dataplane_id)
+        layers = self._resolution.layers
+        inbounds = [slot.layer(bindings, layers) for slot in self._inbounds]
+        if self._outbounds is None:
+            return (*self._fixed, *inbounds)
+        return (*self._fixed, *inbounds, self._outbounds.layer(bindings))
+
+
+class Resolution:
+    """Makes plans. What they share is kept while one of them has it."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        destinations: Destinations,
+        addresses: Addresses,
+        certificates: Certificates,
+        count: Count,
+    ) -> None:
+        self.registry = registry
+        self.layers = Layers(count)
+        self._destinations = destinations
+        self._addresses = addresses
+        self._certificates = certificates
+        self._groups: WeakValueDictionary[tuple[bool, bool, tuple[_Port, ...]], OutboundGroup] = WeakValueDictionary()
+
+    def plan(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Plan:
+        """The plan of a dataplane whose Envoy is the node. O(its inbounds and outbounds)."""
+        reuses_port = "feature-reuse-port" in _list(node.metadata.get("features"))
+        transparent = _transparent(dataplane, node, reuses_port=reuses_port)
+        binds = transparent is None
+        fixed: list[Part] = [_admin(node)] if transparent is None else [_admin(node), transparent]
+        identity = self.registry.identities.get(dataplane_id.mesh)
+        tls = None
+        certificate: Layer | None = None
+        if identity is not None:
+            tls = InboundTls(dataplane_id.mesh, is_permissive=identity.is_permissive)
+            fixed.append(TrustBundle(dataplane_id.mesh, identity.trusted))
+            certificate = self._certificates.layer(identity, dataplane_id.node_id, dataplane)
+        else:
+            self._certificates.forget(dataplane_id.node_id)
+        return Plan(
+            self,
+            dataplane_id,
+            fixed=(*map(self.layers.of, fixed), *(() if certificate is None else (certificate,))),
+            inbounds=tuple(self._inbounds(dataplane, tls=tls, binds=binds, reuses_port=reuses_port)),
+            outbounds=self._group(dataplane_id.mesh, dataplane, binds=binds, reuses_port=reuses_port),
+        )
+
+    def _group(self, mesh: str, dataplane: Dataplane, *, binds: bool, reuses_port: bool) -> OutboundGroup | None:
+        ports: dict[tuple[str, int], _Port] = {}
+        reached: dict[Reached, None] = {}
+        for outbound in dataplane.outbounds:
+            if not outbound.destination_tags:
+                continue
+            target = self._destinations.get(mesh, destination_of(outbound.destination_tags))
+            reached[target] = None
+            # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
+            address = dataplane.outbound_address(outbound)
+            ports.setdefault((address, outbound.port), (address, outbound.port, target, target.destination))
+        if not reached:
+            return None
+        # Those whose port is taken count too: their clusters are there.
+        rest = tuple(("", 0, target, target.destination) for target in reached)
+        key = (binds, reuses_port, (*ports.values(), *rest))
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = OutboundGroup(
+                self.layers, ports.values(), tuple(reached), binds=binds, reuses_port=reuses_port
+            )
+        return group
+
+    def _inbounds(
+        self, dataplane: Dataplane, *, tls: InboundTls | None, binds: bool, reuses_port: bool
+    ) -> Iterable[_InboundSlot]:
+        seen: set[tuple[str, int]] = set()
+        for position, inbound in enumerate(dataplane.inbounds):
+            address = self._addresses.get(dataplane.inbound_address(inbound))
+            if address is None or (address, inbound.port) in seen or inbound.state == "Ignored":
+                continue
+            seen.add((address, inbound.port))
+            part = Inbound(
+                address=address,
+                port=inbound.port,
+                service_address=dataplane.inbound_service_address(inbound),
+                service_port=dataplane.inbound_service_port(inbound),
+                service=inbound.service,
+                protocol=inbound.protocol,
+                tags=tuple(sorted(inbound.tags.items())),
+                binds_to_port=binds,
+                reuses_port=reuses_port,
+                tls=tls,
+            )
+            yield _InboundSlot(part, position)
+
+
+def _with_effects(part: Outbound | Destination, bindings: Bindings, name: str) -> Part:
+    found = effects(bindings.outbound(part.service), name, part.protocol)
+    return replace(part, effects=found) if found else part
+
+
+def _transparent(dataplane: Dataplane, node: Node, *, reuses_port: bool) -> TransparentProxy | None:
+    proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
+    if proxying is None or not proxying.redirect_port_outbound:
+        return None
+    return TransparentProxy(
+        redirect_port_inbound=proxying.redirect_port_inbound,
+        redirect_port_outbound=proxying.redirect_port_outbound,
+        has_ipv6=proxying.ip_family_mode != "IPv4" and node.metadata.get("ipv6Enabled") is True,
+        reuses_port=reuses_port,
+    )
+
+
+def _admin(node: Node) -> AdminInterface:
+    metadata = node.metadata
+    return AdminInterface(
+        socket_path=_text(metadata, "dataplane.admin.socketPath"),
+        address=_text(metadata, "dataplane.admin.address"),
+        port=_port(metadata, "dataplane.admin.port"),
+        readiness_port=_port(metadata, "dataplane.readinessReporter.port"),
+    )
+
+
+def _text(metadata: Mapping[str, object], key: str) -> str | None:
+    value = metadata.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _port(metadata: Mapping[str, object], key: str) -> int | None:
+    """A port that a node names, as text or number; what is no port is as good as none."""
+    value = metadata.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    try:
+        port = int(value) if isinstance(value, str | int) else 0
+    except ValueError:
+        return None
+    return port if 0 < port < 65536 else None
+
+
+def _list(value: object) -> tuple[object, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else ()

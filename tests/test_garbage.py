@@ -1,0 +1,121 @@
+"""Python's collector as the server has it: short looks, and dead cycles go in the end, whenever they were made."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from kumafast import garbage
+
+
+class Cycle:
+    """An object that refers to itself, with some weight."""
+
+    def __init__(self) -> None:
+        self.itself = self
+        self.weight = [[number] for number in range(50)]
+
+
+@pytest.fixture(autouse=True)
+def begun() -> Iterator[None]:
+    gc.collect()
+    end = garbage.begin()
+    yield
+    end()
+    gc.collect()
+
+
+def test_what_dies_young_goes_by_itself() -> None:
+    dead = []
+    for _ in range(2_000):
+        cycle = Cycle()
+        dead.append(weakref.ref(cycle))
+        del cycle
+    assert sum(each() is not None for each in dead) < 200
+
+
+def test_what_takes_the_place_of_other_things_is_looked_at_too() -> None:
+    """As many objects go as come, so that Python itself would wait for ever."""
+    place: dict[int, list[list[int]]] = {}
+    longest = 0
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        nonlocal longest
+        if phase == "start" and info["generation"] < 2:
+            longest = max(longest, sum(map(len, map(gc.get_objects, (0, 1)))))
+
+    gc.callbacks.append(note)
+    try:
+        for number in range(200_000):
+            place[number % 20_000] = [[number]]
+            garbage.made(2)
+    finally:
+        gc.callbacks.remove(note)
+    assert 0 < longest <= 3 * garbage.YOUNG_MAX * garbage.MIDDLE_LOOKS
+
+
+def test_what_was_kept_is_not_looked_at_again() -> None:
+    kept = [Cycle() for _ in range(2_000)]
+    gc.collect()
+    assert gc.get_freeze_count() > 50 * len(kept)
+    assert len(gc.get_objects()) < len(kept)
+
+
+def test_what_was_kept_and_dies_is_found_when_all_is_looked_through() -> None:
+    cycle = Cycle()
+    gc.collect()
+    dead = weakref.ref(cycle)
+    del cycle
+    gc.collect()
+    assert dead() is not None
+    assert garbage.look_through_all() > 0
+    assert dead() is None
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+def test_memory_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch, is_quiet: bool) -> None:
+    """Cycles that are kept and then die, for ever: at a quiet moment they go, and if there is none as well."""
+    monkeypatch.setattr(garbage, "GROWTH_MIN_BLOCKS", 20_000)
+    monkeypatch.setattr(garbage, "QUIET_S", 0.001)
+    monkeypatch.setattr(garbage, "QUIET_SHARE", 1e9 if is_quiet else -1.0)
+    looks = []
+    look = garbage.look_through_all
+    monkeypatch.setattr(garbage, "look_through_all", lambda: looks.append(look()))
+
+    async def main() -> tuple[int, int]:
+        following = asyncio.create_task(garbage.follow())
+        await asyncio.sleep(0)
+        made: list[weakref.ref[Cycle]] = []
+        most = 0
+        for _ in range(80):
+            living = [Cycle() for _ in range(200)]
+            made.extend(map(weakref.ref, living))
+            gc.collect()
+            del living
+            await asyncio.sleep(0.002)
+            most = max(most, sum(each() is not None for each in made))
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        return len(made), most
+
+    made, most = asyncio.run(main())
+    assert sum(looks) > 0
+    assert most < made // 2
+
+
+def test_nothing_is_looked_at_while_much_is_read() -> None:
+    with garbage.left_alone():
+        garbage.made(10 * garbage.YOUNG_MAX)
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_the_end_leaves_python_as_it_was() -> None:
+    before = gc.get_threshold()
+    garbage.begin()()
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
