@@ -365,7 +365,8 @@ CSDS_CALLERS = {
 def test_csds_is_for_administrators(tmp_path: Path, streams: bool) -> None:
     async def main() -> None:
         async with world(tmp_path) as w, grpc.aio.insecure_channel(w.address) as channel:
-            stub: Any = csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel)
+            stub_of: Any = csds_pb2_grpc.ClientStatusDiscoveryServiceStub
+            stub = stub_of(channel)
             for who, (authorization, expected) in CSDS_CALLERS.items():
                 metadata = [("authorization", authorization())] if authorization() else []
                 request = csds_pb2.ClientStatusRequest()

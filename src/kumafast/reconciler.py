@@ -19,7 +19,7 @@ from kumafast.metrics import Metrics
 from kumafast.pending import Depth
 from kumafast.publisher import Published, Publisher, Work
 from kumafast.reached import Destinations, Moved
-from kumafast.registry import Affected, Registry
+from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.resolution import Plan, Resolution
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, catalog
 from kumafast.snapshot import SnapshotCache

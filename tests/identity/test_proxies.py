@@ -31,7 +31,7 @@ class World:
         self.store = MemoryStore()
         self.keys = TokenKeys(self.store)
         self.dataplanes: dict[tuple[str, str], Dataplane] = {}
-        self.now = datetime.now(UTC).timestamp()
+        self.now: float = datetime.now(UTC).timestamp()
         self.access = ProxyAccess(
             self.keys, find_dataplane=lambda mesh, name: self.dataplanes.get((mesh, name)), clock=lambda: self.now
         )
@@ -110,8 +110,8 @@ def test_tokens_end_by_one_timer_each_at_its_time() -> None:
         for hours in (3, 1, 2):
             w.admit(sign(valid_for=timedelta(hours=hours)), f"a-{hours}")
         began = w.now
-        for hours, left in ((0.5, 3), (1.5, 2), (2.5, 1), (3.5, 0)):
-            w.now = began + 3600 * hours
+        for at_hours, left in ((0.5, 3), (1.5, 2), (2.5, 1), (3.5, 0)):
+            w.now = began + 3600 * at_hours
             w.access._end_due()
             await asyncio.sleep(0.01)
             assert len(w.access) == left
