@@ -350,7 +350,7 @@ def test_keys_rotate_without_a_disconnect(tmp_path: Path) -> None:
     run(main)
 
 
-CSDS_CALLERS = {
+CSDS_CALLERS: dict[str, tuple[Callable[[], str], str]] = {
     "administrator": (lambda: token_cases.user("mesh-system:admin"), "OK"),
     "administrator, after Bearer": (lambda: f"Bearer {token_cases.user('mesh-system:admin')}", "OK"),
     "user": (lambda: token_cases.user("team-a"), "PERMISSION_DENIED"),
@@ -365,8 +365,7 @@ CSDS_CALLERS = {
 def test_csds_is_for_administrators(tmp_path: Path, streams: bool) -> None:
     async def main() -> None:
         async with world(tmp_path) as w, grpc.aio.insecure_channel(w.address) as channel:
-            stub_of: Any = csds_pb2_grpc.ClientStatusDiscoveryServiceStub
-            stub = stub_of(channel)
+            stub: Any = csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel)
             for who, (authorization, expected) in CSDS_CALLERS.items():
                 metadata = [("authorization", authorization())] if authorization() else []
                 request = csds_pb2.ClientStatusRequest()
