@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import ssl
 import stat
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from tests.cli.conftest import Api, Command
+from tests.cli.running import Run
 from tests.stream.grpc_client import create_certificate
 from typer.testing import CliRunner, Result
 
@@ -30,7 +25,6 @@ from kumafast.identity import signing_keys
 from kumafast.resources import ResourceKey, Secret
 
 NOWHERE = "http://127.0.0.1:9"
-PORTS = ("--api-port", "0", "--dp-port", "0", "--diagnostics-port", "0")
 
 
 @lru_cache
@@ -163,61 +157,6 @@ def test_what_the_control_plane_refuses_is_said(kumafast: Command) -> None:
         result = kumafast("generate", *arguments)
         assert (result.exit_code, result.stdout) == (1, ""), result.output
         assert hint in result.stderr
-
-
-class Run:
-    """`kumafast run` as a process; `stderr` is all that it has said there once it has ended."""
-
-    def __init__(self, directory: Path, *flags: object) -> None:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("KUMAFAST_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "kumafast", "run", "--data-dir", str(directory / "data"), *PORTS, *map(str, flags)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=clean,
-        )
-        self.stderr = ""
-        # Read beside: a full pipe would stop it.
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        assert self.process.stdout is not None
-        self.ready = self.process.stdout.readline()
-        if not self.ready.startswith("ready"):
-            self.stop()
-            pytest.fail(self.stderr)
-        self.api = self.ready.split()[1].removeprefix("api=")
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.stderr += line
-
-    def wait_for(self, text: str) -> None:
-        """Wait until it has said something on stderr, which is read beside."""
-        deadline = time.monotonic() + 10
-        while text not in self.stderr:
-            assert time.monotonic() < deadline, self.stderr
-            time.sleep(0.01)
-
-    def stop(self) -> str:
-        """End it; all that it has said on stderr."""
-        self.process.terminate()
-        self.process.wait(20)
-        self._reader.join(10)
-        for pipe in (self.process.stdout, self.process.stderr):
-            if pipe is not None:
-                pipe.close()
-        return self.stderr
-
-
-@pytest.fixture
-def runs() -> Iterator[list[Run]]:
-    started: list[Run] = []
-    yield started
-    for run in started:
-        if run.process.poll() is None:
-            run.stop()
 
 
 def command(*arguments: str, env: dict[str, str] | None = None) -> Result:
