@@ -87,11 +87,12 @@ async def _store() -> MemoryStore:
 
 def _operations(document: dict[str, Any]) -> dict[str, Any]:
     schema = schemathesis.openapi.from_dict(document)
-    return {operation.ok().label: operation.ok() for operation in schema.get_all_operations()}
+    found: list[Any] = [each.ok() for each in schema.get_all_operations()]  # type: ignore[union-attr]
+    return {operation.label: operation for operation in found}
 
 
 async def _send(client: httpx.AsyncClient, case: Any) -> httpx.Response:
-    prepared = requests.Request(**case.as_transport_kwargs(base_url=BASE)).prepare()
+    prepared: Any = requests.Request(**case.as_transport_kwargs(base_url=BASE)).prepare()
     headers = {**prepared.headers, "host": "127.0.0.1:5681"}
     body = prepared.body.encode() if isinstance(prepared.body, str) else prepared.body
     return await client.request(str(prepared.method), str(prepared.url), headers=headers, content=body)
