@@ -163,7 +163,6 @@ inline std::string percent_encode(std::string_view text) {
 }
 
 namespace index {
-inline constexpr std::uint8_t kStatus = 8;
 inline constexpr std::uint8_t kContentType = 31;
 inline constexpr char kStatus200 = '\x88';
 }  // namespace index
@@ -175,10 +174,6 @@ inline void write_headers(std::string& block) {
 inline void write_trailers(std::string& block, std::uint8_t status, std::string_view text) {
     write_field(block, 0, "grpc-status", std::to_string(status));
     if (!text.empty()) write_field(block, 0, "grpc-message", percent_encode(text));
-}
-// The whole answer to what is no gRPC request at all.
-inline void write_http_status(std::string& block, std::uint16_t status) {
-    write_field(block, index::kStatus, {}, std::to_string(status));
 }
 
 }  // namespace kumafast::grpc

@@ -99,7 +99,9 @@ inline void Session::read_data(const FrameHeader& frame, Octets content) {
 }
 
 inline void Session::read_content(Stream& stream, Octets content, bool is_last) {
-    if (!stream.is_finishing && stream.http_status == 0) {
+    if (stream.is_http) {
+        if (!read_body(stream, content)) return;
+    } else if (!stream.is_finishing) {
         std::size_t held = stream.reader.held();
         std::size_t others = partial_bytes_ - held;
         std::size_t small = 0;
@@ -115,17 +117,50 @@ inline void Session::read_content(Stream& stream, Octets content, bool is_last) 
         if (is_failed_) return;
     }
     if (is_last) return half_close(stream);
-    // The client of a stream that is ending has nothing more to say, and gets no room for it.
-    if (stream.receive_used < limits::kStreamWindow / 2 || stream.is_finishing) return;
-    if (stream.http_status != 0) return refuse(stream, 0, {});
+    if (stream.receive_used < limits::kStreamWindow / 2) return;
+    // The client of a call that is ending has nothing more to say, and gets no room for it; that of a plain request,
+    // whose body may be passed over, gets none beyond the limit.
+    if (stream.is_finishing && (!stream.is_http || stream.body_bytes > limits::kBodyBytesMax)) return;
     write_frame32(control_, FrameType::kWindowUpdate, stream.id, static_cast<std::uint32_t>(stream.receive_used));
     stream.receive_used = 0;
 }
 
+// Gives the application what has come of a body. False: the stream is gone.
+inline bool Session::read_body(Stream& stream, Octets content) {
+    std::uint32_t id = stream.id;
+    stream.body_bytes += content.size();
+    if (stream.body_bytes > limits::kBodyBytesMax) {
+        if (stream.is_answered) {
+            reset_stream(id, ErrorCode::kNoError);
+            return false;
+        }
+        if (stream.is_finishing) return true;
+        bodies_bytes_ += content.size();
+        tell_reset(stream, ErrorCode::kCancel, "a body is larger than the server takes");
+        refuse_http(stream, 413, ErrorCode::kCancel);
+        return find(id) != nullptr;
+    }
+    if (content.empty() || stream.is_finishing) return true;
+    bodies_bytes_ += content.size();
+    if (bodies_bytes_ > limits::kBodiesBytesMax) {
+        tell_reset(stream, ErrorCode::kCancel, "too much of requests without an answer on one connection");
+        refuse_http(stream, 503, ErrorCode::kCancel);
+        return find(id) != nullptr;
+    }
+    std::string_view octets(reinterpret_cast<const char*>(content.data()), content.size());
+    // Frames of a few octets make one event, as far as they have come together.
+    if (!events_->empty() && events_->back().kind == Event::Kind::kMessage && events_->back().stream == id) {
+        events_->back().text.append(octets);
+    } else {
+        events_->push_back({Event::Kind::kMessage, id, 0, std::string(octets)});
+    }
+    return true;
+}
+
 inline void Session::half_close(Stream& stream) {
     stream.is_remote_closed = true;
+    if (stream.is_answered) return erase(stream.id);
     if (stream.is_finishing) return;
-    if (stream.http_status != 0) return refuse(stream, 0, {});
     if (!stream.reader.is_between_messages()) {
         return refuse_told(stream, {grpc::Status::kInternal, "the client ended within a message"});
     }
@@ -194,8 +229,12 @@ inline void Session::end_block(std::uint32_t id, bool is_last, Octets block) {
     if (is_failed_) return;
     streams_.push_back(std::make_unique<Stream>(id, initial_window_));
     if (!is_too_large) return open_stream(id, is_last, reader.request());
-    streams_.back()->is_remote_closed = is_last;
-    refuse(*streams_.back(), static_cast<std::uint8_t>(grpc::Status::kResourceExhausted), "a header list too large");
+    Stream& refused = *streams_.back();
+    refused.is_remote_closed = is_last;
+    if (!grpc::is_content_type(reader.request().header("content-type"))) {
+        return refuse_http(refused, 431, ErrorCode::kNoError);
+    }
+    refuse(refused, static_cast<std::uint8_t>(grpc::Status::kResourceExhausted), "a header list too large");
 }
 
 inline void Session::open_stream(std::uint32_t id, bool is_last, Request& request) {
@@ -203,10 +242,7 @@ inline void Session::open_stream(std::uint32_t id, bool is_last, Request& reques
     stream.is_remote_closed = is_last;
     stream.content_left = request.content_length;
     if (request.method != "POST" || !grpc::is_content_type(request.header("content-type"))) {
-        stream.http_status = request.method != "POST" ? 405 : 415;
-        // Answered once the request has ended, as its client expects, or has said too much.
-        if (is_last) refuse(stream, 0, {});
-        return;
+        return open_http(stream, is_last, request);
     }
     Event event{Event::Kind::kRequest, id};
     if (std::string_view text = request.header("grpc-timeout"); !text.empty()) {
@@ -216,10 +252,22 @@ inline void Session::open_stream(std::uint32_t id, bool is_last, Request& reques
         }
         event.timeout = *timeout;
     }
+    request.keep_chosen();
     event.text = std::move(request.path);
     event.headers = std::move(request.headers);
     events_->push_back(std::move(event));
     if (is_last) events_->push_back({Event::Kind::kHalfClose, id});
+}
+
+inline void Session::open_http(Stream& stream, bool is_last, Request& request) {
+    stream.is_http = true;
+    stream.queue.leave_out_prefixes();
+    Event event{Event::Kind::kHttpRequest, stream.id};
+    event.method = std::move(request.method);
+    event.text = std::move(request.path);
+    event.headers = std::move(request.headers);
+    events_->push_back(std::move(event));
+    if (is_last) events_->push_back({Event::Kind::kHalfClose, stream.id});
 }
 
 inline void Session::end_trailers(Stream& stream, bool is_last, bool is_malformed) {

@@ -1,8 +1,9 @@
 // A request's header list: what is malformed (RFC 9113 8.2 and 8.3), and what a gRPC server wants of the rest.
-// In: decoded fields, in order. Out: method, path, chosen headers, whether the list is malformed.
-// Never: frames; a header that nobody asked for is checked and dropped.
+// In: decoded fields, in order. Out: method, path, headers, whether the list is malformed.
+// Never: frames; more of a gRPC request's headers than those that somebody asks for.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -10,16 +11,19 @@
 #include <utility>
 #include <vector>
 
+#include "http2_fields.hpp"
+
 namespace kumafast::http2 {
 
-// The headers that the application is given, with `:authority`.
-inline constexpr std::array<std::string_view, 6> kChosenHeaders = {"authorization", "content-type", "grpc-encoding",
-                                                                   "grpc-timeout",  "te",           "user-agent"};
+// The headers of a gRPC request that the application is given. Of a plain one it is given all.
+inline constexpr std::array<std::string_view, 7> kChosenHeaders = {
+    ":authority", "authorization", "content-type", "grpc-encoding", "grpc-timeout", "te", "user-agent"};
 
 struct Request {
     std::string method;
     std::string path;
-    std::vector<std::pair<std::string, std::string>> headers;
+    // With `:authority`, in the order in which they came.
+    Fields headers;
     std::int64_t content_length = -1;
 
     std::string_view header(std::string_view name) const {
@@ -28,6 +32,11 @@ struct Request {
         }
         return {};
     }
+    void keep_chosen() {
+        std::erase_if(headers, [](auto& field) {
+            return std::ranges::find(kChosenHeaders, std::string_view(field.first)) == kChosenHeaders.end();
+        });
+    }
 };
 
 class RequestReader {
@@ -35,7 +44,7 @@ class RequestReader {
     explicit RequestReader(bool is_trailers) : is_trailers_(is_trailers) {}
 
     void take(std::string_view name, std::string_view value) {
-        if (name.empty() || !is_name(name) || !is_value(value)) {
+        if (!is_field_name(name) || !is_field_value(value)) {
             is_malformed_ = true;
         } else if (name[0] == ':') {
             take_pseudo(name, value);
@@ -45,25 +54,15 @@ class RequestReader {
         }
     }
 
-    // Trailers have no pseudo-headers; a request has all three (CONNECT, which has others, is not served).
-    bool is_malformed() const { return is_malformed_ || (!is_trailers_ && (pseudo_ & 7) != 7); }
+    // Trailers have no pseudo-headers; CONNECT has a method and an authority (RFC 9113 8.5), any other request has
+    // method, path and scheme.
+    bool is_malformed() const {
+        if (is_malformed_ || is_trailers_) return is_malformed_;
+        return request_.method == "CONNECT" ? pseudo_ != (1 | 8) : (pseudo_ & 7) != 7;
+    }
     Request& request() { return request_; }
 
   private:
-    static bool is_name(std::string_view name) {
-        for (std::size_t at = 0; at < name.size(); ++at) {
-            unsigned char octet = static_cast<unsigned char>(name[at]);
-            if (octet <= 0x20 || octet >= 0x7f || (octet >= 'A' && octet <= 'Z')) return false;
-            if (octet == ':' && at != 0) return false;
-        }
-        return true;
-    }
-    static bool is_value(std::string_view value) {
-        auto is_blank = [](char each) { return each == ' ' || each == '\t'; };
-        if (!value.empty() && (is_blank(value.front()) || is_blank(value.back()))) return false;
-        return value.find_first_of(std::string_view("\0\r\n", 3)) == value.npos;
-    }
-
     void take_pseudo(std::string_view name, std::string_view value) {
         unsigned which = name == ":method" ? 1 : name == ":path" ? 2 : name == ":scheme" ? 4 : 0;
         if (name == ":authority") which = 8;
@@ -81,16 +80,12 @@ class RequestReader {
     }
 
     void take_regular(std::string_view name, std::string_view value) {
-        if (name == "connection" || name == "keep-alive" || name == "proxy-connection" || name == "transfer-encoding" ||
-            name == "upgrade" || (name == "te" && value != "trailers")) {
+        if (is_of_connection(name) || (name == "te" && value != "trailers")) {
             is_malformed_ = true;
-        } else if (name == "content-length") {
-            take_length(value);
-        } else if (!is_trailers_) {
-            for (std::string_view chosen : kChosenHeaders) {
-                if (name == chosen) request_.headers.emplace_back(name, value);
-            }
+            return;
         }
+        if (name == "content-length") take_length(value);
+        if (!is_trailers_) request_.headers.emplace_back(name, value);
     }
 
     void take_length(std::string_view value) {

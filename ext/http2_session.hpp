@@ -1,6 +1,7 @@
-// The server's side of one HTTP/2 connection that carries gRPC (RFC 9113), without a socket or a clock.
-// In: octets as they come, and the time; messages and statuses to send. Out: events; octets to write, as pieces of
-// which the large ones are shared. Never: I/O; more state for a peer than limits.hpp allows; priorities, server push.
+// The server's side of one HTTP/2 connection (RFC 9113) that carries gRPC and plain requests, without socket or clock.
+// In: octets as they come, and the time; messages, answers and statuses to send. Out: events; octets to write, as
+// pieces of which the large ones are shared. Never: I/O; more state for a peer than limits.hpp allows; priorities,
+// server push.
 #pragma once
 
 #include <algorithm>
@@ -26,19 +27,21 @@ namespace kumafast::http2 {
 
 struct Event {
     enum class Kind : std::uint8_t {
-        kRequest,    // text: the path; headers; timeout
-        kMessage,    // text: the message
-        kHalfClose,  // the client sends no more on this stream
-        kReset,      // the stream is gone; code: why
-        kEnd,        // the connection cannot go on, and its streams are gone; code: why, text: in words
+        kRequest,      // text: the path; headers; timeout
+        kMessage,      // text: the message, or what has come of the body
+        kHalfClose,    // the client sends no more on this stream
+        kReset,        // the stream is gone; code: why
+        kEnd,          // the connection cannot go on, and its streams are gone; code: why, text: in words
+        kHttpRequest,  // no gRPC. text: the path; method; headers
     };
     Kind kind;
     std::uint32_t stream = 0;
     std::uint32_t code = 0;
     std::string text = {};
-    std::vector<std::pair<std::string, std::string>> headers = {};
+    Fields headers = {};
     // Nanoseconds; negative where the client gave none.
     std::int64_t timeout = -1;
+    std::string method = {};
 };
 
 // The octets of one connection's messages that are not complete, counted for the whole process too.
@@ -121,7 +124,9 @@ class Session {
     // Queues one message. kFull: the client does not read, and nothing was queued.
     Sent send(std::uint32_t id, const Payload& payload) {
         Stream* stream = find(id);
-        if (!stream || stream->is_finishing) return Sent::kGone;
+        if (!stream || stream->is_finishing || (stream->is_http && !stream->has_head())) return Sent::kGone;
+        // An octet of nothing is said by nothing, where no prefix goes before it.
+        if (stream->is_http && payload.size() == 0) return Sent::kQueued;
         std::size_t queued = stream->queue.bytes();
         if (queued > 0 && queued + payload.size() > limits::kQueuedBytesMax) return Sent::kFull;
         stream->queue.push(payload);
@@ -129,11 +134,25 @@ class Session {
         return Sent::kQueued;
     }
 
-    // Ends a stream with a gRPC status, after what is queued. False: it is gone, or ends already.
+    // Begins the answer to a plain request; `head` comes from `write_head`. False: it is gone, or has begun already.
+    bool respond(std::uint32_t id, std::string head) {
+        Stream* stream = find(id);
+        if (!stream || stream->is_finishing || !stream->is_http || stream->has_head()) return false;
+        stream->head = std::move(head);
+        list(*stream);
+        return true;
+    }
+
+    // Ends a stream with a gRPC status, after what is queued. False: it is gone, or ends already. A plain answer ends
+    // where it is, and in an error for any status but 0.
     bool finish(std::uint32_t id, std::uint8_t status, std::string_view text) {
         Stream* stream = find(id);
         if (!stream || stream->is_finishing) return false;
-        refuse(*stream, status, text);
+        if (stream->is_http && !(status == 0 && stream->has_head())) {
+            refuse_http(*stream, 500, ErrorCode::kInternalError);
+        } else {
+            refuse(*stream, status, text);
+        }
         return true;
     }
 
@@ -194,6 +213,7 @@ class Session {
     bool want_close() const { return control_.empty() && (is_failed_ || (drain_ == Drain::kDone && streams_.empty())); }
     std::size_t stream_count() const { return streams_.size(); }
     std::size_t partial_bytes() const { return partial_bytes_; }
+    std::size_t bodies_bytes() const { return bodies_bytes_; }
 
     // All that the session holds, itself included; the overhead of the allocator is not.
     std::size_t allocated() const {
@@ -219,6 +239,8 @@ class Session {
     void end_block(std::uint32_t id, bool is_last, Octets block);
     void end_trailers(Stream& stream, bool is_last, bool is_malformed);
     void open_stream(std::uint32_t id, bool is_last, Request& request);
+    void open_http(Stream& stream, bool is_last, Request& request);
+    bool read_body(Stream& stream, Octets content);
     void read_reset(const FrameHeader& frame, Octets content);
     void read_settings(const FrameHeader& frame, Octets content);
     void apply_setting(Setting setting, std::uint32_t value);
@@ -238,6 +260,7 @@ class Session {
         streams_.clear();
         partial_bytes_ = 0;
         listed_.clear();
+        partial_bytes_ = bodies_bytes_ = 0;
         std::string().swap(block_);
     }
     // A stream error (RFC 9113 5.4.2) of the client's.
@@ -252,8 +275,8 @@ class Session {
         write_frame32(control_, FrameType::kRstStream, id, static_cast<std::uint32_t>(code));
     }
     void tell_reset(const Stream& stream, ErrorCode code, std::string_view why = {}) {
-        // What the application has ended, or was never told of, is none of its business.
-        if (stream.is_finishing || stream.http_status != 0) return;
+        // What the application has ended is none of its business any more.
+        if (stream.is_finishing) return;
         events_->push_back({Event::Kind::kReset, stream.id, static_cast<std::uint32_t>(code), std::string(why)});
     }
     // Ends a stream in words that a gRPC client understands, and tells the application.
@@ -263,11 +286,19 @@ class Session {
     }
     void refuse(Stream& stream, std::uint8_t status, std::string_view text) {
         partial_bytes_ -= stream.reader.held();
+        bodies_bytes_ -= stream.held_of_body();
         stream.reader = {};
         stream.is_finishing = true;
         stream.status = status;
         stream.status_text = text.substr(0, limits::kStatusTextMax);
         list(stream);
+    }
+    // Ends a plain request with a status alone, or, where its answer has begun already, by a reset.
+    void refuse_http(Stream& stream, std::uint16_t status, ErrorCode code) {
+        if (stream.has_head()) return reset_stream(stream.id, code);
+        stream.is_http = true;
+        write_head(stream.head, status, {{"content-length", "0"}});
+        refuse(stream, 0, {});
     }
 
     // How much may be held of a stream's message that is not complete, where so much is held of others already.
@@ -305,6 +336,7 @@ class Session {
         auto at = place(id);
         if (at == streams_.end() || (*at)->id != id) return;
         partial_bytes_ -= (*at)->reader.held();
+        bodies_bytes_ -= (*at)->held_of_body();
         streams_.erase(at);
         if (streams_.empty()) std::vector<std::unique_ptr<Stream>>().swap(streams_);
     }
@@ -324,6 +356,10 @@ class Session {
     void end_drain() {
         drain_ = Drain::kDone;
         write_goaway(last_id_, ErrorCode::kNoError, "");
+        // Nobody waits for the rest of what is answered.
+        for (std::size_t at = streams_.size(); at-- > 0;) {
+            if (streams_[at]->is_answered) reset_stream(streams_[at]->id, ErrorCode::kNoError);
+        }
     }
     // A new header block; it begins by giving up the table that we never use, once the client has made it smaller
     // (RFC 7541 4.2).
@@ -343,6 +379,7 @@ class Session {
     // Writes one frame, or the headers of the end. False: the windows do not let it.
     template <class Sink>
     bool write_stream(Stream& stream, Sink& sink, std::size_t& budget) {
+        if (!stream.head.empty() && !write_answer(stream, sink, budget)) return false;
         if (stream.queue.empty()) {
             if (stream.is_finishing) write_end(stream, sink, budget);
             return false;
@@ -371,20 +408,39 @@ class Session {
     }
     template <class Sink>
     void write_end(Stream& stream, Sink& sink, std::size_t& budget) {
-        std::string block = begin_block();
-        if (stream.http_status != 0) {
-            grpc::write_http_status(block, stream.http_status);
+        if (stream.is_http) {
+            std::uint8_t header[kFrameHeaderBytes];
+            put_frame_header(header, 0, FrameType::kData, flag::kEndStream, stream.id);
+            sink.copy(Octets(header));
+            budget -= std::min(budget, kFrameHeaderBytes);
         } else {
+            std::string block = begin_block();
             if (!stream.has_sent_headers) grpc::write_headers(block);
             grpc::write_trailers(block, stream.status, stream.status_text);
+            write_block(sink, stream.id, flag::kEndStream, block, budget);
         }
-        write_block(sink, stream.id, flag::kEndStream, block, budget);
-        if (stream.is_remote_closed) {
-            erase(stream.id);
-        } else {
-            // Nobody needs what the client still has to say (RFC 9113 8.1).
-            reset_stream(stream.id, ErrorCode::kNoError);
+        close_local(stream);
+    }
+    // Writes the head of a plain answer. False: with it the answer ends, and the stream may be gone.
+    template <class Sink>
+    bool write_answer(Stream& stream, Sink& sink, std::size_t& budget) {
+        bool is_all = stream.is_finishing && stream.queue.empty();
+        std::string block = begin_block() + stream.head;
+        std::string().swap(stream.head);
+        stream.has_sent_headers = true;
+        write_block(sink, stream.id, is_all ? flag::kEndStream : 0, block, budget);
+        if (is_all) close_local(stream);
+        return !is_all;
+    }
+    // After our last word on a stream.
+    void close_local(Stream& stream) {
+        if (stream.is_remote_closed) return erase(stream.id);
+        if (stream.is_http && drain_ != Drain::kDone && stream.body_bytes <= limits::kBodyBytesMax) {
+            stream.is_answered = true;
+            return;
         }
+        // Nobody needs what the client still has to say (RFC 9113 8.1).
+        reset_stream(stream.id, ErrorCode::kNoError);
     }
 
     SessionOptions options_;
@@ -407,6 +463,7 @@ class Session {
     // What new streams may be sent.
     std::int64_t initial_window_ = limits::kInitialWindow;
     Partial partial_bytes_;
+    std::size_t bodies_bytes_ = 0;
     std::uint32_t frame_bytes_max_ = 16384;
     std::uint32_t table_bytes_ = limits::kHeaderTableBytes;
     std::uint32_t last_id_ = 0;

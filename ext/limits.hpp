@@ -30,6 +30,13 @@ inline constexpr std::size_t kPartialMessagesMax = 2;
 // client's node is 61 kB. RESOURCE_EXHAUSTED for the stream that passes it.
 inline constexpr std::size_t kPartialBytesOfAllMax = 256u << 20;
 inline constexpr std::size_t kPartialBytesOfEach = 128u << 10;
+// What a plain request may bring on its stream, twice what the application takes and refuses in better words. 413.
+inline constexpr std::size_t kBodyBytesMax = 8u << 20;
+// Bodies of all requests of one connection that are not answered. 503 for the one that passes it.
+inline constexpr std::size_t kBodiesBytesMax = 32u << 20;
+// The head of an answer to it, which must fit one frame of the smallest that a client may ask for: the one that
+// answers is told no.
+inline constexpr std::size_t kHeadBytesMax = 8192;
 // Streams open at a time on one connection. REFUSED_STREAM, which tells the client to try again elsewhere.
 inline constexpr std::uint32_t kStreamsMax = 1000;
 // What is queued on one stream and not written, because its client does not read: the one that sends is told no.

@@ -1,5 +1,5 @@
 # cython: freethreading_compatible = True
-"""The wire: HTTP/2 connections that carry gRPC, without sockets.
+"""The wire: HTTP/2 connections that carry gRPC and plain requests, without sockets.
 
 In: bytes as they come from sockets, payloads to send. Out: events as tuples, bytes to write, writes of a transport.
 Never: xDS, or a Python object for each stream that a payload is pushed to beyond one write for its connection.
@@ -9,14 +9,16 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cython.operator cimport dereference
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libcpp.memory cimport make_unique, unique_ptr
+from libcpp.pair cimport pair
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 from wire cimport (
     CPayload,
     ErrorCode,
     Event,
+    Fields,
     Kind,
     Octets,
     Outgoing,
@@ -27,6 +29,7 @@ from wire cimport (
     kMessageBytesMax,
     kStreamsMax,
     string_view,
+    write_head,
 )
 
 # The first element of each event.
@@ -35,6 +38,7 @@ MESSAGE = 1
 HALF_CLOSE = 2
 RESET = 3
 END = 4
+HTTP_REQUEST = 5
 
 MESSAGE_BYTES_MAX = kMessageBytesMax
 STREAMS_MAX = kStreamsMax
@@ -90,8 +94,13 @@ cdef str _text(const string& octets):
     return octets.data()[:octets.size()].decode("latin-1")
 
 
+cdef bytes _octets(const string& octets):
+    return octets.data()[:octets.size()]
+
+
 cdef tuple _as_tuple(Event& event):
     cdef size_t at
+    cdef list fields
     if event.kind == Kind.kMessage:
         return (MESSAGE, event.stream, PyBytes_FromStringAndSize(event.text.data(), event.text.size()))
     if event.kind == Kind.kHalfClose:
@@ -100,6 +109,10 @@ cdef tuple _as_tuple(Event& event):
         return (RESET, event.stream, event.code, _text(event.text))
     if event.kind == Kind.kEnd:
         return (END, 0, event.code, _text(event.text))
+    if event.kind == Kind.kHttpRequest:
+        fields = [(_octets(event.headers[at].first), _octets(event.headers[at].second))
+                  for at in range(event.headers.size())]
+        return (HTTP_REQUEST, event.stream, _text(event.method), _octets(event.text), fields)
     cdef dict headers = {}
     for at in range(event.headers.size()):
         headers[_text(event.headers[at].first)] = _text(event.headers[at].second)
@@ -121,11 +134,13 @@ cdef list _as_buffers(const Outgoing& outgoing):
 
 
 cdef class Connection:
-    """The server's side of one connection: HTTP/2 with gRPC on all of its streams.
+    """The server's side of one connection: HTTP/2 with gRPC or a plain request on each of its streams.
 
     `receive` takes what a socket brought and returns events, tuples that begin with their kind and stream:
     `(REQUEST, stream, path, headers, timeout_s | None)`, `(MESSAGE, stream, bytes)`, `(HALF_CLOSE, stream)`,
     `(RESET, stream, code, why)`: the stream is gone; `(END, 0, code, why)`: the connection is, with all its streams.
+    What is no gRPC is `(HTTP_REQUEST, stream, method, path, [(name, value), …])` with path, names and values as bytes,
+    and its messages are what has come of its body; it is answered by `respond`, then by `send` and `finish` as gRPC is.
     What is sent waits until `collect` is asked for it, or `flush` writes it to the transport that was attached.
     One thread at a time.
 
@@ -170,8 +185,24 @@ cdef class Connection:
             raise BufferError("too much waits on this stream already")
         return sent == Sent.kQueued
 
+    def respond(self, uint32_t stream, int status, headers, /):
+        """Begin the answer to a plain request with a status, 200 to 599, and (name, value) pairs of bytes.
+
+        False where the stream is gone or answered already. ValueError for what no answer may begin with.
+        """
+        cdef Fields fields
+        cdef string head
+        for name, value in headers:
+            fields.push_back(pair[string, string](<bytes?>name, <bytes?>value))
+        if not 0 <= status <= 999 or not write_head(head, <uint16_t>status, fields):
+            raise ValueError(f"an answer cannot begin with the status {status} and these headers")
+        return dereference(self.session).respond(stream, head)
+
     def finish(self, uint32_t stream, int status, str message="", /):
-        """End a stream with a gRPC status, 0 to 16, after what is queued on it; False where it is gone already."""
+        """End a stream with a gRPC status, 0 to 16, after what is queued on it; False where it is gone already.
+
+        A plain answer ends as it is with status 0; with another it becomes a 500, or, if it has begun, a reset.
+        """
         if not 0 <= status <= 16:
             raise ValueError(f"{status} is no status of gRPC")
         cdef bytes text = message.encode("utf-8", "replace")

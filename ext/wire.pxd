@@ -1,6 +1,6 @@
 """The wire's C++ as its binding sees it; std::span parameters are declared as the types that convert to them."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libcpp cimport bool as cpp_bool
 from libcpp.pair cimport pair
 from libcpp.string cimport string
@@ -46,6 +46,11 @@ cdef extern from "outgoing.hpp" namespace "kumafast":
         const vector[Segment]& segments()
 
 
+cdef extern from "http2_fields.hpp" namespace "kumafast::http2":
+    ctypedef vector[pair[string, string]] Fields
+    cpp_bool write_head(string& block, uint16_t status, const Fields& fields) except +
+
+
 cdef extern from "http2_session.hpp" namespace "kumafast::http2":
     cdef enum class ErrorCode(uint32_t):
         kNoError
@@ -56,14 +61,16 @@ cdef extern from "http2_session.hpp" namespace "kumafast::http2":
         kHalfClose "kumafast::http2::Event::Kind::kHalfClose"
         kReset "kumafast::http2::Event::Kind::kReset"
         kEnd "kumafast::http2::Event::Kind::kEnd"
+        kHttpRequest "kumafast::http2::Event::Kind::kHttpRequest"
 
     cdef cppclass Event:
         Kind kind
         uint32_t stream
         uint32_t code
         string text
-        vector[pair[string, string]] headers
+        Fields headers
         int64_t timeout
+        string method
 
     cdef enum class Sent(uint8_t):
         kQueued
@@ -78,6 +85,7 @@ cdef extern from "http2_session.hpp" namespace "kumafast::http2":
         Session(const SessionOptions& options) except +
         void receive(Octets octets, double now, vector[Event]& events) except +
         Sent send(uint32_t id, const CPayload& payload) except +
+        cpp_bool respond(uint32_t id, string head) except +
         cpp_bool finish(uint32_t id, uint8_t status, string_view text) except +
         cpp_bool reset(uint32_t id, ErrorCode code) except +
         size_t queued(uint32_t id)

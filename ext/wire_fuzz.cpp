@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iterator>
+#include <map>
+#include <new>
 #include <random>
 #include <string>
 #include <vector>
@@ -51,10 +53,12 @@ std::string frame(FrameType type, std::uint8_t flags, std::uint32_t stream, std:
 }
 
 std::string request_block() {
-    std::string block = "\x83\x86";
+    // Of each four requests one is no gRPC.
+    bool is_plain = roll(4) == 0;
+    std::string block = is_plain && roll(2) ? "\x82\x86" : "\x83\x86";
     write_field(block, 4, {}, roll(4) ? "/test.Echo/Stream" : "/nowhere");
     write_field(block, 1, {}, "localhost");
-    write_field(block, 31, {}, roll(16) ? "application/grpc" : "text/plain");
+    write_field(block, 31, {}, is_plain ? "application/json" : "application/grpc");
     if (roll(2)) write_field(block, 0, "te", "trailers");
     if (roll(4) == 0) write_field(block, 0, "grpc-timeout", roll(2) ? "20S" : "x");
     if (roll(4) == 0) write_field(block, 28, {}, std::to_string(roll(40)));
@@ -161,10 +165,24 @@ std::string conversation() {
     return all;
 }
 
-// What came out must be whole frames of types that a server sends.
+// What came out must be whole frames of types that a server sends, and on each stream in order: headers, DATA, an end.
 struct Reader {
+    enum class State { kNothing, kOpen, kEnded };
     std::string octets;
     std::size_t frames = 0, data = 0;
+    std::map<std::uint32_t, State> streams;
+
+    void follow(const FrameHeader& header) {
+        if (header.stream == 0 || header.type == FrameType::kWindowUpdate) return;
+        State& state = streams[header.stream];
+        if (header.type == FrameType::kHeaders) {
+            bool is_trailers = state == State::kOpen;
+            check(state != State::kEnded && (!is_trailers || header.has(flag::kEndStream)), "headers out of place");
+            state = State::kOpen;
+        }
+        if (header.type == FrameType::kData) check(state == State::kOpen, "DATA out of place");
+        if (header.type == FrameType::kRstStream || header.has(flag::kEndStream)) state = State::kEnded;
+    }
     void take(const Outgoing& outgoing) {
         for (auto& segment : outgoing.segments()) {
             if (segment.payload.owner()) {
@@ -182,6 +200,7 @@ struct Reader {
             check(header.type <= FrameType::kWindowUpdate && header.type != FrameType::kPriority, "a strange frame");
             frames += 1;
             data += header.type == FrameType::kData;
+            follow(header);
             at += kFrameHeaderBytes + header.length;
         }
         octets.erase(0, at);
@@ -190,8 +209,18 @@ struct Reader {
 };
 
 struct Totals {
-    std::size_t events = 0, messages = 0, ends = 0, frames = 0, data = 0, refused = 0, turns = 0;
+    std::size_t events = 0, messages = 0, ends = 0, frames = 0, data = 0, refused = 0, turns = 0, plain = 0;
 };
+
+void respond(Session& session, std::uint32_t id) {
+    Fields fields;
+    if (roll(2)) fields.emplace_back("content-type", "text/plain");
+    if (roll(2)) fields.emplace_back(std::string(roll(20), 'n'), std::string(roll(6000), roll(30) ? 'v' : '\n'));
+    std::string head;
+    if (write_head(head, static_cast<std::uint16_t>(roll(30) ? 200 + roll(300) : dice()), fields)) {
+        session.respond(id, std::move(head));
+    }
+}
 
 void act(Session& session, const Payload& payload, Totals& totals) {
     std::uint32_t id = some_stream();
@@ -204,6 +233,9 @@ void act(Session& session, const Payload& payload, Totals& totals) {
             break;
         case 2:
             if (roll(8) == 0) session.drain();
+            break;
+        case 3:
+            respond(session, id);
             break;
         default:
             totals.refused += session.send(id, payload) != Sent::kQueued;
@@ -236,6 +268,10 @@ void run_connection(const Payload& small, const Payload& large, Totals& totals) 
             if (event.kind == Event::Kind::kMessage || event.kind == Event::Kind::kHalfClose) {
                 if (roll(2)) session.send(event.stream, roll(6) ? small : large);
             }
+            if (event.kind == Event::Kind::kHttpRequest) {
+                totals.plain += 1;
+                if (roll(3)) respond(session, event.stream);
+            }
             if (event.kind == Event::Kind::kHalfClose && roll(2)) session.finish(event.stream, 0, "");
         }
         while (roll(3) == 0) act(session, roll(6) ? small : large, totals);
@@ -245,6 +281,8 @@ void run_connection(const Payload& small, const Payload& large, Totals& totals) 
             reader.take(outgoing);
         }
         check(session.partial_bytes() <= options.message_bytes_max * limits::kPartialMessagesMax, "too much held");
+        check(session.bodies_bytes() <= octets.size(), "bodies that never came");
+        check(session.stream_count() > 0 || session.bodies_bytes() == 0, "bodies of no stream");
         check(session.allocated() < 400000, "too much memory");
     }
     totals.frames += reader.frames;
@@ -273,10 +311,11 @@ int main(int count, char** words) {
     // Before anything is printed: that has a buffer of its own.
     std::size_t descriptors_after = live_descriptors(), bytes_after = live_bytes();
     std::printf(
-        "%zu connections: %zu events, %zu messages, %zu turns, %zu ended in error; %zu frames out, %zu of DATA\n"
+        "%zu connections: %zu events, %zu messages, %zu plain requests, %zu turns, %zu ended in error; %zu frames out, "
+        "%zu of DATA\n"
         "descriptors %zu before, %zu after; bytes %zu before, %zu after\n",
-        connections, totals.events, totals.messages, totals.turns, totals.ends, totals.frames, totals.data, descriptors,
-        descriptors_after, bytes, bytes_after);
+        connections, totals.events, totals.messages, totals.plain, totals.turns, totals.ends, totals.frames,
+        totals.data, descriptors, descriptors_after, bytes, bytes_after);
     check(descriptors_after == descriptors, "a descriptor is left");
     check(bytes_after == bytes, "memory is left");
     return 0;

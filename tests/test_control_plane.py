@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,40 @@ def test_it_starts_serves_and_stops(tmp_path: Path) -> None:
             httpx.get(api_url)
         left = [repr(task) for task in asyncio.all_tasks() - {asyncio.current_task()}]
         assert left == []
+
+    uvloop.run(main())
+
+
+def test_bootstrap_is_the_same_over_both_versions_of_http(tmp_path: Path) -> None:
+    document = dataplane(name="web-1")
+
+    async def main() -> None:
+        async with ControlPlane(settings(tmp_path)) as control_plane:
+            await control_plane.put(document)
+            base = control_plane.dp_url.replace("grpcs", "https")
+            trust = ssl.create_default_context(cafile=str(tmp_path / "dp-server.crt"))
+            bodies = (
+                b'{"mesh": "default", "name": "web-1"}',
+                b'{"mesh": "default", "name": "absent"}',
+                b'{"mesh": 1}',
+                b"no JSON",
+                bytes(4 * 1024 * 1024 + 1),
+            )
+            seen: dict[str, list[tuple[int, bytes, str | None]]] = {}
+            for is_new in (False, True):
+                async with httpx.AsyncClient(http1=not is_new, http2=is_new, verify=trust, trust_env=False) as client:
+                    requests = [client.build_request("POST", base + "/bootstrap", content=body) for body in bodies]
+                    requests += [client.build_request(method, base + "/bootstrap") for method in ("GET", "HEAD")]
+                    requests += [client.build_request("GET", base + "/absent?x=%20")]
+                    answers = [await client.send(request) for request in requests]
+                    (version,) = {answer.http_version for answer in answers}
+                    seen[version] = [
+                        (answer.status_code, answer.content, answer.headers.get("content-type")) for answer in answers
+                    ]
+            assert seen["HTTP/2"] == seen["HTTP/1.1"]
+            statuses = [status for status, _, _ in seen["HTTP/2"]]
+            assert statuses == [200, 404, 422, 400, 413, 405, 405, 404]
+            assert b"node:" in seen["HTTP/2"][0][1]
 
     uvloop.run(main())
 

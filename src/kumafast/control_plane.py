@@ -267,8 +267,12 @@ class ControlPlane:
         # The last port to open: an Envoy that asks before the state is complete would be told that it has nothing.
         settings = self.settings
         tls = self._certificate() if settings.dp_tls else None
-        certificate = Path(settings.dp_tls_cert or settings.data_path / "dp-server.crt").read_bytes() if tls else None
-        services = DpServices(store=self.store, zone=settings.zone, certificate_pem=certificate, proxies=self._proxies)
+        services = DpServices(
+            store=self.store,
+            zone=settings.zone,
+            certificate_pem=self._shown_certificate,
+            proxies=self._proxies,
+        )
         assert self._keys is not None
         door = None if self._proxies is None else _Door(self._proxies, self._keys)
         csds = Csds(clients, self.cache, authorize=None if door is None else door.authorize)
@@ -281,16 +285,29 @@ class ControlPlane:
             http_protocol=bootstrap.protocol,
             handlers=csds.handlers() if settings.has_csds else None,
             authenticate=None if door is None else door.authenticate,
+            http_app=bootstrap.app,
         )
         port = await self._xds.start(settings.host, settings.dp_port, tls=tls)
         self.dp_url = _url("grpcs" if tls else "grpc", settings.host, port)
 
     def _certificate(self) -> TlsFiles:
         settings = self.settings
+        client_ca = Path(settings.dp_client_ca).expanduser() if settings.dp_client_ca else None
         if settings.dp_tls_cert:
-            return TlsFiles(certificate=Path(settings.dp_tls_cert), key=Path(settings.dp_tls_key))
+            return TlsFiles(certificate=Path(settings.dp_tls_cert), key=Path(settings.dp_tls_key), client_ca=client_ca)
         files = ensure_server_certificate(settings.data_path, host=settings.host)
-        return TlsFiles(certificate=files.certificate, key=files.key)
+        return TlsFiles(certificate=files.certificate, key=files.key, client_ca=client_ca)
+
+    def _shown_certificate(self) -> bytes | None:
+        return None if self._xds is None else self._xds.certificate_pem
+
+    def reload_certificate(self) -> None:
+        """Read the dp-server's certificate, key and clients' authority anew, for the connections to come.
+
+        That happens by itself a few seconds after they have changed. Files of no use are logged and change nothing.
+        """
+        if self.settings.dp_tls and self._xds is not None:
+            self._xds.reload_certificate()
 
     async def _ensure_default_mesh(self) -> None:
         try:

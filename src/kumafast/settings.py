@@ -37,6 +37,8 @@ class Settings:
     dp_tls: bool = True
     dp_tls_cert: str = ""
     dp_tls_key: str = ""
+    dp_client_ca: str = ""
+    """An authority, PEM; clients of the dp-server then need a certificate of it. Empty means that they need none."""
     dp_auth: str = ""
     """How proxies prove who they are: `token`, or `none`; empty means none on loopback and token elsewhere."""
     dp_token_keys: str = ""
@@ -187,6 +189,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError("secrets_key and secrets_key_file exclude each other; a file may hold several keys")
     if bool(settings.dp_tls_cert) != bool(settings.dp_tls_key):
         raise SettingsError("dp_tls_cert and dp_tls_key go together; give both or neither")
+    if settings.dp_client_ca and not settings.dp_tls:
+        raise SettingsError("dp_client_ca is about certificates of TLS; give it without --no-dp-tls, or leave it out")
     if not settings.is_loopback and not settings.insecure:
         for flag, is_unsafe in (("--no-dp-tls", not settings.dp_tls), ("--dp-auth none", not settings.requires_tokens)):
             if is_unsafe:

@@ -1,4 +1,7 @@
-"""The smallest server on the compiled wire: each stream of `/test.Echo/Stream` is sent what it sends."""
+"""The smallest server on the compiled wire: each stream of `/test.Echo/Stream` is sent what it sends.
+
+What is no gRPC is answered 200 with a few words, once its request has ended.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any, cast
 
 import uvloop
 
-from kumafast._core import END, HALF_CLOSE, MESSAGE, REQUEST, RESET, Connection, Payload
+from kumafast._core import END, HALF_CLOSE, HTTP_REQUEST, MESSAGE, REQUEST, RESET, Connection, Payload
 
 METHOD = "/test.Echo/Stream"
 SLOW_METHOD = "/test.Echo/Never"
@@ -22,6 +25,7 @@ class EchoProtocol(asyncio.Protocol):
         self.connection = Connection(**options)
         self.seen = seen
         self.silent: set[int] = set()
+        self.plain: set[int] = set()
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -44,7 +48,15 @@ class EchoProtocol(asyncio.Protocol):
                     asyncio.get_running_loop().call_later(event[4], self.expire, stream)
             elif event[2] != METHOD:
                 self.connection.finish(stream, 12, f"unknown method {event[2]}")
-        elif kind == MESSAGE and stream not in self.silent:
+        elif kind == HTTP_REQUEST:
+            self.seen.append(event)
+            self.plain.add(stream)
+        elif kind == HALF_CLOSE and stream in self.plain:
+            self.plain.remove(stream)
+            self.connection.respond(stream, 200, [(b"content-type", b"text/plain")])
+            self.connection.send(stream, Payload(b"no gRPC, but served"))
+            self.connection.finish(stream, 0)
+        elif kind == MESSAGE and stream not in self.silent | self.plain:
             self.connection.send(stream, Payload(event[2]))
         elif kind == HALF_CLOSE and stream not in self.silent:
             self.connection.finish(stream, 0)

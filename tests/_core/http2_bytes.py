@@ -105,6 +105,9 @@ class Peer:
     def block(self, headers: list[tuple[str, str]]) -> bytes:
         return bytes(self._encoder.encode(headers))
 
+    def decode(self, block: bytes) -> list[tuple[str, str]]:
+        return [(str(name), str(value)) for name, value in self._decoder.decode(block)]
+
     def read(self) -> list[Frame]:
         """All that the connection has to say now."""
         said = b""

@@ -3,6 +3,7 @@
 # Usage, from anywhere: PYTHON=.venv/bin/python tests/_core/sanitize.sh [pytest arguments]
 # Mutated connections against the wire, in C++ alone and with leaks looked for: tests/_core/sanitize.sh wire [COUNT [SEED…]]
 # A long fuzz: KUMAFAST_FUZZ_SECONDS=300 tests/_core/sanitize.sh -s --timeout=0 -k fuzz
+# Mutated connections to the wire and to TLS go before: KUMAFAST_FUZZ_CONNECTIONS=200000 for many, 0 for none.
 set -eu
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
@@ -21,7 +22,13 @@ if [ "${1:-}" = wire ]; then
 fi
 "$python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --upgrade \
     --target build/sanitized --config-settings=build-dir=build/sanitize \
-    --config-settings=cmake.define.KUMAFAST_SANITIZE=address,undefined .
+    --config-settings=cmake.define.KUMAFAST_SANITIZE=address,undefined \
+    --config-settings=cmake.define.KUMAFAST_FUZZ=ON .
+connections=${KUMAFAST_FUZZ_CONNECTIONS:-5000}
+for fuzzer in wire_fuzz tls_fuzz; do
+    [ "$connections" -eq 0 ] || [ ! -x "build/sanitize/ext/$fuzzer" ] ||
+        UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 "build/sanitize/ext/$fuzzer" "$connections" "${KUMAFAST_FUZZ_SEED:-1}"
+done
 # -S: an editable install's import hook would put its own modules first.
 packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
 export PYTHONPATH="build/sanitized:$packages"

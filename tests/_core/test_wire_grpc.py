@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests._core.http2_bytes import (
     DATA,
-    END_HEADERS,
     END_STREAM,
     OPENING,
     PING,
@@ -102,38 +101,6 @@ def test_partial_messages_of_all_streams_are_bounded_together() -> None:
     assert peer.send(*(frame(DATA, 0, stream, partial) for stream in (1, 3))) == []
     assert peer.send(frame(DATA, 0, 5, partial)) == [(RESET, 5, 8, "too much of unfinished messages on one connection")]
     assert peer.send(frame(DATA, 0, 1, bytes(1000))) == [(MESSAGE, 1, bytes(10_000))]
-
-
-@pytest.mark.parametrize(
-    ("changes", "status"),
-    [
-        ({"method": "GET"}, "405"),
-        ({"method": "PUT"}, "405"),
-        ({"content_type": "text/plain"}, "415"),
-        ({"content_type": "application/grpc-web"}, "415"),
-        ({"content_type": None}, "415"),
-    ],
-)
-def test_what_is_no_grpc_is_told_so_in_http(changes: dict[str, str | None], status: str) -> None:
-    peer = Peer()
-    assert peer.send(peer.request(1, END_HEADERS | END_STREAM, **changes)) == []
-    answer = peer.read_only()
-    assert answer.headers == {":status": status}
-    assert answer.flags == END_HEADERS | END_STREAM
-
-
-def test_what_is_no_grpc_is_answered_when_it_has_ended_or_says_too_much() -> None:
-    peer = Peer()
-    assert peer.send(peer.request(method="PUT"), frame(DATA, 0, 1, b"not gRPC at all")) == []
-    assert peer.read() == []
-    assert peer.send(frame(DATA, END_STREAM, 1, b"the end")) == []
-    assert peer.read_only().headers == {":status": "405"}
-    assert peer.send(peer.request(3, method="PUT"), frame(RST_STREAM, 0, 3, number(8))) == []
-    peer.send(peer.request(5, content_type="text/plain"), *[frame(DATA, 0, 5, bytes(16384))] * 7)
-    assert peer.read() == []
-    peer.send(frame(DATA, 0, 5, bytes(16384)))
-    assert [item.kind for item in peer.read()] == [1, RST_STREAM]
-    assert peer.connection.stream_count == 0
 
 
 @pytest.mark.parametrize("content_type", ["application/grpc", "application/grpc+proto", "application/grpc; x=y"])

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests._core.test_wire_tls import Files, create_files, trust
 from typer.testing import CliRunner
 
 from kumafast.cli.main import app
@@ -138,6 +139,54 @@ def test_flags_win_over_variables_over_the_file(runs: Runs, tmp_path: Path) -> N
     assert ready[2].startswith("grpc://")
 
 
+def test_certificates_are_reloaded_on_sighup_and_asked_of_clients(runs: Runs, tmp_path: Path) -> None:
+    old, new, clients = (create_files(tmp_path, name) for name in ("old", "new", "clients"))
+    shown = [tmp_path / "shown.crt", tmp_path / "shown.key"]
+
+    def install(files: Files) -> None:
+        shown[0].write_bytes(files.certificate.read_bytes())
+        shown[1].write_bytes(files.key.read_bytes())
+
+    def is_served(authority: Files, *, named: bool = True) -> bool:
+        context = trust(authority)
+        if named:
+            context.load_cert_chain(clients.certificate, clients.key)
+        try:
+            with httpx.Client(verify=context, trust_env=False) as client:
+                return client.get(ready[2].replace("grpcs", "https") + "/absent").status_code == 404
+        except httpx.TransportError:
+            return False
+
+    install(old)
+    flags = ("--dp-tls-cert", shown[0], "--dp-tls-key", shown[1], "--dp-client-ca", clients.certificate)
+    process, ready = runs.ready(*PORTS, "--store", "memory", *flags)
+    assert is_served(old)
+    assert not is_served(old, named=False)
+    install(new)
+    process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while not is_served(new) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_served(old)
+    shown[1].write_text("nothing of use")
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert is_served(new)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=15)
+    assert process.returncode == 0
+    assert re.search(r"TLS by .*; clients need a certificate of \S+clients\.crt", err)
+    assert "the one in force stays" in err
+
+
+def test_sighup_without_tls_is_nothing(runs: Runs) -> None:
+    process, ready = runs.ready(*PORTS, "--store", "memory", "--no-dp-tls")
+    process.send_signal(signal.SIGHUP)
+    assert httpx.get(f"{ready[3]}/ready").status_code == 200
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+
 @pytest.fixture
 def _logging() -> Iterator[None]:
     """Gives the root logger back what `run` takes from it."""
@@ -158,6 +207,7 @@ def _logging() -> Iterator[None]:
         (["--log-level", "loud"], "log_level must be one of debug, info, warning, error"),
         (["--store", "cassandra://x"], "store 'cassandra' is unknown"),
         (["--workers", "2"], "workers other than 1 are not available yet"),
+        (["--no-dp-tls", "--dp-client-ca", "ca.crt"], "dp_client_ca is about certificates of TLS"),
     ],
 )
 def test_settings_that_cannot_be_used(arguments: list[str], message: str) -> None:
@@ -165,6 +215,14 @@ def test_settings_that_cannot_be_used(arguments: list[str], message: str) -> Non
     result = CliRunner().invoke(app, ["run", *PORTS, *arguments], env=env)
     assert (result.exit_code, result.stdout) == (1, "")
     assert message in result.stderr
+
+
+def test_files_of_tls_that_cannot_be_used_are_named(runs: Runs) -> None:
+    process = runs.start(*PORTS, "--store", "memory", "--dp-client-ca", "/none.crt")
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (1, "")
+    [error] = [line for line in err.splitlines() if line.startswith("error:")]
+    assert f"{runs.directory / 'dp-server.key'}, /none.crt: " in error
 
 
 def test_help_is_there_at_once_and_loads_no_server() -> None:

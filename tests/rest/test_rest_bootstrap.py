@@ -35,7 +35,7 @@ JSON = {"Accept": "application/json"}
 def _client(
     store: Store, *, certificate_pem: bytes | None = None, address: str = "127.0.0.1:5678"
 ) -> httpx.AsyncClient:
-    app = create_dp_app(DpServices(store=store, zone="east", certificate_pem=certificate_pem))
+    app = create_dp_app(DpServices(store=store, zone="east", certificate_pem=lambda: certificate_pem))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=f"http://{address}")
 
 

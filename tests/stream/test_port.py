@@ -13,7 +13,7 @@ from tests.stream.test_server import run
 
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.stream import port as port_module
-from kumafast.stream.port import TlsFiles
+from kumafast.stream.tls import TlsFiles
 
 
 class Echo(asyncio.Protocol):

@@ -12,6 +12,7 @@ from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport
 from kumafast._core.transport import (
     END,
     HALF_CLOSE,
+    HTTP_REQUEST,
     MESSAGE,
     REQUEST,
     RESET,
@@ -25,6 +26,7 @@ __all__ = [
     "END",
     "HALF_CLOSE",
     "HAS_TLS",
+    "HTTP_REQUEST",
     "MESSAGE",
     "REQUEST",
     "RESET",

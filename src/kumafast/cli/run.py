@@ -33,6 +33,7 @@ from kumafast.cli.run_flags import (
     DebounceMsOption,
     DiagnosticsPortOption,
     DpAuthOption,
+    DpClientCaOption,
     DpPortOption,
     DpTlsCertOption,
     DpTlsKeyOption,
@@ -70,6 +71,7 @@ def run(
     dp_tls: DpTlsOption = None,
     dp_tls_cert: DpTlsCertOption = None,
     dp_tls_key: DpTlsKeyOption = None,
+    dp_client_ca: DpClientCaOption = None,
     dp_auth: DpAuthOption = None,
     dp_token_keys: DpTokenKeysOption = None,
     localhost_is_admin: LocalhostIsAdminOption = None,
@@ -109,6 +111,8 @@ async def serve(settings: Settings) -> int:
     control_plane = ControlPlane(settings)
     garbage.begin()
     looking = asyncio.create_task(garbage.follow(), name="garbage")
+    # Without a handler it would end the process. Where there is no TLS there is nothing to reload.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, control_plane.reload_certificate)
     starting = asyncio.create_task(_start(control_plane, settings))
     asked = asyncio.create_task(stopping.wait())
     # A signal counts during the start as well: a store that does not open must not hold the process.

@@ -44,6 +44,10 @@ DpTlsCertOption = Annotated[str | None, _flag("--dp-tls-cert", "Its certificate,
 
 DpTlsKeyOption = Annotated[str | None, _flag("--dp-tls-key", "The key of the certificate, PEM.")]
 
+DpClientCaOption = Annotated[
+    str | None, _flag("--dp-client-ca", "Serve only clients with a certificate of this authority, PEM.")
+]
+
 DpAuthOption = Annotated[
     str | None,
     _flag("--dp-auth", "How Envoys prove who they are: token or none [default: none on loopback, token elsewhere]"),

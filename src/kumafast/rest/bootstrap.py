@@ -74,7 +74,7 @@ class _Bootstrap:
         document = await read_object(request)
         try:
             launch = read_launch_request(document)
-            address = _address(request, is_tls=self._services.certificate_pem is not None)
+            address = _address(request, is_tls=self._services.certificate_pem() is not None)
             token = launch.dataplane_token or bearer(request.headers.get("authorization", ""))
             # First of all: who does not belong here learns nothing of what there is.
             verified = self._verified(token, launch)

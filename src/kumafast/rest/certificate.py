@@ -22,18 +22,19 @@ def authority_for(services: DpServices, *, host: str, given: str) -> bytes | Non
 
     Raises `UnreachableError` where an Envoy could not verify the control plane under the name `host`.
     """
-    if services.certificate_pem is None:
+    shown = services.certificate_pem()
+    if shown is None:
         return None
-    names = _names(services.certificate_pem)
+    names = _names(shown)
     if host.lower() not in names and not _covered_by_wildcard(host.lower(), names):
         raise UnreachableError(
             f"the control plane's certificate is not for {host}; it is for {', '.join(sorted(names)) or 'nobody'}"
         )
     if given:
         return _checked(given.encode())
-    if not _holds_authority(services.certificate_pem):
+    if not _holds_authority(shown):
         raise UnreachableError("the authority of the control plane's certificate is not known here: send it as caCert")
-    return services.certificate_pem
+    return shown
 
 
 def _checked(pem: bytes) -> bytes:

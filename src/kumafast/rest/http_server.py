@@ -39,6 +39,11 @@ class HttpServer:
         self._state = ServerState()
         self._server: asyncio.Server | None = None
 
+    @property
+    def app(self) -> Any:
+        """The application with what goes before it here, for a port that speaks more than HTTP/1.1."""
+        return self._config.loaded_app
+
     def protocol(self) -> asyncio.Protocol:
         """A protocol for one connection that has been accepted already."""
         return HttpToolsProtocol(config=self._config, server_state=self._state, app_state={})

@@ -6,7 +6,7 @@ Never: logic, defaults of the installation, or a way to reach more of the contro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -73,10 +73,10 @@ class ApiServices:
 class DpServices:
     """For the dp-server on 5678. `proxies` judges who may have a bootstrap; without it everybody may.
 
-    `certificate_pem` is the certificate that it shows, with its chain if there is one; None where it serves plaintext.
+    `certificate_pem` gives the certificate that it shows now, with its chain; None where it serves plaintext.
     """
 
     store: Store
     zone: str
-    certificate_pem: bytes | None = None
+    certificate_pem: Callable[[], bytes | None] = lambda: None
     proxies: ProxyAccess | None = None

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kumafast.stream.csds import Csds
     from kumafast.stream.observer import Node, NodeObserver
-    from kumafast.stream.port import TlsFiles
     from kumafast.stream.server import XdsServer
+    from kumafast.stream.tls import TlsFiles
 
 __all__ = ["Csds", "Node", "NodeObserver", "TlsFiles", "XdsServer"]
 
-_HOME = {"Csds": "csds", "Node": "observer", "NodeObserver": "observer", "TlsFiles": "port", "XdsServer": "server"}
+_HOME = {"Csds": "csds", "Node": "observer", "NodeObserver": "observer", "TlsFiles": "tls", "XdsServer": "server"}
 
 
 def __getattr__(name: str) -> object:

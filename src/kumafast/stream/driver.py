@@ -1,6 +1,7 @@
 """gRPC calls on an event loop: the compiled wire on one side, a coroutine for each call on the other.
 
-In: the transport of a connection, handlers by path. Out: calls, each with its messages in and out and its end.
+In: the transport of a connection, handlers by path, one for what is no gRPC. Out: calls, each with its messages in and
+out and its end.
 Never: HTTP/2, which the compiled core speaks; xDS; more in memory for a client that does not read than one message.
 """
 
@@ -11,10 +12,10 @@ import enum
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
-from kumafast._core import END, HALF_CLOSE, MESSAGE, REQUEST, RESET, Connection, Payload
+from kumafast._core import END, HALF_CLOSE, HTTP_REQUEST, MESSAGE, REQUEST, RESET, Connection, Payload
 
 _LOG = logging.getLogger(__name__)
 
@@ -86,6 +87,24 @@ class Call:
             self._writing = asyncio.get_running_loop().create_future()
             await self._writing
 
+    # For plain requests, whose messages are what has come of the body.
+
+    def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Begin the answer to a plain request; it goes out with what follows. ValueError as the wire's."""
+        self._wire.respond(self, status, headers)
+
+    def write_nowait(self, data: bytes) -> None:
+        """As `write`, for the last that is written: nobody waits for it."""
+        self._wire.send(self, Payload(data))
+
+    def get_extra_info(self, name: str) -> Any:
+        """As asyncio's transports; None where it is gone."""
+        return self._wire.get_extra_info(name)
+
+    def retire_connection_after(self, seconds: float) -> None:
+        """Close the connection if it has no call in `seconds`."""
+        self._wire.retire_after(seconds)
+
     def feed(self, message: bytes) -> None:
         """Take in a message of the client."""
         self._messages.append(message)
@@ -112,15 +131,24 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 
 
 Handler = Callable[[Call], Awaitable[None]]
+# With method, path and headers.
+HttpHandler = Callable[[Call, str, bytes, Sequence[tuple[bytes, bytes]]], Awaitable[None]]
 
 
 class GrpcProtocol(asyncio.Protocol):
     """One HTTP/2 connection. It is in `connections` from its beginning to its end."""
 
     def __init__(
-        self, handlers: Mapping[str, Handler], *, connections: set[GrpcProtocol], message_bytes_max: int
+        self,
+        handlers: Mapping[str, Handler],
+        *,
+        connections: set[GrpcProtocol],
+        message_bytes_max: int,
+        http_handler: HttpHandler | None = None,
     ) -> None:
         self._handlers = handlers
+        self._http_handler = http_handler
+        self._retiring: asyncio.TimerHandle | None = None
         self._connections = connections
         self._wire = Connection(message_bytes_max=message_bytes_max)
         self._calls: dict[int, Call] = {}
@@ -161,6 +189,8 @@ class GrpcProtocol(asyncio.Protocol):
         self._wire.attach(None)
         self._transport = None
         self._connections.discard(self)
+        if self._retiring is not None:
+            self._retiring.cancel()
         for stream in tuple(self._calls):
             self._drop(stream)
 
@@ -176,6 +206,26 @@ class GrpcProtocol(asyncio.Protocol):
             return True
         self._blocked.add(call)
         return False
+
+    def respond(self, call: Call, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Begin the answer to a plain request."""
+        if call.stream in self._calls:
+            self._wire.respond(call.stream, status, headers)
+
+    def get_extra_info(self, name: str) -> Any:
+        """What the transport knows of the connection; None where it is gone."""
+        return None if self._transport is None else self._transport.get_extra_info(name)
+
+    def retire_after(self, seconds: float) -> None:
+        """Drain the connection if it has no call in `seconds`."""
+        if self._retiring is not None:
+            self._retiring.cancel()
+        self._retiring = asyncio.get_running_loop().call_later(seconds, self._retire)
+
+    def _retire(self) -> None:
+        if not self._calls:
+            self._wire.drain()
+            self._flush()
 
     def note_taken(self, count: int) -> None:
         """A handler has taken a message of `count` bytes."""
@@ -205,6 +255,8 @@ class GrpcProtocol(asyncio.Protocol):
                 call.feed(event[2])
         elif kind == REQUEST:
             self._open(stream, path=event[2], headers=event[3], timeout_s=event[4])
+        elif kind == HTTP_REQUEST:
+            self._open_http(stream, method=event[2], path=event[3], headers=event[4])
         elif kind == HALF_CLOSE:
             if call is not None:
                 call.feed_end()
@@ -225,6 +277,17 @@ class GrpcProtocol(asyncio.Protocol):
         call.task = loop.create_task(self._serve(call, handler))
         if timeout_s is not None:
             call.timer = loop.call_later(timeout_s, self._expire, call)
+
+    def _open_http(self, stream: int, *, method: str, path: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        if self._http_handler is None:
+            self._wire.respond(stream, 404, [(b"content-length", b"0")])
+            self._wire.finish(stream, Status.OK)
+            return
+        call = self._calls[stream] = Call(self, stream, path=path.decode("latin-1"), headers={})
+        handler = self._http_handler
+        call.task = asyncio.get_running_loop().create_task(
+            self._serve(call, lambda call: handler(call, method, path, headers))
+        )
 
     async def _serve(self, call: Call, handler: Handler) -> None:
         status, message = Status.OK, ""

@@ -10,14 +10,12 @@ import asyncio
 import logging
 import os
 import socket
-import ssl
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, cast
 from weakref import WeakSet
 
-from kumafast._core import HAS_TLS, TlsContext, TlsTransport
+from kumafast._core import TlsTransport
+from kumafast.stream.tls import ServerTls, TlsFiles
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,33 +38,6 @@ _KEEPALIVE = (
 HttpProtocol = Callable[[], asyncio.Protocol]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsFiles:
-    """Where the server's certificate (with its chain) and private key are, as PEM.
-
-    With `client_ca` only clients are served that have a certificate of that authority.
-    """
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-
-    def create_context(self, *, alpn: Sequence[str] = ("h2", "http/1.1")) -> ssl.SSLContext:
-        """A server's context for TLS 1.2 or newer, for those protocols.
-
-        Raises OSError (ssl.SSLError is one) for files of no use.
-        """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # Envoy names no protocol; grpcio insists on h2. The first bytes decide in any case.
-        context.set_alpn_protocols(list(alpn))
-        context.load_cert_chain(self.certificate, self.key)
-        if self.client_ca is not None:
-            context.load_verify_locations(self.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-        return context
-
-
 class Port:
     """A listening port in front of two protocols: one for HTTP/2, one for everything else."""
 
@@ -77,19 +48,21 @@ class Port:
         # Only to find those in the middle of their handshake.
         self._secured: WeakSet[TlsTransport] = WeakSet()
         self._server: asyncio.Server | None = None
+        # From `open` on, where it serves TLS.
+        self.tls: ServerTls | None = None
 
     async def open(self, host: str, port: int, *, tls: TlsFiles | None) -> int:
         """Listen; returns the port, which matters where 0 was asked for. Raises OSError where that cannot be."""
         loop = asyncio.get_running_loop()
         create: Callable[[], asyncio.BaseProtocol] = self._create_entrance
-        slow: dict[str, Any] = {}
-        if tls is not None and HAS_TLS:
-            create = self._create_tls(TlsContext(tls.certificate, tls.key, tls.client_ca))
-        elif tls is not None:
-            slow = {"ssl": tls.create_context(), "ssl_handshake_timeout": SILENCE_MAX_S}
+        options: dict[str, Any] = {}
         if tls is not None:
-            _LOG.info("TLS by %s", "OpenSSL in the compiled core" if HAS_TLS else "Python's ssl: half as fast")
-        self._server = await loop.create_server(create, host, port, backlog=_BACKLOG, **slow)
+            self.tls = ServerTls(tls)
+            create, options = self.tls.listen(self._create_entrance, handshake_s=SILENCE_MAX_S, note=self._secured.add)
+            _LOG.info("%s", self.tls.describe())
+        self._server = await loop.create_server(create, host, port, backlog=_BACKLOG, **options)
+        if self.tls is not None:
+            self.tls.watch()
         for listening in self._server.sockets:
             _keep_alive(listening.fileno())
         return int(self._server.sockets[0].getsockname()[1])
@@ -97,19 +70,13 @@ class Port:
     def _create_entrance(self) -> _Entrance:
         return _Entrance(self)
 
-    def _create_tls(self, context: TlsContext) -> Callable[[], asyncio.BaseProtocol]:
-        def create() -> asyncio.BaseProtocol:
-            transport = TlsTransport(context, self._create_entrance, SILENCE_MAX_S)
-            self._secured.add(transport)
-            return cast(asyncio.BaseProtocol, transport)
-
-        return create
-
     def close(self) -> None:
         """Take no more connections; those that there are go on."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        if self.tls is not None:
+            self.tls.close()
 
     def abort(self) -> None:
         """End all connections that have not said what they speak."""

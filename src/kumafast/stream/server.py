@@ -26,9 +26,11 @@ from kumafast.snapshot.resource import (
 from kumafast.stream.admission import Authenticate, UnauthenticatedError
 from kumafast.stream.ads import AdsStream, NodeKey
 from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Status
+from kumafast.stream.http2_requests import AsgiApp, AsgiRequests
 from kumafast.stream.messages import ProtocolError, Variant
 from kumafast.stream.observer import NodeObserver
-from kumafast.stream.port import HttpProtocol, Port, TlsFiles
+from kumafast.stream.port import HttpProtocol, Port
+from kumafast.stream.tls import TlsFiles
 from kumafast.stream.turns import Turns
 
 # Service, the names of its SotW and delta methods (empty where it has none), the type that it serves (None: any).
@@ -76,12 +78,14 @@ class XdsServer:
         observer: NodeObserver | None = None,
         instance_id: str = "kumafast",
         http_protocol: HttpProtocol | None = None,
+        http_app: AsgiApp | None = None,
         node_key: NodeKey = key_of,
         request_bytes_max: int = REQUEST_BYTES_MAX,
         handlers: Mapping[str, Handler] | None = None,
         authenticate: Authenticate | None = None,
     ) -> None:
-        """`http_protocol` makes a protocol for each connection that is not HTTP/2; without it they are told 404.
+        """`http_protocol` makes a protocol for each connection that is not HTTP/2, `http_app` answers what is no gRPC
+        over HTTP/2; without them clients are told 404.
 
         `node_key` says under which key a node's snapshot is in the cache: by default its id, else cluster, else `*`.
         A request of more than `request_bytes_max` ends its stream with RESOURCE_EXHAUSTED.
@@ -94,6 +98,7 @@ class XdsServer:
         self._observer = observer
         self._instance_id = instance_id
         self._http_protocol = http_protocol
+        self._http_handler = None if http_app is None else AsgiRequests(http_app).serve
         self._node_key = node_key
         self._streams: set[AdsStream] = set()
         self._request_bytes_max = request_bytes_max
@@ -114,10 +119,28 @@ class XdsServer:
 
         Raises OSError where the port is taken or the certificate cannot be read; then nothing runs.
         """
-        opening = Port(http2_protocol=self._create_protocol, http_protocol=self._http_protocol)
-        taken = await opening.open(host, port, tls=tls)
-        self._port = opening
-        return taken
+        # There before the first connection, which may ask for the certificate.
+        self._port = Port(http2_protocol=self._create_protocol, http_protocol=self._http_protocol)
+        try:
+            return await self._port.open(host, port, tls=tls)
+        except BaseException:
+            self._port = None
+            raise
+
+    @property
+    def certificate_pem(self) -> bytes | None:
+        """The certificate that new connections are shown, with its chain; None without TLS."""
+        tls = None if self._port is None else self._port.tls
+        return None if tls is None else tls.certificate_pem
+
+    def reload_certificate(self) -> bool:
+        """Read the files of TLS anew for the connections to come, which else happens soon after they have changed.
+
+        False where there is no TLS, or where they are of no use: that is logged, and all stays as it is.
+        """
+        if self._port is None or self._port.tls is None:
+            return False
+        return self._port.tls.reload()
 
     async def stop(self, grace_s: float) -> None:
         """End every stream with UNAVAILABLE, so that clients reconnect at once (rule 7); cut off what lasts longer."""
@@ -141,7 +164,12 @@ class XdsServer:
             await asyncio.sleep(0)
 
     def _create_protocol(self) -> GrpcProtocol:
-        return GrpcProtocol(self._handlers, connections=self._connections, message_bytes_max=self._request_bytes_max)
+        return GrpcProtocol(
+            self._handlers,
+            connections=self._connections,
+            message_bytes_max=self._request_bytes_max,
+            http_handler=self._http_handler,
+        )
 
     def _create_handlers(self) -> dict[str, Handler]:
         return {
