@@ -50,7 +50,7 @@ inline constexpr std::size_t kSettingsMax = 32;
 // A message of an error, before it is percent-encoded, and a reason that GOAWAY carries.
 inline constexpr std::size_t kStatusTextMax = 1024;
 
-// ---- What one discovery request may ask for. RESOURCE_EXHAUSTED for its stream ------------------------------------
+// ---- What one discovery request may ask for. INVALID_ARGUMENT for its stream -------------------------------------
 
 // 20,000 names take 30 ms to look up and answer; versions, of which a client that comes back has one for each resource
 // that it holds, are cheaper.

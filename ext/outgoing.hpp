@@ -33,6 +33,11 @@ class Outgoing {
         segments_.push_back({offset, count, payload});
     }
 
+    void clear() {
+        text_.clear();
+        segments_.clear();
+    }
+
     const std::string& text() const { return text_; }
     const std::vector<Segment>& segments() const { return segments_; }
 

@@ -26,8 +26,11 @@ from wire cimport (
     Sent,
     Session,
     SessionOptions,
+    kEventsEachTurn,
     kMessageBytesMax,
     kStreamsMax,
+    send_now,
+    steady_seconds,
     string_view,
     write_head,
 )
@@ -119,17 +122,22 @@ cdef tuple _as_tuple(Event& event):
     return (REQUEST, event.stream, _text(event.text), headers, None if event.timeout < 0 else event.timeout / 1e9)
 
 
-cdef list _as_buffers(const Outgoing& outgoing):
+cdef list _as_buffers(const Outgoing& outgoing, size_t taken):
+    """What was gathered, but for the octets that were taken already."""
     cdef list buffers = []
     cdef const Segment* segment
-    cdef size_t at
+    cdef size_t at, offset, count
     for at in range(outgoing.segments().size()):
         segment = &outgoing.segments()[at]
+        offset, count = segment.offset + min(taken, segment.count), segment.count - min(taken, segment.count)
+        taken -= segment.count - count
+        if count == 0:
+            continue
         if segment.payload.owner() == NULL:
-            buffers.append(PyBytes_FromStringAndSize(outgoing.text().data() + segment.offset, segment.count))
+            buffers.append(PyBytes_FromStringAndSize(outgoing.text().data() + offset, count))
         else:
             whole = memoryview(<object>segment.payload.owner())
-            buffers.append(whole[segment.offset:segment.offset + segment.count])
+            buffers.append(whole[offset:offset + count])
     return buffers
 
 
@@ -151,7 +159,9 @@ cdef class Connection:
 
     cdef unique_ptr[Session] session
     cdef object transport
-    cdef object write
+    # Of the transport's socket, while that may be written to past the transport; else -1.
+    cdef int descriptor
+    cdef bint is_behind
     cdef bint is_paused
 
     def __cinit__(self, *, size_t message_bytes_max=kMessageBytesMax, uint32_t streams_max=kStreamsMax):
@@ -159,6 +169,7 @@ cdef class Connection:
         options.message_bytes_max = message_bytes_max
         options.streams_max = streams_max
         self.session = make_unique[Session](options)
+        self.descriptor = -1
 
     def receive(self, data, double now, /):
         """Take in bytes of the client at the time `now`, seconds that never go back; returns the list of events."""
@@ -225,12 +236,17 @@ cdef class Connection:
         """What may be written now, about `budget` bytes at most, as a list for `transport.writelines`."""
         cdef Outgoing outgoing
         dereference(self.session).collect(outgoing, budget)
-        return _as_buffers(outgoing)
+        return _as_buffers(outgoing, 0)
 
-    def attach(self, transport, /):
-        """Let `flush` write to an asyncio transport; None: to none any more."""
+    def attach(self, transport, int descriptor=-1, /):
+        """Let `flush` write to an asyncio transport; None: to none any more.
+
+        With the descriptor of its socket, what that takes at once does not go through the transport, which costs as
+        much as the system call. It must be the socket of a plain stream, and not be closed before `is_closing`.
+        """
         self.transport = transport
-        self.write = None if transport is None else transport.write
+        self.descriptor = descriptor
+        self.is_behind = False
 
     def pause_writing(self):
         """Let nothing be written until `resume_writing`."""
@@ -247,20 +263,30 @@ cdef class Connection:
 
     cdef int _flush(self) except -1:
         cdef list buffers
-        while self.write is not None and not self.is_paused:
-            buffers = self.collect(_COLLECT_BYTES)
-            if not buffers:
+        cdef Outgoing outgoing
+        while self.transport is not None and not self.is_paused:
+            outgoing.clear()
+            dereference(self.session).collect(outgoing, _COLLECT_BYTES)
+            if outgoing.segments().empty():
                 break
             if self.transport.is_closing():
                 return 0
+            buffers = _as_buffers(outgoing, self._send_past_transport(outgoing))
             if len(buffers) == 1:
-                self.write(buffers[0])
-            else:
+                self.transport.write(buffers[0])
+            elif len(buffers) > 1:
                 self.transport.writelines(buffers)
-        if self.write is not None and dereference(self.session).want_close():
+            self.is_behind = len(buffers) > 0
+        if self.transport is not None and dereference(self.session).want_close():
             self.transport.close()
             self.attach(None)
         return 0
+
+    cdef size_t _send_past_transport(self, const Outgoing& outgoing) except? 0:
+        if self.descriptor < 0 or (self.is_behind and self.transport.get_write_buffer_size() > 0):
+            # Behind what waits in the transport, or in no order at all.
+            return 0
+        return send_now(self.descriptor, outgoing)
 
     @property
     def want_close(self):
@@ -274,6 +300,172 @@ cdef class Connection:
 
     def __sizeof__(self):
         return object.__sizeof__(self) + dereference(self.session).allocated()
+
+
+cdef bint _is_followed(const vector[Event]& events, size_t at):
+    # Whether the next thing that has come is another message on the same stream. An ACK comes alone, so this is rarely
+    # more than one comparison.
+    cdef size_t after = at + 1
+    return (
+        after < events.size()
+        and events[at].kind == Kind.kMessage
+        and events[after].kind == Kind.kMessage
+        and events[after].stream == events[at].stream
+    )
+
+
+cdef class Protocol(Connection):
+    """A connection as the protocol of an asyncio transport; what comes on a stream goes to the stream's receiver.
+
+    A subclass has `connection_made`, which attaches the transport, `request_received(stream, path, headers,
+    timeout_s)` and `http_request_received(stream, method, path, headers)`, which may call `serve`, and
+    `connection_failed(code, why)`. A receiver has `message_received(bytes, is_followed)`,
+    `end_received()`, `stream_lost()`, and `written()`, which follows a `write` that had to wait.
+
+    >>> Protocol().served
+    ()
+    """
+
+    # Streams that are served, in the order of their numbers, which only grow.
+    cdef vector[uint32_t] streams
+    cdef list receivers
+    # Those whose last message has not gone out.
+    cdef set waiting
+
+    def serve(self, uint32_t stream, receiver, /):
+        """Give a receiver what comes on a stream from now on. It must be the newest stream that is served."""
+        if self.receivers is None:
+            self.receivers = []
+        if self.streams.size() > 0 and self.streams.back() >= stream:
+            raise ValueError("streams are served in the order in which they come")
+        self.receivers.append(receiver)
+        self.streams.push_back(stream)
+
+    def forget(self, uint32_t stream, /):
+        """Have no receiver for a stream any more; what comes on it is passed over."""
+        cdef Py_ssize_t at = self._place(stream)
+        if at >= 0:
+            self._remove(at)
+
+    @property
+    def served(self):
+        """The receivers of all streams."""
+        return () if self.receivers is None else tuple(self.receivers)
+
+    def write(self, uint32_t stream, Payload payload not None, /):
+        """Send one message: 1 where it has gone out, 2 where it waits for the client, 0 where the stream is gone."""
+        if not self._send(stream, payload):
+            return 0
+        self._flush()
+        if dereference(self.session).queued(stream) == 0:
+            return 1
+        if self.waiting is None:
+            self.waiting = set()
+        self.waiting.add(stream)
+        return 2
+
+    def data_received(self, data, /):
+        """Take in what the socket brought, or of that what one turn has room for.
+
+        Where more is left, `fell_behind()` of the subclass is called: it should read nothing more, and call this again
+        with nothing when others have had their turn.
+        """
+        cdef Py_buffer view
+        cdef vector[Event] events
+        cdef size_t at
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            dereference(self.session).receive(
+                Octets(<const uint8_t*>view.buf, view.len), steady_seconds(), events, kEventsEachTurn)
+        finally:
+            PyBuffer_Release(&view)
+        for at in range(events.size()):
+            self._take(events[at], _is_followed(events, at))
+        self._flush()
+        self._note_written()
+        if dereference(self.session).is_behind():
+            self.fell_behind()
+
+    @property
+    def is_behind(self):
+        """Whether something that was received has not been taken in."""
+        return dereference(self.session).is_behind()
+
+    def resume_writing(self):
+        """Write what has waited since `pause_writing`."""
+        self.is_paused = False
+        self._flush()
+        self._note_written()
+
+    def eof_received(self):
+        """The client has closed its half, and HTTP/2 has no use for the other."""
+        return False
+
+    def connection_lost(self, error, /):
+        """The transport is gone, and with it all streams."""
+        self.attach(None)
+        self._drop_all()
+
+    cdef Py_ssize_t _place(self, uint32_t stream):
+        cdef Py_ssize_t low = 0, high = self.streams.size(), middle
+        while low < high:
+            middle = (low + high) // 2
+            if self.streams[middle] < stream:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < <Py_ssize_t>self.streams.size() and self.streams[low] == stream else -1
+
+    cdef object _remove(self, Py_ssize_t at):
+        cdef uint32_t stream = self.streams[at]
+        self.streams.erase(self.streams.begin() + at)
+        if self.waiting is not None:
+            self.waiting.discard(stream)
+        return self.receivers.pop(at)
+
+    cdef int _drop_all(self) except -1:
+        while self.streams.size() > 0:
+            self._remove(self.streams.size() - 1).stream_lost()
+        return 0
+
+    cdef int _take(self, Event& event, bint is_followed) except -1:
+        cdef Py_ssize_t at
+        cdef tuple request
+        if event.kind == Kind.kRequest:
+            request = _as_tuple(event)
+            self.request_received(request[1], request[2], request[3], request[4])
+            return 0
+        if event.kind == Kind.kHttpRequest:
+            request = _as_tuple(event)
+            self.http_request_received(request[1], request[2], request[3], request[4])
+            return 0
+        if event.kind == Kind.kEnd:
+            self._drop_all()
+            self.connection_failed(event.code, _text(event.text))
+            return 0
+        at = self._place(event.stream)
+        if at < 0:
+            return 0
+        if event.kind == Kind.kMessage:
+            message = PyBytes_FromStringAndSize(event.text.data(), event.text.size())
+            self.receivers[at].message_received(message, is_followed)
+        elif event.kind == Kind.kHalfClose:
+            self.receivers[at].end_received()
+        else:
+            self._remove(at).stream_lost()
+        return 0
+
+    cdef int _note_written(self) except -1:
+        cdef Py_ssize_t at
+        if not self.waiting:
+            return 0
+        for stream in tuple(self.waiting):
+            if dereference(self.session).queued(stream) == 0:
+                self.waiting.discard(stream)
+                at = self._place(stream)
+                if at >= 0:
+                    self.receivers[at].written()
+        return 0
 
 
 def push(list streams not None, Payload payload not None, /):

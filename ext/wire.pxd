@@ -1,6 +1,6 @@
 """The wire's C++ as its binding sees it; std::span parameters are declared as the types that convert to them."""
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libcpp cimport bool as cpp_bool
 from libcpp.pair cimport pair
 from libcpp.string cimport string
@@ -22,6 +22,7 @@ cdef extern from "<span>" namespace "std":
 
 
 cdef extern from "limits.hpp" namespace "kumafast::limits":
+    const size_t kEventsEachTurn
     const size_t kMessageBytesMax
     const uint32_t kStreamsMax
 
@@ -42,6 +43,7 @@ cdef extern from "outgoing.hpp" namespace "kumafast":
 
     cdef cppclass Outgoing:
         Outgoing()
+        void clear()
         const string& text()
         const vector[Segment]& segments()
 
@@ -49,6 +51,11 @@ cdef extern from "outgoing.hpp" namespace "kumafast":
 cdef extern from "http2_fields.hpp" namespace "kumafast::http2":
     ctypedef vector[pair[string, string]] Fields
     cpp_bool write_head(string& block, uint16_t status, const Fields& fields) except +
+
+
+cdef extern from "socket.hpp" namespace "kumafast":
+    double steady_seconds()
+    size_t send_now(int descriptor, const Outgoing& outgoing)
 
 
 cdef extern from "http2_session.hpp" namespace "kumafast::http2":
@@ -84,6 +91,8 @@ cdef extern from "http2_session.hpp" namespace "kumafast::http2":
     cdef cppclass Session:
         Session(const SessionOptions& options) except +
         void receive(Octets octets, double now, vector[Event]& events) except +
+        void receive(Octets octets, double now, vector[Event]& events, size_t events_max) except +
+        bint is_behind()
         Sent send(uint32_t id, const CPayload& payload) except +
         cpp_bool respond(uint32_t id, string head) except +
         cpp_bool finish(uint32_t id, uint8_t status, string_view text) except +
@@ -94,3 +103,13 @@ cdef extern from "http2_session.hpp" namespace "kumafast::http2":
         cpp_bool want_close()
         size_t stream_count()
         size_t allocated()
+
+
+cdef extern from "discovery_request.hpp" namespace "kumafast::xds":
+    cdef cppclass Field:
+        Field()
+        size_t start
+        size_t content
+        size_t end
+
+    Field find_field(Octets octets, uint64_t number)

@@ -28,17 +28,17 @@ def ask_once(target: Target, where: str, body: bytes, seconds: float = 5.0) -> s
         return foe.outcome(0.0)
 
 
-@attack("names: 100,000 subscribed to", "open", "status 8")
+@attack("names: 100,000 subscribed to", "status 3")
 def names_subscribed(target: Target) -> str:
     return ask_once(target, DELTA, delta(resource_names_subscribe=_names(100_000)))
 
 
-@attack("names: 100,000 unsubscribed from", "open", "status 8")
+@attack("names: 100,000 unsubscribed from", "status 3")
 def names_unsubscribed(target: Target) -> str:
     return ask_once(target, DELTA, delta(resource_names_unsubscribe=_names(100_000)))
 
 
-@attack("names: 100,000 in SotW", "open", "status 8")
+@attack("names: 100,000 in SotW", "status 3")
 def names_in_sotw(target: Target) -> str:
     return ask_once(target, SOTW, sotw(resource_names=_names(100_000)))
 
@@ -49,12 +49,12 @@ def names_held(target: Target) -> str:
     return ask_once(target, DELTA, delta(resource_names_subscribe=["*"], initial_resource_versions=held))
 
 
-@attack("names: 15 million of no letter", "open", "status 8")
+@attack("names: 15 million of no letter", "status 3")
 def names_of_nothing(target: Target) -> str:
     return ask_once(target, DELTA, delta() + b"\x1a\x00" * 15_000_000, 20.0)
 
 
-@attack("names: ever more of them", "open", "status 8")
+@attack("names: ever more of them", "status 3")
 def names_without_end(target: Target) -> str:
     with Foe(target) as foe:
         foe.send(foe.request(), windows((0, 1)))
@@ -76,7 +76,7 @@ def many_types(target: Target) -> str:
         return foe.outcome(0.0)
 
 
-@attack("names: long type URLs", "open", "status 3", "status 8")
+@attack("names: long type URLs", "status 3")
 def long_types(target: Target) -> str:
     with Foe(target) as foe:
         foe.send(foe.request())
@@ -133,7 +133,7 @@ def garbage(target: Target) -> str:
     return ask_once(target, DELTA, random.Random(1).randbytes(100_000))
 
 
-@attack("content: a node of 8 MB", "open", "status 3", "status 8")
+@attack("content: a node of 8 MB", "status 3")
 def large_node(target: Target) -> str:
     # A list of a million and a half nulls.
     values = field(1, b"\x08\x00") * 1_500_000
@@ -141,7 +141,7 @@ def large_node(target: Target) -> str:
     return ask_once(target, DELTA, delta() + field(1, field(3, metadata)))
 
 
-@attack("content: a refusal in 8 MB of words", "open", "status 8", "status 3")
+@attack("content: a refusal in 8 MB of words", "status 3")
 def long_refusal(target: Target) -> str:
     with Foe(target) as foe:
         foe.send(foe.request(), windows((0, 1)), data(delta()))

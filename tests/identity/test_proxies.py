@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -222,3 +223,21 @@ def test_asking_again_says_what_the_signature_would(held: dict[str, str], is_rev
     again = verdict(lambda: verified.check(keys, now=then.timestamp()))
     # The same `kid` with another key fails by its signature, where that is looked at.
     assert again == anew.replace("token's signature is not good", "token is signed with a key that is not known here")
+
+
+def test_a_stream_that_has_gone_is_not_kept_until_its_token_ends() -> None:
+    async def work(w: World) -> None:
+        stream = _Stream()
+        gone = weakref.ref(stream)
+        leave = w.access.admit(sign(), mesh=MESH, name="a", end=stream.end)
+        leave()
+        assert len(w.access._due) == 1
+        del stream
+        assert gone() is None
+
+    run(work)
+
+
+class _Stream:
+    def end(self, why: str) -> None:
+        raise AssertionError(why)

@@ -1,54 +1,23 @@
-"""The driver of one stream, without a network: patience, reports, ends."""
+"""The streams of a server, without a network: patience, reports, ends."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from envoy.service.discovery.v3 import discovery_pb2
+from tests._core.http2_bytes import CANCEL, RST_STREAM, frame, number
 from tests.stream.grpc_client import Recorder
+from tests.stream.memory_client import MemoryClient
 
 from kumafast.snapshot import Snapshot, SnapshotCache, XdsResource
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER, LISTENER
-from kumafast.stream.ads import PATIENCE_S, AdsStream
-from kumafast.stream.messages import ProtocolError, Variant
-
-
-class Wire:
-    """Both ends of a stream's pipe; `write` waits while the client does not read."""
-
-    def __init__(self) -> None:
-        self.requests: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.responses: asyncio.Queue[discovery_pb2.DeltaDiscoveryResponse] = asyncio.Queue()
-        self.is_reading = asyncio.Event()
-        self.is_reading.set()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (request := await self.requests.get()) is not None:
-            yield request
-
-    async def write(self, data: bytes) -> None:
-        await self.is_reading.wait()
-        self.responses.put_nowait(discovery_pb2.DeltaDiscoveryResponse.FromString(data))
-
-    def say(self, type_url: str, nonce: str = "", node: str = "n") -> None:
-        request = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
-        request.node.id = node
-        self.requests.put_nowait(request.SerializeToString())
-
-    async def hear(self) -> discovery_pb2.DeltaDiscoveryResponse:
-        return await asyncio.wait_for(self.responses.get(), 5)
-
-
-def open_stream(wire: Wire, cache: SnapshotCache, observer: Any = None) -> tuple[AdsStream, asyncio.Task[None]]:
-    stream = AdsStream(
-        aiter(wire), wire.write, variant=Variant.DELTA, type_url=None, cache=cache, observer=observer, instance_id="i"
-    )
-    return stream, asyncio.create_task(stream.run())
+from kumafast.stream import XdsServer
+from kumafast.stream.ads import PATIENCE_S
+from kumafast.stream.driver import Status
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -60,98 +29,103 @@ def snapshot_of(version: int, *, clusters: int = 2) -> Snapshot:
     return Snapshot.of(*resources, XdsResource(LISTENER, "l", b"%d" % version))
 
 
-def has_timer(stream: AdsStream) -> bool:
-    return stream._timer is not None
+def has_timer(client: MemoryClient) -> bool:
+    return client.stream.patient_until > 0
 
 
 def test_patience_ends_for_clients_that_do_not_answer_as_envoy_does() -> None:
     """What is held back goes out after a quarter of a second, and there is a timer only until then (rule 49)."""
 
     async def main() -> None:
-        wire, cache = Wire(), SnapshotCache()
+        cache = SnapshotCache()
         cache.set("n", snapshot_of(1))
-        stream, task = open_stream(wire, cache)
-        wire.say(CLUSTER)
-        wire.say(LISTENER)
+        wire = MemoryClient(XdsServer(cache))
+        wire.ask(CLUSTER)
+        wire.ask(LISTENER)
         first, second = await wire.hear(), await wire.hear()
         assert (first.type_url, second.type_url) == (CLUSTER, LISTENER)
-        wire.say(LISTENER, second.nonce)
+        wire.ask(LISTENER, response_nonce=second.nonce)
         await asyncio.sleep(0.01)
-        assert not has_timer(stream)
+        assert not has_timer(wire)
         began = time.monotonic()
         cache.set("n", snapshot_of(2))  # The clusters have never been acknowledged.
         listener = await wire.hear()
         assert listener.type_url == LISTENER
         assert PATIENCE_S * 0.9 < time.monotonic() - began < PATIENCE_S * 4
         await asyncio.sleep(0.01)
-        assert not has_timer(stream)
-        wire.say(CLUSTER, first.nonce)
+        assert not has_timer(wire)
+        wire.ask(CLUSTER, response_nonce=first.nonce)
         cache.set("n", snapshot_of(2, clusters=1))
         await asyncio.sleep(0.01)
-        assert has_timer(stream)
+        assert has_timer(wire)
         # The acknowledgement frees at once what was waiting for it.
-        wire.say(LISTENER, listener.nonce)
+        wire.ask(LISTENER, response_nonce=listener.nonce)
         began = time.monotonic()
         assert list((await wire.hear()).removed_resources) == ["1"]
         assert time.monotonic() - began < PATIENCE_S / 2
-        assert not has_timer(stream)
-        stream.end()
-        await task
+        assert not has_timer(wire)
+        wire.lose()
 
     run(main)
 
 
 def test_slow_reader_gets_the_newest_and_nothing_between() -> None:
     async def main() -> None:
-        wire, cache = Wire(), SnapshotCache()
+        cache = SnapshotCache()
         cache.set("n", Snapshot())
-        stream, task = open_stream(wire, cache)
-        wire.is_reading.clear()
-        wire.say(LISTENER)
+        wire = MemoryClient(XdsServer(cache))
+        wire.protocol.pause_writing()
+        wire.ask(LISTENER)
         await asyncio.sleep(0.01)
         for version in range(100):
             cache.set("n", snapshot_of(version))
             await asyncio.sleep(0)
         # Requests are taken in while a response waits to be read.
-        wire.say(CLUSTER)
+        wire.ask(CLUSTER)
         await asyncio.sleep(0.01)
-        assert wire.requests.empty()
-        wire.is_reading.set()
-        assert not (await wire.hear()).resources
+        assert wire.is_silent
+        assert wire.stream.is_waiting
+        wire.protocol.resume_writing()
+        first = await wire.hear()
+        assert not first.resources
         assert (await wire.hear()).type_url == CLUSTER
-        wire.say(LISTENER, "1")
+        wire.ask(LISTENER, response_nonce=first.nonce)
         assert (await wire.hear()).resources[0].resource.value == b"99"
-        stream.end()
-        await task
+        wire.lose()
 
     run(main)
 
 
-@pytest.mark.parametrize("ending", ["client", "server", "cancelled", "broken"])
+@pytest.mark.parametrize("ending", ["client", "server", "lost", "reset", "broken"])
 def test_every_end_frees_what_was_held_and_is_told_once(ending: str) -> None:
     async def main() -> None:
         before = asyncio.all_tasks()
-        wire, cache, recorder = Wire(), SnapshotCache(), Recorder()
+        cache, recorder = SnapshotCache(), Recorder()
         cache.set("n", snapshot_of(1))
-        stream, task = open_stream(wire, cache, recorder)
-        wire.say(LISTENER)
+        server = XdsServer(cache, observer=recorder)
+        wire = MemoryClient(server)
+        wire.ask(LISTENER)
         await wire.hear()
-        assert cache._watchers
+        assert (server.stream_count, len(server._fleet._targets)) == (1, 1)
+        standing = wire.stream.standing
+        assert standing.members == 1
         if ending == "client":
-            wire.requests.put_nowait(None)
-            await task
+            wire.end()
+            assert wire.status == str(int(Status.OK))
         elif ending == "server":
-            stream.end()
-            await task
-        elif ending == "cancelled":
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            server._connections.add(wire.protocol)
+            server._end_streams()
+            assert wire.status == str(int(Status.UNAVAILABLE))
+        elif ending == "lost":
+            wire.lose()
+        elif ending == "reset":
+            wire.say(frame(RST_STREAM, 0, 1, number(CANCEL)))
         else:
-            wire.requests.put_nowait(b"\xff")
-            with pytest.raises(ProtocolError):
-                await task
-        assert not cache._watchers
+            wire.say_message(b"\xff")
+            assert wire.status == str(int(Status.INVALID_ARGUMENT))
+        assert (server.stream_count, len(server._fleet._targets), wire.protocol.served) == (0, 0, ())
+        assert standing.members == 0
+        wire.lose()
         assert [event[0] for event in recorder.events] == ["opened", "sent", "closed"]
         assert asyncio.all_tasks() == before
 
@@ -160,39 +134,38 @@ def test_every_end_frees_what_was_held_and_is_told_once(ending: str) -> None:
 
 def test_client_that_asks_and_ends_its_side_is_answered() -> None:
     async def main() -> None:
-        wire, cache = Wire(), SnapshotCache()
+        cache = SnapshotCache()
         cache.set("n", snapshot_of(1))
-        wire.say(LISTENER)
-        wire.requests.put_nowait(None)
-        _, task = open_stream(wire, cache)
-        await task
+        wire = MemoryClient(XdsServer(cache))
+        wire.protocol.pause_writing()
+        wire.ask(LISTENER)
+        wire.end()
+        wire.protocol.resume_writing()
         assert (await wire.hear()).type_url == LISTENER
+        assert wire.status == str(int(Status.OK))
 
     run(main)
 
 
 def test_synced_is_told_once_for_each_snapshot() -> None:
     async def main() -> None:
-        wire, cache, recorder = Wire(), SnapshotCache(), Recorder()
+        cache, recorder = SnapshotCache(), Recorder()
         first, second = snapshot_of(1), snapshot_of(2)
         cache.set("n", first)
-        stream, task = open_stream(wire, cache, recorder)
-        wire.say(LISTENER)
-        await wire.hear()
-        wire.say(LISTENER, "1")
+        wire = MemoryClient(XdsServer(cache, observer=recorder))
+        wire.ask(LISTENER)
+        wire.ask(LISTENER, response_nonce=(await wire.hear()).nonce)
         await asyncio.sleep(0.01)
-        wire.say(LISTENER)
+        wire.ask(LISTENER)
         cache.set("n", second)
-        await wire.hear()
-        wire.say(LISTENER, "2")
+        wire.ask(LISTENER, response_nonce=(await wire.hear()).nonce)
         await asyncio.sleep(0.01)
         assert [event for event in recorder.events if event[0] == "synced"] == [("synced", first), ("synced", second)]
         cache.clear("n")
-        wire.say(LISTENER)
+        wire.ask(LISTENER)
         await asyncio.sleep(0.01)
-        assert wire.responses.empty()
-        stream.end()
-        await task
+        assert wire.is_silent
+        wire.lose()
 
     run(main)
 
@@ -203,13 +176,12 @@ def test_observer_that_fails_does_not_change_what_is_sent(caplog: pytest.LogCapt
             raise RuntimeError("a fault of the observer")
 
     async def main() -> None:
-        wire, cache = Wire(), SnapshotCache()
+        cache = SnapshotCache()
         cache.set("n", snapshot_of(1))
-        stream, task = open_stream(wire, cache, Failing())
-        wire.say(LISTENER)
+        wire = MemoryClient(XdsServer(cache, observer=Failing()))
+        wire.ask(LISTENER)
         assert (await wire.hear()).type_url == LISTENER
-        stream.end()
-        await task
+        wire.lose()
 
     run(main)
     assert "a fault of the observer" in caplog.text
@@ -219,14 +191,13 @@ def test_snapshot_that_comes_later_is_sent_when_it_comes() -> None:
     """A node that is not known yet waits for its first snapshot (rule 47)."""
 
     async def main() -> None:
-        wire, cache = Wire(), SnapshotCache()
-        stream, task = open_stream(wire, cache)
-        wire.say(LISTENER)
+        cache = SnapshotCache()
+        wire = MemoryClient(XdsServer(cache))
+        wire.ask(LISTENER)
         await asyncio.sleep(0.05)
-        assert wire.responses.empty()
+        assert wire.is_silent
         cache.set("n", snapshot_of(1))
         assert (await wire.hear()).type_url == LISTENER
-        stream.end()
-        await task
+        wire.lose()
 
     run(main)

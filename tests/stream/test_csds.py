@@ -29,6 +29,7 @@ Config = csds_pb2.ClientConfig.GenericXdsConfig
 @dataclass
 class World:
     cache: SnapshotCache
+    clients: Clients
     server: XdsServer
     channel: grpc.aio.Channel
     stub: Any
@@ -58,7 +59,7 @@ async def world(**options: Any) -> AsyncIterator[World]:
     cache, clients = SnapshotCache(), Clients()
     handlers = Csds(clients, cache, **options).handlers()
     async with serve(cache, observer=clients, handlers=handlers) as (server, port), connect(port) as channel:
-        yield World(cache, server, channel, csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel))
+        yield World(cache, clients, server, channel, csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel))
 
 
 def named(version: str, *resources: XdsResource) -> Snapshot:
@@ -266,7 +267,7 @@ def test_a_large_answer_lets_others_have_their_turn() -> None:
                     await asyncio.sleep(0)
                     turns += 1
 
-            csds = Csds(w.server._observer, w.cache)  # type: ignore[arg-type]
+            csds = Csds(w.clients, w.cache)
             counting = asyncio.create_task(count())
             await asyncio.sleep(0)
             began, before = time.process_time(), turns

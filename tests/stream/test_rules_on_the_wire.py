@@ -12,6 +12,7 @@ import uvloop
 from envoy.service.discovery.v3 import discovery_pb2
 from tests.stream.grpc_client import ADS, cluster, connect, open_stream, serve
 
+from kumafast._core import NAMES_MAX
 from kumafast.snapshot import Snapshot, SnapshotCache, XdsResource
 from kumafast.snapshot import resource as types
 from kumafast.stream import XdsServer
@@ -141,10 +142,10 @@ def test_others_change_and_equal_content_are_silent(method: str) -> None:
 
 @each_variant
 def test_odd_requests_are_taken_as_they_are(method: str) -> None:
-    """A hundred thousand names, empty ones, some twice, fields that nobody knows (rules 34, 55)."""
+    """Nearly as many names as there may be, empty ones, some twice, fields that nobody knows (rules 34, 55)."""
 
     async def main(cache: SnapshotCache, server: XdsServer, port: int, channel: grpc.aio.Channel) -> None:
-        names = ["", "a b/c", "ä", *(f"name-{number}" for number in range(100_000))]
+        names = ["", "a b/c", "ä", *(f"name-{number}" for number in range(NAMES_MAX - 6))]
         cache.set("n", Snapshot.of(*(XdsResource(types.ENDPOINT, name, b"x") for name in names[:3])))
         stream = open_stream(channel, method)
         kind = discovery_pb2.DeltaDiscoveryRequest if stream.is_delta else discovery_pb2.DiscoveryRequest
@@ -158,6 +159,28 @@ def test_odd_requests_are_taken_as_they_are(method: str) -> None:
         assert len(response.resources) == 3
         if stream.is_delta:
             assert {item.name for item in response.resources} == set(names[:3])
-            assert len(response.removed_resources) == 100_000
+            assert len(response.removed_resources) == NAMES_MAX - 6
+
+    run(main)
+
+
+@each_variant
+def test_a_hundred_thousand_names_end_their_own_stream_only(method: str) -> None:
+    """To look them all up and answer would hold up everybody else (rule 55)."""
+
+    async def main(cache: SnapshotCache, server: XdsServer, port: int, channel: grpc.aio.Channel) -> None:
+        cache.set("n", Snapshot.of(XdsResource(types.ENDPOINT, "a", b"x")))
+        stream, other = open_stream(channel, method), open_stream(channel, method)
+        kind = discovery_pb2.DeltaDiscoveryRequest if stream.is_delta else discovery_pb2.DiscoveryRequest
+        for asking, names in ((stream, [f"name-{number}" for number in range(100_000)]), (other, ["a"])):
+            request = kind(type_url=types.ENDPOINT)
+            request.node.id = "n"
+            field = request.resource_names_subscribe if asking.is_delta else request.resource_names
+            field.extend(names)
+            await asking.write_bytes(request.SerializeToString())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream.read()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert len((await other.read()).resources) == 1
 
     run(main)

@@ -14,10 +14,10 @@ import pytest
 import uvloop
 from tests.stream.grpc_client import ADS, Recorder, cluster, connect, open_stream, serve
 
+from kumafast._core import Stream
 from kumafast.snapshot import Snapshot, SnapshotCache, XdsResource
 from kumafast.snapshot import resource as types
 from kumafast.stream import XdsServer
-from kumafast.stream.ads import AdsStream
 
 SERVICES = {
     "cluster.v3.ClusterDiscoveryService/{}Clusters": types.CLUSTER,
@@ -228,10 +228,10 @@ def test_thousand_reconnects_leave_nothing_behind() -> None:
             await _until(lambda: server.stream_count == 0)
             assert recorder.open_count == 0
             assert len(recorder.opened) == 1000
-            assert not cache._watchers
+            assert not server._fleet._targets
             await _until(lambda: len(asyncio.all_tasks()) <= tasks + 2)
             gc.collect()
-            assert not [item for item in gc.get_objects() if isinstance(item, AdsStream)]
+            assert not [item for item in gc.get_objects() if isinstance(item, Stream)]
 
     run(main())
 

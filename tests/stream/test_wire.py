@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.oracles import field_naive
 
+from kumafast._core import cut_field
 from kumafast.snapshot import XdsResource
 from kumafast.snapshot.node import Node
 from kumafast.stream import wire
@@ -45,10 +48,8 @@ def test_responses_mean_what_protobuf_would_write(
         assert len(encoded) == sotw.ByteSize()
 
 
-@given(TEXT, st.lists(TEXT, max_size=5), TEXT, TEXT, st.none() | TEXT, st.booleans())
-def test_sotw_requests(
-    type_url: str, names: list[str], version: str, nonce: str, error: str | None, with_node: bool
-) -> None:
+@given(TEXT, st.lists(TEXT, max_size=5), TEXT, TEXT, st.none() | TEXT)
+def test_sotw_requests(type_url: str, names: list[str], version: str, nonce: str, error: str | None) -> None:
     message = discovery_pb2.DiscoveryRequest(
         type_url=type_url, resource_names=names, version_info=version, response_nonce=nonce
     )
@@ -56,20 +57,24 @@ def test_sotw_requests(
     if error is not None:
         message.error_detail.message = error
         message.error_detail.SetInParent()
-    assert wire.decode(message.SerializeToString(), Variant.SOTW, with_node=with_node) == Request(
-        type_url=type_url,
-        node=Node(id="n") if with_node else None,
-        names=tuple(names),
-        version=version,
-        nonce=nonce,
-        error=error,
+    data = message.SerializeToString()
+    node, rest = cut_field(data, 2)
+    assert wire.decode_node(node or b"") == wire.find_node(data, Variant.SOTW) == Node(id="n")
+    assert (
+        wire.decode(rest, Variant.SOTW)
+        == wire.decode(data, Variant.SOTW)
+        == Request(
+            type_url=type_url,
+            names=tuple(names),
+            version=version,
+            nonce=nonce,
+            error=error,
+        )
     )
 
 
-@given(TEXT, st.lists(TEXT, max_size=5), st.lists(TEXT, max_size=5), st.dictionaries(TEXT, TEXT), st.booleans())
-def test_delta_requests(
-    nonce: str, subscribe: list[str], unsubscribe: list[str], versions: dict[str, str], with_node: bool
-) -> None:
+@given(TEXT, st.lists(TEXT, max_size=5), st.lists(TEXT, max_size=5), st.dictionaries(TEXT, TEXT))
+def test_delta_requests(nonce: str, subscribe: list[str], unsubscribe: list[str], versions: dict[str, str]) -> None:
     message = discovery_pb2.DeltaDiscoveryRequest(
         type_url="t",
         resource_names_subscribe=subscribe,
@@ -78,13 +83,19 @@ def test_delta_requests(
         response_nonce=nonce,
     )
     message.node.cluster = "c"
-    assert wire.decode(message.SerializeToString(), Variant.DELTA, with_node=with_node) == Request(
-        type_url="t",
-        node=Node(id="", cluster="c") if with_node else None,
-        subscribe=tuple(subscribe),
-        unsubscribe=tuple(unsubscribe),
-        initial_versions=versions,
-        nonce=nonce,
+    data = message.SerializeToString()
+    node, rest = cut_field(data, 1)
+    assert wire.decode_node(node or b"") == wire.find_node(data, Variant.DELTA) == Node(id="", cluster="c")
+    assert (
+        wire.decode(rest, Variant.DELTA)
+        == wire.decode(data, Variant.DELTA)
+        == Request(
+            type_url="t",
+            subscribe=tuple(subscribe),
+            unsubscribe=tuple(unsubscribe),
+            initial_versions=versions,
+            nonce=nonce,
+        )
     )
 
 
@@ -95,14 +106,14 @@ def test_node_is_read_as_plain_values() -> None:
     message.node.user_agent_build_version.version.major_number = 1
     message.node.user_agent_build_version.version.minor_number = 40
     message.node.metadata.update({"a": {"b": [1, "x", None, True]}, "nan": float("nan"), "empty": {}})
-    node = wire.decode(message.SerializeToString(), Variant.DELTA, with_node=True).node
+    node = wire.find_node(message.SerializeToString(), Variant.DELTA)
     assert node is not None
     assert (node.id, node.user_agent_name, node.user_agent_version) == ("default.web-1", "envoy", "1.40.0")
     assert node.metadata["a"] == {"b": [1.0, "x", None, True]}
     assert node.metadata["empty"] == {}
     assert str(node.metadata["nan"]) == "nan"
     message.node.user_agent_version = "2"
-    node = wire.decode(message.SerializeToString(), Variant.DELTA, with_node=True).node
+    node = wire.find_node(message.SerializeToString(), Variant.DELTA)
     assert node is not None
     assert node.user_agent_version == "2"
 
@@ -116,19 +127,30 @@ def test_later_nodes_are_not_looked_at(variant: Variant) -> None:
     data = message.SerializeToString()
     # Broken inside the node, where only a parser would notice.
     broken = data.replace("\u00e4".encode(), b"\xff\xff")
-    assert wire.decode(broken, variant, with_node=False) == Request(type_url="t", nonce="7")
+    node, rest = cut_field(broken, 2 if variant is Variant.SOTW else 1)
+    assert wire.decode(rest, variant) == Request(type_url="t", nonce="7")
     with pytest.raises(ProtocolError):
-        wire.decode(broken, variant, with_node=True)
+        wire.find_node(broken, variant)
+    with pytest.raises(ProtocolError):
+        wire.decode_node(node or b"")
 
 
-@given(st.binary(max_size=60), st.sampled_from(Variant), st.booleans())
-def test_any_bytes_are_a_request_or_a_protocol_error(data: bytes, variant: Variant, with_node: bool) -> None:
+@given(st.binary(max_size=60), st.sampled_from(Variant))
+def test_any_bytes_are_a_request_or_a_protocol_error(data: bytes, variant: Variant) -> None:
     """Fuzzed bytes end in nothing else (rule 55)."""
-    try:
-        request = wire.decode(data, variant, with_node=with_node)
-    except ProtocolError:
-        return
-    assert isinstance(request, Request)
+    for read in (wire.decode, wire.find_node, lambda data, _: wire.decode_node(data)):
+        with suppress(ProtocolError):
+            read(data, variant)
+
+
+FIELDS = st.builds(
+    lambda number, content: bytes((number << 3 | 2, len(content))) + content, st.integers(1, 6), st.binary(max_size=20)
+)
+
+
+@given(st.lists(FIELDS | st.binary(max_size=12), max_size=7).map(b"".join), st.integers(1, 6))
+def test_field_is_cut_out_as_the_long_way_would(data: bytes, number: int) -> None:
+    assert cut_field(data, number) == field_naive.cut_field(data, number)
 
 
 def test_deeply_nested_metadata_is_refused_or_read() -> None:
@@ -137,11 +159,11 @@ def test_deeply_nested_metadata_is_refused_or_read() -> None:
     for _ in range(30):
         value = value.struct_value.fields["x"]
     value.bool_value = True
-    assert wire.decode(message.SerializeToString(), Variant.DELTA, with_node=True).node is not None
+    assert wire.find_node(message.SerializeToString(), Variant.DELTA) is not None
 
 
 def test_endless_varint_costs_nothing() -> None:
     began = time.perf_counter()
     with pytest.raises(ProtocolError):
-        wire.decode(b"\x80" * 5_000_000, Variant.DELTA, with_node=False)
+        wire.decode(cut_field(b"\x80" * 5_000_000, 1)[1], Variant.DELTA)
     assert time.perf_counter() - began < 1

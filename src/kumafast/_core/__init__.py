@@ -1,13 +1,14 @@
-"""The compiled core's face: tag selectors, policy matching, digests and version maps.
+"""The compiled core's face: tag selectors, policy matching, digests and version maps; the wire and who stands where.
 
-In: tags, selectors, ids chosen by the caller, encoded bytes. Out: which selector matches which id, what changed.
-Never: resources, policies, Envoy messages, sockets. The core knows tags and numbers only.
+In: tags, selectors, ids chosen by the caller, bytes. Out: which selector matches which id, what changed, what is sent.
+Never: resources, policies, Envoy messages. The core knows tags, numbers and octets only.
 """
 
 from kumafast._core.cycles import untrack
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
-from kumafast._core.requests import request_excess
+from kumafast._core.requests import NAMES_MAX, NODE_BYTES_MAX, cut_field, request_excess
 from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
+from kumafast._core.streams import Move, Standing, Stream, Streams, Tally, Target
 from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport
 from kumafast._core.transport import (
     END,
@@ -18,8 +19,10 @@ from kumafast._core.transport import (
     RESET,
     Connection,
     Payload,
+    Protocol,
     push,
 )
+from kumafast._core.turns import Turns
 from kumafast._core.versions import diff_versions
 
 __all__ = [
@@ -28,20 +31,31 @@ __all__ = [
     "HAS_TLS",
     "HTTP_REQUEST",
     "MESSAGE",
+    "NAMES_MAX",
+    "NODE_BYTES_MAX",
     "REQUEST",
     "RESET",
     "Connection",
     "IdSet",
     "Matches",
+    "Move",
     "Payload",
+    "Protocol",
     "SelectorSet",
     "SnapshotDigest",
+    "Standing",
+    "Stream",
+    "Streams",
     "TagIndex",
     "TagSelector",
     "TagSet",
+    "Tally",
+    "Target",
     "TlsContext",
     "TlsTransport",
+    "Turns",
     "changed_snapshots",
+    "cut_field",
     "diff_versions",
     "digest",
     "live_tags",

@@ -146,6 +146,8 @@ class ProxyAccess:
         if guest.is_gone:
             return
         guest.is_gone = True
+        # The heap may know it for long; its stream is not kept for that.
+        guest.end = _do_nothing
         self._count -= 1
         by_name = self._guests[guest.mesh]
         by_name[guest.name].discard(guest)
@@ -217,8 +219,9 @@ class ProxyAccess:
                 self._check(guest, dataplane)
         except TokenError as error:
             _LOG.info("%s.%s has to leave: %s", guest.mesh, guest.name, error)
+            end = guest.end
             self._forget(guest)
-            guest.end(str(error))
+            end(str(error))
 
     # When a token ends.
 
@@ -257,6 +260,10 @@ class ProxyAccess:
         self._timer = self._slice = None
         self._due.clear()
         self._asked.clear()
+
+
+def _do_nothing(why: str) -> None:
+    pass
 
 
 def _fit(claims: DataplaneClaims, mesh: str, name: str, tags: Iterable[Mapping[str, str]] | None) -> None:

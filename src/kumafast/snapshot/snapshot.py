@@ -6,7 +6,7 @@ In: layers. Out: for each type the resources, their versions and the version of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from kumafast._core import SnapshotDigest, untrack
@@ -90,7 +90,7 @@ class Snapshot:
     (['backend'], '7')
     """
 
-    __slots__ = ("_contents", "_default_version", "_named_versions", "layers")
+    __slots__ = ("__weakref__", "_contents", "_default_version", "_named_versions", "layers")
 
     def __init__(
         self,
@@ -200,6 +200,11 @@ class Snapshot:
     def default_version(self) -> str | None:
         """The name that it was given for the versions of all other types; None where those are digests."""
         return self._default_version
+
+    def content_key(self) -> Hashable:
+        """What is equal for snapshots that hold the same and call its versions the same."""
+        digests = frozenset((type_url, content.digest) for type_url, content in self._by_type().items())
+        return (digests, frozenset((self._named_versions or {}).items()), self._default_version)
 
     def has_content_of(self, other: Snapshot) -> bool:
         """Whether the other snapshot holds the same resources; names of versions do not count."""

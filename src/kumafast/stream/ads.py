@@ -1,199 +1,229 @@
-"""One stream, from its first request to its end: the session on one side, the cache and the observer on the other.
+"""All xDS streams of a server, from their first requests to their ends: sessions on one side, the cache on the other.
 
-In: the bytes of requests, a way to write, a `SnapshotCache`. Out: the bytes of responses, calls of a `NodeObserver`.
+In: streams of connections, a `SnapshotCache`. Out: moves of the streams, calls of a `NodeObserver`.
 Never: gRPC, sockets, rules of the protocol; nor a queue: what a client has not read yet is not even encoded.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from kumafast._core import Move, Protocol, Standing, Stream, Streams, Target, Turns
 from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.node import Node, key_of
 from kumafast.snapshot.snapshot import Snapshot
 from kumafast.stream import wire
 from kumafast.stream.admission import Authenticate, UnauthenticatedError
-from kumafast.stream.messages import Acknowledged, Event, Variant
+from kumafast.stream.messages import Acknowledged, Event, Sent, Variant
 from kumafast.stream.observer import NodeObserver
-from kumafast.stream.session import Session
-from kumafast.stream.turns import Turns
+from kumafast.stream.standings import Standings, decode
 
 _LOG = logging.getLogger(__name__)
 
 NodeKey = Callable[[Node], str]
-Write = Callable[[bytes], Awaitable[None]]
 
 PATIENCE_S = 0.25
 """How long what must come later waits for a client that does not answer as Envoy does."""
+SLICE = 256
+"""Streams in one turn of the loop: where a move is known, one takes some 4 µs."""
+SLICE_S = 0.002
+"""No more are begun after so long: a move that nobody has made before takes some 50 µs, or more."""
+# The number of the node's field in envoy/service/discovery/v3/discovery.proto.
+_NODE_FIELD = {Variant.SOTW: 2, Variant.DELTA: 1}
 
 
-class AdsStream:
-    """One stream of either variant, aggregated (`type_url` None) or of one type.
+class Fleet(Streams):
+    """The streams of one server.
 
-    Two coroutines: one takes in requests, however slowly the client reads; the other sends what is then the difference
-    to the newest snapshot, one response at a time.
+    A `Stream` is a few words in compiled memory: its connection, where it stands, what it aims at. What it does next
+    is looked up where it stands, and worked out here by a `Session` only where nobody has done the same before.
     """
 
     def __init__(
         self,
-        requests: AsyncIterator[bytes],
-        write: Write,
+        cache: SnapshotCache,
+        *,
+        observer: NodeObserver | None,
+        instance_id: str,
+        finish: Callable[[Protocol, int, Exception | None], None],
+        node_key: NodeKey = key_of,
+        authenticate: Authenticate | None = None,
+    ) -> None:
+        """`finish(connection, stream, error)` ends a stream on its connection, in order where there is no error.
+
+        `authenticate` judges a client before anybody else knows of it; without it all are let in.
+        """
+        self.begin(Turns(SLICE, SLICE_S), PATIENCE_S)
+        self._cache = cache
+        self._observer = observer
+        self._finish = finish
+        self._node_key = node_key
+        self._standings = Standings(instance_id=instance_id)
+        self._targets: dict[str, Target] = {}
+        self._unfollow: Callable[[], None] | None = None
+        self._count = 0
+        self._authenticate = authenticate
+        # Of streams whose first request has not come: what is to be judged then.
+        self._authorizations: dict[Stream, str] = {}
+        # Of streams that were let in: whom to tell when they have gone.
+        self._leaves: dict[Stream, Callable[[], None]] = {}
+        # The newest goal, for the many nodes that are given one snapshot.
+        self._last: tuple[Snapshot | None, Snapshot | None] = (None, None)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def open(
+        self,
+        connection: Protocol,
+        stream_id: int,
         *,
         variant: Variant,
         type_url: str | None,
-        cache: SnapshotCache,
-        observer: NodeObserver | None,
-        instance_id: str,
-        node_key: NodeKey = key_of,
-        turns: Turns | None = None,
-        authenticate: Authenticate | None = None,
         authorization: str = "",
-    ) -> None:
-        """`turns`, shared by all streams of a server, slices the work that one change makes for many of them.
+    ) -> Stream:
+        """Have a stream of a connection served: aggregated (`type_url` None) or of one type.
 
-        `authenticate` judges the client by `authorization`, a header of its request, before anybody else knows of it.
+        `authorization` is that header of its request.
         """
-        self.id = str(uuid.uuid4())
-        self._requests = requests
-        self._write = write
-        self._variant = variant
-        self._cache = cache
-        self._observer = observer
-        self._instance_id = instance_id
-        self._node_key = node_key
-        self._turns = turns
-        self._session = Session(variant, type_url)
-        self._authenticate = authenticate
-        self._authorization = authorization
-        self._leave: Callable[[], None] | None = None
-        self._refusal: UnauthenticatedError | None = None
-        self._key: str | None = None
-        self._wake = asyncio.Event()
-        self.is_ended = False
-        self._is_patient = True
-        self._timer: asyncio.TimerHandle | None = None
-        # The snapshot that was last reported as synced; None while the client lacks something.
-        self._synced: Snapshot | None = None
+        if self._unfollow is None:
+            self._unfollow = self._cache.follow(self._take_snapshot)
+        stream = Stream(
+            self,
+            connection,
+            stream_id,
+            self._standings.origin(variant, type_url),
+            node_field=_NODE_FIELD[variant],
+            is_observed=self._observer is not None,
+        )
+        self._count += 1
+        if self._authenticate is not None:
+            self._authorizations[stream] = authorization
+        return stream
 
-    async def run(self) -> None:
-        """Serve until the client ends or `end` is called.
+    # What a stream asks for.
 
-        Raises `ProtocolError` for a bad request, `UnauthenticatedError` for a client that is not, or no more, let in.
+    def admit(self, stream: Stream, node_bytes: bytes | None, request: bytes) -> None:
+        """Find out whose stream it is, from its first request (rule 2).
+
+        Raises `ProtocolError`, and `UnauthenticatedError` for a client that is not let in.
         """
-        reader = asyncio.create_task(self._read())
-        reader.add_done_callback(lambda _: self._wake.set())
-        unwatch: Callable[[], None] | None = None
-        try:
-            while not self.is_ended:
-                await self._wake.wait()
-                self._wake.clear()
-                if self._refusal is not None:
-                    raise self._refusal
-                is_over = reader.done()
-                if is_over:
-                    reader.result()
-                if self._key is not None:
-                    unwatch = unwatch or self._cache.watch(self._key, self._wake_in_turn)
-                    # A client that ends its side after asking is still answered.
-                    await self._flush(self._key)
-                if is_over:
-                    return
-        finally:
-            if unwatch is not None:
-                unwatch()
-            if self._timer is not None:
-                self._timer.cancel()
-            reader.cancel()
-            if self._leave is not None:
-                self._leave()
-            if self._key is not None and self._observer is not None:
-                self._tell(self._observer.stream_closed)
-            await asyncio.gather(reader, return_exceptions=True)
-
-    def _wake_in_turn(self) -> None:
-        if self._turns is None:
-            self._wake.set()
+        variant: Variant = stream.standing.session.variant
+        if node_bytes is not None:
+            node: Node | None = wire.decode_node(node_bytes)
+            # What cannot be read opens nothing.
+            decode(request, variant)
         else:
-            self._turns.ask(self._wake.set)
-
-    def end(self) -> None:
-        """Make `run` return as soon as nothing is being written."""
-        self.is_ended = True
-        self._wake.set()
-
-    def _refuse(self, why: str) -> None:
-        """As `end`, for a client that may not stay."""
-        self._refusal = UnauthenticatedError(why)
-        self._wake.set()
-
-    async def _read(self) -> None:
-        async for data in self._requests:
-            # Only the first request's node counts, and later ones may repeat it (rule 2).
-            request = wire.decode(data, self._variant, with_node=self._key is None)
-            if self._key is None:
-                node = request.node or Node(id="")
-                if self._authenticate is not None:
-                    self._leave = self._authenticate(self._authorization, node, self._refuse)
-                self._key = self._node_key(node)
-                if self._observer is not None:
-                    self._tell(self._observer.stream_opened, node)
-            for event in self._session.receive(request):
-                self._report(event)
-            self._wake.set()
-
-    async def _flush(self, key: str) -> None:
-        """Send all that is due by now."""
-        is_patient, self._is_patient = self._is_patient, True
-        while not self.is_ended and self._refusal is None:
-            response = self._session.respond(self._cache.get(key), is_patient=is_patient)
-            if response is None:
-                break
-            data = wire.encode(response, self._variant, instance_id=self._instance_id)
-            if self._observer is not None:
-                self._tell(self._observer.response_sent, response.type_url, response.version, len(data))
-            await self._write(data)
-        self._set_timer()
-        self._report_synced(self._cache.get(key))
-
-    def _set_timer(self) -> None:
-        """Have patience while something is held back; there is no timer otherwise."""
-        if not self._session.is_holding:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(PATIENCE_S, self._lose_patience)
-
-    def _lose_patience(self) -> None:
-        self._timer = None
-        self._is_patient = False
-        self._wake.set()
-
-    def _report(self, event: Event) -> None:
-        if isinstance(event, Acknowledged):
-            if self._observer is not None:
-                self._tell(self._observer.response_acknowledged, event.type_url, event.version)
-            return
-        _LOG.warning("%s refused %s %s: %s", self._key, event.type_url.rpartition(".")[2], event.version, event.message)
+            node = wire.find_node(request, variant)
+        node = node or Node(id="")
+        if self._authenticate is not None:
+            refuse = partial(self._refuse, stream)
+            self._leaves[stream] = self._authenticate(self._authorizations.pop(stream, ""), node, refuse)
+        key = self._node_key(node)
+        target = self._targets.get(key)
+        if target is None:
+            target = self._targets[key] = Target(key)
+            self._retarget(target)
+        stream.aim(target)
         if self._observer is not None:
-            self._tell(self._observer.response_rejected, event.type_url, event.version, event.message)
+            stream.name = str(uuid.uuid4())
+            self._tell(stream, self._observer.stream_opened, node)
 
-    def _report_synced(self, snapshot: Snapshot | None) -> None:
-        if self._observer is None:
+    def _refuse(self, stream: Stream, why: str) -> None:
+        """End a stream that may not stay."""
+        self._end(stream, UnauthenticatedError(why))
+
+    def compute(self, standing: Standing, request: bytes | None, goal: Snapshot | None, is_patient: bool) -> Move:
+        """A move that is not known. Raises `ProtocolError` where the stream cannot go on."""
+        return self._standings.compute(standing, request, goal, is_patient)
+
+    def finish(self, stream: Stream) -> None:
+        """End a stream in order: its client has asked for nothing more, and got what it asked for."""
+        self._end(stream, None)
+
+    def fail(self, stream: Stream, error: Exception) -> None:
+        """End a stream that cannot go on; others do."""
+        self._end(stream, error)
+
+    def _end(self, stream: Stream, error: Exception | None) -> None:
+        connection = stream.connection
+        if stream.close():
+            self._finish(connection, stream.id, error)
+
+    def closed(self, stream: Stream) -> None:
+        """A stream is no more."""
+        self._count -= 1
+        if stream.timer is not None:
+            stream.timer.cancel()
+        if self._authenticate is not None:
+            self._authorizations.pop(stream, None)
+            leave = self._leaves.pop(stream, None)
+            if leave is not None:
+                leave()
+        target = stream.target
+        if target is None:
             return
-        if snapshot is None or not self._session.is_synced(snapshot):
-            self._synced = None
-        elif snapshot is not self._synced:
-            self._synced = snapshot
-            self._tell(self._observer.stream_synced, snapshot)
+        if not target:
+            self._targets.pop(target.key, None)
+        if self._observer is not None:
+            self._tell(stream, self._observer.stream_closed)
 
-    def _tell(self, report: Callable[..., None], *what: Any) -> None:
+    # The cache's side.
+
+    def _take_snapshot(self, key: str, has_moved: bool) -> None:
+        target = self._targets.get(key)
+        if target is not None:
+            self._retarget(target)
+            if has_moved:
+                self.turns.ask_all(target)
+
+    def _retarget(self, target: Target) -> None:
+        snapshot = self._cache.get(target.key)
+        if snapshot is not self._last[0]:
+            self._last = (snapshot, self._standings.goal(snapshot))
+        target.snapshot, target.goal = self._last
+
+    def stop(self) -> None:
+        """Follow the cache no more."""
+        if self._unfollow is not None:
+            self._unfollow()
+            self._unfollow = None
+        self.stop_timer()
+
+    # The observer's side.
+
+    def report(self, stream: Stream, events: tuple[Event | Sent, ...]) -> None:
+        """Tell what a move did."""
+        observer = self._observer
+        for event in events:
+            if isinstance(event, Sent):
+                if observer is not None:
+                    self._tell(stream, observer.response_sent, event.type_url, event.version, event.size)
+            elif isinstance(event, Acknowledged):
+                if observer is not None:
+                    self._tell(stream, observer.response_acknowledged, event.type_url, event.version)
+            else:
+                kind, key = event.type_url.rpartition(".")[2], stream.target.key if stream.target is not None else ""
+                _LOG.warning("%s refused %s %s: %s", key, kind, event.version, event.message)
+                if observer is not None:
+                    self._tell(stream, observer.response_rejected, event.type_url, event.version, event.message)
+
+    def settled(self, stream: Stream, is_synced: bool) -> None:
+        """Tell once for each snapshot that a client has all of it."""
+        snapshot = None if stream.target is None else stream.target.snapshot
+        if not is_synced or snapshot is None:
+            stream.synced = None
+        elif snapshot is not stream.synced and self._observer is not None:
+            stream.synced = snapshot
+            self._tell(stream, self._observer.stream_synced, snapshot)
+
+    def _tell(self, stream: Stream, report: Callable[..., None], *what: Any) -> None:
         try:
-            report(self.id, *what)
+            report(stream.name, *what)
         except Exception:
             # What is sent does not depend on who follows it.
             _LOG.exception("an observer of streams failed")

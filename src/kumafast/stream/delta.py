@@ -6,7 +6,8 @@ Never: a name twice in a response, or both sent and removed (rule 40).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from typing import Self
 
 from kumafast._core import diff_versions
 from kumafast.snapshot.snapshot import Snapshot
@@ -27,6 +28,17 @@ class DeltaSubstream(Substream):
         self._told_absent: set[str] = set()
         # Names that the next response must mention, whatever the client holds (rules 28, 29, 31).
         self._asked: set[str] = set()
+
+    def copy(self, *, resend: set[str] | None) -> Self:
+        twin = super().copy(resend=resend)
+        twin._told = self._told.copy()
+        twin._told_absent = self._told_absent.copy()
+        twin._asked = self._asked.copy()
+        return twin
+
+    def rest_key(self) -> Hashable | None:
+        # With nothing due, what it was told is what is asked for of the content with that digest.
+        return None if self._asked else super().rest_key()
 
     def receive(self, request: Request) -> Event | None:
         event = None

@@ -1,7 +1,6 @@
 """gRPC calls on an event loop: the compiled wire on one side, a coroutine for each call on the other.
 
-In: the transport of a connection, handlers by path, one for what is no gRPC. Out: calls, each with its messages in and
-out and its end.
+In: the transport of a connection, handlers by path. Out: calls, each with its messages in and out and its end.
 Never: HTTP/2, which the compiled core speaks; xDS; more in memory for a client that does not read than one message.
 """
 
@@ -10,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
-from kumafast._core import END, HALF_CLOSE, HTTP_REQUEST, MESSAGE, REQUEST, RESET, Connection, Payload
+from kumafast._core import Payload, Protocol, Turns
 
 _LOG = logging.getLogger(__name__)
+
+# What `Protocol.write` answers.
+_WRITTEN = 1
 
 REQUESTS_BYTES_MAX = 1 << 20
 """What a connection's handlers have not taken; beyond it nothing more is read from its socket."""
@@ -74,7 +75,7 @@ class Call:
             self._reading = asyncio.get_running_loop().create_future()
             await self._reading
         message = self._messages.popleft()
-        self._wire.note_taken(len(message))
+        self._wire.note_untaken(-len(message))
         return message
 
     async def write(self, data: bytes) -> None:
@@ -83,7 +84,8 @@ class Call:
 
     async def send(self, payload: Payload) -> None:
         """As `write`, for a payload that other calls send too."""
-        if not self._wire.send(self, payload):
+        if self._wire.write(self.stream, payload) != _WRITTEN:
+            # It waits for its client; or it is over, which its handler learns by being cancelled.
             self._writing = asyncio.get_running_loop().create_future()
             await self._writing
 
@@ -91,11 +93,11 @@ class Call:
 
     def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Begin the answer to a plain request; it goes out with what follows. ValueError as the wire's."""
-        self._wire.respond(self, status, headers)
+        self._wire.respond(self.stream, status, headers)
 
     def write_nowait(self, data: bytes) -> None:
         """As `write`, for the last that is written: nobody waits for it."""
-        self._wire.send(self, Payload(data))
+        self._wire.write(self.stream, Payload(data))
 
     def get_extra_info(self, name: str) -> Any:
         """As asyncio's transports; None where it is gone."""
@@ -105,19 +107,35 @@ class Call:
         """Close the connection if it has no call in `seconds`."""
         self._wire.retire_after(seconds)
 
-    def feed(self, message: bytes) -> None:
+    # As the receiver of what comes on its stream.
+
+    def message_received(self, message: bytes, _: bool = False) -> None:
         """Take in a message of the client."""
         self._messages.append(message)
+        self._wire.note_untaken(len(message))
         _wake(self._reading)
 
-    def feed_end(self) -> None:
+    def end_received(self) -> None:
         """Take in that no more will come."""
         self._is_half_closed = True
         _wake(self._reading)
 
-    def note_written(self) -> None:
+    def written(self) -> None:
         """Let the handler go on that waits for its message to go out."""
         _wake(self._writing)
+
+    def stream_lost(self) -> None:
+        """Cancel the handler of a call that is gone."""
+        self.close()
+        if self.task is not None:
+            self.task.cancel()
+
+    def close(self) -> None:
+        """Give back what the call holds of its connection."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self._wire.note_untaken(-self.untaken)
+        self._messages.clear()
 
     @property
     def untaken(self) -> int:
@@ -133,10 +151,45 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 Handler = Callable[[Call], Awaitable[None]]
 # With method, path and headers.
 HttpHandler = Callable[[Call, str, bytes, Sequence[tuple[bytes, bytes]]], Awaitable[None]]
+Opener = Callable[["GrpcProtocol", int, Mapping[str, str], "float | None"], object]
+"""Makes the receiver of a stream, given its connection, number and headers, and the seconds until its deadline."""
 
 
-class GrpcProtocol(asyncio.Protocol):
-    """One HTTP/2 connection. It is in `connections` from its beginning to its end."""
+# The transports whose bytes are those of their sockets: of uvloop and asyncio, without TLS.
+_PLAIN_TRANSPORTS = frozenset(
+    {("uvloop.loop", "TCPTransport"), ("asyncio.selector_events", "_SelectorSocketTransport")}
+)
+
+
+def _plain_socket(transport: asyncio.Transport) -> int:
+    """The descriptor of a transport's socket where that may be written to past the transport; else -1."""
+    kind = type(transport)
+    if (kind.__module__, kind.__name__) not in _PLAIN_TRANSPORTS:
+        return -1
+    descriptor: int = transport.get_extra_info("socket").fileno()
+    return descriptor
+
+
+class GrpcProtocol(Protocol, asyncio.Protocol):
+    """One HTTP/2 connection. It is in `connections` from its beginning to its end.
+
+    A method is served by a handler, a coroutine for each call, or by an opener, which makes a receiver of its own.
+    """
+
+    __slots__ = (
+        "_connections",
+        "_handlers",
+        "_http_handler",
+        "_is_reading",
+        "_openers",
+        "_retiring",
+        "_transport",
+        "_turns",
+        "_untaken",
+    )
+
+    def __new__(cls, handlers: Mapping[str, Handler], *, message_bytes_max: int, **_: Any) -> Self:
+        return super().__new__(cls, message_bytes_max=message_bytes_max)
 
     def __init__(
         self,
@@ -144,16 +197,17 @@ class GrpcProtocol(asyncio.Protocol):
         *,
         connections: set[GrpcProtocol],
         message_bytes_max: int,
+        openers: Mapping[str, Opener] | None = None,
         http_handler: HttpHandler | None = None,
+        turns: Turns | None = None,
     ) -> None:
+        """`turns`, shared by all connections, is where those wait that bring more than one turn has room for."""
+        self._turns = Turns(1, 0.0) if turns is None else turns
         self._handlers = handlers
         self._http_handler = http_handler
         self._retiring: asyncio.TimerHandle | None = None
+        self._openers: Mapping[str, Opener] = openers or {}
         self._connections = connections
-        self._wire = Connection(message_bytes_max=message_bytes_max)
-        self._calls: dict[int, Call] = {}
-        # Those whose last message has not gone out.
-        self._blocked: set[Call] = set()
         self._untaken = 0
         self._is_reading = True
         self._transport: asyncio.Transport | None = None
@@ -163,54 +217,46 @@ class GrpcProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
-        self._wire.attach(self._transport)
-        self._wire.flush()
+        self.attach(self._transport, _plain_socket(self._transport))
+        self.flush()
 
-    def data_received(self, data: bytes) -> None:
-        for event in self._wire.receive(data, time.monotonic()):
-            self._take(event)
-        if self._untaken > REQUESTS_BYTES_MAX and self._is_reading and self._transport is not None:
-            self._is_reading = False
-            self._transport.pause_reading()
-        self._flush()
-
-    def pause_writing(self) -> None:
-        self._wire.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._wire.resume_writing()
-        self._note_written()
-
-    def eof_received(self) -> bool:
-        # HTTP/2 has no use for half a connection.
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._wire.attach(None)
+    def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._connections.discard(self)
         if self._retiring is not None:
             self._retiring.cancel()
-        for stream in tuple(self._calls):
-            self._drop(stream)
+        super().connection_lost(error)
+
+    def connection_failed(self, code: int, why: str) -> None:
+        """What the client did made the connection useless."""
+        _LOG.info("a connection ends: %s (error %d of HTTP/2)", why, code)
 
     # The calls' side.
 
-    def send(self, call: Call, payload: Payload) -> bool:
-        """Send a call's message; False where it waits for the client, and then `Call.note_written` follows."""
-        if call.stream not in self._calls or not self._wire.send(call.stream, payload):
-            # The call is over, which its handler learns by being cancelled.
-            return False
-        self._wire.flush()
-        if self._wire.queued(call.stream) == 0:
-            return True
-        self._blocked.add(call)
-        return False
+    def note_untaken(self, count: int) -> None:
+        """So many bytes of messages more, or fewer, wait for their handlers."""
+        self._untaken += count
+        self._set_reading()
 
-    def respond(self, call: Call, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Begin the answer to a plain request."""
-        if call.stream in self._calls:
-            self._wire.respond(call.stream, status, headers)
+    def fell_behind(self) -> None:
+        """There is more than one turn has room for: others come first, and nothing more is read until then."""
+        self._set_reading()
+        self._turns.ask(self._catch_up)
+
+    def _catch_up(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self.data_received(b"")
+            self._set_reading()
+
+    def _set_reading(self) -> None:
+        is_reading = self._untaken <= REQUESTS_BYTES_MAX and not self.is_behind
+        if is_reading == self._is_reading or self._transport is None:
+            return
+        self._is_reading = is_reading
+        if is_reading:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
 
     def get_extra_info(self, name: str) -> Any:
         """What the transport knows of the connection; None where it is gone."""
@@ -223,67 +269,54 @@ class GrpcProtocol(asyncio.Protocol):
         self._retiring = asyncio.get_running_loop().call_later(seconds, self._retire)
 
     def _retire(self) -> None:
-        if not self._calls:
-            self._wire.drain()
-            self._flush()
+        if not self.served:
+            super().drain()
+            self.flush()
 
-    def note_taken(self, count: int) -> None:
-        """A handler has taken a message of `count` bytes."""
-        self._untaken -= count
-        if not self._is_reading and self._untaken <= REQUESTS_BYTES_MAX and self._transport is not None:
-            self._is_reading = True
-            self._transport.resume_reading()
+    def end(self, stream: int, status: Status, message: str = "") -> None:
+        """End a call with a status, after what it has written."""
+        self.forget(stream)
+        self.finish(stream, status, message)
+        self.flush()
 
     def drain(self) -> None:
         """Take no more calls; the connection ends with the last that there is."""
-        self._wire.drain()
-        self._wire.drain()
-        self._flush()
+        super().drain()
+        super().drain()
+        self.flush()
 
     def abort(self) -> None:
         """End the connection now."""
         if self._transport is not None:
             self._transport.abort()
 
-    def _take(self, event: tuple[Any, ...]) -> None:
-        kind, stream = event[0], event[1]
-        # None where it was refused just before, by an event of the same bytes.
-        call = self._calls.get(stream)
-        if kind == MESSAGE:
-            if call is not None:
-                self._untaken += len(event[2])
-                call.feed(event[2])
-        elif kind == REQUEST:
-            self._open(stream, path=event[2], headers=event[3], timeout_s=event[4])
-        elif kind == HTTP_REQUEST:
-            self._open_http(stream, method=event[2], path=event[3], headers=event[4])
-        elif kind == HALF_CLOSE:
-            if call is not None:
-                call.feed_end()
-        elif kind == RESET:
-            self._drop(stream)
-        elif kind == END:
-            _LOG.info("a connection ends: %s (error %d of HTTP/2)", event[3], event[2])
-            for each in tuple(self._calls):
-                self._drop(each)
-
-    def _open(self, stream: int, *, path: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
+    def request_received(self, stream: int, path: str, headers: Mapping[str, str], timeout_s: float | None) -> None:
+        """A client has begun a call."""
+        opener = self._openers.get(path)
+        if opener is not None:
+            self.serve(stream, opener(self, stream, headers, timeout_s))
+            return
         handler = self._handlers.get(path)
         if handler is None:
-            self._wire.finish(stream, Status.UNIMPLEMENTED, f"unknown method {path}")
+            self.finish(stream, Status.UNIMPLEMENTED, f"unknown method {path}")
             return
-        call = self._calls[stream] = Call(self, stream, path=path, headers=headers)
+        call = Call(self, stream, path=path, headers=headers)
+        self.serve(stream, call)
         loop = asyncio.get_running_loop()
         call.task = loop.create_task(self._serve(call, handler))
         if timeout_s is not None:
             call.timer = loop.call_later(timeout_s, self._expire, call)
 
-    def _open_http(self, stream: int, *, method: str, path: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def http_request_received(
+        self, stream: int, method: str, path: bytes, headers: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        """A client has begun a plain request."""
         if self._http_handler is None:
-            self._wire.respond(stream, 404, [(b"content-length", b"0")])
-            self._wire.finish(stream, Status.OK)
+            self.respond(stream, 404, [(b"content-length", b"0")])
+            self.finish(stream, Status.OK)
             return
-        call = self._calls[stream] = Call(self, stream, path=path.decode("latin-1"), headers={})
+        call = Call(self, stream, path=path.decode("latin-1"), headers={})
+        self.serve(stream, call)
         handler = self._http_handler
         call.task = asyncio.get_running_loop().create_task(
             self._serve(call, lambda call: handler(call, method, path, headers))
@@ -298,41 +331,13 @@ class GrpcProtocol(asyncio.Protocol):
         except Exception:
             _LOG.exception("the handler of %s failed", call.path)
             status, message = Status.INTERNAL, "the server failed"
-        self._finish(call, status, message)
+        self._end_call(call, status, message)
 
     def _expire(self, call: Call) -> None:
-        self._finish(call, Status.DEADLINE_EXCEEDED, "the client's deadline has passed")
+        self._end_call(call, Status.DEADLINE_EXCEEDED, "the client's deadline has passed")
         if call.task is not None:
             call.task.cancel()
 
-    def _finish(self, call: Call, status: Status, message: str) -> None:
-        if self._calls.pop(call.stream, None) is None:
-            return
-        self._close(call)
-        self._wire.finish(call.stream, status, message)
-        self._flush()
-
-    def _drop(self, stream: int) -> None:
-        """Forget a call that the wire has forgotten."""
-        call = self._calls.pop(stream, None)
-        if call is None:
-            return
-        self._close(call)
-        if call.task is not None:
-            call.task.cancel()
-
-    def _close(self, call: Call) -> None:
-        if call.timer is not None:
-            call.timer.cancel()
-        self._blocked.discard(call)
-        self.note_taken(call.untaken)
-
-    def _flush(self) -> None:
-        self._wire.flush()
-        self._note_written()
-
-    def _note_written(self) -> None:
-        for call in tuple(self._blocked):
-            if self._wire.queued(call.stream) == 0:
-                self._blocked.discard(call)
-                call.note_written()
+    def _end_call(self, call: Call, status: Status, message: str) -> None:
+        call.close()
+        self.end(call.stream, status, message)

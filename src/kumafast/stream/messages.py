@@ -10,7 +10,6 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import XdsResource
 
 
@@ -30,7 +29,6 @@ class Request:
     """A `DiscoveryRequest`, with `names` and `version`, or a `DeltaDiscoveryRequest`, with the three after them."""
 
     type_url: str = ""
-    node: Node | None = None
     names: Sequence[str] = ()
     version: str = ""
     subscribe: Sequence[str] = ()
@@ -67,6 +65,15 @@ class Rejected:
     type_url: str
     version: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A response of `size` bytes goes out."""
+
+    type_url: str
+    version: str
+    size: int
 
 
 Event = Acknowledged | Rejected

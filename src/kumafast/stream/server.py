@@ -7,8 +7,10 @@ Never: rules of the protocol, or where snapshots come from.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
+from kumafast._core import Protocol, Stream, Tally, Turns
 from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.node import key_of
 from kumafast.snapshot.resource import (
@@ -24,14 +26,15 @@ from kumafast.snapshot.resource import (
     VIRTUAL_HOST,
 )
 from kumafast.stream.admission import Authenticate, UnauthenticatedError
-from kumafast.stream.ads import AdsStream, NodeKey
-from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Status
+from kumafast.stream.ads import Fleet, NodeKey
+from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Opener, Status
 from kumafast.stream.http2_requests import AsgiApp, AsgiRequests
 from kumafast.stream.messages import ProtocolError, Variant
 from kumafast.stream.observer import NodeObserver
 from kumafast.stream.port import HttpProtocol, Port
 from kumafast.stream.tls import TlsFiles
-from kumafast.stream.turns import Turns
+
+_LOG = logging.getLogger(__name__)
 
 # Service, the names of its SotW and delta methods (empty where it has none), the type that it serves (None: any).
 _SERVICES: tuple[tuple[str, str, str, str | None], ...] = (
@@ -51,6 +54,9 @@ _SERVICES: tuple[tuple[str, str, str, str | None], ...] = (
 # A reconnect in delta carries a version for each resource: a hundred thousand are several megabytes (rule 6).
 REQUEST_BYTES_MAX = 64 << 20
 _STOP_STEP_S = 0.005
+# Of the connections that bring much at once, so many go on in one turn of the loop, and none after so long.
+_BEHIND_EACH_TURN = 8
+_BEHIND_S = 0.002
 
 
 class XdsServer:
@@ -93,26 +99,33 @@ class XdsServer:
         more requests come.
         `authenticate` judges each stream before its node is known to anybody; without it all are let in.
         """
-        self._authenticate = authenticate
-        self._cache = cache
-        self._observer = observer
-        self._instance_id = instance_id
         self._http_protocol = http_protocol
         self._http_handler = None if http_app is None else AsgiRequests(http_app).serve
-        self._node_key = node_key
-        self._streams: set[AdsStream] = set()
+        self._fleet = Fleet(
+            cache,
+            observer=observer,
+            instance_id=instance_id,
+            finish=_finish,
+            node_key=node_key,
+            authenticate=authenticate,
+        )
         self._request_bytes_max = request_bytes_max
-        self._handlers = self._create_handlers()
-        self._handlers.update((path, self._in_order(handler)) for path, handler in (handlers or {}).items())
+        self._handlers = {path: self._in_order(handler) for path, handler in (handlers or {}).items()}
         self._other_calls: set[Call] = set()
+        self._openers = self._create_openers()
         self._connections: set[GrpcProtocol] = set()
-        self._turns = Turns()
+        self._behind = Turns(_BEHIND_EACH_TURN, _BEHIND_S)
         self._port: Port | None = None
 
     @property
     def stream_count(self) -> int:
         """How many streams there are now."""
-        return len(self._streams)
+        return len(self._fleet)
+
+    @property
+    def tally(self) -> Tally:
+        """How many responses were sent, acknowledged and rejected, and how many moves were worked out for that."""
+        return self._fleet.tally
 
     async def start(self, host: str, port: int, *, tls: TlsFiles | None = None) -> int:
         """Open the port, in plaintext without `tls`; returns its number, which matters where `port` is 0.
@@ -149,10 +162,9 @@ class XdsServer:
         port, self._port = self._port, None
         port.close()
         port.abort()
-        for stream in tuple(self._streams):
-            stream.end()
+        self._end_streams()
         for call in tuple(self._other_calls):
-            call.feed_end()
+            call.end_received()
         for connection in tuple(self._connections):
             connection.drain()
         deadline = asyncio.get_running_loop().time() + grace_s
@@ -160,53 +172,47 @@ class XdsServer:
             await asyncio.sleep(_STOP_STEP_S)
         for connection in tuple(self._connections):
             connection.abort()
-        while self._connections or self._streams:
+        while self._connections:
             await asyncio.sleep(0)
+        self._fleet.stop()
+
+    def _end_streams(self) -> None:
+        for connection in tuple(self._connections):
+            for receiver in connection.served:
+                if isinstance(receiver, Stream):
+                    _end(receiver, Status.UNAVAILABLE, "the control plane is stopping")
 
     def _create_protocol(self) -> GrpcProtocol:
         return GrpcProtocol(
             self._handlers,
             connections=self._connections,
             message_bytes_max=self._request_bytes_max,
+            openers=self._openers,
             http_handler=self._http_handler,
+            turns=self._behind,
         )
 
-    def _create_handlers(self) -> dict[str, Handler]:
+    def _create_openers(self) -> dict[str, Opener]:
         return {
-            f"/envoy.service.{service}/{method}": self._handler(variant, type_url)
+            f"/envoy.service.{service}/{method}": self._opener(variant, type_url)
             for service, sotw, delta, type_url in _SERVICES
             for method, variant in ((sotw, Variant.SOTW), (delta, Variant.DELTA))
             if method
         }
 
-    def _handler(self, variant: Variant, type_url: str | None) -> Handler:
-        async def handle(call: Call) -> None:
-            stream = AdsStream(
-                call,
-                call.write,
-                variant=variant,
-                type_url=type_url,
-                cache=self._cache,
-                observer=self._observer,
-                instance_id=self._instance_id,
-                node_key=self._node_key,
-                turns=self._turns,
-                authenticate=self._authenticate,
-                authorization=call.headers.get("authorization", ""),
+    def _opener(self, variant: Variant, type_url: str | None) -> Opener:
+        def open_stream(
+            connection: GrpcProtocol, stream_id: int, headers: Mapping[str, str], timeout_s: float | None
+        ) -> Stream:
+            authorization = headers.get("authorization", "")
+            stream = self._fleet.open(
+                connection, stream_id, variant=variant, type_url=type_url, authorization=authorization
             )
-            self._streams.add(stream)
-            try:
-                await stream.run()
-            except ProtocolError as error:
-                raise CallError(Status.INVALID_ARGUMENT, str(error)) from error
-            except UnauthenticatedError as error:
-                raise CallError(Status.UNAUTHENTICATED, str(error)) from error
-            finally:
-                self._streams.discard(stream)
-            if stream.is_ended:
-                raise CallError(Status.UNAVAILABLE, "the control plane is stopping")
+            if timeout_s is not None:
+                stream.timer = asyncio.get_running_loop().call_later(timeout_s, _expire, stream)
+            return stream
 
-        return handle
+        return open_stream
 
     def _in_order(self, handler: Handler) -> Handler:
         """A further method, whose calls end with the server."""
@@ -221,3 +227,27 @@ class XdsServer:
                 raise CallError(Status.UNAVAILABLE, "the control plane is stopping")
 
         return handle
+
+
+def _expire(stream: Stream) -> None:
+    _end(stream, Status.DEADLINE_EXCEEDED, "the client's deadline has passed")
+
+
+def _end(stream: Stream, status: Status, message: str) -> None:
+    connection: GrpcProtocol = stream.connection
+    if stream.close():
+        connection.end(stream.id, status, message)
+
+
+def _finish(connection: Protocol, stream_id: int, error: Exception | None) -> None:
+    """End a stream on its connection, which the fleet knows nothing of."""
+    assert isinstance(connection, GrpcProtocol)
+    if error is None:
+        connection.end(stream_id, Status.OK)
+    elif isinstance(error, ProtocolError):
+        connection.end(stream_id, Status.INVALID_ARGUMENT, str(error))
+    elif isinstance(error, UnauthenticatedError):
+        connection.end(stream_id, Status.UNAUTHENTICATED, str(error))
+    else:
+        _LOG.error("a stream failed", exc_info=error)
+        connection.end(stream_id, Status.INTERNAL, "the server failed")

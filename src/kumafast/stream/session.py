@@ -6,6 +6,9 @@ Never: sockets, clocks, asyncio. The order among types is here; the rules within
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+
+from kumafast._core import NAMES_MAX
 from kumafast.snapshot.resource import (
     CLUSTER,
     ENDPOINT,
@@ -32,6 +35,14 @@ _REFERRERS = (LISTENER, ROUTE, SCOPED_ROUTE, VIRTUAL_HOST)
 
 TYPES_MAX = 64
 
+Numbering = Callable[[str, Draft, int], int]
+"""The number of a response's nonce, from its type, its content, and the last number of its stream, which is lower."""
+
+
+def count_up(type_url: str, draft: Draft, last: int) -> int:
+    """Number the responses of one stream 1, 2, 3, …"""
+    return last + 1
+
 
 class Session:
     """One stream's side of the protocol. Call `respond` until it returns None after each request and each new snapshot.
@@ -46,18 +57,46 @@ class Session:
     ('1', ['backend'])
     """
 
-    def __init__(self, variant: Variant, type_url: str | None = None) -> None:
+    def __init__(self, variant: Variant, type_url: str | None = None, *, number_response: Numbering = count_up) -> None:
         """`type_url` is the one type of a per-type service; None means ADS."""
-        self._variant = variant
+        self.variant = variant
         self._type_url = type_url
         self._substreams: dict[str, Substream] = {}
         self._in_order: tuple[Substream, ...] = ()
-        self._nonces = 0
+        self._number_response = number_response
+        self.last_number = 0
+        """The number of the last nonce; they only grow, so that none comes twice."""
         # Clusters that were sent and whose endpoints have not been sent since. Envoy keeps a cluster that it is sent
         # anew warming until its ClusterLoadAssignment comes again, and does not ask for it (rule 50).
         self._warming: set[str] = set()
         self.is_holding = False
         """Whether something waits for the client: `respond(…, is_patient=False)` sends it all the same."""
+
+    def copy(self) -> Session:
+        """Another session in the same state, which goes its own way from here."""
+        twin = Session(self.variant, self._type_url, number_response=self._number_response)
+        twin.last_number = self.last_number
+        twin._warming = self._warming.copy()
+        twin.is_holding = self.is_holding
+        twin._substreams = {
+            type_url: substream.copy(resend=twin._warming if type_url == ENDPOINT else None)
+            for type_url, substream in self._substreams.items()
+        }
+        twin._in_order = tuple(twin._substreams[substream.type_url] for substream in self._in_order)
+        return twin
+
+    def rest_key(self) -> Hashable | None:
+        """What all sessions have in common that will answer alike from now on; None while anything is unsettled.
+
+        It stands for what the client holds by the digests of the content for which nothing was due. The numbers of
+        nonces are not part of it: a new one is above all that were sent.
+        """
+        if self.is_holding:
+            return None
+        keys = tuple([substream.rest_key() for substream in self._in_order])
+        if None in keys:
+            return None
+        return (self.variant, self._type_url, frozenset(self._warming), keys)
 
     def receive(self, request: Request) -> list[Event]:
         """Take in one request. Raises `ProtocolError` where the stream cannot go on."""
@@ -66,6 +105,8 @@ class Session:
         if substream is None:
             substream = self._open(type_url)
         event = substream.receive(request)
+        if len(substream.subscription.names) > NAMES_MAX:
+            raise ProtocolError(f"a stream may ask for at most {NAMES_MAX} names of a type")
         if event is None:
             return []
         if type_url == CLUSTER and isinstance(event, Rejected):
@@ -94,7 +135,7 @@ class Session:
     def _open(self, type_url: str) -> Substream:
         if len(self._substreams) >= TYPES_MAX:
             raise ProtocolError(f"a stream may ask for at most {TYPES_MAX} types")
-        kind = DeltaSubstream if self._variant is Variant.DELTA else SotwSubstream
+        kind = DeltaSubstream if self.variant is Variant.DELTA else SotwSubstream
         substream = kind(type_url, resend=self._warming if type_url == ENDPOINT else None)
         self._substreams[type_url] = substream
         self._in_order = tuple(sorted(self._substreams.values(), key=lambda item: _RANK.get(item.type_url, len(_RANK))))
@@ -123,8 +164,8 @@ class Session:
         return None
 
     def _send(self, substream: Substream, draft: Draft, snapshot: Snapshot) -> Response:
-        self._nonces += 1
-        nonce = str(self._nonces)
+        self.last_number = self._number_response(substream.type_url, draft, self.last_number)
+        nonce = str(self.last_number)
         substream.send(draft, nonce)
         if substream.type_url == CLUSTER:
             endpoints = snapshot.resources(ENDPOINT)

@@ -6,7 +6,8 @@ Never: a response to a stale request, to an acknowledgement, or with content tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import Self
 
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE, RUNTIME, SECRET, XdsResource
 from kumafast.snapshot.snapshot import Snapshot, digest_of
@@ -32,6 +33,17 @@ class SotwSubstream(Substream):
         self._nonce = ""
         # What differed in full sets that were refused: the client may or may not have taken it.
         self._uncertain: set[str] = set()
+
+    def copy(self, *, resend: set[str] | None) -> Self:
+        twin = super().copy(resend=resend)
+        twin._uncertain = self._uncertain.copy()
+        twin._told = self._told.copy()
+        return twin
+
+    def rest_key(self) -> Hashable | None:
+        key = super().rest_key()
+        # A request is told from a stale one by the last nonce.
+        return None if key is None or self._uncertain or self._claimed_version else (key, self._nonce)
 
     def receive(self, request: Request) -> Event | None:
         if self._nonce and request.nonce and request.nonce != self._nonce:

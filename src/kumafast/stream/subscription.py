@@ -5,7 +5,7 @@ In: the names of its requests. Out: whether all is asked for (`*`), and which na
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import TypeVar
 
 WILDCARD = "*"
@@ -24,6 +24,16 @@ class Subscription:
         self.is_wildcard = True
         # Names in the order in which they came, so that answers do not depend on the hash seed.
         self.names: dict[str, None] = {}
+
+    def copy(self) -> Subscription:
+        """Another that asks for the same."""
+        twin = Subscription()
+        twin._is_legacy, twin.is_wildcard, twin.names = self._is_legacy, self.is_wildcard, self.names.copy()
+        return twin
+
+    def key(self) -> Hashable:
+        """What is equal for those that ask for the same, in the same order."""
+        return (self._is_legacy, self.is_wildcard, tuple(self.names))
 
     def __contains__(self, name: object) -> bool:
         return self.is_wildcard or name in self.names

@@ -7,8 +7,9 @@ Never: the order among types, nonces of its own, sockets, clocks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from kumafast.snapshot.resource import XdsResource
 from kumafast.snapshot.snapshot import Snapshot
@@ -74,6 +75,21 @@ class Substream(ABC):
         self._is_set_rejected = False
         # The digest of the content for which nothing was due; None when that has to be looked at again.
         self._settled: str | None = None
+
+    def copy(self, *, resend: set[str] | None) -> Self:
+        """Another substream in the same state; `resend` is the set of its own session."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin.subscription = self.subscription.copy()
+        twin._refused = self._refused.copy()
+        twin._resend = set() if resend is None else resend
+        return twin
+
+    def rest_key(self) -> Hashable | None:
+        """What it has in common with all that will answer alike; None while anything is unsettled."""
+        if self.flight is not None or self._settled is None or self._must_answer or self.is_rejected:
+            return None
+        return (self.type_url, self._settled, self.is_update, self.subscription.key())
 
     @property
     def is_rejected(self) -> bool:

@@ -1,7 +1,7 @@
 """Requests from bytes and responses to bytes: the only file of the stream that knows protobuf.
 
 In: the bytes of one message. Out: `Request`; the bytes of a response, joined from fragments that were encoded once.
-Never: state, other than that a stream's later nodes are skipped because the caller says so.
+Never: state; the place of a node in a request, which the core finds.
 """
 
 from __future__ import annotations
@@ -11,33 +11,48 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
 
+from kumafast._core import NODE_BYTES_MAX, request_excess
 from kumafast.snapshot import framing
 from kumafast.snapshot.node import Node
 from kumafast.stream.messages import ProtocolError, Request, Response, Variant
 
-# Field numbers of the messages in envoy/service/discovery/v3/discovery.proto.
-_NODE_FIELD = {Variant.SOTW: 2, Variant.DELTA: 1}
-_LENGTH_DELIMITED = 2
-# A client's node stands before its names, which can be 100,000: look no further than this many fields for it.
-_FIELDS_SEARCHED_MAX = 4
-_VARINT_BITS_MAX = 63
 
-
-def decode(data: bytes, variant: Variant, *, with_node: bool) -> Request:
-    """One request of a client; the node is read only `with_node`. Raises `ProtocolError` for bytes that are not one."""
-    if not with_node:
-        data = _without_node(data, _NODE_FIELD[variant])
+def decode(data: bytes, variant: Variant) -> Request:
+    """One request of a client, but for its node. Raises `ProtocolError` for bytes that are not one, or ask too much."""
+    if excess := request_excess(data, is_delta=variant is Variant.DELTA):
+        raise ProtocolError(f"a request with {excess}")
     try:
-        return _decode_sotw(data, with_node) if variant is Variant.SOTW else _decode_delta(data, with_node)
+        return _decode_sotw(data) if variant is Variant.SOTW else _decode_delta(data)
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"not a {variant.value} discovery request: {error}") from error
 
 
-def _decode_sotw(data: bytes, with_node: bool) -> Request:
+def decode_node(data: bytes) -> Node:
+    """A node that was found in a request. Raises `ProtocolError` for bytes that are not one, or too many."""
+    if len(data) > NODE_BYTES_MAX:
+        raise ProtocolError("a node of too many bytes")
+    try:
+        return _node(base_pb2.Node.FromString(data))
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"not a node: {error}") from error
+
+
+def find_node(data: bytes, variant: Variant) -> Node | None:
+    """The node of a request, wherever it stands in it; None where it has none. Raises `ProtocolError` as `decode`."""
+    kind = discovery_pb2.DiscoveryRequest if variant is Variant.SOTW else discovery_pb2.DeltaDiscoveryRequest
+    if excess := request_excess(data, is_delta=variant is Variant.DELTA):
+        raise ProtocolError(f"a request with {excess}")
+    try:
+        message = kind.FromString(data)
+        return _node(message.node) if message.HasField("node") else None
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"not a {variant.value} discovery request: {error}") from error
+
+
+def _decode_sotw(data: bytes) -> Request:
     message = discovery_pb2.DiscoveryRequest.FromString(data)
     return Request(
         type_url=message.type_url,
-        node=_node(message.node) if with_node and message.HasField("node") else None,
         names=tuple(message.resource_names),
         version=message.version_info,
         nonce=message.response_nonce,
@@ -45,11 +60,10 @@ def _decode_sotw(data: bytes, with_node: bool) -> Request:
     )
 
 
-def _decode_delta(data: bytes, with_node: bool) -> Request:
+def _decode_delta(data: bytes) -> Request:
     message = discovery_pb2.DeltaDiscoveryRequest.FromString(data)
     return Request(
         type_url=message.type_url,
-        node=_node(message.node) if with_node and message.HasField("node") else None,
         subscribe=tuple(message.resource_names_subscribe),
         unsubscribe=tuple(message.resource_names_unsubscribe),
         initial_versions=dict(message.initial_resource_versions),
@@ -74,40 +88,6 @@ def encode(response: Response, variant: Variant, *, instance_id: str) -> bytes:
     control_plane = framing.text(1, instance_id)
     parts.append(framing.opening(6 if is_sotw else 7, len(control_plane)) + control_plane)
     return b"".join(parts)
-
-
-def _without_node(data: bytes, node_field: int) -> bytes:
-    """The same message without its node, which is 61 kB in some clients and comes with every ACK (rule 6)."""
-    position = 0
-    try:
-        for _ in range(_FIELDS_SEARCHED_MAX):
-            start = position
-            key, position = _varint(data, position)
-            if key & 7 != _LENGTH_DELIMITED:
-                break
-            length, position = _varint(data, position)
-            position += length
-            if position > len(data):
-                break
-            if key >> 3 == node_field:
-                return data[:start] + data[position:]
-    except IndexError:
-        pass
-    # Not found, or not well formed: protobuf has the last word.
-    return data
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > _VARINT_BITS_MAX:
-            raise IndexError("a varint of more than ten bytes")
 
 
 def _node(node: base_pb2.Node) -> Node:

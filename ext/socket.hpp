@@ -1,0 +1,49 @@
+// A socket that does not block, and the time: what the wire asks of the system.
+// In: a descriptor, what was gathered for it. Out: how much of that it has taken. Never: waiting; closing it.
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <chrono>
+#include <cstddef>
+
+#include "outgoing.hpp"
+
+namespace kumafast {
+
+inline double steady_seconds() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Writes what the socket takes now, as one call of the system, and returns how many octets that was. 0 may mean that it
+// has failed: whoever reads from it is told.
+inline std::size_t send_now(int descriptor, const Outgoing& outgoing) {
+    constexpr std::size_t kPiecesMax = 16;
+    std::array<iovec, kPiecesMax> pieces;
+    std::size_t count = 0;
+    for (auto& segment : outgoing.segments()) {
+        if (count == kPiecesMax) break;
+        const void* octets = segment.payload.owner() ? static_cast<const void*>(segment.payload.bytes().data())
+                                                     : static_cast<const void*>(outgoing.text().data());
+        pieces[count++] = {const_cast<char*>(static_cast<const char*>(octets)) + segment.offset, segment.count};
+    }
+#ifdef MSG_NOSIGNAL
+    constexpr int kFlags = MSG_NOSIGNAL;
+#else
+    constexpr int kFlags = 0;
+#endif
+    ssize_t taken = 0;
+    if (count == 1) {
+        taken = ::send(descriptor, pieces[0].iov_base, pieces[0].iov_len, kFlags);
+    } else if (count > 1) {
+        msghdr message{};
+        message.msg_iov = pieces.data();
+        message.msg_iovlen = count;
+        taken = ::sendmsg(descriptor, &message, kFlags);
+    }
+    return taken > 0 ? static_cast<std::size_t>(taken) : 0;
+}
+
+}  // namespace kumafast

@@ -1,0 +1,156 @@
+"""Where the streams of a server stand, so that those that stand together share what is worked out for one of them.
+
+In: a standing with a request, a goal, or both. Out: the `Move` from there: at most one payload, and the next standing.
+Never: rules of the protocol, which the `Session` of a standing has; streams, sockets, clocks, asyncio.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, MutableMapping
+from functools import lru_cache
+from itertools import count
+from weakref import WeakValueDictionary
+
+from kumafast._core import Move, Payload, Standing
+from kumafast.snapshot.snapshot import Snapshot
+from kumafast.stream import wire
+from kumafast.stream.messages import Acknowledged, Event, Rejected, Request, Response, Sent, Variant
+from kumafast.stream.session import Session
+from kumafast.stream.substream import Draft
+
+PAYLOADS_MAX = 256
+RESOURCES_COMPARED_MAX = 16
+BODIES_KEPT_MAX = 65536
+"""Responses of more resources or bytes are not looked for: to compare or keep them costs what encoding them does."""
+_REQUEST_BYTES_KEPT_MAX = 1024
+
+
+class Standings:
+    """The standings of one server, its origins among them, and the payloads that several may need.
+
+    >>> from kumafast.snapshot import XdsResource
+    >>> standings = Standings(instance_id="kumafast")
+    >>> cluster = XdsResource("type.googleapis.com/envoy.config.cluster.v3.Cluster", "backend", b"")
+    >>> request = wire.discovery_pb2.DeltaDiscoveryRequest(type_url=cluster.type_url).SerializeToString()
+    >>> move = standings.compute(standings.origin(Variant.DELTA, None), request, Snapshot.of(cluster), True)
+    >>> len(move.payload) > 0, move.after.session.is_synced(Snapshot.of(cluster))
+    (True, False)
+    """
+
+    def __init__(self, *, instance_id: str) -> None:
+        self._instance_id = instance_id
+        self._origins: dict[tuple[Variant, str | None], Standing] = {}
+        self._at_rest: MutableMapping[Hashable, Standing] = WeakValueDictionary()
+        self._goals: MutableMapping[Hashable, Snapshot] = WeakValueDictionary()
+        # Nonces of all streams are numbered together, so that one payload has one.
+        self._numbers = count(1)
+        # The number that a response had, and what it was encoded to; oldest out.
+        self._numbered: OrderedDict[Hashable, int] = OrderedDict()
+        self._encoded: OrderedDict[tuple[Variant, str], Payload] = OrderedDict()
+
+    def origin(self, variant: Variant, type_url: str | None) -> Standing:
+        """Where streams of a service begin."""
+        found = self._origins.get((variant, type_url))
+        if found is None:
+            session = Session(variant, type_url, number_response=self._number)
+            found = self._origins[variant, type_url] = Standing(session, is_origin=True)
+        return found
+
+    def goal(self, snapshot: Snapshot | None) -> Snapshot | None:
+        """The one snapshot that stands for all with its content and its versions' names."""
+        return None if snapshot is None else self._goals.setdefault(snapshot.content_key(), snapshot)
+
+    def compute(self, standing: Standing, request: bytes | None, goal: Snapshot | None, is_patient: bool) -> Move:
+        """The move from a standing: first the request is taken in, then at most one response is sent.
+
+        Raises `ProtocolError` where the stream cannot go on.
+        """
+        session: Session = self._take(standing)
+        told: list[Event | Sent] = []
+        if request is not None:
+            told.extend(session.receive(decode(request, session.variant)))
+        acknowledged = sum(isinstance(event, Acknowledged) for event in told)
+        rejected = sum(isinstance(event, Rejected) for event in told)
+        response = session.respond(goal, is_patient=is_patient)
+        if response is not None:
+            payload = self._encode(response, session.variant)
+            told.append(Sent(response.type_url, response.version, len(payload)))
+            after = Standing(session)
+            return Move(after, payload=payload, events=tuple(told), acknowledged=acknowledged, rejected=rejected)
+        after = Standing(session) if goal is None else self._rest(session)
+        # At rest the client has all; to look costs more.
+        is_synced = goal is not None and (after.key is not None or session.is_synced(goal))
+        return Move(
+            after,
+            events=tuple(told),
+            acknowledged=acknowledged,
+            rejected=rejected,
+            is_synced=is_synced,
+            is_holding=session.is_holding,
+        )
+
+    def _take(self, standing: Standing) -> Session:
+        """A session that may be changed: a copy, unless nobody needs the standing any more."""
+        session: Session = standing.session
+        if not standing.is_private:
+            return session.copy()
+        standing.session = None
+        if standing.key is not None:
+            self._at_rest.pop(standing.key, None)
+        return session
+
+    def _rest(self, session: Session) -> Standing:
+        """The standing of a session for which nothing is due."""
+        key = session.rest_key()
+        if key is None:
+            return Standing(session)
+        found = self._at_rest.get(key)
+        if found is None:
+            found = self._at_rest[key] = Standing(session, key=key)
+        elif session.last_number > found.session.last_number:
+            # A move that is known from here may send what this stream was sent already.
+            found.session.last_number = session.last_number
+            found.forget_moves()
+        return found
+
+    def _number(self, type_url: str, draft: Draft, last: int) -> int:
+        """The number that the same response to another stream had, if it is new to this one; else the next."""
+        if not _is_small(draft):
+            return next(self._numbers)
+        key = (type_url, draft.version, tuple(draft.resources), tuple(draft.removed))
+        number = self._numbered.get(key)
+        if number is None or number <= last:
+            number = self._numbered[key] = next(self._numbers)
+            if len(self._numbered) > PAYLOADS_MAX:
+                self._numbered.popitem(last=False)
+        return number
+
+    def _encode(self, response: Response, variant: Variant) -> Payload:
+        payload = self._encoded.get((variant, response.nonce))
+        if payload is None:
+            payload = Payload(wire.encode(response, variant, instance_id=self._instance_id))
+            if len(payload) <= BODIES_KEPT_MAX:
+                self._encoded[variant, response.nonce] = payload
+                if len(self._encoded) > PAYLOADS_MAX:
+                    self._encoded.popitem(last=False)
+        return payload
+
+
+def _is_small(draft: Draft) -> bool:
+    return (
+        len(draft.resources) <= RESOURCES_COMPARED_MAX
+        and len(draft.removed) <= RESOURCES_COMPARED_MAX
+        and sum([len(resource.body) for resource in draft.resources]) <= BODIES_KEPT_MAX
+    )
+
+
+def decode(data: bytes, variant: Variant) -> Request:
+    """A request without its node. Raises `ProtocolError` for bytes that are not one."""
+    if len(data) > _REQUEST_BYTES_KEPT_MAX:
+        return wire.decode(data, variant)
+    return _decode_again(data, variant)
+
+
+# Many clients send the very same bytes, and the first request of a stream is read before it counts.
+_decode_again = lru_cache(1024)(wire.decode)
