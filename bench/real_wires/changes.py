@@ -1,7 +1,8 @@
 """Changes of a regular mesh through REST: endpoints that come, move and go, a policy now and then.
 
 In: the API's address, the size of the mesh, a seed. Out: writes, each with whom it affects and how that shows there.
-Never: the same address twice, so that what an Envoy holds tells which changes it has.
+Never: the same address twice, so that what an Envoy holds tells which changes it has; nor a change of what an earlier
+one has not reached everywhere, since the two may then go out as one.
 """
 
 from __future__ import annotations
@@ -40,8 +41,6 @@ class Write:
     address: str = ""
     is_there: bool = True
     timeout_ns: int = 0
-    responses: int = 1
-    """How many responses each of those affected gets: a cluster is followed by its endpoints."""
 
     def shows(self, facts: Facts) -> bool:
         """Whether a resource has what was written."""
@@ -58,6 +57,8 @@ class Changes:
         self._rng = random.Random(seed)
         self._numbers = itertools.count(1)
         self._extras: dict[str, tuple[str, str]] = {}
+        # The newest change of each resource, by its path; None from when it is thought up until it is made.
+        self._newest: dict[str, Awaited | None] = {}
         self._http = httpx.AsyncClient(base_url=api, timeout=30)
         self._clients: defaultdict[str, set[str]] = defaultdict(set)
         services = size // PER_SERVICE
@@ -76,7 +77,9 @@ class Changes:
 
     def __iter__(self) -> Iterator[Write]:
         while True:
-            yield self._next()
+            write = self._next()
+            self._newest[write.path] = None
+            yield write
 
     def _next(self) -> Write:
         number = next(self._numbers)
@@ -87,17 +90,18 @@ class Changes:
         kind = self._rng.choice(["add", "add", "move", "remove", "remove"])
         if kind == "add" and len(self._extras) >= EXTRAS_MAX:
             kind = "remove"
-        if not self._extras:
+        settled = [extra for extra in sorted(self._extras) if self._is_settled(_dataplane_path(extra))]
+        if not settled:
             kind = "add"
         if kind == "add":
             service = f"service-{self._rng.randrange(self._size // PER_SERVICE):05}"
             return self.add(f"extra-{number:06}", service)
-        extra = self._rng.choice(sorted(self._extras))
+        extra = self._rng.choice(settled)
         service, address = self._extras[extra]
         if kind == "move":
             return self.add(extra, service, kind="move")
         del self._extras[extra]
-        path = f"/meshes/default/dataplanes/{extra}"
+        path = _dataplane_path(extra)
         return Write("remove", "DELETE", path, None, ENDPOINT, service, address=address, is_there=False)
 
     def add(self, extra: str, service: str, *, kind: str = "add") -> Write:
@@ -107,18 +111,22 @@ class Changes:
         tags = {"kuma.io/service": service, "kuma.io/protocol": "http"}
         networking = {"address": address, "inbound": [{"port": 8080, "tags": tags}]}
         document = {"type": "Dataplane", "mesh": "default", "name": extra, "networking": networking}
-        path = f"/meshes/default/dataplanes/{extra}"
+        path = _dataplane_path(extra)
         return Write(kind, "PUT", path, document, ENDPOINT, service, address=address)
 
     def _move_sidecar(self, number: int) -> Write:
         moved, address = self._rng.randrange(self._size), self._address(number)
+        while not self._is_settled(_dataplane_path(name(moved))):
+            moved = self._rng.randrange(self._size)
         document = to_document(dataplane(moved, self._size, host=address))
         service = f"service-{moved % (self._size // PER_SERVICE):05}"
-        path = f"/meshes/default/dataplanes/{name(moved)}"
+        path = _dataplane_path(name(moved))
         return Write("move a sidecar", "PUT", path, document, ENDPOINT, service, address=address)
 
     def _policy(self, number: int) -> Write:
         service = f"service-{self._rng.randrange(self._size // PER_SERVICE):05}"
+        while not self._is_settled(f"/meshes/default/meshtimeouts/to-{service}"):
+            service = f"service-{self._rng.randrange(self._size // PER_SERVICE):05}"
         milliseconds = 5_000 + number
         to = {
             "targetRef": {"kind": "MeshService", "name": service},
@@ -126,9 +134,13 @@ class Changes:
         }
         document = {"type": "MeshTimeout", "mesh": "default", "name": f"to-{service}", "spec": {"to": [to]}}
         path = f"/meshes/default/meshtimeouts/to-{service}"
-        return Write(
-            "policy", "PUT", path, document, CLUSTER, service, timeout_ns=milliseconds * 1_000_000, responses=2
-        )
+        return Write("policy", "PUT", path, document, CLUSTER, service, timeout_ns=milliseconds * 1_000_000)
+
+    def _is_settled(self, path: str) -> bool:
+        if path not in self._newest:
+            return True
+        newest = self._newest[path]
+        return newest is not None and not newest.waiting
 
     def _address(self, number: int) -> str:
         return f"10.9.{number >> 8 & 255}.{number & 255}"
@@ -143,6 +155,7 @@ class Changes:
             waiting=set(self.clients(write.resource)),
             started=time.monotonic(),
         )
+        self._newest[write.path] = awaited
         fleet.expect(awaited)
         return awaited
 
@@ -153,3 +166,7 @@ class Changes:
         awaited.returned = time.monotonic()
         assert response.status_code in (200, 201), response.text
         return awaited
+
+
+def _dataplane_path(dataplane_name: str) -> str:
+    return f"/meshes/default/dataplanes/{dataplane_name}"

@@ -115,6 +115,7 @@ class RealMesh:
             "affected": dict(sorted(affected.items())),
             "seconds": round(seconds, 2),
             "missed": sum(len(awaited.waiting) for _, awaited in made),
+            "missed_changes": [f"{write.method} {write.path}" for write, awaited in made if awaited.waiting],
             "from_answer_ms": _quantiles(_delays(made, from_answer=True)),
             "from_request_ms": _quantiles(_delays(made, from_answer=False)),
             "answer_ms": _quantiles([awaited.returned - awaited.started for _, awaited in made]),

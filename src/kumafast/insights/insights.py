@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kumafast.errors import KumafastError, NotFoundError, StoreUnavailableError
 from kumafast.insights.arrivals import Arrivals
@@ -27,6 +27,13 @@ _LOG = logging.getLogger(__name__)
 RETRY_S_MAX = 5.0
 """The longest pause between attempts while the store cannot be written."""
 
+COUNTS_S = 5.0
+"""How long an insight may lack what only counts or dates it, which moves with each response. Who is connected and what
+was refused does not wait for it."""
+
+COMMIT_MAX = 64
+"""How many statuses go into one commit: whoever writes meanwhile waits for one commit, and the loop for as many."""
+
 
 class Insights:
     """Follows all streams of this instance; keeps one status for each connected proxy and writes what has changed."""
@@ -43,6 +50,9 @@ class Insights:
         self._streams: dict[str, StreamStatus] = {}
         self._by_proxy: dict[ResourceKey, dict[str, StreamStatus]] = {}
         self._dirty: set[ResourceKey] = set()
+        # Those of which only counts have moved, until it is time for them.
+        self._counted: set[ResourceKey] = set()
+        self._counting: asyncio.TimerHandle | None = None
         self._arrived = asyncio.Event()
 
     # The stream's NodeObserver.
@@ -77,6 +87,7 @@ class Insights:
         status = self._streams.get(stream_id)
         if status is not None:
             status.last_error = LastError(type_url=type_url, version=version, message=message, time=now())
+            self._mark(status.node.id)
         self._count(stream_id, type_url, _rejected)
         self._convergence.response_rejected(stream_id, type_url, version, message)
 
@@ -97,7 +108,7 @@ class Insights:
         if status is not None:
             status.count(type_url, change)
             status.last_update_time = now()
-            self._mark(status.node.id)
+            self._mark_counted(status.node.id)
 
     def _note_arrival(self, stream_id: str) -> None:
         status = self._streams.get(stream_id)
@@ -111,6 +122,20 @@ class Insights:
         if key is not None:
             self._dirty.add(key)
             self._arrived.set()
+
+    def _mark_counted(self, node_id: str) -> None:
+        key = _key(node_id)
+        if key is None or key in self._dirty:
+            return
+        self._counted.add(key)
+        if self._counting is None:
+            self._counting = asyncio.get_running_loop().call_later(COUNTS_S, self._count_now)
+
+    def _count_now(self) -> None:
+        self._counting = None
+        self._dirty |= self._counted
+        self._counted.clear()
+        self._arrived.set()
 
     # The store's side.
 
@@ -136,7 +161,7 @@ class Insights:
         while True:
             await self._arrived.wait()
             try:
-                await self.flush()
+                await self._flush()
                 retry_s = self._flush_s
             except StoreUnavailableError as error:
                 _LOG.warning("cannot write the status of %d proxies, will try again: %s", len(self._dirty), error)
@@ -144,23 +169,36 @@ class Insights:
             await asyncio.sleep(retry_s)
 
     async def flush(self) -> None:
-        """Write all statuses that have changed since the last time, in one commit."""
+        """Write all statuses that have changed since the last time, a slice in each commit."""
+        if self._counting is not None:
+            self._counting.cancel()
+            self._count_now()
+        await self._flush()
+
+    async def _flush(self) -> None:
         self._arrived.clear()
-        dirty, self._dirty = self._dirty, set()
-        writes = [await self._insight(key) for key in dirty]
-        try:
+        dirty, self._dirty = list(self._dirty), set()
+        self._counted.difference_update(dirty)
+        for start in range(0, len(dirty), COMMIT_MAX):
+            keys = dirty[start : start + COMMIT_MAX]
             try:
-                await self._store.write([Put(value) for value in writes])
-            except NotFoundError:
-                # A dataplane among them was deleted, or was never put: the others must not suffer from it.
-                for value in writes:
-                    await self._write_alone(value)
-        except KumafastError:
-            self._dirty |= dirty
-            self._arrived.set()
-            raise
-        for key in dirty - self._dirty:
-            self._forget_ended(key)
+                await self._write(keys)
+            except KumafastError:
+                self._dirty.update(dirty[start:])
+                self._arrived.set()
+                raise
+            for key in keys:
+                if key not in self._dirty:
+                    self._forget_ended(key)
+
+    async def _write(self, keys: Iterable[ResourceKey]) -> None:
+        writes = [await self._insight(key) for key in keys]
+        try:
+            await self._store.write([Put(value) for value in writes])
+        except NotFoundError:
+            # A dataplane among them was deleted, or was never put: the others must not suffer from it.
+            for value in writes:
+                await self._write_alone(value)
 
     async def _insight(self, key: ResourceKey) -> DataplaneInsight:
         before: DataplaneInsight | None = None

@@ -53,6 +53,10 @@ class StreamStatus:
     by_type: dict[str, Counts] = field(default_factory=dict)
     has_arrived: bool = False
     """Whether its Envoy has taken listeners on this stream."""
+    # What does not change of it while it lasts, as insights show it: what a node says of itself can be long, and is
+    # checked once.
+    _shown: Subscription | None = None
+    _of_proxy: DataplaneInsight | None = None
 
     def count(self, type_url: str, change: Callable[[Counts], None]) -> None:
         """Count an event for a type and in total."""
@@ -69,14 +73,20 @@ class StreamStatus:
             last_error=self.last_error,
             **{name: counts.responses() for name, counts in self.by_type.items()},
         )
-        return Subscription(
-            id=self.id,
-            control_plane_instance_id=self.instance_id,
-            connect_time=self.connect_time,
-            disconnect_time=self.disconnect_time,
-            status=status,
-            version=_version(self.node.metadata.get("version")),
-        )
+        if self._shown is None:
+            self._shown = Subscription(
+                id=self.id,
+                control_plane_instance_id=self.instance_id,
+                connect_time=self.connect_time,
+                version=_version(self.node.metadata.get("version")),
+            )
+        return self._shown.model_copy(update={"disconnect_time": self.disconnect_time, "status": status})
+
+    def insight(self, *, mesh: str, name: str, subscriptions: tuple[Subscription, ...]) -> DataplaneInsight:
+        """The insight of its proxy, with these subscriptions."""
+        if self._of_proxy is None:
+            self._of_proxy = DataplaneInsight(mesh=mesh, name=name, metadata=dict(self.node.metadata))
+        return self._of_proxy.model_copy(update={"subscriptions": subscriptions})
 
 
 def _version(stated: object) -> Version | None:
@@ -95,13 +105,11 @@ def insight(*, mesh: str, name: str, streams: list[StreamStatus], before: Datapl
     earlier = [] if before is None else [old for old in before.subscriptions if old.id not in known]
     ended = [*earlier, *ended_now]
     kept = ended[max(0, len(ended) - max(0, SUBSCRIPTIONS_MAX - len(open_now))) :]
-    metadata = streams[-1].node.metadata if streams else (before.metadata if before is not None else None)
-    return DataplaneInsight(
-        mesh=mesh,
-        name=name,
-        subscriptions=(*kept, *open_now),
-        metadata=None if metadata is None else dict(metadata),
-    )
+    subscriptions = (*kept, *open_now)
+    if streams:
+        return streams[-1].insight(mesh=mesh, name=name, subscriptions=subscriptions)
+    metadata = None if before is None or before.metadata is None else dict(before.metadata)
+    return DataplaneInsight(mesh=mesh, name=name, subscriptions=subscriptions, metadata=metadata)
 
 
 def now() -> datetime:
