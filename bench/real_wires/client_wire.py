@@ -67,7 +67,7 @@ class ClientWire(asyncio.Protocol):
         self._owner = owner
         self._transport: asyncio.Transport | None = None
         self._bytes = b""
-        self._messages = b""
+        self._messages = bytearray()
         self._unrefilled = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -121,15 +121,17 @@ class ClientWire(asyncio.Protocol):
             refill = struct.pack(">I", self._unrefilled)
             self._write(_frame(_WINDOW_UPDATE, 0, 0, refill) + _frame(_WINDOW_UPDATE, 0, _STREAM, refill))
             self._unrefilled = 0
-        buffer = self._messages + payload if self._messages else payload
+        buffer = self._messages
+        # In place: what has come of a long message is not copied with each of its frames.
+        buffer += payload
         at, end = 0, len(buffer)
         while end - at >= 5:
             length = int.from_bytes(buffer[at + 1 : at + 5], "big")
             if end - at - 5 < length:
                 break
-            self._owner.received(buffer[at + 5 : at + 5 + length])
+            self._owner.received(bytes(buffer[at + 5 : at + 5 + length]))
             at += 5 + length
-        self._messages = buffer[at:]
+        del buffer[:at]
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:
