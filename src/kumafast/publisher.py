@@ -20,7 +20,7 @@ from kumafast.metrics import Metrics
 from kumafast.pending import Pending, Task
 from kumafast.reached import Reached
 from kumafast.snapshot import Layer, Snapshot, SnapshotCache
-from kumafast.snapshot.node import Node
+from kumafast.snapshot.node import TAKES_DELTA, Node
 
 SLICE_S = 0.005
 """For how long the snapshots of many nodes are made before everything else on the event loop gets its turn."""
@@ -216,7 +216,7 @@ class Publisher:
             self._renew(node_id, connected, task.at)
             return
         self.work.spliced += 1
-        layers = {reached.nodes[node_id]: self._endpoints(reached) for reached in task.reached}
+        layers = {reached.nodes[node_id]: self._endpoints(reached, connected.node) for reached in task.reached}
         self._publish(node_id, connected, connected.snapshot.replaced(layers), task.at)
 
     def _renew(self, node_id: str, connected: _Connected, at: float) -> None:
@@ -231,7 +231,7 @@ class Publisher:
         for place, reached in enumerate(resolved.reached, len(resolved.layers)):
             reached.nodes[node_id] = place
         self._reach_only(node_id, connected, resolved.reached)
-        endpoints = (self._endpoints(reached) for reached in resolved.reached)
+        endpoints = (self._endpoints(reached, connected.node) for reached in resolved.reached)
         self._publish(node_id, connected, Snapshot((*resolved.layers, *endpoints)), at)
 
     def _publish(self, node_id: str, connected: _Connected, snapshot: Snapshot, at: float) -> None:
@@ -245,8 +245,8 @@ class Publisher:
             item.leave(node_id)
         connected.reached = reached
 
-    def _endpoints(self, reached: Reached) -> Layer:
-        layer, is_new = reached.layer()
+    def _endpoints(self, reached: Reached, node: Node) -> Layer:
+        layer, is_new = reached.layer(one_by_one=node.metadata.get(TAKES_DELTA) is True)
         if is_new:
             self.count("endpoints", layer)
         return layer

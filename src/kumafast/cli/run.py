@@ -69,6 +69,10 @@ def run(
     debounce_ms: Annotated[
         float | None, _flag("--debounce-ms", "Changes within this time go together [default: 5]")
     ] = None,
+    leds_threshold: Annotated[
+        int | None,
+        _flag("--leds-threshold", "Endpoints of a service from which on they are sent one by one [default: 0, never]"),
+    ] = None,
     insight_flush_ms: Annotated[
         float | None, _flag("--insight-flush-ms", "Statuses are stored at most this often [default: 250]")
     ] = None,

@@ -65,7 +65,7 @@ class AdsStream:
         self._instance_id = instance_id
         self._node_key = node_key
         self._turns = turns
-        self._session = Session(variant, type_url)
+        self._session = Session(variant, type_url, epoch=self.id[:8])
         self._key: str | None = None
         self._wake = asyncio.Event()
         self.is_ended = False

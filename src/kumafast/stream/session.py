@@ -6,6 +6,7 @@ Never: sockets, clocks, asyncio. The order among types is here; the rules within
 
 from __future__ import annotations
 
+from kumafast.snapshot.collection import CollectionPointer
 from kumafast.snapshot.resource import (
     CLUSTER,
     ENDPOINT,
@@ -19,6 +20,7 @@ from kumafast.snapshot.resource import (
     VIRTUAL_HOST,
 )
 from kumafast.snapshot.snapshot import Snapshot
+from kumafast.stream.collections import Collections
 from kumafast.stream.delta import DeltaSubstream
 from kumafast.stream.messages import Event, ProtocolError, Rejected, Request, Response, Variant
 from kumafast.stream.sotw import SotwSubstream
@@ -46,8 +48,8 @@ class Session:
     ('1', ['backend'])
     """
 
-    def __init__(self, variant: Variant, type_url: str | None = None) -> None:
-        """`type_url` is the one type of a per-type service; None means ADS."""
+    def __init__(self, variant: Variant, type_url: str | None = None, *, epoch: str = "0") -> None:
+        """`type_url` is the one type of a per-type service; None means ADS. `epoch` is of no other stream."""
         self._variant = variant
         self._type_url = type_url
         self._substreams: dict[str, Substream] = {}
@@ -56,6 +58,7 @@ class Session:
         # Clusters that were sent and whose endpoints have not been sent since. Envoy keeps a cluster that it is sent
         # anew warming until its ClusterLoadAssignment comes again, and does not ask for it (rule 50).
         self._warming: set[str] = set()
+        self._collections = Collections(epoch)
         self.is_holding = False
         """Whether something waits for the client: `respond(…, is_patient=False)` sends it all the same."""
 
@@ -65,9 +68,13 @@ class Session:
         substream = self._substreams.get(type_url)
         if substream is None:
             substream = self._open(type_url)
+        if type_url == LB_ENDPOINT and self._variant is Variant.DELTA:
+            request = self._collections.read(request)
         event = substream.receive(request)
         if event is None:
             return []
+        if type_url == LB_ENDPOINT:
+            self._collections.land(is_rejected=isinstance(event, Rejected))
         if type_url == CLUSTER and isinstance(event, Rejected):
             # Which of them Envoy took is unknown: those whose endpoints it has asked for get them again, and nobody
             # needs to wait for the others.
@@ -130,7 +137,25 @@ class Session:
             endpoints = snapshot.resources(ENDPOINT)
             self._warming.difference_update(draft.removed)
             self._warming.update(name for name in draft.changed if name in endpoints)
+        if self._variant is Variant.DELTA and substream.type_url in (ENDPOINT, LB_ENDPOINT):
+            return self._with_collections(substream.type_url, draft, nonce)
         return Response(substream.type_url, draft.version, nonce, draft.resources, draft.removed)
+
+    def _with_collections(self, type_url: str, draft: Draft, nonce: str) -> Response:
+        """The response with the names of collections that this client is given."""
+        resources, removed = draft.resources, draft.removed
+        if type_url == LB_ENDPOINT:
+            resources, removed = self._collections.expand(resources, removed)
+        else:
+            resources = self._collections.point(resources)
+            members = self._substreams.get(LB_ENDPOINT)
+            pointed = [
+                name for item in draft.resources if isinstance(item, CollectionPointer) for name in item.collections
+            ]
+            if members is not None and pointed:
+                # The client knows them by other names from now on, and asks anew.
+                members.receive(Request(type_url=LB_ENDPOINT, unsubscribe=pointed))
+        return Response(type_url, draft.version, nonce, resources, removed)
 
     def _hold(self, substream: Substream, snapshot: Snapshot) -> Hold:
         """What of a type has to wait, for a client that behaves like Envoy."""
@@ -152,6 +177,8 @@ class Session:
         endpoints = self._substreams.get(ENDPOINT)
         if endpoints is None or not endpoints.subscription:
             return False
+        if self._collections.awaited:
+            return True
         there = snapshot.resources(ENDPOINT)
         return any(name in there for name in self._warming)
 
