@@ -31,10 +31,20 @@ def main() -> None:
                 idle_s=arguments.idle,
             )
         )
-    text = json.dumps(figures, indent=1)
     if arguments.output:
-        arguments.output.write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(text + "\n")
+        arguments.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    for phase, figure in figures.items():
+        sys.stdout.write(f"{phase}: {_text(figure)}\n")
+
+
+def _text(figure: object) -> str:
+    """One phase on some lines, one group of figures on each."""
+    if not isinstance(figure, dict):
+        return str(figure)
+    groups = {name: value for name, value in figure.items() if isinstance(value, dict)}
+    plain = {name: value for name, value in figure.items() if name not in groups}
+    lines = [", ".join(f"{name} {value}" for name, value in plain.items())]
+    return "\n    ".join(lines + [f"{name}: {_text(value)}" for name, value in groups.items()])
 
 
 if __name__ == "__main__":
