@@ -45,14 +45,18 @@ TURN_S = 0.005
 class Reconciler:
     """Keeps the snapshot of every connected node equal to what a fresh control plane would compute from the store."""
 
-    def __init__(self, *, store: Store, cache: SnapshotCache, metrics: Metrics, debounce_ms: float) -> None:
+    def __init__(
+        self, *, store: Store, cache: SnapshotCache, metrics: Metrics, debounce_ms: float, leds_threshold: int = 0
+    ) -> None:
         self._store = store
         self._metrics = metrics
         self._debounce_s = debounce_ms / 1000
         self._registry = Registry()
         self.addresses = Addresses(in_use=self._registry.hosts, changed=self._moved)
         """The addresses of the dataplanes' host names."""
-        self._destinations = Destinations(registry=self._registry, addresses=self.addresses)
+        self._destinations = Destinations(
+            registry=self._registry, addresses=self.addresses, leds_threshold=leds_threshold
+        )
         self._publisher = Publisher(cache=cache, metrics=metrics, resolve=self._resolve)
         self.certificates = Certificates(count=metrics.certificates_issued.inc)
         """The certificates of the connected nodes."""

@@ -18,7 +18,7 @@ from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, parse
 from kumafast.snapshot import Snapshot, SnapshotCache
-from kumafast.snapshot.node import Node
+from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.store import Change, MemoryStore, StoredResource
 
 MESHES = ("default", "other")
@@ -44,8 +44,11 @@ INBOUND_TAGS: tuple[dict[str, str], ...] = (
 NODES: tuple[dict[str, object], ...] = (
     {},
     {"features": ["feature-reuse-port"], "dataplane.admin.port": "9901"},
+    {TAKES_DELTA: True},
 )
 VARIANTS = 150
+LEDS_THRESHOLD = 3
+"""Some services have more endpoints than that, and some nodes take those one by one."""
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -134,7 +137,9 @@ class World:
     def __init__(self, metrics: Metrics) -> None:
         self.cache = SnapshotCache()
         # Never followed: changes are handed in.
-        self.reconciler = Reconciler(store=MemoryStore(), cache=self.cache, metrics=metrics, debounce_ms=0)
+        self.reconciler = Reconciler(
+            store=MemoryStore(), cache=self.cache, metrics=metrics, debounce_ms=0, leds_threshold=LEDS_THRESHOLD
+        )
         self._metrics = metrics
         self._revision = 0
         self._resources: dict[ResourceKey, Resource] = {}

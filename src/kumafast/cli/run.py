@@ -87,6 +87,7 @@ def run(
     workers: WorkersOption = None,
     zone: ZoneOption = None,
     debounce_ms: DebounceMsOption = None,
+    leds_threshold: LedsThresholdOption = None,
     insight_flush_ms: InsightFlushMsOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
