@@ -112,6 +112,8 @@ cdef class Standing:
     cdef int keep(self, Move move, Tally tally) except -1:
         """Remember a move for those who stand here too, or will."""
         cdef size_t size = move.size()
+        if move.is_own:
+            return 0
         if self.members < 2:
             # Others come by the moves that lead here, one after the other.
             if not self.is_origin and (self.leads == 0 or self.ahead >= AHEAD_MAX):
@@ -187,6 +189,8 @@ cdef class Move:
     """Whether a client that stands there has all of the goal."""
     cdef readonly bint is_holding
     """Whether something waits there for the client's answer."""
+    cdef readonly bint is_own
+    """Whether it is one stream's alone, which no other repeats."""
     cdef int acknowledged
     cdef int rejected
     cdef bytes request
@@ -195,7 +199,7 @@ cdef class Move:
 
     def __cinit__(
         self, Standing after not None, /, *, payload=None, tuple events=(), int acknowledged=0, int rejected=0,
-        bint is_synced=False, bint is_holding=False,
+        bint is_synced=False, bint is_holding=False, bint is_own=False,
     ):
         self.after = after
         self.payload = payload
@@ -204,6 +208,7 @@ cdef class Move:
         self.rejected = rejected
         self.is_synced = is_synced
         self.is_holding = is_holding
+        self.is_own = is_own
 
     cdef size_t size(self):
         cdef size_t size = _BYTES_OF_MOVE

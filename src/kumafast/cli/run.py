@@ -42,6 +42,7 @@ from kumafast.cli.run_flags import (
     HostOption,
     InsecureOption,
     InsightFlushMsOption,
+    LedsThresholdOption,
     LocalhostIsAdminOption,
     LogLevelOption,
     SecretsKeyFileOption,

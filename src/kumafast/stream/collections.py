@@ -46,6 +46,14 @@ class Collections:
         self.awaited: set[str] = set()
         """Collections that the client was pointed to and has not been sent: their clusters are not warm."""
 
+    def copy(self) -> Collections:
+        """The same, which goes its own way from here."""
+        twin = Collections(self._epoch)
+        twin._pointers = self._pointers
+        twin._held = {name: replace(held) for name, held in self._held.items()}
+        twin.awaited = self.awaited.copy()
+        return twin
+
     def read(self, request: Request) -> Request:
         """A request for collections by their ids; a client that asks for one has nothing of it.
 
