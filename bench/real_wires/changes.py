@@ -124,16 +124,17 @@ class Changes:
         return Write("move a sidecar", "PUT", path, document, ENDPOINT, service, address=address)
 
     def _policy(self, number: int) -> Write:
+        # Of two that set the same for all, that with the lower name counts: this comes before the mesh's "everybody".
         service = f"service-{self._rng.randrange(self._size // PER_SERVICE):05}"
-        while not self._is_settled(f"/meshes/default/meshtimeouts/to-{service}"):
+        while not self._is_settled(f"/meshes/default/meshtimeouts/connect-to-{service}"):
             service = f"service-{self._rng.randrange(self._size // PER_SERVICE):05}"
         milliseconds = 5_000 + number
         to = {
             "targetRef": {"kind": "MeshService", "name": service},
             "default": {"connectionTimeout": f"{milliseconds}ms"},
         }
-        document = {"type": "MeshTimeout", "mesh": "default", "name": f"to-{service}", "spec": {"to": [to]}}
-        path = f"/meshes/default/meshtimeouts/to-{service}"
+        document = {"type": "MeshTimeout", "mesh": "default", "name": f"connect-to-{service}", "spec": {"to": [to]}}
+        path = f"/meshes/default/meshtimeouts/connect-to-{service}"
         return Write("policy", "PUT", path, document, CLUSTER, service, timeout_ns=milliseconds * 1_000_000)
 
     def _is_settled(self, path: str) -> bool:
