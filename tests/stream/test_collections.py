@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from kumafast.snapshot import EndpointEntry, LoadAssignment, Snapshot, XdsResource
-from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LB_ENDPOINT
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LB_ENDPOINT, LISTENER
 from kumafast.stream.messages import Request, Response, Variant
 from kumafast.stream.session import Session
 
@@ -184,3 +184,75 @@ def test_names_of_another_stream_ask_for_nothing_and_names_of_others_are_left_al
     response = session.respond(Snapshot.of(plain))
     assert response is not None
     assert [resource.name for resource in response.resources] == [plain.name]
+
+
+def test_listeners_wait_until_members_have_been_sent() -> None:
+    service = Service()
+    service.add("east")
+    client = Client(random.Random(0))
+    session = client.session
+    session.receive(Request(type_url=LISTENER, subscribe=["*"]))
+    client.drink(with_listener(service, b"1"))
+    service.cluster_number += 1
+    snapshot = with_listener(service, b"2")
+    assert answered(session, snapshot).type_url == CLUSTER
+    pointer = answered(session, snapshot)
+    assert pointer.type_url == ENDPOINT
+    assert session.respond(snapshot) is None
+    assert session.is_holding
+    assert not session.is_synced(snapshot)
+    client.follow(pointer)
+    assert answered(session, snapshot).type_url == LB_ENDPOINT
+    assert answered(session, snapshot).type_url == LISTENER
+    assert session.is_synced(snapshot)
+
+
+def test_nobody_waits_for_ever_for_a_client_that_does_not_ask() -> None:
+    service = Service()
+    service.add("east")
+    session = Client(random.Random(0)).session
+    session.receive(Request(type_url=LISTENER, subscribe=["*"]))
+    first = with_listener(service, b"1")
+    assert [answered(session, first).type_url for _ in range(3)] == [CLUSTER, ENDPOINT, LISTENER]
+    second = with_listener(service, b"2")
+    assert session.respond(second) is None
+    impatient = session.respond(second, is_patient=False)
+    assert impatient is not None
+    assert impatient.type_url == LISTENER
+    session.receive(Request(type_url=LISTENER, nonce=impatient.nonce))
+    assert session.respond(second, is_patient=False) is None
+    assert answered(session, with_listener(service, b"3")).type_url == LISTENER
+
+
+def test_a_copy_gives_the_same_names_and_goes_its_own_way() -> None:
+    service = Service()
+    service.add("east")
+    client = Client(random.Random(0))
+    client.drink(service.snapshot())
+    copy = client.session.copy()
+    service.add("east")
+    one, other = (session.respond(service.snapshot()) for session in (client.session, copy))
+    assert one is not None
+    assert one == other
+    # What the one's client answers and is sent then, the other knows nothing of.
+    client.session.receive(Request(type_url=LB_ENDPOINT, nonce=one.nonce, error="no"))
+    service.add("east")
+    again = client.session.respond(service.snapshot())
+    assert again is not None
+    assert len(again.resources) == 2
+    copy.receive(Request(type_url=LB_ENDPOINT, nonce=one.nonce))
+    later = copy.respond(service.snapshot())
+    assert later is not None
+    assert len(later.resources) == 1
+
+
+def with_listener(service: Service, content: bytes) -> Snapshot:
+    return Snapshot([*service.snapshot().layers, *Snapshot.of(XdsResource(LISTENER, "outbound", content)).layers])
+
+
+def answered(session: Session, snapshot: Snapshot) -> Response:
+    """The response that is due, which the client takes."""
+    response = session.respond(snapshot)
+    assert response is not None
+    session.receive(Request(type_url=response.type_url, nonce=response.nonce))
+    return response
