@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "discovery_request.hpp"
 #include "http2_session.hpp"
 #include "outgoing.hpp"
 
@@ -73,8 +74,31 @@ std::string request_block() {
     return block;
 }
 
+// The beginning of a discovery request: fields that are texts, some of them of another length than they say.
+std::string fields() {
+    std::string all;
+    for (std::size_t count = roll(6); count > 0; --count) {
+        std::string content(roll(150), 'f');
+        all.push_back(static_cast<char>((1 + roll(6)) << 3 | (roll(30) ? 2 : roll(8))));
+        std::size_t size = roll(20) ? content.size() : dice();
+        for (; size >= 0x80; size >>= 7) all.push_back(static_cast<char>(size | 0x80));
+        all.push_back(static_cast<char>(size));
+        all += content;
+    }
+    return all;
+}
+
+void check_field(const std::string& text, std::uint64_t number) {
+    // A copy of its very size, so that a sanitizer sees a look beyond its end.
+    std::vector<std::uint8_t> octets(text.begin(), text.end());
+    xds::Field field = xds::find_field(octets, number);
+    if (field.end == 0) return;
+    check(field.start < field.content && field.content <= field.end && field.end <= octets.size(), "a field outside");
+    check((octets[field.start] >> 3 & 15) == (number & 15), "another field");
+}
+
 std::string message() {
-    std::string body(roll(8) ? roll(200) : roll(40000), 'm'), out;
+    std::string body = roll(2) ? fields() : std::string(roll(8) ? roll(200) : roll(40000), 'm'), out;
     out.push_back(roll(60) ? 0 : static_cast<char>(roll(3)));
     write32(out, static_cast<std::uint32_t>(roll(60) ? body.size() : dice()));
     return out + body;
@@ -265,6 +289,7 @@ void run_connection(const Payload& small, const Payload& large, Totals& totals) 
             totals.events += 1;
             totals.messages += event.kind == Event::Kind::kMessage;
             totals.ends += event.kind == Event::Kind::kEnd;
+            if (event.kind == Event::Kind::kMessage) check_field(event.text, 1 + roll(6));
             if (event.kind == Event::Kind::kMessage || event.kind == Event::Kind::kHalfClose) {
                 if (roll(2)) session.send(event.stream, roll(6) ? small : large);
             }

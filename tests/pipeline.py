@@ -149,12 +149,31 @@ async def with_new_mesh() -> MemoryStore:
     return store
 
 
+def traffic_permission(
+    name: str, *, mesh: str = "default", sources: Iterable[dict[str, str]], destinations: Iterable[dict[str, str]]
+) -> Resource:
+    ends = {
+        "sources": [{"match": each} for each in sources],
+        "destinations": [{"match": each} for each in destinations],
+    }
+    return parse({"type": "TrafficPermission", "mesh": mesh, "name": name, **ends})
+
+
+def mesh_traffic_permission(
+    name: str, *, mesh: str = "default", labels: dict[str, str] | None = None, **spec: Any
+) -> Resource:
+    fields = {"mesh": mesh, "name": name, "labels": labels or {}, "spec": spec}
+    return parse({"type": "MeshTrafficPermission", **fields})
+
+
 def random_policy(rng: random.Random, mesh: str) -> Resource:
     """A policy of either family, for anybody and about anything that the other random resources may be."""
     name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
     if rng.random() < 0.3:
         matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
         destinations = rng.sample(["*", "a", "b", "c"], 2)
+        if rng.random() < 0.4:
+            return traffic_permission(name, mesh=mesh, sources=rng.sample(matches, 2), destinations=matches[:2])
         return timeout(name, mesh=mesh, sources=rng.sample(matches, 2), destinations=destinations, request=limit)
     top = rng.choice(
         [
@@ -172,6 +191,9 @@ def random_policy(rng: random.Random, mesh: str) -> Resource:
     everything = {"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": limit, "connectionTimeout": limit}}
     to = rng.choice([[], [everything], to_everything(limit, "MeshService", name=rng.choice("abc"))])
     labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])
+    if rng.random() < 0.2:
+        item = {"targetRef": {"kind": "MeshService", "name": "a"}, "default": {"action": rng.choice(["Allow", "Deny"])}}
+        return mesh_traffic_permission(name, mesh=mesh, labels=labels, targetRef=top, **{"from": [item]})
     return mesh_timeout(
         name, mesh=mesh, labels=labels, targetRef=top, to=to, **{"from": rng.choice([[], [everything]])}
     )

@@ -5,11 +5,19 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+import re
+import shlex
 import warnings
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import kumafast
+from kumafast.cli.main import app
+from kumafast.settings import Settings
 
 # The compiled modules have their own check, which reads the stubs too.
 MODULES = sorted(
@@ -36,3 +44,41 @@ def test_examples_run(name: str) -> None:
 def test_the_server_for_others_has_examples(name: str) -> None:
     found = doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name))
     assert sum(len(each.examples) for each in found) > 0
+
+
+SECURITY = Path(__file__).parent.parent / "docs" / "security.md"
+
+
+def _commands(text: str) -> list[list[str]]:
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`(kumafast [^`]+)`", text)
+    return [shlex.split(line.partition(" > ")[0])[1:] for line in lines]
+
+
+def test_the_commands_about_security_are_commands() -> None:
+    """Each command and flag that the page names is there; what they do is tested where they are."""
+    commands = _commands(SECURITY.read_text(encoding="utf-8"))
+    assert len(commands) >= 8
+    for arguments in commands:
+        command: Any = get_command(app)
+        named: list[str] = []
+        for argument in arguments:
+            if argument in getattr(command, "commands", {}):
+                known = {option for each in command.params for option in each.opts}
+                assert {flag for flag in named if flag.startswith("-")} <= known, arguments
+                command, named = command.commands[argument], []
+            else:
+                named.append(argument)
+        known = {option for each in command.params for option in each.opts}
+        assert {flag for flag in named if flag.startswith("-")} <= known, arguments
+
+
+def test_the_settings_about_security_are_settings() -> None:
+    text = SECURITY.read_text(encoding="utf-8")
+    root: Any = get_command(app)
+    options = {option for each in root.commands["run"].params for option in (*each.opts, *each.secondary_opts)}
+    everywhere = {option for arguments in _commands(text) for option in arguments if option.startswith("--")}
+    named = set(re.findall(r"--[a-z-]+[a-z]", text))
+    assert named <= options | everywhere | {"--name", "--tag"}, named - options - everywhere
+    assert set(re.findall(r"KUMAFAST_[A-Z_]+", text)) <= {f"KUMAFAST_{each.name.upper()}" for each in fields(Settings)}

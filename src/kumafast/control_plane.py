@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import socket
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -21,12 +21,13 @@ import kumafast
 from kumafast import store as stores
 from kumafast.errors import ConflictError, InvalidResourceError, NotFoundError, SettingsError
 from kumafast.identity import ensure_server_certificate
-from kumafast.identity.access import ADMIN_GROUP, AnonymousAccess
+from kumafast.identity.access import ADMIN_GROUP, AnonymousAccess, Right, User, is_allowed
 from kumafast.identity.admission import admit
+from kumafast.identity.proxies import NO_TOKEN, ProxyAccess
 from kumafast.identity.rollout import Rollout
 from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyset
 from kumafast.identity.token_keys import TokenKeys
-from kumafast.identity.tokens import UserClaims
+from kumafast.identity.tokens import TokenError, UserClaims, bearer
 from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
@@ -39,9 +40,10 @@ from kumafast.rest.http_server import HttpServer
 from kumafast.rest.services import ApiServices, DpServices
 from kumafast.settings import Settings
 from kumafast.snapshot import Snapshot, SnapshotCache
-from kumafast.snapshot.node import Node
+from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.store import Put, Store, StoredResource
 from kumafast.stream import Csds, TlsFiles, XdsServer
+from kumafast.stream.admission import End, PermissionDeniedError, UnauthenticatedError
 
 _LOG = logging.getLogger(__name__)
 
@@ -83,6 +85,41 @@ class _Observers:
             self._reconciler.disconnect(stream_id, node_id)
 
 
+class _Door:
+    """Who may have streams where tokens are required: in the words of the streams."""
+
+    def __init__(self, proxies: ProxyAccess, keys: TokenKeys) -> None:
+        self._proxies = proxies
+        self._keys = keys
+
+    def authenticate(self, authorization: str, node: Node, end: End) -> Callable[[], None]:
+        """Let in an Envoy that has a token for just the node that it says it is."""
+        # The id is the key of the snapshot as well: what has been proved is what is given.
+        named = dataplane_of(node.id)
+        try:
+            if not authorization:
+                raise TokenError(NO_TOKEN)
+            if named is None:
+                raise TokenError(f"the node's id must be MESH.NAME, it is {node.id[:256]!r}")
+            return self._proxies.admit(authorization, mesh=named[0], name=named[1], end=end)
+        except TokenError as error:
+            _LOG.info("the node %.256r is not let in: %s", node.id, error)
+            raise UnauthenticatedError(str(error)) from error
+
+    def authorize(self, authorization: str) -> None:
+        """Let in an administrator."""
+        token = bearer(authorization)
+        if not token:
+            raise UnauthenticatedError("the token of an administrator is needed: `kumafast generate user-token`")
+        try:
+            claims = self._keys.verify_user(token)
+        except TokenError as error:
+            raise UnauthenticatedError(str(error)) from error
+        user = User(claims.name, claims.groups)
+        if not is_allowed(user, Right.ADMIN, anonymous=AnonymousAccess.NONE):
+            raise PermissionDeniedError(f"the user {user.name} is no administrator")
+
+
 class ControlPlane:
     """A whole control plane in this process, on the running event loop.
 
@@ -113,6 +150,7 @@ class ControlPlane:
         self._store: Store | None = None
         self._reconciler: Reconciler | None = None
         self._keys: TokenKeys | None = None
+        self._proxies: ProxyAccess | None = None
         self._insights: Insights | None = None
         self._convergence: Convergence | None = None
         self._xds: XdsServer | None = None
@@ -169,6 +207,9 @@ class ControlPlane:
         await reconciler.load()
         self._spawn(reconciler.follow(), "reconcile")
         self._spawn(insights.follow(), "insights")
+        if settings.requires_tokens:
+            self._proxies = ProxyAccess(self._keys, find_dataplane=reconciler.find_dataplane)
+            self._spawn(self._proxies.follow(self._store, after=await self._store.revision()), "proxies")
         self._spawn(Rollout(store=self._store, converged=self._has_converged).follow(), "authorities")
         await self._serve_http(convergence)
         await self._serve_proxies(_Observers(reconciler, insights), insights.clients)
@@ -230,7 +271,15 @@ class ControlPlane:
         # The last port to open: an Envoy that asks before the state is complete would be told that it has nothing.
         settings = self.settings
         tls = self._certificate() if settings.dp_tls else None
-        services = DpServices(store=self.store, zone=settings.zone, certificate_pem=self._shown_certificate)
+        services = DpServices(
+            store=self.store,
+            zone=settings.zone,
+            certificate_pem=self._shown_certificate,
+            proxies=self._proxies,
+        )
+        assert self._keys is not None
+        door = None if self._proxies is None else _Door(self._proxies, self._keys)
+        csds = Csds(clients, self.cache, authorize=None if door is None else door.authorize)
         bootstrap = HttpServer(create_dp_app(services))
         self._http.append(bootstrap)
         self._xds = XdsServer(
@@ -238,7 +287,8 @@ class ControlPlane:
             observer=observers,
             instance_id=self.instance_id,
             http_protocol=bootstrap.protocol,
-            handlers=Csds(clients, self.cache).handlers() if settings.has_csds else None,
+            handlers=csds.handlers() if settings.has_csds else None,
+            authenticate=None if door is None else door.authenticate,
             http_app=bootstrap.app,
         )
         port = await self._xds.start(settings.host, settings.dp_port, tls=tls)
@@ -330,6 +380,9 @@ class ControlPlane:
         if self._xds is not None:
             await self._xds.stop(STOP_GRACE_S)
             self._xds = None
+        if self._proxies is not None:
+            self._proxies.stop()
+            self._proxies = None
         for server in self._http:
             await server.stop(STOP_GRACE_S)
         self._http.clear()

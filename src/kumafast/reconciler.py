@@ -19,7 +19,7 @@ from kumafast.metrics import Metrics
 from kumafast.pending import Depth
 from kumafast.publisher import Published, Publisher, Work
 from kumafast.reached import Destinations, Moved
-from kumafast.registry import Affected, Registry
+from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.resolution import Plan, Resolution
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, catalog
 from kumafast.snapshot import SnapshotCache
@@ -249,6 +249,10 @@ class Reconciler:
     async def reached(self, revision: int) -> None:
         """Return when all commits up to a revision are in the published snapshots of all connected nodes."""
         await self._publisher.reach(revision)
+
+    def find_dataplane(self, mesh: str, name: str) -> Dataplane | None:
+        """A dataplane as the registry has it now; None where it has none."""
+        return self._registry.dataplane(DataplaneId(mesh, name))
 
     # From a dataplane to a snapshot.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from tests.cli.running import Run
 from typer.testing import CliRunner, Result
 
 from kumafast.cli.main import app
@@ -85,3 +86,12 @@ def kumafast(api: Api) -> Command:
         return CliRunner().invoke(app, ["--api", api.url, *arguments], input=stdin, env=env)
 
     return run
+
+
+@pytest.fixture
+def runs() -> Iterator[list[Run]]:
+    started: list[Run] = []
+    yield started
+    for run in started:
+        if run.process.poll() is None:
+            run.stop()

@@ -180,6 +180,7 @@ def test_it_becomes_envoy_with_the_bootstrap(dp_server: DpServer, envoy: Path, f
     assert found["pid"] == found["launcher_pid"]
     path = workdir / "bootstrap.yaml"
     expected = ["--config-path", str(path), "--disable-hot-restart", "--log-level", "warning", "--drain-time-s", "5"]
+    expected += ["--drain-strategy", "immediate"]
     assert found["arguments"] == [*expected, "--concurrency", "2"]
     assert yaml.safe_load(found["bootstrap"]) == BOOTSTRAP
     assert found["stderr"] == f"default.echo-1 becomes Envoy 1.40.0 with {path}\n"

@@ -15,6 +15,14 @@ from tests.envoy.harness import ECHO, Mesh, Traffic, rejected, wait_until
 pytestmark = pytest.mark.envoy
 
 _OPEN = {"type": "Mesh", "name": "default"}
+# A mesh with TLS lets nobody connect who is not let.
+_EVERYBODY = {
+    "type": "TrafficPermission",
+    "mesh": "default",
+    "name": "everybody",
+    "sources": [{"match": {"kuma.io/service": "*"}}],
+    "destinations": [{"match": {"kuma.io/service": "*"}}],
+}
 
 
 def secured(*backends: str, enabled: str, mode: str = "STRICT", life: str = "24h") -> dict[str, Any]:
@@ -27,10 +35,10 @@ def secured(*backends: str, enabled: str, mode: str = "STRICT", life: str = "24h
 
 
 def write(mesh: Mesh, document: dict[str, Any]) -> float:
-    """Write a document and wait until every Envoy runs it; how many seconds that took."""
+    """Write a mesh or a permission and wait until every Envoy runs it; how many seconds that took."""
     started = time.monotonic()
-    url = f"{mesh.control_plane.api}/meshes/{document['name']}"
-    answer = httpx.put(url, json=document)
+    within = f"/{document['mesh']}/traffic-permissions" if document["type"] == "TrafficPermission" else ""
+    answer = httpx.put(f"{mesh.control_plane.api}/meshes{within}/{document['name']}", json=document)
     assert answer.status_code in (200, 201), answer.text
     report = mesh.control_plane.converge(int(answer.headers["X-Kumafast-Revision"]))
     assert report["is_converged"], report
@@ -69,6 +77,7 @@ def test_a_mesh_with_tls_is_closed_to_whoever_has_no_certificate(delta_mesh: Mes
     wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/").status_code == 200, "the service answers")
     inbound = mesh.inbound_ports["echo-1"]
     assert speaks_plaintext(inbound)
+    write(mesh, _EVERYBODY)
     write(mesh, secured("ca-1", enabled="ca-1"))
     wait_until(lambda: not speaks_plaintext(inbound), "plaintext is refused")
     wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/").status_code == 200, "the service answers over TLS")
@@ -91,6 +100,7 @@ def test_from_open_to_strict_and_to_another_authority_nothing_is_lost(delta_mesh
     wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/").status_code == 200, "the service answers")
     inbound = mesh.inbound_ports["echo-1"]
     issuers: list[str] = []
+    write(mesh, _EVERYBODY)
     with Traffic(port).running() as traffic:
         write(mesh, secured("ca-1", enabled="ca-1", mode="PERMISSIVE", life="8s"))
         wait_until(lambda: is_secured(port), "clients use TLS")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.generation.scenarios import documents, tags
+from tests.generation.scenarios import documents, policy_effects, tags
 
 from kumafast.generation.bootstrap import BootstrapParameters, bootstrap, to_yaml
 from kumafast.generation.generate import generate
@@ -32,20 +32,7 @@ from kumafast.generation.tls import server_name
 HERE = Path(__file__).parent
 
 # Each: the resource, what Kuma has and ours has not yet, and why.
-DIFFERENCES = (
-    (
-        "listeners",
-        "inbound:127.0.0.1:17001",
-        ("filterChains", 0, "filters", 0),
-        "permissions need an identity to judge",
-    ),
-    (
-        "listeners",
-        "inbound:127.0.0.1:17002",
-        ("filterChains", 0, "filters", 0),
-        "permissions need an identity to judge",
-    ),
-)
+DIFFERENCES: tuple[tuple[str, str, tuple[str | int, ...], str], ...] = ()
 
 _BOOTSTRAP_METADATA = "describes a feature of Kuma's launcher that kumafast's has not"
 BOOTSTRAP_DIFFERENCES = (
@@ -74,6 +61,9 @@ REFERENCE: tuple[Part, ...] = (
         protocol="http",
         tags=tags({**_ECHO_TAGS, "kuma.io/service": "echo"}),
         tls=InboundTls(mesh="default"),
+        effects=policy_effects(
+            {"TrafficPermission": {"name": "web-to-echo", "sources": [{"kuma.io/service": "web"}]}}, "inbound", "http"
+        ),
     ),
     Inbound(
         address="127.0.0.1",

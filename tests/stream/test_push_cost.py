@@ -14,6 +14,7 @@ from tests.stream.memory_client import MemoryClient
 from tests.stream.test_shared_standings import METHODS
 from tests.stream.test_stream_model import snapshot_of
 
+from kumafast._core import Standing
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
 from kumafast.stream import XdsServer
@@ -166,3 +167,45 @@ def test_parked_stream_holds_few_objects() -> None:
         assert sys.getsizeof(first[0].protocol) < 2048, "with the session of HTTP/2 and its one stream"
 
     asyncio.run(park())
+
+
+def test_what_is_remembered_does_not_grow_with_pushes() -> None:
+    async def push() -> None:
+        cache = SnapshotCache()
+        set_all(cache, content("0"), 20)
+        server = XdsServer(cache)
+        clients = await connect(server, Variant.DELTA, 20)
+        # One never answers, so that it is always in the middle of something.
+        clients.pop()
+        kept, standings = [], []
+        for version in range(40):
+            set_all(cache, content(f"{version}"), 20)
+            await settle(server, clients)
+            kept.append(server.tally.bytes_kept)
+            standings.append(sum(isinstance(item, Standing) for item in gc.get_objects()))
+        assert max(kept[10:]) <= max(kept[:10])
+        assert max(standings[10:]) <= max(standings[:10]) < 40
+
+    asyncio.run(push())
+
+
+def test_nonce_comes_never_twice_where_content_comes_and_goes() -> None:
+    """A move that is remembered for others may be one that this stream has made before (rule 8)."""
+
+    async def swing() -> None:
+        cache, one, other = SnapshotCache(), content("1"), content("2")
+        set_all(cache, one, 2)
+        server = XdsServer(cache)
+        client, _ = await connect(server, Variant.DELTA, 2)
+        nonces: list[str] = []
+        for goal in [other, one] * 4:
+            cache.set("n0", goal)
+            for _ in range(4):
+                await asyncio.sleep(0)
+                client.take()
+                nonces += [response.nonce for response in client.received]
+                client.say(answer_all(client))
+        assert len(nonces) == 24
+        assert len(set(nonces)) == len(nonces)
+
+    asyncio.run(swing())

@@ -137,6 +137,11 @@ class ApiClient:
         except httpx.TimeoutException as error:
             raise CommandError(f"the control plane at {self.address} did not answer within {timeout_s:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise CommandError(
+                    f"nobody vouches for the certificate of {self.address} ({error}); "
+                    "name its authority, or the certificate itself, with --ca-file"
+                ) from error
             raise CommandError(
                 f"cannot reach the control plane at {self.address} ({error}); is it running? "
                 "Name another with --api or KUMAFAST_API"

@@ -102,7 +102,9 @@ def run(
 
 def _arguments(concurrency: int | None, log_level: str, drain_time_s: int) -> list[str]:
     threads = [] if concurrency is None else ["--concurrency", str(concurrency)]
-    return ["--log-level", log_level, "--drain-time-s", str(drain_time_s), *threads]
+    # Connections are asked to end with the first answer after their listener has changed. Gradually, one that carries
+    # requests would go on under rules that hold no more, such as a permission that is gone, for most of that time.
+    return ["--log-level", log_level, "--drain-time-s", str(drain_time_s), "--drain-strategy", "immediate", *threads]
 
 
 def _read_dataplane(path: str, variables: Sequence[str]) -> dict[str, Any]:

@@ -6,10 +6,26 @@ fields: an effect is a frozen value within a part, and so belongs to the cache k
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from xds.type.matcher.v3 import matcher_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Who may connect to the workload, in the two forms that Envoy has for it, and what a trial run would say."""
+
+    judges_requests: bool
+    """Where requests are read: each is judged and answered with 403, instead of the connection being cut."""
+    rules: rbac_pb2.RBAC | None = None
+    shadow_rules: rbac_pb2.RBAC | None = None
+    matcher: matcher_pb2.Matcher | None = None
+    shadow_matcher: matcher_pb2.Matcher | None = None
 
 
 class Effect:
@@ -25,6 +41,10 @@ class Effect:
 
     def on_inbound_tcp(self, proxy: tcp_proxy_pb2.TcpProxy) -> None:
         """Change how connections to the workload are handled."""
+
+    def inbound_guard(self, mesh: str) -> Guard | None:
+        """Who of the mesh may connect to the workload; None where that is not its matter."""
+        return None
 
     def on_local_cluster(
         self, cluster: cluster_pb2.Cluster, options: http_protocol_options_pb2.HttpProtocolOptions | None

@@ -14,10 +14,11 @@ from envoy.extensions.filters.http.grpc_stats.v3 import config_pb2 as grpc_stats
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from google.protobuf.message import Message
 
-from kumafast.generation import defaults, fields, names, protocols, routes, tls
+from kumafast.generation import defaults, fields, names, protocols, rbac, routes, tls
 from kumafast.generation.proxy import Inbound, Outbound, Tags
 
 _Hcm = http_connection_manager_pb2.HttpConnectionManager
@@ -27,6 +28,7 @@ _Config: TypeAlias = http_connection_manager_pb2.HttpConnectionManager | tcp_pro
 _TAGS = "io.kuma.tags"
 _HTTP_FILTER = "envoy.filters.network.http_connection_manager"
 _TCP_FILTER = "envoy.filters.network.tcp_proxy"
+_JUDGE = "envoy.filters.network.rbac"
 
 # One for each protocol, and a protocol is whatever a user wrote in a tag.
 _PROTOCOLS_MAX = 64
@@ -45,7 +47,10 @@ def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
     """The port on which other sidecars reach the workload."""
     listener = listener_pb2.Listener()
     listener.MergeFromString(_rest_of_inbound(inbound.at_no_address()))
-    _place(listener, names.inbound_listener_name(inbound.address, inbound.port), inbound.address, inbound.port)
+    name = names.inbound_listener_name(inbound.address, inbound.port)
+    _place(listener, name, inbound.address, inbound.port)
+    if inbound.tls is not None:
+        _name_judges(listener, name)
     return listener
 
 
@@ -64,8 +69,7 @@ def _rest_of_inbound(inbound: Inbound) -> bytes:
     elif inbound.tls.is_permissive:
         _add_permissive_chains(listener, inbound, config)
     else:
-        chain = _add_chain(listener, config)
-        chain.transport_socket.CopyFrom(tls.downstream_socket(inbound.tls.mesh))
+        _add_secured_chain(listener, inbound, config)
     encoded: bytes = listener.SerializeToString(deterministic=True)
     return encoded
 
@@ -144,10 +148,42 @@ def _add_permissive_chains(listener: listener_pb2.Listener, inbound: Inbound, co
     _add_chain(listener, config).filter_chain_match.transport_protocol = "raw_buffer"
     # TLS without our protocol's name is the application's own, and goes to it as it came.
     _add_chain(listener, _inbound_tcp(inbound)).filter_chain_match.transport_protocol = "tls"
-    secured = _add_chain(listener, config)
+    secured = _add_secured_chain(listener, inbound, config)
     secured.filter_chain_match.transport_protocol = "tls"
     secured.filter_chain_match.application_protocols.append(tls.ALPN)
-    secured.transport_socket.CopyFrom(tls.downstream_socket(inbound.tls.mesh))
+
+
+def _add_secured_chain(
+    listener: listener_pb2.Listener, inbound: Inbound, config: _Config
+) -> listener_components_pb2.FilterChain:
+    """Serve clients with a certificate of the mesh as far as they may connect: that is judged before all else."""
+    assert inbound.tls is not None
+    guard = rbac.guard(inbound.effects, inbound.tls.mesh)
+    if guard.judges_requests and isinstance(config, _Hcm):
+        guarded = _Hcm()
+        guarded.CopyFrom(config)
+        del guarded.http_filters[:]
+        guarded.http_filters.append(_http_filter("envoy.filters.http.rbac", rbac.http_filter(guard)))
+        guarded.http_filters.extend(config.http_filters)
+        chain = _add_chain(listener, guarded)
+    else:
+        chain = _add_chain(listener, config)
+        terminal = chain.filters.pop()
+        judge = chain.filters.add(name=_JUDGE)
+        judge.typed_config.Pack(rbac.network_filter(guard), deterministic=True)
+        chain.filters.append(terminal)
+    chain.transport_socket.CopyFrom(tls.downstream_socket(inbound.tls.mesh))
+    return chain
+
+
+def _name_judges(listener: listener_pb2.Listener, name: str) -> None:
+    """Their statistics bear the listener's name, which is the one thing about them that differs between instances."""
+    for chain in listener.filter_chains:
+        if chain.filters[0].name == _JUDGE:
+            judge = network_rbac_pb2.RBAC()
+            chain.filters[0].typed_config.Unpack(judge)
+            judge.stat_prefix = f"{names.stat_name(name)}."
+            chain.filters[0].typed_config.Pack(judge, deterministic=True)
 
 
 def _inbound_tcp(inbound: Inbound) -> tcp_proxy_pb2.TcpProxy:

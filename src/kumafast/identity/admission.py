@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from kumafast.errors import NotFoundError, Violation
 from kumafast.identity import backends
 from kumafast.identity.authority import AuthorityError
+from kumafast.identity.membership import check_membership
 from kumafast.identity.trust import Trust, trust_name
-from kumafast.resources import Mesh, Resource, ResourceKey, Secret
+from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, Secret
 from kumafast.resources.mesh import CertificateAuthority
 from kumafast.store import Store
 
@@ -32,7 +33,19 @@ async def admit(resource: Resource, store: Store) -> Admission:
     """Whether a resource may be written now, and what has to be written along with it."""
     if isinstance(resource, Mesh) and resource.mtls is not None and resource.mtls.backends:
         return await _admit_authorities(resource, store)
+    if isinstance(resource, Dataplane):
+        return await _admit_member(resource, store)
     return Admission()
+
+
+async def _admit_member(dataplane: Dataplane, store: Store) -> Admission:
+    try:
+        mesh = (await store.get(ResourceKey(Mesh.type.name, "", dataplane.mesh))).resource
+    except NotFoundError:
+        # The store refuses the write, in its own words.
+        return Admission()
+    assert isinstance(mesh, Mesh)
+    return Admission(tuple(check_membership(dataplane, mesh)))
 
 
 async def _admit_authorities(mesh: Mesh, store: Store) -> Admission:

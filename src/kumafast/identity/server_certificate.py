@@ -51,13 +51,17 @@ def ensure_server_certificate(directory: Path, *, host: str) -> CertificateFiles
 
 
 def write_server_certificate(*, certificate: Path, key: Path, names: Iterable[str]) -> None:
-    """Write a new certificate that is its own authority, for these names and addresses, and its key. Raises OSError."""
+    """Write a new certificate that is its own authority, for these names and addresses, and its key.
+
+    Raises OSError, and `SettingsError` for a name that is none; then nothing is written.
+    """
     private = ec.generate_private_key(ec.SECP256R1())
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    signed = _self_signed(private, names).public_bytes(serialization.Encoding.PEM)
     _write(key, pem, mode=0o600)
-    _write(certificate, _self_signed(private, names).public_bytes(serialization.Encoding.PEM), mode=0o644)
+    _write(certificate, signed, mode=0o644)
 
 
 def _check(files: CertificateFiles) -> None:
@@ -112,7 +116,10 @@ def _names(hosts: Iterable[str]) -> list[x509.GeneralName]:
         try:
             names[host] = x509.IPAddress(ipaddress.ip_address(host))
         except ValueError:
-            names[host] = x509.DNSName(host)
+            try:
+                names[host] = x509.DNSName(host)
+            except ValueError:
+                raise SettingsError(f"{host!r} cannot stand in a certificate; write a name in its ASCII form") from None
     return list(names.values())
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from kumafast.errors import CompactedError, ConflictError, MeshNotFoundError
 from kumafast.identity import signing_keys, tokens
 from kumafast.identity.signing_keys import Keyset
-from kumafast.identity.tokens import DataplaneClaims, TokenError, UserClaims, Verifier
+from kumafast.identity.tokens import DataplaneClaims, UserClaims, Verified, Verifier
 from kumafast.resources import GlobalSecret, ResourceKey, Secret
 from kumafast.store import Store
 
@@ -32,10 +32,14 @@ class TokenKeys:
         self._users = Verifier(UserClaims, clock=time.time)
         # One for each mesh with dataplanes: their keys change apart from each other.
         self._dataplanes: dict[str, Verifier[DataplaneClaims]] = {}
+        # For all meshes without keys of their own, so that nothing is kept for one that somebody has made up.
+        self._strangers = Verifier(DataplaneClaims, clock=time.time)
+        self._changed: Callable[[str], None] | None = None
         self._revision = 0
 
     async def load(self) -> None:
         """Read what the store holds now."""
+        before = set(self._secrets)
         self._secrets.clear()
         self._keysets.clear()
         revision = await self._store.revision()
@@ -44,6 +48,16 @@ class TokenKeys:
                 if isinstance(stored.resource, Secret | GlobalSecret):
                     self._take_in(stored.resource.key, stored.resource)
         self._revision = revision
+        for mesh in before | set(self._secrets):
+            self._note_change(mesh)
+
+    def tell_changes(self, changed: Callable[[str], None]) -> None:
+        """Have `changed` called with the mesh whenever its keys or revocations may be others than before."""
+        self._changed = changed
+
+    def _note_change(self, mesh: str) -> None:
+        if self._changed is not None:
+            self._changed(mesh)
 
     async def follow(self) -> None:
         """Keep up with the store until cancelled."""
@@ -65,11 +79,12 @@ class TokenKeys:
             held.pop(key.name, None)
         else:
             held[key.name] = secret.content
-        if "token" in key.name:
-            self._keysets.pop(key.mesh, None)
         if not held:
             del self._secrets[key.mesh]
             self._dataplanes.pop(key.mesh, None)
+        if "token" in key.name:
+            self._keysets.pop(key.mesh, None)
+            self._note_change(key.mesh)
 
     def verify_user(self, token: str) -> UserClaims:
         """The claims of a user's token. Raises `TokenError`."""
@@ -77,13 +92,20 @@ class TokenKeys:
 
     def verify_dataplane(self, token: str, *, mesh: str) -> DataplaneClaims:
         """The claims of a token for dataplanes of a mesh. Raises `TokenError`."""
-        verifier = self._dataplanes.get(mesh)
-        if verifier is None:
-            if mesh not in self._secrets and not self._offline.public:
-                # Nothing is kept for a mesh that somebody has made up.
-                raise TokenError("the token is signed with a key that is not known here")
-            verifier = self._dataplanes[mesh] = Verifier(DataplaneClaims, clock=time.time)
-        return verifier.verify(token, self._keyset(mesh))
+        return self.examine_dataplane(token, mesh=mesh).claims
+
+    def examine_dataplane(self, token: str, *, mesh: str) -> Verified[DataplaneClaims]:
+        """A good token for dataplanes of a mesh, to be asked later whether it still is. Raises `TokenError`."""
+        verifier = self._strangers
+        if mesh in self._secrets:
+            verifier = self._dataplanes.get(mesh) or self._dataplanes.setdefault(
+                mesh, Verifier(DataplaneClaims, clock=time.time)
+            )
+        return verifier.examine(token, self.dataplane_keys(mesh))
+
+    def dataplane_keys(self, mesh: str) -> Keyset:
+        """The keys of now for dataplane tokens of a mesh."""
+        return self._keyset(mesh) if mesh in self._secrets else self._offline
 
     def _keyset(self, mesh: str) -> Keyset:
         keyset = self._keysets.get(mesh)

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from kumafast.errors import KumafastError
@@ -36,6 +37,10 @@ class TokenError(KumafastError):
     """A token that does not prove what it says; the message says why, and shows none of it."""
 
 
+class TokenMismatchError(TokenError):
+    """A good token of somebody else."""
+
+
 class DataplaneClaims(BaseModel):
     """Which dataplanes may use a token: empty means any. `tags` are the values allowed for each tag."""
 
@@ -47,14 +52,16 @@ class DataplaneClaims(BaseModel):
     type: StrictStr = Field(default="", alias="Type")
     workload: StrictStr = Field(default="", alias="Workload")
 
-    def mismatch(self, *, mesh: str, name: str, tag_sets: Iterable[Mapping[str, str]]) -> str | None:
-        """Why a dataplane may not use the token; None where it may."""
+    def mismatch(self, *, mesh: str, name: str, tag_sets: Iterable[Mapping[str, str]] | None) -> str | None:
+        """Why a dataplane may not use the token; None where it may. Without `tag_sets` tags are not looked at."""
         if self.type not in ("", DATAPLANE_TYPE):
             return "the token is not one of a dataplane"
         if self.mesh and self.mesh != mesh:
             return f"the token is for mesh {self.mesh}, the dataplane is in {mesh}"
         if self.name and self.name != name:
             return f"the token is for dataplane {self.name}, this is {name}"
+        if tag_sets is None:
+            return None
         sets = tuple(tag_sets)
         if self.tags and not sets:
             return "the token is for certain tags, and the dataplane has none"
@@ -76,6 +83,12 @@ class UserClaims(BaseModel):
 Claims = TypeVar("Claims", bound=BaseModel)
 
 
+def bearer(authorization: str) -> str:
+    """The token in a header `authorization`, which Envoys send bare and others after `Bearer`."""
+    scheme, separator, token = authorization.strip().partition(" ")
+    return token.strip() if separator and scheme.lower() == "bearer" else authorization.strip()
+
+
 def sign(claims: BaseModel, keys: Keyset, *, valid_for: timedelta, now: datetime) -> str:
     """A token, signed with the newest key. Raises `SigningKeyError` where there is none."""
     kid, key = keys.signer()
@@ -85,32 +98,50 @@ def sign(claims: BaseModel, keys: Keyset, *, valid_for: timedelta, now: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class _Verified(Generic[Claims]):
+class Verified(Generic[Claims]):
+    """A token whose signature was good, and what decides whether the token still is."""
+
     claims: Claims
     not_before: float
     expires: float
+    """Seconds since 1970."""
+    kid: str
+    key: rsa.RSAPublicKey
+    identifier: str | None
+
+    def check(self, keys: Keyset, *, now: float) -> None:
+        """Raise `TokenError` where the token is not good with the keys of now; no signature is looked at for that."""
+        key = keys.public.get(self.kid)
+        # The keys of a mesh are parsed anew when one of them changes; the others are what they were.
+        if key is None or (key is not self.key and key != self.key):
+            raise TokenError("the token is signed with a key that is not known here")
+        if self.identifier in keys.revoked:
+            raise TokenError("the token has been revoked")
+        if now >= self.expires:
+            raise TokenError("the token has expired")
+        if now < self.not_before:
+            raise TokenError("the token is not valid yet")
 
 
 class Verifier(Generic[Claims]):
-    """Verifies tokens of one kind. A token that was good is looked up by its digest from then on.
+    """Verifies tokens of one kind. One whose signature was good is known by its digest from then on.
 
-    `find_keys` gives the keys of now; while it gives the same object, what was verified stays so.
+    Whether its key is still there, whether it was revoked and whether it is its time is asked each time.
     """
 
     def __init__(self, claims: type[Claims], *, clock: Callable[[], float]) -> None:
         self._claims = claims
         self._clock = clock
-        self._keys: Keyset | None = None
-        self._verified: OrderedDict[bytes, _Verified[Claims]] = OrderedDict()
+        self._verified: OrderedDict[bytes, Verified[Claims]] = OrderedDict()
         self.signatures = 0
         """How many signatures were looked at: the costly part."""
 
     def verify(self, token: str, keys: Keyset) -> Claims:
         """The claims of a good token. Raises `TokenError`."""
-        if keys is not self._keys:
-            # Other keys, or other revocations: whoever was good may not be any more.
-            self._keys = keys
-            self._verified.clear()
+        return self.examine(token, keys).claims
+
+    def examine(self, token: str, keys: Keyset) -> Verified[Claims]:
+        """A good token, with what tells later whether it still is. Raises `TokenError`."""
         if len(token) > TOKEN_LENGTH_MAX:
             raise TokenError("the token is too long")
         if not token.isascii():
@@ -123,16 +154,16 @@ class Verifier(Generic[Claims]):
                 self._verified.popitem(last=False)
         else:
             self._verified.move_to_end(digest)
-        now = self._clock()
-        if now >= known.expires:
+        try:
+            known.check(keys, now=self._clock())
+        except TokenError:
+            # Kept for nobody: with other keys the same `kid` may belong to another.
             del self._verified[digest]
-            raise TokenError("the token has expired")
-        if now < known.not_before:
-            raise TokenError("the token is not valid yet")
-        return known.claims
+            raise
+        return known
 
-    def _verify(self, token: str, keys: Keyset) -> _Verified[Claims]:
-        document = self._decode(token, keys)
+    def _verify(self, token: str, keys: Keyset) -> Verified[Claims]:
+        document, kid, key = self._decode(token, keys)
         try:
             claims = self._claims.model_validate(document)
         except ValidationError:
@@ -140,9 +171,12 @@ class Verifier(Generic[Claims]):
         expires, not_before = document["exp"], document.get("nbf", 0)
         if not all(isinstance(time, int | float) for time in (expires, not_before)):
             raise TokenError("the token's times are not numbers")
-        return _Verified(claims, float(not_before), float(expires))
+        identifier = document.get("jti")
+        return Verified(
+            claims, float(not_before), float(expires), kid, key, identifier if isinstance(identifier, str) else None
+        )
 
-    def _decode(self, token: str, keys: Keyset) -> dict[str, Any]:
+    def _decode(self, token: str, keys: Keyset) -> tuple[dict[str, Any], str, rsa.RSAPublicKey]:
         try:
             header = jwt.get_unverified_header(token)
         except jwt.InvalidTokenError:
@@ -151,7 +185,7 @@ class Verifier(Generic[Claims]):
             raise TokenError(f"the token is not signed with {ALGORITHM}")
         kid = header.get("kid")
         key = keys.public.get(kid) if isinstance(kid, str) else None
-        if key is None:
+        if kid is None or key is None:
             raise TokenError("the token is signed with a key that is not known here")
         self.signatures += 1
         # Times are compared each time that the token is used, not only now.
@@ -168,6 +202,4 @@ class Verifier(Generic[Claims]):
             raise TokenError("the token says not until when it is valid") from None
         except jwt.InvalidTokenError:
             raise TokenError("the token's signature is not good") from None
-        if document.get("jti") in keys.revoked:
-            raise TokenError("the token has been revoked")
-        return document
+        return document, kid, key

@@ -6,7 +6,7 @@ In: resources and compiled selectors. Out: choices. Never: Envoy messages, I/O, 
 from kumafast.matching.bindings import Bindings, Setting
 from kumafast.matching.destinations import UNKNOWN, common_protocol, serving_inbounds
 from kumafast.matching.facts import candidates
-from kumafast.matching.policy import CompiledPolicy, compile_policy
+from kumafast.matching.policy import CompiledPolicy, compile_policies, compile_policy
 from kumafast.matching.policy_set import PolicySet
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Setting",
     "candidates",
     "common_protocol",
+    "compile_policies",
     "compile_policy",
     "serving_inbounds",
 ]

@@ -16,9 +16,9 @@ from functools import lru_cache
 
 from immutables import Map
 
-from kumafast.matching.connection import Ranked, outbound_winner
+from kumafast.matching.connection import Ranked, outbound_winner, winner
 from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Conf, Rank
-from kumafast.matching.rules import Rule, catch_all, inbound_rules, to_rule
+from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, to_rule
 
 # Entries are small and live as long as they are asked for; the bound is the number of combinations, not of proxies.
 _CACHE_SIZE = 16_384
@@ -49,7 +49,7 @@ class Subjects:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bindings:
-    """The policies of a dataplane by number: with the rank at which they matched it, and those of each inbound.
+    """The policies of a dataplane by number: with the rank at which they matched it, and likewise for each inbound.
 
     One object for all dataplanes of a `PolicySet` that are bound alike, compared by identity: what it has been asked
     it remembers, so that a proxy costs a look-up.
@@ -57,7 +57,7 @@ class Bindings:
 
     subjects: Subjects
     ranks: Mapping[int, Rank]
-    inbounds: tuple[tuple[int, ...], ...]
+    inbounds: tuple[tuple[tuple[int, Rank], ...], ...]
     _outbounds: dict[str, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
     _inbounds: dict[int, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
 
@@ -75,8 +75,8 @@ class Bindings:
         """What holds for requests to the inbound at a position, in the order in which it is applied."""
         found = self._inbounds.get(position)
         if found is None:
-            policies = map(self.subjects.policies.__getitem__, self.inbounds[position])
-            found = self._inbounds[position] = _inbound(tuple(policy for policy in policies if policy.inbound))
+            ranked = ((self.subjects.policies[number], rank) for number, rank in self.inbounds[position])
+            found = self._inbounds[position] = _inbound(tuple(each for each in ranked if each[0].inbound))
         return found
 
 
@@ -86,28 +86,43 @@ def _outbound(matched: tuple[tuple[CompiledPolicy, Rank], ...], service: str) ->
     for each in matched:
         by_kind[each[0].key.type].append(each)
     rules = {kind: rule for kind, ranked in by_kind.items() if (rule := _rule(ranked, service)) is not None}
-    for kind, rule in list(rules.items()):
-        successor = rules.get(rule.origin[0].successor)
-        if successor is not None:
-            # Two families, one purpose: what a user wrote outweighs what came with the mesh, then the newer form wins.
-            del rules[rule.origin[0].successor if successor.is_initial else kind]
-    return _settings(rules)
+    return _settings(_spoken(rules))
 
 
 def _rule(ranked: list[Ranked], service: str) -> Rule | None:
     if ranked[0][0].is_target_ref:
         return to_rule((policy for policy, _ in ranked), service)
-    winner = outbound_winner(ranked, service)
-    return None if winner is None else Rule(winner.outbound[0].conf, (winner,))
+    best = outbound_winner(ranked, service)
+    return None if best is None else Rule(best.outbound[0].conf, (best,))
 
 
 @lru_cache(maxsize=_CACHE_SIZE)
-def _inbound(policies: tuple[CompiledPolicy, ...]) -> tuple[Setting, ...]:
-    by_kind: dict[str, list[CompiledPolicy]] = defaultdict(list)
-    for policy in policies:
-        by_kind[policy.key.type].append(policy)
-    found = {kind: catch_all(inbound_rules(several)) for kind, several in by_kind.items()}
-    return _settings({kind: rule for kind, rule in found.items() if rule is not None})
+def _inbound(matched: tuple[Ranked, ...]) -> tuple[Setting, ...]:
+    by_kind: dict[str, list[Ranked]] = defaultdict(list)
+    for each in matched:
+        by_kind[each[0].key.type].append(each)
+    found = {kind: _inbound_rule(ranked) for kind, ranked in by_kind.items()}
+    return _settings(_spoken({kind: rule for kind, rule in found.items() if rule is not None}))
+
+
+def _inbound_rule(ranked: list[Ranked]) -> Rule | None:
+    one = ranked[0][0]
+    if one.is_target_ref:
+        policies = [policy for policy, _ in ranked]
+        return listing(policies) if one.is_listed else catch_all(inbound_rules(policies))
+    best = winner(ranked)
+    return None if best is None else Rule(best.inbound[0].conf, (best,))
+
+
+def _spoken(rules: dict[str, Rule]) -> dict[str, Rule]:
+    """Those that another family of the same purpose does not silence."""
+    spoken = dict(rules)
+    for kind, rule in rules.items():
+        successor = rules.get(rule.origin[0].successor)
+        if successor is not None:
+            # Two families, one purpose: what a user wrote outweighs what came with the mesh, then the newer form wins.
+            del spoken[rule.origin[0].successor if successor.is_initial else kind]
+    return spoken
 
 
 def _settings(rules: dict[str, Rule]) -> tuple[Setting, ...]:

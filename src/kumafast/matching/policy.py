@@ -6,7 +6,7 @@ Never: a dataplane, or what a conf means.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias, cast
@@ -16,10 +16,11 @@ from kumafast.matching import selection
 from kumafast.matching.selection import Weight
 from kumafast.resources import Resource, ResourceKey
 from kumafast.resources.connection_policy import ConnectionPolicy, Selector
+from kumafast.resources.defaults import ZONE_LABEL, kri
 from kumafast.resources.fields import FrozenMap, freeze
 from kumafast.resources.resource import Frozen
 from kumafast.resources.tags import SERVICE_TAG
-from kumafast.resources.target_ref import MESH, MESH_HTTP_ROUTE, MESH_SERVICE
+from kumafast.resources.target_ref import MESH, MESH_HTTP_ROUTE, MESH_SERVICE, TargetRef
 from kumafast.resources.target_ref_policy import Match, TargetRefPolicy
 
 Conf: TypeAlias = FrozenMap[str, Any]
@@ -42,10 +43,14 @@ class OutboundItem:
 
 @dataclass(frozen=True, slots=True)
 class InboundItem:
-    """What holds for requests that come in, all or those that match."""
+    """What holds for requests that come in: all, those that match, or those from a source."""
 
     match: Match | None
     conf: Conf
+    source: FrozenMap[str, str] | None = None
+    """The tags of those that it is about, where it names them."""
+    name: str = ""
+    """What logs of proxies call it, where they tell one from another."""
 
 
 @dataclass(frozen=True, slots=True, eq=True)
@@ -64,6 +69,8 @@ class CompiledPolicy:
     """Among policies of its kind: the heavier wins."""
     outbound: tuple[OutboundItem, ...]
     inbound: tuple[InboundItem, ...]
+    is_listed: bool = False
+    """True where all that such policies say of what comes in counts, instead of one conf merged from it."""
     services: frozenset[str] | None = field(init=False, compare=False, repr=False)
     """The services that it says something about; None where that is any."""
     _hash: int = field(init=False, compare=False, repr=False)
@@ -81,28 +88,48 @@ class CompiledPolicy:
         return tuple(item for item in self.outbound if item.service in (service, ANY_SERVICE))
 
 
-def compile_policy(policy: Resource, *, created: datetime) -> CompiledPolicy:
-    """The compiled form of a policy. TypeError for a resource that is none."""
+def compile_policies(policy: Resource, *, created: datetime) -> tuple[CompiledPolicy, ...]:
+    """The policies that a resource stands for: one, or one for each rule of those that have several in one document."""
+    if not isinstance(policy, ConnectionPolicy):
+        return (compile_policy(policy, created=created),)
+    return tuple(compile_policy(part, created=created, position=position) for position, part in enumerate(policy.parts))
+
+
+def compile_policy(policy: Resource, *, created: datetime, position: int = 0) -> CompiledPolicy:
+    """The compiled form of a policy, or of the part at a position. TypeError for a resource that is none."""
     traits = policy.type.policy
     if traits is None or not isinstance(policy, TargetRefPolicy | ConnectionPolicy):
         raise TypeError(f"{policy.type.name} is no policy")
-    is_target_ref = isinstance(policy, TargetRefPolicy)
+    if isinstance(policy, ConnectionPolicy):
+        by_inbound = traits.is_by_inbound
+        return CompiledPolicy(
+            key=policy.key,
+            is_target_ref=False,
+            is_initial=False,
+            order=traits.order,
+            successor=traits.successor,
+            selectors=_selectors(policy.destinations if by_inbound else policy.sources),
+            # Where two have the same rank, the later created wins, then the first by name.
+            weight=(created, selection.descending(policy.name), -position),
+            outbound=() if by_inbound else tuple(_outbound(policy)),
+            inbound=(InboundItem(None, _conf(policy.settings())),) if by_inbound else (),
+        )
     return CompiledPolicy(
         key=policy.key,
-        is_target_ref=is_target_ref,
-        is_initial=is_target_ref and _is_initial(cast(TargetRefPolicy, policy)),
+        is_target_ref=True,
+        is_initial=_is_initial(policy),
         order=traits.order,
         successor=traits.successor,
-        selectors=selection.selectors(policy)
-        if isinstance(policy, TargetRefPolicy)
-        else tuple(TagSelector(dict(source.match)) for source in policy.sources),
-        weight=selection.weight(policy)
-        if isinstance(policy, TargetRefPolicy)
-        # Where two have the same rank, the later created wins, then the first by name.
-        else (created, selection.descending(policy.name)),
+        selectors=selection.selectors(policy),
+        weight=selection.weight(policy),
         outbound=tuple(_outbound(policy)),
-        inbound=tuple(_inbound(policy)) if isinstance(policy, TargetRefPolicy) else (),
+        inbound=tuple(_listed(policy) if traits.is_listed else _inbound(policy)),
+        is_listed=traits.is_listed,
     )
+
+
+def _selectors(selectors: Iterable[Selector]) -> tuple[TagSelector, ...]:
+    return tuple(TagSelector(dict(selector.match)) for selector in selectors)
 
 
 def _is_initial(policy: TargetRefPolicy) -> bool:
@@ -146,6 +173,31 @@ def _inbound(policy: TargetRefPolicy) -> Iterator[InboundItem]:
     if not policy.spec.rules and traits is not None and traits.is_from_as_rules:
         for item in policy.spec.from_:
             yield InboundItem(None, _conf(item.default))
+
+
+def _listed(policy: TargetRefPolicy) -> Iterator[InboundItem]:
+    name = kri(policy, zone=policy.labels.get(ZONE_LABEL, ""))
+    for rule in policy.spec.rules:
+        yield InboundItem(None, _conf(rule.default), name=name)
+    for item in policy.spec.from_:
+        source = _source(item.target_ref)
+        if source is not None:
+            yield InboundItem(None, _conf(item.default), source=FrozenMap(sorted(source.items())))
+
+
+def _source(ref: TargetRef) -> Mapping[str, str] | None:
+    """The tags of those that a source means; None for kinds that mean nobody by their tags."""
+    match ref.kind:
+        case "Mesh":
+            return {}
+        case "MeshSubset":
+            return ref.tags
+        case "MeshService":
+            return {SERVICE_TAG: ref.name}
+        case "MeshServiceSubset":
+            return {**ref.tags, SERVICE_TAG: ref.name}
+        case _:
+            return None
 
 
 def _conf(settings: Frozen | None) -> Conf:

@@ -74,11 +74,11 @@ class PolicySet:
 
     def _bind(self, inbounds: Sequence[TagSet], gateway: Sequence[TagSet]) -> Bindings:
         ranks: dict[int, Rank] = {}
-        by_inbound: list[tuple[int, ...]] = []
+        by_inbound: list[tuple[tuple[int, Rank], ...]] = []
         for tags in inbounds:
             hits = self._selectors.match(tags)
             _keep_best(ranks, hits)
-            by_inbound.append(tuple(number for number, _ in hits))
+            by_inbound.append(tuple(hits))
         # A dataplane without either is matched by a selector that asks for nothing.
         for tags in gateway or (() if inbounds else (_NO_TAGS,)):
             _keep_best(ranks, self._selectors.match(tags))

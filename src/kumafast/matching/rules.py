@@ -58,6 +58,20 @@ def catch_all(rules: Iterable[Rule]) -> Rule | None:
     return Rule(merge(rule.conf for rule in relevant), _distinct(policy for rule in relevant for policy in rule.origin))
 
 
+def listing(policies: Iterable[CompiledPolicy]) -> Rule | None:
+    """All that is said of what comes in: sources, those of more weight first, so that the first that is met decides;
+    and rules, those of less weight first. None where nothing is said.
+    """
+    ordered = sorted(policies, key=_weight)
+    items = [(policy, item) for policy in ordered for item in policy.inbound]
+    if not items:
+        return None
+    sources = [{"tags": item.source, "default": item.conf} for _, item in items if item.source is not None]
+    rules = [{"name": item.name, "default": item.conf} for _, item in items if item.source is None]
+    conf = merge([{"from": sources[::-1]} if sources else {}, {"rules": rules} if rules else {}])
+    return Rule(conf, _distinct(policy for policy, _ in items))
+
+
 def _breadth(rule: Rule) -> tuple[bool, bool, bool]:
     match = rule.match
     identity = None if match is None else match.spiffe_id

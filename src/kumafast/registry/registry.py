@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from kumafast.addresses import is_ip
 from kumafast.identity.identities import Identities
-from kumafast.matching import Bindings, compile_policy
+from kumafast.matching import Bindings, CompiledPolicy, compile_policies
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, catalog
+from kumafast.resources.connection_policy import ConnectionPolicy
 from kumafast.snapshot.node import dataplane_of
 from kumafast.store import Change
 
@@ -234,15 +235,16 @@ class Registry:
     def _apply_policy(self, change: Change) -> Iterator[list[DataplaneId]]:
         mesh, stored = change.key.mesh, change.stored
         state = self._state(mesh)
-        if stored is None:
-            state.written.pop(change.key, None)
-            touched = state.policies.set_policy(change.key, None)
-        else:
+        before = _parts(state.written.pop(change.key, None))
+        policies: tuple[CompiledPolicy, ...] = ()
+        if stored is not None:
             state.written[change.key] = stored.resource
-            policy = compile_policy(stored.resource, created=stored.creation_time)
-            touched = state.policies.set_policy(change.key, policy)
-        for names in touched:
-            yield [DataplaneId(mesh, name) for name in names]
+            policies = compile_policies(stored.resource, created=stored.creation_time)
+        # One of a document's several policies goes by a name that no resource can have.
+        for position in range(max(before, len(policies))):
+            key = change.key if position == 0 else change.key._replace(name=f"{change.key.name}#{position}")
+            for names in state.policies.set_policy(key, policies[position] if position < len(policies) else None):
+                yield [DataplaneId(mesh, name) for name in names]
         self._drop_if_empty(mesh)
 
     def _apply_dataplane(self, change: Change, gathered: _Gathered) -> None:
@@ -282,6 +284,11 @@ class Registry:
                 del self._by_host[host]
         for host in _hosts(after):
             self._by_host.setdefault(host, set()).add(dataplane_id)
+
+
+def _parts(policy: Resource | None) -> int:
+    """How many policies a resource stands for."""
+    return len(policy.parts) if isinstance(policy, ConnectionPolicy) else int(policy is not None)
 
 
 def _hosts(dataplane: Dataplane | None) -> set[str]:

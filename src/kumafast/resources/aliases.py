@@ -1,14 +1,15 @@
 """Translate what Kuma 0.1.0 to 0.6 wrote into the form of 2.14.
 
-In: the fields of a Mesh or Dataplane as they came. Out: the same with old forms replaced, or the very same object where
-there are none; `MalformedResourceError` where an old field has the wrong shape. Never: a change of its argument, or a
-judgement of content: an interface that cannot be translated stays, and validation reports it with everything else.
+In: the fields of a Mesh, Dataplane or TrafficPermission as they came. Out: the same with old forms replaced, or the
+very same object where there are none; `MalformedResourceError` where an old field has the wrong shape. Never: a change
+of its argument, or a judgement of content: an interface that cannot be translated stays, and validation reports it with
+everything else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kumafast.errors import MalformedResourceError, Violation
@@ -169,3 +170,51 @@ def _logging(logging: Fields) -> Fields:
         "conf": {"path": file_path or ""},
     }
     return {**rest, "backends": [backend], "defaultBackend": ACCESS_LOG}
+
+
+def permission_fields(fields: Fields) -> Fields:
+    """A permission with `rules` replaced by sources and destinations, as far as one pair of these says the same."""
+    rules = fields.get("rules")
+    if not isinstance(rules, list | tuple) or not rules or not all(_is_rule(rule) for rule in rules):
+        return fields
+    # Beside today's fields, the old one would be a second permission; validation reports that.
+    if fields.get("sources") or fields.get("destinations"):
+        return fields
+    translated = [{name: _selectors(rule.get(name) or ()) for name in ("sources", "destinations")} for rule in rules]
+    united = _united(_united(translated, "destinations", "sources"), "sources", "destinations")
+    if len(united) == 1:
+        rest = {name: value for name, value in fields.items() if name not in ("rules", "sources", "destinations")}
+        return {**rest, **united[0]}
+    return fields if united == rules else {**fields, "rules": united}
+
+
+def _is_rule(rule: object) -> bool:
+    """Whether a rule has the right shape as far as it is translated; the rest is reported with everything else."""
+    return isinstance(rule, Mapping) and all(
+        isinstance(selectors, list | tuple | None)
+        and all(isinstance(each, Mapping) and isinstance(each.get("match"), Mapping | None) for each in selectors or ())
+        for selectors in (rule.get("sources"), rule.get("destinations"))
+    )
+
+
+def _selectors(selectors: Sequence[Fields]) -> list[Fields]:
+    return [_selector(selector) for selector in selectors]
+
+
+def _selector(selector: Fields) -> Fields:
+    match = selector.get("match")
+    if match is None or _SERVICE not in match or SERVICE_TAG in match:
+        return selector
+    return {**selector, "match": {SERVICE_TAG if key == _SERVICE else key: value for key, value in match.items()}}
+
+
+def _united(rules: Sequence[dict[str, list[Fields]]], same: str, other: str) -> list[dict[str, list[Fields]]]:
+    """Rules with equal selectors on one side as one rule with all that they have on the other."""
+    united: dict[str, dict[str, Fields]] = {}
+    sides: dict[str, list[Fields]] = {}
+    for number, rule in enumerate(rules):
+        # A side without selectors breaks a rule, and must not vanish within another that has some.
+        key = repr(rule[same]) if rule[other] else f"{number}"
+        sides[key] = rule[same]
+        united.setdefault(key, {}).update((repr(each), each) for each in rule[other])
+    return [{same: sides[key], other: list(each.values())} for key, each in united.items()]

@@ -26,9 +26,22 @@ class ConnectionPolicy(Resource):
     sources: tuple[Selector, ...] = ()
     destinations: tuple[Selector, ...] = ()
 
+    @property
+    def parts(self) -> tuple[ConnectionPolicy, ...]:
+        """The policies that it stands for: itself, but for old documents that hold several."""
+        return (self,)
+
     def settings(self) -> Frozen | None:
         """What it sets; None where it sets nothing."""
         raise NotImplementedError
+
+
+def check_selectors(path: str, selectors: Sequence[Selector]) -> Iterator[Violation]:
+    """At least one selector, each with at least one tag of any name."""
+    if not selectors:
+        yield Violation(path, "must have at least one element")
+    for i, selector in enumerate(selectors):
+        yield from check_selector(f"{path}[{i}].match", selector.match)
 
 
 def check_sources(path: str, selectors: Sequence[Selector]) -> Iterator[Violation]:

@@ -41,6 +41,10 @@ class PolicyTraits:
     has_rules: bool = False
     is_from_as_rules: bool = False
     """True where `from` says the same as `rules` without matches."""
+    is_listed: bool = False
+    """True where all that is said of what comes in counts, in order, instead of one conf merged from it."""
+    is_by_inbound: bool = False
+    """True in the family with sources where the winner is chosen for each inbound, by what its destinations say."""
     successor: str = ""
     """The kind of the other family with the same purpose; where a user wrote one of those, this one gives way."""
 
@@ -115,6 +119,10 @@ class Resource(Frozen):
     def initial(cls, mesh: str) -> tuple[Resource, ...]:
         """What of this kind is created together with a mesh."""
         return ()
+
+    def remarks(self) -> Iterator[str]:
+        """What whoever writes this resource should know, though nothing is wrong with it."""
+        return iter(())
 
     def violations(self) -> Iterator[Violation]:
         """Every rule of its kind that this resource breaks, in order; those of names and meshes are not of its kind."""

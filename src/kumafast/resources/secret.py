@@ -28,7 +28,9 @@ def _canonical(text: str) -> str:
     return base64.b64encode(data).decode()
 
 
-_Base64 = Annotated[Text, AfterValidator(_canonical), Field(repr=False)]
+_Base64 = Annotated[
+    Text, AfterValidator(_canonical), Field(repr=False, json_schema_extra={"contentEncoding": "base64"})
+]
 
 
 class _Sealed(Resource):

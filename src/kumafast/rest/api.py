@@ -20,7 +20,7 @@ from kumafast.rest import index, openapi, tokens
 from kumafast.rest.access import Guard
 from kumafast.rest.convergence import convergence
 from kumafast.rest.documents import Documents
-from kumafast.rest.endpoint import UNKNOWN_PATH, Endpoint, Methods, fixed
+from kumafast.rest.endpoint import TEXT_TYPE, UNKNOWN_PATH, Endpoint, Methods, fixed
 from kumafast.rest.errors import UnknownPathError
 from kumafast.rest.overview import Overview
 from kumafast.rest.paging import LIST_QUERY
@@ -42,8 +42,7 @@ def create_api(services: ApiServices) -> Guard:
         Route("/config", fixed({"GET": index.config(services)})),
         Route("/policies", fixed({"GET": index.show_policies})),
         Route("/who-am-i", fixed({"GET": index.who_am_i})),
-        Route("/tokens/dataplane", fixed({"POST": tokens.dataplane_token(services.token_keys)})),
-        Route("/tokens/user", fixed({"POST": tokens.user_token(services.token_keys)})),
+        *_token_routes(services),
         Route("/global-insights", fixed({"GET": index.global_insights(services)})),
         Route("/_resources", fixed({"GET": index.show_resource_types})),
         Route("/_convergence", fixed({"GET": convergence(services)}, query=("revision", "timeout"))),
@@ -55,6 +54,16 @@ def create_api(services: ApiServices) -> Guard:
         Route("/{rest:path}", UNKNOWN_PATH),
     ]
     return Guard(Starlette(routes=routes), services.access)
+
+
+def _token_routes(services: ApiServices) -> list[Route]:
+    keys = services.token_keys
+    dataplane = {"POST": tokens.dataplane_token(keys)}
+    user = {"POST": tokens.user_token(keys)}
+    return [
+        Route("/tokens/dataplane", fixed(dataplane, body=tokens.DATAPLANE_REQUEST, media_type=TEXT_TYPE)),
+        Route("/tokens/user", fixed(user, body=tokens.USER_REQUEST, media_type=TEXT_TYPE)),
+    ]
 
 
 def _overview_routes(overview: Overview) -> list[Route]:

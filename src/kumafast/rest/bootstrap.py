@@ -26,6 +26,8 @@ from kumafast.errors import (
 )
 from kumafast.generation import bootstrap as generation
 from kumafast.generation.proxy import AdminInterface
+from kumafast.identity.admission import admit
+from kumafast.identity.tokens import DataplaneClaims, TokenError, TokenMismatchError, Verified, bearer
 from kumafast.resources import Dataplane, DataplaneInsight
 from kumafast.resources.dataplane_insight import ONLINE
 from kumafast.resources.fields import FrozenMap
@@ -74,9 +76,19 @@ class _Bootstrap:
         try:
             launch = read_launch_request(document)
             address = _address(request, is_tls=self._services.certificate_pem() is not None)
+            token = launch.dataplane_token or bearer(request.headers.get("authorization", ""))
+            # First of all: who does not belong here learns nothing of what there is.
+            verified = self._verified(token, launch)
             authority = authority_for(self._services, host=address.host, given=launch.ca_cert)
             dataplane = self._brought(launch) if launch.dataplane_resource else await self._stored(launch)
-            text = generation.to_yaml(generation.bootstrap(_parameters(launch, dataplane, address, authority)))
+            if self._services.proxies is not None and verified is not None:
+                self._services.proxies.verify_for(verified, dataplane)
+            # Also of one that is stored: the mesh may have come to want others since.
+            admission = await admit(dataplane, self._services.store)
+            if admission.violations:
+                raise InvalidResourceError(admission.violations)
+            parameters = _parameters(launch, dataplane, address, authority, token=token)
+            text = generation.to_yaml(generation.bootstrap(parameters))
             if launch.dataplane_resource:
                 # The last step: a request that is refused for whatever reason has registered nothing.
                 await self._services.store.put(await self._until_it_listens(dataplane))
@@ -89,9 +101,18 @@ class _Bootstrap:
         except NotFoundError:
             # An empty body, so that launchers take it for "not yet" and ask again, as kuma-dp does.
             return Response(status_code=404)
+        except TokenMismatchError as error:
+            return std_error(403, title=_TITLE, detail=str(error))
+        except TokenError as error:
+            return std_error(401, title=_TITLE, detail=str(error), headers={"WWW-Authenticate": "Bearer"})
         except UnreachableError as error:
             return std_error(400, title=_TITLE, detail=str(error))
         return _response(request, text, dataplane)
+
+    def _verified(self, token: str, launch: LaunchRequest) -> Verified[DataplaneClaims] | None:
+        if self._services.proxies is None:
+            return None
+        return self._services.proxies.verify(token, mesh=launch.mesh, name=launch.name)
 
     async def _stored(self, launch: LaunchRequest) -> Dataplane:
         stored = await self._services.store.get(ResourceKey(Dataplane.type.name, launch.mesh, launch.name))
@@ -137,7 +158,7 @@ def _address(request: Request, *, is_tls: bool) -> _Address:
 
 
 def _parameters(
-    launch: LaunchRequest, dataplane: Dataplane, address: _Address, authority: bytes | None
+    launch: LaunchRequest, dataplane: Dataplane, address: _Address, authority: bytes | None, *, token: str
 ) -> generation.BootstrapParameters:
     return generation.BootstrapParameters(
         mesh=launch.mesh,
@@ -147,7 +168,7 @@ def _parameters(
         control_plane_port=address.port,
         admin=_admin(launch, dataplane),
         ca_pem=authority,
-        token=launch.dataplane_token or None,
+        token=token or None,
         uses_delta=launch.uses_delta,
         dns_port=launch.dns_port or None,
         has_ipv6=launch.ipv6_enabled,

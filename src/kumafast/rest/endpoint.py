@@ -6,7 +6,7 @@ In: a request. Out: what the method's handler answers, or the error's form. Neve
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,19 +17,31 @@ from kumafast.rest.errors import MethodNotAllowedError, UnknownPathError, transl
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 Methods: TypeAlias = Mapping[str, Handler]
 
+JSON_TYPE: Final = "application/json"
+TEXT_TYPE: Final = "text/plain"
+
 
 class Endpoint:
     """An ASGI application for one path. Which methods it has may depend on the path's parameters.
 
-    `methods` are those that it has always, and `query` the parameters that GET understands: for the API's description.
+    For the API's description are: `methods`, those that it has always; `query`, the parameters that GET understands;
+    `body`, the schema of what POST takes; `media_type`, that of its answers.
     """
 
     def __init__(
-        self, find_methods: Callable[[Request], Methods], *, methods: Methods | None = None, query: Sequence[str] = ()
+        self,
+        find_methods: Callable[[Request], Methods],
+        *,
+        methods: Methods | None = None,
+        query: Sequence[str] = (),
+        body: Mapping[str, Any] | None = None,
+        media_type: str = JSON_TYPE,
     ) -> None:
         self._find_methods = find_methods
         self.methods: Methods = {} if methods is None else methods
         self.query = tuple(query)
+        self.body = body
+        self.media_type = media_type
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -51,9 +63,15 @@ class Endpoint:
             return translate(error, request.method) or unexpected(f"{request.method} {request.url.path}", error)
 
 
-def fixed(methods: Methods, *, query: Sequence[str] = ()) -> Endpoint:
+def fixed(
+    methods: Methods,
+    *,
+    query: Sequence[str] = (),
+    body: Mapping[str, Any] | None = None,
+    media_type: str = JSON_TYPE,
+) -> Endpoint:
     """An endpoint whose methods are always the same."""
-    return Endpoint(lambda _: methods, methods=methods, query=query)
+    return Endpoint(lambda _: methods, methods=methods, query=query, body=body, media_type=media_type)
 
 
 def _find_nothing(_: Request) -> Methods:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from kumafast.resources import catalog
 from kumafast.resources.resource import Resource, ResourceType, Scope
-from kumafast.rest.endpoint import Endpoint, Handler
+from kumafast.rest.endpoint import JSON_TYPE, Endpoint, Handler
 from kumafast.rest.errors import encoded_response
 from kumafast.rest.paging import LIST_QUERY
 
@@ -47,6 +47,7 @@ _ERROR: Final[Json] = {
         "causes": {"type": "array", "items": {"type": "object"}, "deprecated": True},
     },
 }
+_SECURITY: Final[Json] = {"userToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
 _WRITTEN: Final[Json] = {
     "type": "object",
     "properties": {"warnings": {"type": "array", "items": {"type": "string"}}},
@@ -81,7 +82,9 @@ def document(routes: Sequence[Route], *, version: str) -> Json:
         "openapi": "3.1.0",
         "info": {"title": "Kuma's API, served by kumafast", "version": version},
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "securitySchemes": _SECURITY},
+        # Or none: being on the control plane's own machine may be enough, and reading may need nothing.
+        "security": [{name: []} for name in _SECURITY] + [{}],
     }
 
 
@@ -90,6 +93,11 @@ def _fixed_path(path: str, endpoint: Endpoint) -> Json:
         method.lower(): _operation(summary=_first_line(handler), success={"type": "object"}, query=endpoint.query)
         for method, handler in endpoint.methods.items()
     }
+    if endpoint.body is not None:
+        methods["post"]["requestBody"] = {"required": True, "content": _json(dict(endpoint.body))}
+    if endpoint.media_type != JSON_TYPE:
+        for operation in methods.values():
+            operation["responses"]["200"]["content"] = {endpoint.media_type: {"schema": {"type": "string"}}}
     return _with_parameters(path, methods)
 
 
@@ -132,7 +140,7 @@ def _operation(*, summary: str, success: Json, query: Sequence[str] = ()) -> Jso
 
 
 def _json(schema: Json) -> Json:
-    return {"application/json": {"schema": schema}}
+    return {JSON_TYPE: {"schema": schema}}
 
 
 def _with_parameters(path: str, methods: Json) -> Json:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kumafast.identity.proxies import ProxyAccess
 from kumafast.identity.token_keys import TokenKeys
 from kumafast.rest.access import AccessRules
 from kumafast.store.store import Store
@@ -70,7 +71,7 @@ class ApiServices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DpServices:
-    """For the dp-server on 5678.
+    """For the dp-server on 5678. `proxies` judges who may have a bootstrap; without it everybody may.
 
     `certificate_pem` gives the certificate that it shows now, with its chain; None where it serves plaintext.
     """
@@ -78,3 +79,4 @@ class DpServices:
     store: Store
     zone: str
     certificate_pem: Callable[[], bytes | None] = lambda: None
+    proxies: ProxyAccess | None = None

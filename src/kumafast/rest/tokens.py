@@ -23,6 +23,33 @@ from kumafast.rest.errors import std_error
 _TITLE: Final = "Could not issue a token"
 _VALID_FOR_MAX: Final = timedelta(days=365 * 100)
 
+_TEXT: Final = {"type": ["string", "null"]}
+_VALID_FOR: Final = {"type": "string", "minLength": 1, "examples": ["24h"]}
+_TEXTS: Final = {"type": "array", "items": {"type": "string"}}
+DATAPLANE_REQUEST: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["mesh", "validFor"],
+    "properties": {
+        "name": _TEXT,
+        "mesh": {"type": "string", "minLength": 1},
+        "tags": {"type": ["object", "null"], "additionalProperties": _TEXTS},
+        "type": {"enum": [DATAPLANE_TYPE, "", None]},
+        "workload": _TEXT,
+        "validFor": _VALID_FOR,
+    },
+}
+"""The body of `POST /tokens/dataplane` as a JSON schema; which meshes and durations there are it does not say."""
+USER_REQUEST: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["name", "validFor"],
+    "properties": {
+        "name": {"type": "string", "minLength": 1},
+        "groups": {"type": ["array", "null"], "items": {"type": "string"}},
+        "validFor": _VALID_FOR,
+    },
+}
+"""The body of `POST /tokens/user`."""
+
 
 def dataplane_token(keys: TokenKeys) -> Handler:
     """`POST /tokens/dataplane`."""

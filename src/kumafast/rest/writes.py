@@ -56,7 +56,7 @@ class Writer:
             raise InvalidResourceError(admission.violations)
         expected = _expected_revision(request)
         revision, is_new = await self._write(complete, existing, expected, admission.companions)
-        warnings = list(_ignored(document))
+        warnings = [*_ignored(document), *resource.remarks()]
         body = {"warnings": warnings} if warnings else {}
         return json_response(body, 201 if is_new else 200, {REVISION_HEADER: str(revision)})
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from kumafast.snapshot.snapshot import Snapshot
 
 Wake = Callable[[], None]
-Follow = Callable[[str, bool], None]
+Follow = Callable[[str, Snapshot | None, bool], None]
 
 
 class SnapshotCache:
@@ -43,17 +43,18 @@ class SnapshotCache:
             # Other names for the versions of equal content reach those who ask from now on, and wake nobody.
             if not snapshot.has_version_names_of(held):
                 self._snapshots[node_id] = snapshot
-                self._tell(node_id, has_moved=False)
+                self._tell(node_id, snapshot, has_moved=False)
             return False
         self._snapshots[node_id] = snapshot
-        for wake in tuple(self._watchers.get(node_id, ())):
-            wake()
-        self._tell(node_id, has_moved=True)
+        if node_id in self._watchers:
+            for wake in tuple(self._watchers[node_id]):
+                wake()
+        self._tell(node_id, snapshot, has_moved=True)
         return True
 
-    def _tell(self, node_id: str, *, has_moved: bool) -> None:
+    def _tell(self, node_id: str, snapshot: Snapshot | None, *, has_moved: bool) -> None:
         for follow in self._followers:
-            follow(node_id, has_moved)
+            follow(node_id, snapshot, has_moved)
 
     def _is_same(self, held: Snapshot, snapshot: Snapshot) -> bool:
         if self._compared[0] is not held or self._compared[1] is not snapshot:
@@ -63,7 +64,7 @@ class SnapshotCache:
     def clear(self, node_id: str) -> None:
         """Forget a node. Its clients keep what they hold and are told nothing."""
         if self._snapshots.pop(node_id, None) is not None:
-            self._tell(node_id, has_moved=False)
+            self._tell(node_id, None, has_moved=False)
 
     def watch(self, node_id: str, wake: Wake) -> Wake:
         """Call `wake` whenever the node's snapshot moves; the returned function ends that."""

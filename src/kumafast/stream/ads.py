@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kumafast._core import Move, Protocol, Standing, Stream, Streams, Target, Turns
@@ -16,6 +17,7 @@ from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.node import Node, key_of
 from kumafast.snapshot.snapshot import Snapshot
 from kumafast.stream import wire
+from kumafast.stream.admission import Authenticate, UnauthenticatedError
 from kumafast.stream.messages import Acknowledged, Event, Sent, Variant
 from kumafast.stream.observer import NodeObserver
 from kumafast.stream.standings import Standings, decode
@@ -26,7 +28,7 @@ NodeKey = Callable[[Node], str]
 
 PATIENCE_S = 0.25
 """How long what must come later waits for a client that does not answer as Envoy does."""
-SLICE = 256
+SLICE = 128
 """Streams in one turn of the loop: where a move is known, one takes some 4 µs."""
 SLICE_S = 0.002
 """No more are begun after so long: a move that nobody has made before takes some 50 µs, or more."""
@@ -49,8 +51,12 @@ class Fleet(Streams):
         instance_id: str,
         finish: Callable[[Protocol, int, Exception | None], None],
         node_key: NodeKey = key_of,
+        authenticate: Authenticate | None = None,
     ) -> None:
-        """`finish(connection, stream, error)` ends a stream on its connection, in order where there is no error."""
+        """`finish(connection, stream, error)` ends a stream on its connection, in order where there is no error.
+
+        `authenticate` judges a client before anybody else knows of it; without it all are let in.
+        """
         self.begin(Turns(SLICE, SLICE_S), PATIENCE_S)
         self._cache = cache
         self._observer = observer
@@ -60,14 +66,30 @@ class Fleet(Streams):
         self._targets: dict[str, Target] = {}
         self._unfollow: Callable[[], None] | None = None
         self._count = 0
+        self._authenticate = authenticate
+        # Of streams whose first request has not come: what is to be judged then.
+        self._authorizations: dict[Stream, str] = {}
+        # Of streams that were let in: whom to tell when they have gone.
+        self._leaves: dict[Stream, Callable[[], None]] = {}
         # The newest goal, for the many nodes that are given one snapshot.
         self._last: tuple[Snapshot | None, Snapshot | None] = (None, None)
 
     def __len__(self) -> int:
         return self._count
 
-    def open(self, connection: Protocol, stream_id: int, *, variant: Variant, type_url: str | None) -> Stream:
-        """Have a stream of a connection served: aggregated (`type_url` None) or of one type."""
+    def open(
+        self,
+        connection: Protocol,
+        stream_id: int,
+        *,
+        variant: Variant,
+        type_url: str | None,
+        authorization: str = "",
+    ) -> Stream:
+        """Have a stream of a connection served: aggregated (`type_url` None) or of one type.
+
+        `authorization` is that header of its request.
+        """
         if self._unfollow is None:
             self._unfollow = self._cache.follow(self._take_snapshot)
         stream = Stream(
@@ -79,12 +101,17 @@ class Fleet(Streams):
             is_observed=self._observer is not None,
         )
         self._count += 1
+        if self._authenticate is not None:
+            self._authorizations[stream] = authorization
         return stream
 
     # What a stream asks for.
 
     def admit(self, stream: Stream, node_bytes: bytes | None, request: bytes) -> None:
-        """Find out whose stream it is, from its first request (rule 2). Raises `ProtocolError`."""
+        """Find out whose stream it is, from its first request (rule 2).
+
+        Raises `ProtocolError`, and `UnauthenticatedError` for a client that is not let in.
+        """
         variant: Variant = stream.standing.session.variant
         if node_bytes is not None:
             node: Node | None = wire.decode_node(node_bytes)
@@ -93,15 +120,22 @@ class Fleet(Streams):
         else:
             node = wire.find_node(request, variant)
         node = node or Node(id="")
+        if self._authenticate is not None:
+            refuse = partial(self._refuse, stream)
+            self._leaves[stream] = self._authenticate(self._authorizations.pop(stream, ""), node, refuse)
         key = self._node_key(node)
         target = self._targets.get(key)
         if target is None:
             target = self._targets[key] = Target(key)
-            self._retarget(target)
+            self._retarget(target, self._cache.get(key))
         stream.aim(target)
         if self._observer is not None:
             stream.name = str(uuid.uuid4())
             self._tell(stream, self._observer.stream_opened, node)
+
+    def _refuse(self, stream: Stream, why: str) -> None:
+        """End a stream that may not stay."""
+        self._end(stream, UnauthenticatedError(why))
 
     def compute(self, standing: Standing, request: bytes | None, goal: Snapshot | None, is_patient: bool) -> Move:
         """A move that is not known. Raises `ProtocolError` where the stream cannot go on."""
@@ -125,6 +159,11 @@ class Fleet(Streams):
         self._count -= 1
         if stream.timer is not None:
             stream.timer.cancel()
+        if self._authenticate is not None:
+            self._authorizations.pop(stream, None)
+            leave = self._leaves.pop(stream, None)
+            if leave is not None:
+                leave()
         target = stream.target
         if target is None:
             return
@@ -135,15 +174,14 @@ class Fleet(Streams):
 
     # The cache's side.
 
-    def _take_snapshot(self, key: str, has_moved: bool) -> None:
+    def _take_snapshot(self, key: str, snapshot: Snapshot | None, has_moved: bool) -> None:
         target = self._targets.get(key)
         if target is not None:
-            self._retarget(target)
+            self._retarget(target, snapshot)
             if has_moved:
                 self.turns.ask_all(target)
 
-    def _retarget(self, target: Target) -> None:
-        snapshot = self._cache.get(target.key)
+    def _retarget(self, target: Target, snapshot: Snapshot | None) -> None:
         if snapshot is not self._last[0]:
             self._last = (snapshot, self._standings.goal(snapshot))
         target.snapshot, target.goal = self._last

@@ -1,7 +1,8 @@
 """CSDS: each client's configuration and what it made of it, for whoever may see everybody's.
 
 In: `ClientStatusRequest`s, what stands with the clients, their snapshots. Out: `ClientStatusResponse`s of both methods.
-Never: who may ask (a server is given these handlers only where all who reach it may); the content of a secret.
+Never: who may ask (that is handed in; without it a server has these handlers only where all who reach it may); the
+content of a secret.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import SECRET, XdsResource
 from kumafast.snapshot.snapshot import Snapshot
+from kumafast.stream.admission import Authorize, PermissionDeniedError, UnauthenticatedError
 from kumafast.stream.driver import Call, CallError, Handler, Status
 from kumafast.stream.node_matcher import MatcherError, node_predicate
 
@@ -81,7 +83,10 @@ class Csds:
         cache: SnapshotCache,
         *,
         response_bytes_max: int = RESPONSE_BYTES_MAX,
+        authorize: Authorize | None = None,
     ) -> None:
+        """`authorize` judges who asks, for each request; without it everybody is answered."""
+        self._authorize = authorize
         self._clients = clients
         self._cache = cache
         self._response_bytes_max = response_bytes_max
@@ -92,13 +97,24 @@ class Csds:
 
     async def _stream(self, call: Call) -> None:
         async for data in call:
+            self._judge(call)
             await call.write(await self._answer(data))
 
     async def _fetch(self, call: Call) -> None:
         async for data in call:
+            self._judge(call)
             await call.write(await self._answer(data))
             return
         raise CallError(Status.INVALID_ARGUMENT, "a call of FetchClientStatus must have a request")
+
+    def _judge(self, call: Call) -> None:
+        try:
+            if self._authorize is not None:
+                self._authorize(call.headers.get("authorization", ""))
+        except UnauthenticatedError as error:
+            raise CallError(Status.UNAUTHENTICATED, str(error)) from error
+        except PermissionDeniedError as error:
+            raise CallError(Status.PERMISSION_DENIED, str(error)) from error
 
     async def _answer(self, data: bytes) -> bytes:
         try:

@@ -30,10 +30,12 @@ class Status(enum.IntEnum):
     OK = 0
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
+    PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
 
 
 class CallError(Exception):
@@ -149,8 +151,8 @@ def _wake(waiter: asyncio.Future[None] | None) -> None:
 Handler = Callable[[Call], Awaitable[None]]
 # With method, path and headers.
 HttpHandler = Callable[[Call, str, bytes, Sequence[tuple[bytes, bytes]]], Awaitable[None]]
-Opener = Callable[["GrpcProtocol", int, "float | None"], object]
-"""Makes the receiver of a stream, given its connection, its number and the seconds until its deadline."""
+Opener = Callable[["GrpcProtocol", int, Mapping[str, str], "float | None"], object]
+"""Makes the receiver of a stream, given its connection, number and headers, and the seconds until its deadline."""
 
 
 # The transports whose bytes are those of their sockets: of uvloop and asyncio, without TLS.
@@ -292,7 +294,7 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
         """A client has begun a call."""
         opener = self._openers.get(path)
         if opener is not None:
-            self.serve(stream, opener(self, stream, timeout_s))
+            self.serve(stream, opener(self, stream, headers, timeout_s))
             return
         handler = self._handlers.get(path)
         if handler is None:

@@ -25,6 +25,7 @@ from kumafast.snapshot.resource import (
     SECRET,
     VIRTUAL_HOST,
 )
+from kumafast.stream.admission import Authenticate, UnauthenticatedError
 from kumafast.stream.ads import Fleet, NodeKey
 from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Opener, Status
 from kumafast.stream.http2_requests import AsgiApp, AsgiRequests
@@ -87,6 +88,7 @@ class XdsServer:
         node_key: NodeKey = key_of,
         request_bytes_max: int = REQUEST_BYTES_MAX,
         handlers: Mapping[str, Handler] | None = None,
+        authenticate: Authenticate | None = None,
     ) -> None:
         """`http_protocol` makes a protocol for each connection that is not HTTP/2, `http_app` answers what is no gRPC
         over HTTP/2; without them clients are told 404.
@@ -95,10 +97,18 @@ class XdsServer:
         A request of more than `request_bytes_max` ends its stream with RESOURCE_EXHAUSTED.
         `handlers` serve further methods of gRPC on the same port, by path; when the server stops they are told that no
         more requests come.
+        `authenticate` judges each stream before its node is known to anybody; without it all are let in.
         """
         self._http_protocol = http_protocol
         self._http_handler = None if http_app is None else AsgiRequests(http_app).serve
-        self._fleet = Fleet(cache, observer=observer, instance_id=instance_id, finish=_finish, node_key=node_key)
+        self._fleet = Fleet(
+            cache,
+            observer=observer,
+            instance_id=instance_id,
+            finish=_finish,
+            node_key=node_key,
+            authenticate=authenticate,
+        )
         self._request_bytes_max = request_bytes_max
         self._handlers = {path: self._in_order(handler) for path, handler in (handlers or {}).items()}
         self._other_calls: set[Call] = set()
@@ -191,8 +201,13 @@ class XdsServer:
         }
 
     def _opener(self, variant: Variant, type_url: str | None) -> Opener:
-        def open_stream(connection: GrpcProtocol, stream_id: int, timeout_s: float | None) -> Stream:
-            stream = self._fleet.open(connection, stream_id, variant=variant, type_url=type_url)
+        def open_stream(
+            connection: GrpcProtocol, stream_id: int, headers: Mapping[str, str], timeout_s: float | None
+        ) -> Stream:
+            authorization = headers.get("authorization", "")
+            stream = self._fleet.open(
+                connection, stream_id, variant=variant, type_url=type_url, authorization=authorization
+            )
             if timeout_s is not None:
                 stream.timer = asyncio.get_running_loop().call_later(timeout_s, _expire, stream)
             return stream
@@ -231,6 +246,8 @@ def _finish(connection: Protocol, stream_id: int, error: Exception | None) -> No
         connection.end(stream_id, Status.OK)
     elif isinstance(error, ProtocolError):
         connection.end(stream_id, Status.INVALID_ARGUMENT, str(error))
+    elif isinstance(error, UnauthenticatedError):
+        connection.end(stream_id, Status.UNAUTHENTICATED, str(error))
     else:
         _LOG.error("a stream failed", exc_info=error)
         connection.end(stream_id, Status.INTERNAL, "the server failed")
