@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
 from collections.abc import Callable
 
 import pytest
 from bench.leds.collection_server import endpoint
+from tests.stream.test_collections import Service
+from tests.stream.test_shared_collections import Mesh
 
 from kumafast.generation.endpoints import collection_assignment, lb_endpoint
 from kumafast.snapshot import EndpointEntry, Layer, LoadAssignment, Snapshot
@@ -20,6 +24,7 @@ pytestmark = pytest.mark.gate
 
 ENDPOINTS, STREAMS, ROUNDS = 5_000, 20, 5
 BYTES_RATIO_MIN = 1_000
+CPU_RATIO_MIN = 1.5
 
 
 class Streams:
@@ -82,3 +87,43 @@ def test_one_by_one_costs_the_one(report: Callable[[str], None]) -> None:
         f"first load {plain.first_bytes:,} and {single.first_bytes:,} bytes"
     )
     assert sizes["EDS"] > BYTES_RATIO_MIN * sizes["LEDS"]
+
+
+def test_through_a_server_whose_streams_share(report: Callable[[str], None]) -> None:
+    """By EDS one is worked out for all; one by one each has names of its own, and still costs less when N is large."""
+    costs: dict[tuple[int, str], float] = {}
+    for count in (100, 1_000, ENDPOINTS):
+        for name in ("EDS", "LEDS"):
+            costs[count, name] = asyncio.run(_cost_of_a_leave(count, is_single=name == "LEDS"))
+    lines = [
+        f"{count:,}: {1e6 * costs[count, 'EDS']:.0f} and {1e6 * costs[count, 'LEDS']:.0f}"
+        for count in (100, 1_000, ENDPOINTS)
+    ]
+    report(
+        f"µs for each of {STREAMS} streams by EDS and LEDS, one endpoint of N leaves, no sockets: {'; '.join(lines)}"
+    )
+    assert costs[ENDPOINTS, "EDS"] > CPU_RATIO_MIN * costs[ENDPOINTS, "LEDS"]
+
+
+async def _cost_of_a_leave(count: int, *, is_single: bool) -> float:
+    """Processor seconds for each stream, from the change to the octets."""
+    service = Service()
+    service.entries = [
+        EndpointEntry.of(zone="east", order=number, lb_endpoint=lb_endpoint(endpoint(number)))
+        for number in range(count)
+    ]
+    service.assignment.alter([], service.entries)
+    nodes = tuple(f"node-{number}" for number in range(STREAMS))
+    mesh = Mesh(random.Random(0), nodes if is_single else (), () if is_single else nodes, service=service)
+    await mesh.drink()
+    rounds = []
+    for _ in range(ROUNDS):
+        service.remove(mesh.rng)
+        sent, started = mesh.tally.sent, time.process_time()
+        mesh.publish()
+        while mesh.tally.sent < sent + STREAMS:
+            await asyncio.sleep(0)
+        rounds.append(time.process_time() - started)
+        await mesh.drink()
+    mesh.close()
+    return min(rounds) / STREAMS

@@ -90,15 +90,23 @@ def _collection_of(member: str) -> str:
 class Mesh:
     """A server with clients that take endpoints one by one, and others of the same service that do not."""
 
-    def __init__(self, rng: random.Random, nodes: tuple[str, ...] = NODES) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        nodes: tuple[str, ...] = NODES,
+        plain: tuple[str, ...] = PLAIN,
+        *,
+        service: Service | None = None,
+    ) -> None:
         self.rng = rng
+        self._nodes = (nodes, plain)
         self.cache = SnapshotCache()
         self.server = XdsServer(self.cache)
-        self.service = Service()
+        self.service = Service() if service is None else service
         self.service.add("east")
         self.publish()
         self.single = [Client(self.server, node_id, rng) for node_id in nodes]
-        self.plain = [MemoryClient(self.server, node_id=node_id) for node_id in PLAIN]
+        self.plain = [MemoryClient(self.server, node_id=node_id) for node_id in plain]
         for client in self.plain:
             client.ask(CLUSTER, resource_names_subscribe=["*"])
             client.ask(ENDPOINT, resource_names_subscribe=["backend"])
@@ -110,7 +118,7 @@ class Mesh:
     def publish(self) -> None:
         single = self.service.snapshot()
         plain = Snapshot([single.layers[0], self.service.assignment.layer()])
-        for nodes, snapshot in ((NODES, single), (PLAIN, plain)):
+        for nodes, snapshot in zip(self._nodes, (single, plain), strict=True):
             for node_id in nodes:
                 self.cache.set(node_id, snapshot)
 
