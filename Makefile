@@ -1,7 +1,8 @@
 # make run   sets everything up and runs the demo: a mesh with real Envoys on loopback
 # make test  sets everything up and passes the tests
 # make lint  ruff, mypy, import-linter, cython-lint, clang-format
-# make bench runs the benchmarks; make bench-wire those of the wire beside its peers, WIRE='--parts push --sizes 1000'
+# make bench runs the benchmarks; make bench-mesh 2,000 simulated Envoys on real sockets (3 minutes)
+# make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
 # make churn MINUTES=30  has clients come and go all the time, and says whether the servers grow
 
 VENV := .venv
@@ -11,7 +12,7 @@ NATIVE := $(wildcard ext/*.pyx ext/*.pxd ext/*.hpp ext/CMakeLists.txt)
 
 MINUTES ?= 30
 
-.PHONY: build envoy run test test-fast lint bench bench-wire churn clean
+.PHONY: build envoy run test test-fast lint bench bench-mesh bench-wire churn clean
 
 build: $(STAMP)
 
@@ -43,6 +44,9 @@ bench-wire: build
 churn: build
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group plot
 	@$(BIN)/python -m bench.churn --minutes $(MINUTES)
+bench-mesh: build
+	@$(BIN)/python -m bench.real_wires --output bench/results/real-wires-$$(date +%F).json | \
+		tee bench/results/real-wires-$$(date +%F).txt
 
 clean:
 	rm -rf build $(VENV)

@@ -120,7 +120,7 @@ cdef class Standing:
                 if self.is_origin:
                     self.forget_moves()
                 return 0
-        if not move.is_small():
+        if not move.is_keepable():
             return 0
         if self.moves is not None and len(self.moves) >= MOVES_MAX:
             self.forget_moves()
@@ -171,7 +171,7 @@ cdef bint _equal(bytes one, bytes other):
 cdef class Move:
     """From one standing to the next: what is sent on the way, at most one message, and what there is to tell of it.
 
-    `is_synced` and `is_holding` are about where it ends, and mean something where nothing was sent.
+    `is_synced`, `is_holding`: of where it ends, if nothing was sent. `is_own`: for one stream, which no other repeats.
 
     >>> Move(Standing("the next session"), acknowledged=1).after.session
     'the next session'
@@ -187,15 +187,14 @@ cdef class Move:
     """Whether a client that stands there has all of the goal."""
     cdef readonly bint is_holding
     """Whether something waits there for the client's answer."""
-    cdef int acknowledged
-    cdef int rejected
+    cdef int acknowledged, rejected
     cdef bytes request
     cdef object goal
-    cdef bint is_patient
+    cdef bint is_patient, is_own
 
     def __cinit__(
         self, Standing after not None, /, *, payload=None, tuple events=(), int acknowledged=0, int rejected=0,
-        bint is_synced=False, bint is_holding=False,
+        bint is_synced=False, bint is_holding=False, bint is_own=False,
     ):
         self.after = after
         self.payload = payload
@@ -204,6 +203,7 @@ cdef class Move:
         self.rejected = rejected
         self.is_synced = is_synced
         self.is_holding = is_holding
+        self.is_own = is_own
 
     cdef size_t size(self):
         cdef size_t size = _BYTES_OF_MOVE
@@ -211,10 +211,10 @@ cdef class Move:
             size += len(self.payload)
         return size if self.request is None else size + PyBytes_GET_SIZE(self.request)
 
-    cdef bint is_small(self):
+    cdef bint is_keepable(self):
         if self.request is not None and PyBytes_GET_SIZE(self.request) > REQUEST_BYTES_KEPT_MAX:
             return False
-        return self.payload is None or len(self.payload) <= PAYLOAD_BYTES_KEPT_MAX
+        return not self.is_own and (self.payload is None or len(self.payload) <= PAYLOAD_BYTES_KEPT_MAX)
 
 
 cdef class Target:

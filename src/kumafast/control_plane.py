@@ -180,7 +180,11 @@ class ControlPlane:
         self._store = await stores.open_store(settings.store_url, keyring=_keyring(settings))
         await self._ensure_default_mesh()
         reconciler = self._reconciler = Reconciler(
-            store=self._store, cache=self.cache, metrics=self.metrics, debounce_ms=settings.debounce_ms
+            store=self._store,
+            cache=self.cache,
+            metrics=self.metrics,
+            debounce_ms=settings.debounce_ms,
+            leds_threshold=settings.leds_threshold,
         )
         convergence = self._convergence = Convergence(
             cache=self.cache,

@@ -22,7 +22,7 @@ from kumafast.metrics import Metrics
 from kumafast.pending import Depth, Pending, Task
 from kumafast.reached import Reached
 from kumafast.snapshot import Layer, Snapshot, SnapshotCache
-from kumafast.snapshot.node import Node
+from kumafast.snapshot.node import TAKES_DELTA, Node
 
 SLICE_S = 0.005
 """For how long the snapshots of many nodes are made before everything else on the event loop gets its turn."""
@@ -241,10 +241,11 @@ class Publisher:
             return
         if task.depth is Depth.ENDPOINTS:
             self.work.spliced += 1
-            layers = {reached.nodes[node_id]: self._endpoints(reached) for reached in task.reached}
+            layers = {reached.nodes[node_id]: self._endpoints(reached, connected.node) for reached in task.reached}
         else:
             self.work.rebound += 1
-            now = (*resolved.layers(), *map(self._endpoints, resolved.reached))
+            endpoints = (self._endpoints(reached, connected.node) for reached in resolved.reached)
+            now = (*resolved.layers(), *endpoints)
             held = snapshot.layers
             layers = {place: layer for place, layer in enumerate(now) if layer is not held[place]}
             if not layers:
@@ -264,7 +265,7 @@ class Publisher:
         for place, reached in enumerate(resolved.reached, len(layers)):
             reached.nodes[node_id] = place
         self._reach_only(node_id, connected, resolved)
-        endpoints = map(self._endpoints, resolved.reached)
+        endpoints = (self._endpoints(reached, connected.node) for reached in resolved.reached)
         self._publish(node_id, connected, Snapshot((*layers, *endpoints)), at)
 
     def _publish(self, node_id: str, connected: _Connected, snapshot: Snapshot, at: float) -> None:
@@ -283,8 +284,8 @@ class Publisher:
                 item.leave(node_id)
         connected.resolved = resolved
 
-    def _endpoints(self, reached: Reached) -> Layer:
-        layer, is_new = reached.layer()
+    def _endpoints(self, reached: Reached, node: Node) -> Layer:
+        layer, is_new = reached.layer(one_by_one=node.metadata.get(TAKES_DELTA) is True)
         if is_new:
             self.count("endpoints", layer)
         return layer

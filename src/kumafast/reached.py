@@ -40,6 +40,8 @@ class Reached:
         "_assignment",
         "_end",
         "_layer",
+        "_leds_threshold",
+        "_one_by_one",
         "_protocols",
         "_registry",
         "_served",
@@ -58,6 +60,7 @@ class Reached:
         registry: Registry,
         addresses: Addresses,
         end: Callable[[Reached], None],
+        leds_threshold: int = 0,
     ) -> None:
         self.key = (mesh, tags)
         self._end = end
@@ -74,6 +77,9 @@ class Reached:
         cluster_name = names.cluster_name(self._tags)
         self._assignment = LoadAssignment(cluster_name)
         self._layer: Layer | None = None
+        # The same for those who take endpoints one by one.
+        self._one_by_one: Layer | None = None
+        self._leds_threshold = leds_threshold
         self._alter((dataplane.name, dataplane) for dataplane in registry.providers(mesh, tags))
         self.destination = self._destination(cluster_name)
         """The cluster as clients see it."""
@@ -93,7 +99,7 @@ class Reached:
             return Moved.NOTHING
         destination = self._destination(self.destination.cluster_name)
         if destination == self.destination:
-            return Moved.ENDPOINTS if self._layer is None else Moved.NOTHING
+            return Moved.ENDPOINTS if self._layer is None and self._one_by_one is None else Moved.NOTHING
         self.destination = destination
         return Moved.PROTOCOL
 
@@ -103,8 +109,16 @@ class Reached:
         if not self.nodes:
             self._end(self)
 
-    def layer(self) -> tuple[Layer, bool]:
-        """The endpoints as one layer, and whether it was put together just now: it is when somebody first asks."""
+    def layer(self, *, one_by_one: bool = False) -> tuple[Layer, bool]:
+        """The endpoints as one layer, and whether it was put together just now: it is when somebody first asks.
+
+        `one_by_one` where the node can take them as collections: it does from so many endpoints on as is set.
+        """
+        if one_by_one and 0 < self._leds_threshold <= len(self._assignment):
+            if self._one_by_one is not None:
+                return self._one_by_one, False
+            self._one_by_one = self._assignment.collections(endpoints.collection_assignment)
+            return self._one_by_one, True
         if self._layer is not None:
             return self._layer, False
         self._layer = self._assignment.layer()
@@ -131,7 +145,7 @@ class Reached:
                 added.extend(serves[1])
         if removed or added:
             self._assignment.alter(removed, added)
-            self._layer = None
+            self._layer = self._one_by_one = None
         return has_changed
 
     def _note_secured(self, name: str, *, serves: bool) -> bool:
@@ -185,7 +199,9 @@ class Reached:
 class Destinations:
     """What the connected nodes reach. Bounded by it."""
 
-    def __init__(self, *, registry: Registry, addresses: Addresses) -> None:
+    def __init__(self, *, registry: Registry, addresses: Addresses, leds_threshold: int = 0) -> None:
+        """From `leds_threshold` endpoints on nodes that can take them one by one do; 0 is never."""
+        self._leds_threshold = leds_threshold
         self._registry = registry
         self._addresses = addresses
         self._reached: dict[tuple[str, DestinationTags], Reached] = {}
@@ -199,7 +215,12 @@ class Destinations:
         reached = self._reached.get(key)
         if reached is None:
             reached = self._reached[key] = Reached(
-                mesh, tags, registry=self._registry, addresses=self._addresses, end=self._end
+                mesh,
+                tags,
+                registry=self._registry,
+                addresses=self._addresses,
+                end=self._end,
+                leds_threshold=self._leds_threshold,
             )
         return reached
 

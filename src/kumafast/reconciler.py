@@ -53,6 +53,7 @@ class Reconciler:
         metrics: Metrics,
         debounce_ms: float,
         clock: Callable[[], float] = time.time,
+        leds_threshold: int = 0,
     ) -> None:
         self._store = store
         self._metrics = metrics
@@ -60,7 +61,9 @@ class Reconciler:
         self._registry = Registry()
         self.addresses = Addresses(in_use=self._registry.hosts, changed=self._moved)
         """The addresses of the dataplanes' host names."""
-        self._destinations = Destinations(registry=self._registry, addresses=self.addresses)
+        self._destinations = Destinations(
+            registry=self._registry, addresses=self.addresses, leds_threshold=leds_threshold
+        )
         self._publisher = Publisher(cache=cache, metrics=metrics, resolve=self._resolve)
         self.certificates = Certificates(count=metrics.certificates_issued.inc, clock=clock)
         """The certificates of the connected nodes."""

@@ -67,6 +67,8 @@ class Settings:
     zone: str = "default"
     debounce_ms: float = 5.0
     """Changes that come within this time after a first one are reconciled together."""
+    leds_threshold: int = 0
+    """Services with so many endpoints or more send them one by one to Envoys that speak delta (LEDS); 0 is never."""
     insight_flush_ms: float = 250.0
     """Statuses of proxies are written to the store at most this often."""
     log_level: str = "info"
@@ -171,6 +173,8 @@ def _check(settings: Settings) -> None:
         port = getattr(settings, name)
         if not 0 <= port <= 65535:
             raise SettingsError(f"{name} must be in the range [0, 65535], got {port}; 0 means any free port")
+    if settings.leds_threshold < 0:
+        raise SettingsError(f"leds_threshold must be 0 or more, got {settings.leds_threshold}; 0 means never")
     if settings.dp_auth not in {"", "none", "token"}:
         raise SettingsError(f"dp_auth must be token or none, got {settings.dp_auth!r}")
     if settings.anonymous_access not in {"none", "read", "write"}:

@@ -272,14 +272,16 @@ def get(port: int, path: str = "/") -> httpx.Response:
 class Mesh:
     """Starts parts and ends them all, the last first."""
 
-    def __init__(self, directory: Path, envoy: str, *, uses_delta: bool) -> None:
+    def __init__(
+        self, directory: Path, envoy: str, *, uses_delta: bool, control_plane_flags: tuple[str, ...] = ()
+    ) -> None:
         self.directory = directory
         self.envoy = envoy
         self.flags: tuple[str, ...] = () if uses_delta else ("--sotw",)
         self.ending = ExitStack()
         self.inbound_ports: dict[str, int] = {}
         """Where the sidecars of services take connections, by name."""
-        self.control_plane = ControlPlane(directory).start()
+        self.control_plane = ControlPlane(directory, *control_plane_flags).start()
         self.ending.callback(self.control_plane.stop)
 
     def echo(

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 from tests.insights.test_convergence import Progress
 
 from kumafast.errors import StoreUnavailableError
 from kumafast.insights import Convergence, Insights
+from kumafast.insights import insights as insights_module
 from kumafast.metrics import Metrics
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, ResourceKey, parse, status
 from kumafast.resources.fields import FrozenMap
@@ -121,6 +123,49 @@ def test_many_events_are_few_writes_and_none_is_no_write() -> None:
                     insights.response_sent(f"s{number}", CLUSTER, "v", 1)
             await asyncio.sleep(0.05)
             assert await store.revision() - before == 1
+
+    asyncio.run(main())
+
+
+def test_counts_alone_are_written_seldom_and_a_refusal_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(insights_module, "COUNTS_S", 0.1)
+
+    async def main() -> None:
+        store = await store_with("web", "quiet")
+        insights = insights_on(store)
+        for name in ("web", "quiet"):
+            insights.stream_opened(name, Node(f"default.{name}"))
+        async with following(insights):
+            await asyncio.sleep(0.02)
+            before = await store.revision()
+            for _ in range(5):
+                insights.response_sent("web", CLUSTER, "v", 1)
+                insights.response_acknowledged("web", CLUSTER, "v")
+                await asyncio.sleep(0.002)
+            assert await store.revision() == before
+            await asyncio.sleep(0.15)
+            assert await store.revision() == before + 1
+            assert (await insight_of(store, "web")).subscriptions[0].status.total.responses_acknowledged == 5
+            insights.response_rejected("web", CLUSTER, "v", "bad")
+            await asyncio.sleep(0.02)
+            assert await store.revision() == before + 2
+            await asyncio.sleep(0.15)
+            assert await store.revision() == before + 2
+
+    asyncio.run(main())
+
+
+def test_many_statuses_are_several_commits() -> None:
+    async def main() -> None:
+        count = 2 * insights_module.COMMIT_MAX + 1
+        store = await store_with(*(f"dp-{number}" for number in range(count)))
+        insights = insights_on(store)
+        before = await store.revision()
+        for number in range(count):
+            insights.stream_opened(f"s{number}", Node(f"default.dp-{number}"))
+        await insights.flush()
+        assert await store.revision() == before + 3
+        assert all([status(await insight_of(store, f"dp-{number}")) == "Online" for number in range(count)])
 
     asyncio.run(main())
 

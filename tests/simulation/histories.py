@@ -28,7 +28,7 @@ from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, parse
 from kumafast.snapshot import Snapshot, SnapshotCache
-from kumafast.snapshot.node import Node
+from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.snapshot.resource import SECRET
 from kumafast.store import Change, MemoryStore, StoredResource
 
@@ -55,8 +55,11 @@ INBOUND_TAGS: tuple[dict[str, str], ...] = (
 NODES: tuple[dict[str, object], ...] = (
     {},
     {"features": ["feature-reuse-port"], "dataplane.admin.port": "9901"},
+    {TAKES_DELTA: True},
 )
 VARIANTS = 150
+LEDS_THRESHOLD = 3
+"""Some services have more endpoints than that, and some nodes take those one by one."""
 
 _NOW = datetime(2027, 1, 1, tzinfo=UTC)
 
@@ -158,7 +161,12 @@ class World:
         self._clock = _NOW.timestamp()
         # Never followed: changes are handed in.
         self.reconciler = Reconciler(
-            store=MemoryStore(), cache=self.cache, metrics=metrics, debounce_ms=0, clock=lambda: self._clock
+            store=MemoryStore(),
+            cache=self.cache,
+            metrics=metrics,
+            debounce_ms=0,
+            clock=lambda: self._clock,
+            leds_threshold=LEDS_THRESHOLD,
         )
         self._metrics = metrics
         self._revision = 0

@@ -58,6 +58,7 @@ class Move:
         rejected: int = 0,
         is_synced: bool = False,
         is_holding: bool = False,
+        is_own: bool = False,
     ) -> Move: ...
     @property
     def payload(self) -> Payload | None: ...

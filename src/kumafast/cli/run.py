@@ -42,6 +42,7 @@ from kumafast.cli.run_flags import (
     HostOption,
     InsecureOption,
     InsightFlushMsOption,
+    LedsThresholdOption,
     LocalhostIsAdminOption,
     LogLevelOption,
     SecretsKeyFileOption,
@@ -87,6 +88,7 @@ def run(
     workers: WorkersOption = None,
     zone: ZoneOption = None,
     debounce_ms: DebounceMsOption = None,
+    leds_threshold: LedsThresholdOption = None,
     insight_flush_ms: InsightFlushMsOption = None,
     log_level: LogLevelOption = None,
 ) -> None:

@@ -102,6 +102,11 @@ ZoneOption = Annotated[str | None, _flag("--zone", "The zone's name [default: de
 
 DebounceMsOption = Annotated[float | None, _flag("--debounce-ms", "Changes within this time go together [default: 5]")]
 
+LedsThresholdOption = Annotated[
+    int | None,
+    _flag("--leds-threshold", "Endpoints of a service from which on they are sent one by one [default: 0, never]"),
+]
+
 InsightFlushMsOption = Annotated[
     float | None, _flag("--insight-flush-ms", "Statuses are stored at most this often [default: 250]")
 ]

@@ -142,6 +142,7 @@ def _own_metadata(parameters: BootstrapParameters) -> dict[str, object]:
         **{key: str(value) for key, value in optional.items() if value is not None},
         "dataplane.proxyType": "dataplane",
         "features": list(parameters.features),
+        **({"kumafast.delta": True} if parameters.uses_delta else {}),
         "ipv6Enabled": parameters.has_ipv6,
         "version": {key: dict(value) for key, value in parameters.versions.items()},
         "workdir": parameters.workdir,

@@ -6,11 +6,12 @@ snapshot's `LoadAssignment` splices the same bytes. Never: whether an endpoint i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 
-from envoy.config.core.v3 import address_pb2
+from envoy.config.core.v3 import address_pb2, config_source_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from kumafast.generation import fields
@@ -43,6 +44,24 @@ def load_assignment(endpoint_set: EndpointSet) -> endpoint_pb2.ClusterLoadAssign
             # most of the time of a large service.
             _fill(locality.lb_endpoints.add(), endpoint)
     return assignment
+
+
+def collection_assignment(cluster_name: str, collections: Sequence[tuple[str, str]]) -> bytes:
+    """The encoded `ClusterLoadAssignment` of a cluster whose endpoints come one by one (LEDS).
+
+    It has no endpoints but `collections`: zones, each with the name of its collection.
+    """
+    assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster_name)
+    for zone, name in collections:
+        locality = assignment.endpoints.add()
+        if zone:
+            locality.locality.zone = zone
+        source = locality.leds_cluster_locality_config
+        source.leds_config.ads.SetInParent()
+        source.leds_config.resource_api_version = config_source_pb2.V3
+        source.leds_collection_name = name
+    encoded: bytes = assignment.SerializeToString(deterministic=True)
+    return encoded
 
 
 def lb_endpoint(endpoint: Endpoint) -> bytes:

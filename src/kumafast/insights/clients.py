@@ -98,6 +98,8 @@ class StreamStatus:
     """The type that was refused last."""
     synced: Snapshot | None = None
     """The last snapshot of which the client has acknowledged all."""
+    shown: object | None = None
+    """What does not change of it as somebody shows it: what a node says of itself can be long, and is checked once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

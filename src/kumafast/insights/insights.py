@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from kumafast.errors import KumafastError, NotFoundError, StoreUnavailableError
@@ -29,6 +29,13 @@ CertificateOf = Callable[[str], CertificateFacts | None]
 
 RETRY_S_MAX = 5.0
 """The longest pause between attempts while the store cannot be written."""
+
+COUNTS_S = 5.0
+"""How long an insight may lack what only counts or dates it, which moves with each response. Who is connected and what
+was refused does not wait for it."""
+
+COMMIT_MAX = 64
+"""How many statuses go into one commit: whoever writes meanwhile waits for one commit, and the loop for as many."""
 
 
 class Insights:
@@ -60,6 +67,9 @@ class Insights:
         # The streams whose Envoy has taken listeners.
         self._listening: set[str] = set()
         self._dirty: set[ResourceKey] = set()
+        # Those of which only counts have moved, until it is time for them.
+        self._counted: set[ResourceKey] = set()
+        self._counting: asyncio.TimerHandle | None = None
         self._arrived = asyncio.Event()
 
     # The stream's NodeObserver.
@@ -80,12 +90,12 @@ class Insights:
         xds.pushes.inc()
         xds.bytes.inc(size)
         self.clients.response_sent(stream_id, type_url, version, size)
-        self._mark_stream(stream_id)
+        self._mark_counted(stream_id)
 
     def response_acknowledged(self, stream_id: str, type_url: str, version: str) -> None:
         """The client took a response."""
         self.clients.response_acknowledged(stream_id, type_url, version)
-        self._mark_stream(stream_id)
+        self._mark_counted(stream_id)
         if type_url == LISTENER:
             self._note_arrival(stream_id)
         self._convergence.response_acknowledged(stream_id, type_url)
@@ -138,6 +148,21 @@ class Insights:
             self._dirty.add(key)
             self._arrived.set()
 
+    def _mark_counted(self, stream_id: str) -> None:
+        status = self.clients.stream(stream_id)
+        key = None if status is None else _key(status.node.id)
+        if key is None or key in self._dirty:
+            return
+        self._counted.add(key)
+        if self._counting is None:
+            self._counting = asyncio.get_running_loop().call_later(COUNTS_S, self._count_now)
+
+    def _count_now(self) -> None:
+        self._counting = None
+        self._dirty |= self._counted
+        self._counted.clear()
+        self._arrived.set()
+
     # The store's side.
 
     async def take_over(self) -> None:
@@ -162,7 +187,7 @@ class Insights:
         while True:
             await self._arrived.wait()
             try:
-                await self.flush()
+                await self._flush()
                 retry_s = self._flush_s
             except StoreUnavailableError as error:
                 _LOG.warning("cannot write the status of %d proxies, will try again: %s", len(self._dirty), error)
@@ -170,23 +195,36 @@ class Insights:
             await asyncio.sleep(retry_s)
 
     async def flush(self) -> None:
-        """Write all statuses that have changed since the last time, in one commit."""
+        """Write all statuses that have changed since the last time, a slice in each commit."""
+        if self._counting is not None:
+            self._counting.cancel()
+            self._count_now()
+        await self._flush()
+
+    async def _flush(self) -> None:
         self._arrived.clear()
-        dirty, self._dirty = self._dirty, set()
-        writes = [await self._insight(key) for key in dirty]
-        try:
+        dirty, self._dirty = list(self._dirty), set()
+        self._counted.difference_update(dirty)
+        for start in range(0, len(dirty), COMMIT_MAX):
+            keys = dirty[start : start + COMMIT_MAX]
             try:
-                await self._store.write([Put(value) for value in writes])
-            except NotFoundError:
-                # A dataplane among them was deleted, or was never put: the others must not suffer from it.
-                for value in writes:
-                    await self._write_alone(value)
-        except KumafastError:
-            self._dirty |= dirty
-            self._arrived.set()
-            raise
-        for key in dirty - self._dirty:
-            self._forget_ended(key)
+                await self._write(keys)
+            except KumafastError:
+                self._dirty.update(dirty[start:])
+                self._arrived.set()
+                raise
+            for key in keys:
+                if key not in self._dirty:
+                    self._forget_ended(key)
+
+    async def _write(self, keys: Iterable[ResourceKey]) -> None:
+        writes = [await self._insight(key) for key in keys]
+        try:
+            await self._store.write([Put(value) for value in writes])
+        except NotFoundError:
+            # A dataplane among them was deleted, or was never put: the others must not suffer from it.
+            for value in writes:
+                await self._write_alone(value)
 
     async def _insight(self, key: ResourceKey) -> DataplaneInsight:
         before: DataplaneInsight | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -52,7 +52,7 @@ def subscription(stream: StreamStatus, *, instance_id: str) -> Subscription:
         connect_time=_time(stream.connected_at),
         disconnect_time=_time(stream.disconnected_at),
         status=status,
-        version=_version(stream.node.metadata.get("version")),
+        version=_node_of(stream).version,
     )
 
 
@@ -91,6 +91,26 @@ def _details(type_url: str, status: TypeStatus) -> TypeResponses:
 
 def _time(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+class _ShownNode(NamedTuple):
+    metadata: dict[str, Any] | None
+    version: Version | None
+
+
+def _node_of(stream: StreamStatus) -> _ShownNode:
+    if not isinstance(stream.shown, _ShownNode):
+        stated = stream.node.metadata
+        stream.shown = _ShownNode(_metadata(stated), _version(stated.get("version")))
+    return stream.shown
+
+
+def _metadata(stated: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a node says of itself; anybody may write what no store can hold, such as a number that is none."""
+    try:
+        return _LOOSE.validate_python(stated)
+    except ValidationError:
+        return None
 
 
 def _version(stated: object) -> Version | None:
@@ -148,10 +168,9 @@ def insight(
     earlier = [] if before is None else [old for old in before.subscriptions if old.id not in known]
     ended = [*earlier, *ended_now]
     kept = ended[max(0, len(ended) - max(0, SUBSCRIPTIONS_MAX - len(open_now))) :]
-    metadata = streams[-1].node.metadata if streams else (before.metadata if before is not None else None)
     found = DataplaneInsight(mesh=mesh, name=name, subscriptions=(*kept, *open_now))
-    try:
-        return found if metadata is None else found.model_copy(update={"metadata": _LOOSE.validate_python(metadata)})
-    except ValidationError:
-        # Anybody may write what no store can hold, such as a number that is none.
-        return found
+    if streams:
+        metadata = _node_of(streams[-1]).metadata
+    else:
+        metadata = None if before is None or before.metadata is None else _metadata(before.metadata)
+    return found if metadata is None else found.model_copy(update={"metadata": metadata})

@@ -8,11 +8,12 @@ Never: what an endpoint says; the bytes are not looked into.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from kumafast.snapshot import framing
+from kumafast.snapshot.collection import CollectionBuilder, CollectionPointer, collection_id
 from kumafast.snapshot.layer import Layer
 from kumafast.snapshot.resource import ENDPOINT, XdsResource
 
@@ -21,6 +22,9 @@ from kumafast.snapshot.resource import ENDPOINT, XdsResource
 _CLUSTER_NAME, _LOCALITY_ENDPOINTS = 1, 2
 _LOCALITY, _LB_ENDPOINTS = 1, 2
 _ZONE = 2
+
+EncodePointer = Callable[[str, Sequence[tuple[str, str]]], bytes]
+"""Makes the encoded assignment of a cluster from its zones, each with the name of its collection."""
 
 # Beyond this share of what is there, sorting anew is cheaper than putting one after the other in its place.
 _SORT_SHARE = 16
@@ -34,6 +38,15 @@ class EndpointEntry(NamedTuple):
     """Its place within the zone; comparable with that of every other entry."""
     framed: bytes
     """The `LbEndpoint` as the field of the locality that it is."""
+
+    @property
+    def lb_endpoint(self) -> bytes:
+        """The `LbEndpoint` alone."""
+        # Its field has a number below 16, so one byte of key stands before its length.
+        start = 2
+        while self.framed[start - 1] & 0x80:
+            start += 1
+        return self.framed[start:]
 
     @classmethod
     def of(cls, *, zone: str, order: object, lb_endpoint: bytes) -> EndpointEntry:
@@ -88,6 +101,11 @@ class LoadAssignment:
     def __init__(self, cluster_name: str) -> None:
         self._cluster_name = cluster_name
         self._localities: dict[str, _Locality] = {}
+        # The same entries by zone as collections, once somebody has asked for them so.
+        self._collections: dict[str, CollectionBuilder] | None = None
+
+    def __len__(self) -> int:
+        return sum(len(locality.orders) for locality in self._localities.values())
 
     def alter(self, removed: Sequence[EndpointEntry], added: Sequence[EndpointEntry]) -> None:
         """Take entries away and put others in. Raises KeyError for one to be taken away that is not there.
@@ -106,6 +124,22 @@ class LoadAssignment:
             if locality is None:
                 locality = self._localities[zone] = _Locality(zone)
             locality.add(list(entries))
+        if self._collections is not None:
+            self._alter_collections(self._collections, removed, added)
+
+    def _alter_collections(
+        self, builders: dict[str, CollectionBuilder], removed: Sequence[EndpointEntry], added: Sequence[EndpointEntry]
+    ) -> None:
+        for zone in dict.fromkeys(entry.zone for entry in (*removed, *added)):
+            builder = builders.get(zone)
+            if builder is None:
+                builder = builders[zone] = CollectionBuilder(collection_id(self._cluster_name, zone))
+            builder.alter(
+                [entry.lb_endpoint for entry in removed if entry.zone == zone],
+                [entry.lb_endpoint for entry in added if entry.zone == zone],
+            )
+            if zone not in self._localities:
+                del builders[zone]
 
     def layer(self) -> Layer:
         """The assignment as it is now, zones in order. One join of the bytes of all entries."""
@@ -115,3 +149,28 @@ class LoadAssignment:
             pieces.append(locality.head)
             pieces.extend(locality.framed)
         return Layer([XdsResource(ENDPOINT, self._cluster_name, b"".join(pieces))])
+
+    def collections(self, encode: EncodePointer) -> Layer:
+        """The same endpoints one by one: the assignment that names a collection for each zone, and the collections.
+
+        O(what changed) after the first time. `encode` makes that assignment of a cluster, and of its zones with names.
+        """
+        if self._collections is None:
+            self._collections = {}
+            everything = [
+                EndpointEntry(zone, None, framed)
+                for zone, locality in self._localities.items()
+                for framed in locality.framed
+            ]
+            self._alter_collections(self._collections, [], everything)
+        in_order = sorted(self._collections.items())
+        cluster_name, ids = (
+            self._cluster_name,
+            [(zone, collection_id(self._cluster_name, zone)) for zone, _ in in_order],
+        )
+        pointer = CollectionPointer(
+            cluster_name,
+            [name for _, name in ids],
+            lambda name: encode(cluster_name, [(zone, name(collection)) for zone, collection in ids]),
+        )
+        return Layer([pointer, *(builder.build() for _, builder in in_order)])

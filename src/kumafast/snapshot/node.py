@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+TAKES_DELTA = "kumafast.delta"
+"""The key of a node's metadata under which our bootstrap says that its Envoy speaks delta."""
+
 
 def dataplane_of(node_id: str) -> tuple[str, str] | None:
     """The mesh and name in a node id `<mesh>.<name>`, parted at the first dot as in Kuma; None where one is missing.

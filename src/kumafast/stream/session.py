@@ -6,9 +6,12 @@ Never: sockets, clocks, asyncio. The order among types is here; the rules within
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 
 from kumafast._core import NAMES_MAX
+from kumafast.snapshot.collection import CollectionPointer
 from kumafast.snapshot.resource import (
     CLUSTER,
     ENDPOINT,
@@ -22,6 +25,7 @@ from kumafast.snapshot.resource import (
     VIRTUAL_HOST,
 )
 from kumafast.snapshot.snapshot import Snapshot
+from kumafast.stream.collections import Collections
 from kumafast.stream.delta import DeltaSubstream
 from kumafast.stream.messages import Event, ProtocolError, Rejected, Request, Response, Variant
 from kumafast.stream.sotw import SotwSubstream
@@ -34,6 +38,7 @@ _RANK: dict[str, int] = {type_url: rank for rank, type_url in enumerate(_ORDER)}
 _REFERRERS = (LISTENER, ROUTE, SCOPED_ROUTE, VIRTUAL_HOST)
 
 TYPES_MAX = 64
+_EPOCH_LENGTH = 12
 
 Numbering = Callable[[str, Draft, int], int]
 """The number of a response's nonce, from its type, its content, and the last number of its stream, which is lower."""
@@ -57,8 +62,18 @@ class Session:
     ('1', ['backend'])
     """
 
-    def __init__(self, variant: Variant, type_url: str | None = None, *, number_response: Numbering = count_up) -> None:
-        """`type_url` is the one type of a per-type service; None means ADS."""
+    def __init__(
+        self,
+        variant: Variant,
+        type_url: str | None = None,
+        *,
+        number_response: Numbering = count_up,
+        epoch: str | None = None,
+    ) -> None:
+        """`type_url` is the one type of a per-type service; None means ADS.
+
+        `epoch` is of no other stream, and part of the names that this one gives; without it one is made up.
+        """
         self.variant = variant
         self._type_url = type_url
         self._substreams: dict[str, Substream] = {}
@@ -69,14 +84,18 @@ class Session:
         # Clusters that were sent and whose endpoints have not been sent since. Envoy keeps a cluster that it is sent
         # anew warming until its ClusterLoadAssignment comes again, and does not ask for it (rule 50).
         self._warming: set[str] = set()
+        self._epoch = epoch
+        # Names that are this stream's alone, once it has given one.
+        self._collections: Collections | None = None
         self.is_holding = False
         """Whether something waits for the client: `respond(…, is_patient=False)` sends it all the same."""
 
     def copy(self) -> Session:
         """Another session in the same state, which goes its own way from here."""
-        twin = Session(self.variant, self._type_url, number_response=self._number_response)
+        twin = Session(self.variant, self._type_url, number_response=self._number_response, epoch=self._epoch)
         twin.last_number = self.last_number
         twin._warming = self._warming.copy()
+        twin._collections = None if self._collections is None else self._collections.copy()
         twin.is_holding = self.is_holding
         twin._substreams = {
             type_url: substream.copy(resend=twin._warming if type_url == ENDPOINT else None)
@@ -85,13 +104,18 @@ class Session:
         twin._in_order = tuple(twin._substreams[substream.type_url] for substream in self._in_order)
         return twin
 
+    @property
+    def is_own(self) -> bool:
+        """Whether what it sends is for one client, once: a client that comes back may not be sent a name again."""
+        return self._collections is not None
+
     def rest_key(self) -> Hashable | None:
         """What all sessions have in common that will answer alike from now on; None while anything is unsettled.
 
         It stands for what the client holds by the digests of the content for which nothing was due. The numbers of
         nonces are not part of it: a new one is above all that were sent.
         """
-        if self.is_holding:
+        if self.is_holding or self.is_own:
             return None
         keys = tuple([substream.rest_key() for substream in self._in_order])
         if None in keys:
@@ -104,11 +128,16 @@ class Session:
         substream = self._substreams.get(type_url)
         if substream is None:
             substream = self._open(type_url)
+        has_collections = type_url == LB_ENDPOINT and self.variant is Variant.DELTA
+        if has_collections:
+            request = (self._collections or Collections("")).read(request)
         event = substream.receive(request)
         if len(substream.subscription.names) > NAMES_MAX:
             raise ProtocolError(f"a stream may ask for at most {NAMES_MAX} names of a type")
         if event is None:
             return []
+        if has_collections and self._collections is not None:
+            self._collections.land(is_rejected=isinstance(event, Rejected))
         if type_url == CLUSTER and isinstance(event, Rejected):
             # Which of them Envoy took is unknown: those whose endpoints it has asked for get them again, and nobody
             # needs to wait for the others.
@@ -116,11 +145,16 @@ class Session:
         return [event]
 
     def _forget_unasked(self) -> None:
-        """Wait no longer for clusters whose endpoints the client has not asked for."""
+        """Wait no longer for clusters whose endpoints, or their members, the client has not asked for."""
         endpoints = self._substreams.get(ENDPOINT)
         self._warming.intersection_update(
             [name for name in self._warming if endpoints is not None and name in endpoints.subscription]
         )
+        if self._collections is not None:
+            members, awaited = self._substreams.get(LB_ENDPOINT), self._collections.awaited
+            awaited.intersection_update(
+                [name for name in awaited if members is not None and name in members.subscription]
+            )
 
     def _resolve(self, type_url: str) -> str:
         if self._type_url is not None:
@@ -164,14 +198,36 @@ class Session:
         return None
 
     def _send(self, substream: Substream, draft: Draft, snapshot: Snapshot) -> Response:
-        self.last_number = self._number_response(substream.type_url, draft, self.last_number)
+        named = draft
+        if self.variant is Variant.DELTA and substream.type_url in (ENDPOINT, LB_ENDPOINT):
+            named = self._with_collections(substream.type_url, draft)
+        self.last_number = self._number_response(substream.type_url, named, self.last_number)
         nonce = str(self.last_number)
         substream.send(draft, nonce)
         if substream.type_url == CLUSTER:
             endpoints = snapshot.resources(ENDPOINT)
             self._warming.difference_update(draft.removed)
             self._warming.update(name for name in draft.changed if name in endpoints)
-        return Response(substream.type_url, draft.version, nonce, draft.resources, draft.removed)
+        return Response(substream.type_url, draft.version, nonce, named.resources, named.removed)
+
+    def _with_collections(self, type_url: str, draft: Draft) -> Draft:
+        """A draft with the names of collections that this client is given."""
+        if type_url == LB_ENDPOINT:
+            if self._collections is None:
+                return draft
+            resources, removed = self._collections.expand(draft.resources, draft.removed)
+            return replace(draft, resources=resources, removed=removed)
+        pointers = [resource for resource in draft.resources if isinstance(resource, CollectionPointer)]
+        if not pointers:
+            return draft
+        if self._collections is None:
+            self._collections = Collections(self._epoch or uuid.uuid4().hex[:_EPOCH_LENGTH])
+        members = self._substreams.get(LB_ENDPOINT)
+        if members is not None:
+            # The client knows them by other names from now on, and asks anew.
+            pointed = [name for pointer in pointers for name in pointer.collections]
+            members.receive(Request(type_url=LB_ENDPOINT, unsubscribe=pointed))
+        return replace(draft, resources=self._collections.point(draft.resources))
 
     def _hold(self, substream: Substream, snapshot: Snapshot) -> Hold:
         """What of a type has to wait, for a client that behaves like Envoy."""
@@ -194,7 +250,14 @@ class Session:
         if endpoints is None or not endpoints.subscription:
             return False
         there = snapshot.resources(ENDPOINT)
-        return any(name in there for name in self._warming)
+        return any(name in there for name in self._warming) or self._awaits_members(snapshot)
+
+    def _awaits_members(self, snapshot: Snapshot) -> bool:
+        """Whether a cluster that was pointed to a collection has not been sent its members."""
+        if self._collections is None:
+            return False
+        there = snapshot.resources(LB_ENDPOINT)
+        return any(name in there for name in self._collections.awaited)
 
     def _are_referrers_behind(self, snapshot: Snapshot) -> bool:
         """Whether listeners or routes may still lead to what is to be removed."""
@@ -206,7 +269,11 @@ class Session:
 
     def is_synced(self, snapshot: Snapshot) -> bool:
         """Whether the client holds, and has taken, all that this snapshot has of the types that it asked for."""
-        return bool(self._substreams) and all(
-            substream.flight is None and not substream.is_rejected and substream.due(snapshot) is None
-            for substream in self._in_order
+        return (
+            bool(self._substreams)
+            and all(
+                substream.flight is None and not substream.is_rejected and substream.due(snapshot) is None
+                for substream in self._in_order
+            )
+            and not self._awaits_members(snapshot)
         )

@@ -77,7 +77,14 @@ class Standings:
             payload = self._encode(response, session.variant)
             told.append(Sent(response.type_url, response.version, len(payload)))
             after = Standing(session)
-            return Move(after, payload=payload, events=tuple(told), acknowledged=acknowledged, rejected=rejected)
+            return Move(
+                after,
+                payload=payload,
+                events=tuple(told),
+                acknowledged=acknowledged,
+                rejected=rejected,
+                is_own=session.is_own,
+            )
         after = Standing(session) if goal is None else self._rest(session)
         # At rest the client has all; to look costs more.
         is_synced = goal is not None and (after.key is not None or session.is_synced(goal))
@@ -88,6 +95,7 @@ class Standings:
             rejected=rejected,
             is_synced=is_synced,
             is_holding=session.is_holding,
+            is_own=session.is_own,
         )
 
     def _take(self, standing: Standing) -> Session:

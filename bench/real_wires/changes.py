@@ -1,0 +1,173 @@
+"""Changes of a regular mesh through REST: endpoints that come, move and go, a policy now and then.
+
+In: the API's address, the size of the mesh, a seed. Out: writes, each with whom it affects and how that shows there.
+Never: the same address twice, so that what an Envoy holds tells which changes it has; nor a change of what an earlier
+one has not reached everywhere, since the two may then go out as one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from bench.real_wires.fleet import Awaited, Fleet
+from bench.real_wires.simulated_envoy import Facts
+from bench.regular_mesh import OUTBOUNDS, PER_SERVICE, dataplane, name
+
+from kumafast.resources.document import to_document
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT
+
+POLICY_EVERY, SIDECAR_EVERY = 20, 7
+EXTRAS_MAX = 40
+"""From so many endpoints beyond the regular ones on, one goes for each that comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A request, whom it affects, and what then shows in which resource of theirs."""
+
+    kind: str
+    method: str
+    path: str
+    document: dict[str, Any] | None
+    type_url: str
+    resource: str
+    address: str = ""
+    is_there: bool = True
+    timeout_ns: int = 0
+
+    def shows(self, facts: Facts) -> bool:
+        """Whether a resource has what was written."""
+        if self.timeout_ns:
+            return facts.connect_timeout_ns == self.timeout_ns
+        return (self.address in facts.addresses) is self.is_there
+
+
+class Changes:
+    """Makes changes; remembers what is there."""
+
+    def __init__(self, api: str, size: int, *, seed: int = 0) -> None:
+        self._size = size
+        self._rng = random.Random(seed)
+        self._numbers = itertools.count(1)
+        self._extras: dict[str, tuple[str, str]] = {}
+        # The newest change of each resource, by its path; None from when it is thought up until it is made.
+        self._newest: dict[str, Awaited | None] = {}
+        self._http = httpx.AsyncClient(base_url=api, timeout=30)
+        self._clients: defaultdict[str, set[str]] = defaultdict(set)
+        services = size // PER_SERVICE
+        for number in range(size):
+            for index in range(OUTBOUNDS):
+                service = f"service-{(number * OUTBOUNDS + index) % services:05}"
+                self._clients[service].add(f"default.{name(number)}")
+
+    async def close(self) -> None:
+        """Close the connection to the API."""
+        await self._http.aclose()
+
+    def clients(self, service: str) -> set[str]:
+        """The node ids of those that reach a service."""
+        return self._clients[service]
+
+    def __iter__(self) -> Iterator[Write]:
+        while True:
+            write = self._next()
+            self._newest[write.path] = None
+            yield write
+
+    def _next(self) -> Write:
+        number = next(self._numbers)
+        if number % POLICY_EVERY == 0:
+            return self._policy(number)
+        if number % SIDECAR_EVERY == 0:
+            return self._move_sidecar(number)
+        kind = self._rng.choice(["add", "add", "move", "remove", "remove"])
+        if kind == "add" and len(self._extras) >= EXTRAS_MAX:
+            kind = "remove"
+        settled = [extra for extra in sorted(self._extras) if self._is_settled(_dataplane_path(extra))]
+        if not settled:
+            kind = "add"
+        if kind == "add":
+            service = f"service-{self._rng.randrange(self._size // PER_SERVICE):05}"
+            return self.add(f"extra-{number:06}", service)
+        extra = self._rng.choice(settled)
+        service, address = self._extras[extra]
+        if kind == "move":
+            return self.add(extra, service, kind="move")
+        del self._extras[extra]
+        path = _dataplane_path(extra)
+        return Write("remove", "DELETE", path, None, ENDPOINT, service, address=address, is_there=False)
+
+    def add(self, extra: str, service: str, *, kind: str = "add") -> Write:
+        """An endpoint of a service, with no Envoy of its own, at an address that nobody had before."""
+        address = self._address(next(self._numbers))
+        self._extras[extra] = (service, address)
+        tags = {"kuma.io/service": service, "kuma.io/protocol": "http"}
+        networking = {"address": address, "inbound": [{"port": 8080, "tags": tags}]}
+        document = {"type": "Dataplane", "mesh": "default", "name": extra, "networking": networking}
+        path = _dataplane_path(extra)
+        return Write(kind, "PUT", path, document, ENDPOINT, service, address=address)
+
+    def _move_sidecar(self, number: int) -> Write:
+        moved, address = self._rng.randrange(self._size), self._address(number)
+        while not self._is_settled(_dataplane_path(name(moved))):
+            moved = self._rng.randrange(self._size)
+        document = to_document(dataplane(moved, self._size, host=address))
+        service = f"service-{moved % (self._size // PER_SERVICE):05}"
+        path = _dataplane_path(name(moved))
+        return Write("move a sidecar", "PUT", path, document, ENDPOINT, service, address=address)
+
+    def _policy(self, number: int) -> Write:
+        # Of two that set the same for all, that with the lower name counts: this comes before the mesh's "everybody".
+        service = f"service-{self._rng.randrange(self._size // PER_SERVICE):05}"
+        while not self._is_settled(f"/meshes/default/meshtimeouts/connect-to-{service}"):
+            service = f"service-{self._rng.randrange(self._size // PER_SERVICE):05}"
+        milliseconds = 5_000 + number
+        to = {
+            "targetRef": {"kind": "MeshService", "name": service},
+            "default": {"connectionTimeout": f"{milliseconds}ms"},
+        }
+        document = {"type": "MeshTimeout", "mesh": "default", "name": f"connect-to-{service}", "spec": {"to": [to]}}
+        path = f"/meshes/default/meshtimeouts/connect-to-{service}"
+        return Write("policy", "PUT", path, document, CLUSTER, service, timeout_ns=milliseconds * 1_000_000)
+
+    def _is_settled(self, path: str) -> bool:
+        if path not in self._newest:
+            return True
+        newest = self._newest[path]
+        return newest is not None and not newest.waiting
+
+    def _address(self, number: int) -> str:
+        return f"10.9.{number >> 8 & 255}.{number & 255}"
+
+    def expect(self, write: Write, fleet: Fleet) -> Awaited:
+        """Follow a write from now on, which is about to be made."""
+        awaited = Awaited(
+            kind=write.kind,
+            type_url=write.type_url,
+            resource=write.resource,
+            shows=write.shows,
+            waiting=set(self.clients(write.resource)),
+            started=time.monotonic(),
+        )
+        self._newest[write.path] = awaited
+        fleet.expect(awaited)
+        return awaited
+
+    async def make(self, write: Write, fleet: Fleet) -> Awaited:
+        """Write it; raises AssertionError for an answer that is not a success."""
+        awaited = self.expect(write, fleet)
+        response = await self._http.request(write.method, write.path, json=write.document)
+        awaited.returned = time.monotonic()
+        assert response.status_code in (200, 201), response.text
+        return awaited
+
+
+def _dataplane_path(dataplane_name: str) -> str:
+    return f"/meshes/default/dataplanes/{dataplane_name}"
