@@ -143,10 +143,14 @@ class Snapshot:
     def changed_since(self, type_url: str, digest: str) -> tuple[str, ...] | None:
         """The names of a type whose content differs from that of the digest; None where that is not known.
 
-        It is known of the snapshot that this one was made from, which has the same names.
+        It is known of the same content, and of the snapshot that this one was made from, which has the same names.
         """
         content = self._by_type().get(type_url)
-        since = None if content is None else content.since
+        if content is None:
+            return None
+        if content.digest == digest:
+            return ()
+        since = content.since
         return since[1] if since is not None and since[0] == digest else None
 
     def _by_type(self) -> dict[str, _Content]:

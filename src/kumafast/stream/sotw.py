@@ -135,4 +135,4 @@ class SotwSubstream(Substream):
         else:
             # A full set is offered as a whole when anything in it changes.
             self._is_set_rejected = True
-            self._uncertain |= flight.changed
+            self._uncertain.update(flight.draft.changed)

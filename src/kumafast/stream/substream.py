@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from kumafast.snapshot.resource import XdsResource
 from kumafast.snapshot.snapshot import Snapshot
@@ -17,8 +17,7 @@ from kumafast.stream.messages import Acknowledged, Event, Rejected, Request
 from kumafast.stream.subscription import Subscription
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A response that has not been numbered. `changed` are the names that the client may not know with this content."""
 
     version: str
@@ -43,15 +42,16 @@ class Hold:
 NO_HOLD = Hold()
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
+class Flight(NamedTuple):
     """The response that the client has neither taken nor refused."""
 
     nonce: str
-    version: str
-    names: frozenset[str]
-    """What is sent or removed."""
-    changed: frozenset[str]
+    draft: Draft
+
+    @property
+    def names(self) -> list[str]:
+        """What is sent or removed."""
+        return [*(resource.name for resource in self.draft.resources), *self.draft.removed]
 
 
 class Substream(ABC):
@@ -115,10 +115,11 @@ class Substream(ABC):
 
     def send(self, draft: Draft, nonce: str) -> None:
         """Take note that a draft goes out as the response with this nonce."""
-        names = frozenset([*(resource.name for resource in draft.resources), *draft.removed])
-        self.flight = Flight(nonce, draft.version, names, frozenset(draft.changed))
-        self._resend -= self.flight.names
-        self._forget_refusal_of(self.flight.names)
+        self.flight = Flight(nonce, draft)
+        if self._resend or self._refused:
+            names = self.flight.names
+            self._resend.difference_update(names)
+            self._forget_refusal_of(names)
         self._must_answer = False
         self.is_update = True
         self._settled = draft.settles
@@ -134,9 +135,9 @@ class Substream(ABC):
         self.flight = None
         if error is None:
             self._is_set_rejected = False
-            return Acknowledged(self.type_url, flight.version)
+            return Acknowledged(self.type_url, flight.draft.version)
         self._refuse(flight)
-        return Rejected(self.type_url, flight.version, error)
+        return Rejected(self.type_url, flight.draft.version, error)
 
     def _refuse(self, flight: Flight) -> None:
         group = frozenset(name for name in flight.names if name in self.subscription)
