@@ -42,8 +42,12 @@ class DeltaSubstream(Substream):
 
     def receive(self, request: Request) -> Event | None:
         event = None
+        self._seen = None
         if self.flight is not None and request.nonce == self.flight.nonce:
             event = self._land(request.error)
+            if self._is_open and request.error is None and not request.subscribe and not request.unsubscribe:
+                # Nothing but an acknowledgement.
+                return event
         # Whatever the nonce, what is subscribed and unsubscribed counts (rule 14).
         was_wildcard = self.subscription.is_wildcard
         dropped = self.subscription.alter(subscribe=request.subscribe, unsubscribe=request.unsubscribe)
@@ -134,11 +138,13 @@ class DeltaSubstream(Substream):
         return Draft(version, tuple(resources[name] for name in sent), tuple(removed), frozenset(sent))
 
     def _record(self, draft: Draft) -> None:
+        told = self._told
         for resource in draft.resources:
-            self._told[resource.name] = resource.version
-            self._told_absent.discard(resource.name)
+            told[resource.name] = resource.version
+        if self._told_absent:
+            self._told_absent.difference_update([resource.name for resource in draft.resources])
         for name in draft.removed:
-            self._told.pop(name, None)
+            told.pop(name, None)
             if name in self.subscription.names:
                 self._told_absent.add(name)
         self._forget_refusal_of(draft.removed)

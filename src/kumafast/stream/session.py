@@ -25,7 +25,7 @@ from kumafast.snapshot.snapshot import Snapshot
 from kumafast.stream.delta import DeltaSubstream
 from kumafast.stream.messages import Event, ProtocolError, Rejected, Request, Response, Variant
 from kumafast.stream.sotw import SotwSubstream
-from kumafast.stream.substream import NO_HOLD, Draft, Hold, Substream
+from kumafast.stream.substream import HOLD_REMOVALS, HOLD_UPDATES, NO_HOLD, Draft, Hold, Substream
 
 # Make before break (rule 49): what is referred to goes before what refers to it. Types unknown here come last.
 _ORDER = (CLUSTER, ENDPOINT, LB_ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, VIRTUAL_HOST, SECRET, RUNTIME, EXTENSION)
@@ -150,10 +150,9 @@ class Session:
         if snapshot is None:
             return None
         for substream in self._in_order:
-            draft = substream.due(snapshot) if substream.flight is None else None
-            if draft is None:
+            if substream.flight is not None or (draft := substream.due(snapshot)) is None:
                 continue
-            if is_patient and (hold := self._hold(substream, snapshot)):
+            if is_patient and (hold := self._hold(substream, draft, snapshot)) is not NO_HOLD:
                 draft = substream.due(snapshot, hold)
             if draft is None:
                 self.is_holding = True
@@ -170,20 +169,21 @@ class Session:
         if substream.type_url == CLUSTER:
             endpoints = snapshot.resources(ENDPOINT)
             self._warming.difference_update(draft.removed)
-            self._warming.update(name for name in draft.changed if name in endpoints)
+            self._warming.update([name for name in draft.changed if name in endpoints])
         return Response(substream.type_url, draft.version, nonce, draft.resources, draft.removed)
 
-    def _hold(self, substream: Substream, snapshot: Snapshot) -> Hold:
-        """What of a type has to wait, for a client that behaves like Envoy."""
+    def _hold(self, substream: Substream, draft: Draft, snapshot: Snapshot) -> Hold:
+        """What of a type's draft has to wait, for a client that behaves like Envoy."""
         if self._type_url is not None:
             return NO_HOLD
-        if substream.type_url in _REFERRERS:
-            return Hold(updates=substream.is_update and self._are_clusters_cold(snapshot))
-        if substream.type_url == CLUSTER:
-            return Hold(removals=self._are_referrers_behind(snapshot))
-        if substream.type_url == ENDPOINT:
-            return Hold(removals=self._are_referrers_behind(snapshot) or self._is_behind(CLUSTER, snapshot))
-        return NO_HOLD
+        type_url = substream.type_url
+        if type_url in _REFERRERS:
+            return HOLD_UPDATES if substream.is_update and self._are_clusters_cold(snapshot) else NO_HOLD
+        if type_url not in (CLUSTER, ENDPOINT) or (self.variant is Variant.DELTA and not draft.removed):
+            # In SotW it is the substream that knows what a draft takes away.
+            return NO_HOLD
+        is_behind = self._are_referrers_behind(snapshot) or (type_url == ENDPOINT and self._is_behind(CLUSTER, snapshot))
+        return HOLD_REMOVALS if is_behind else NO_HOLD
 
     def _are_clusters_cold(self, snapshot: Snapshot) -> bool:
         """Whether a listener sent now could lead to a cluster that Envoy does not have ready."""
@@ -194,7 +194,7 @@ class Session:
         if endpoints is None or not endpoints.subscription:
             return False
         there = snapshot.resources(ENDPOINT)
-        return any(name in there for name in self._warming)
+        return any(name in there for name in self._warming) if self._warming else False
 
     def _are_referrers_behind(self, snapshot: Snapshot) -> bool:
         """Whether listeners or routes may still lead to what is to be removed."""

@@ -13,6 +13,7 @@ from itertools import count
 from weakref import WeakValueDictionary
 
 from kumafast._core import Move, Payload, Standing
+from kumafast.snapshot.resource import XdsResource
 from kumafast.snapshot.snapshot import Snapshot
 from kumafast.stream import wire
 from kumafast.stream.messages import Acknowledged, Event, Rejected, Request, Response, Sent, Variant
@@ -46,8 +47,8 @@ class Standings:
         # Nonces of all streams are numbered together, so that one payload has one.
         self._numbers = count(1)
         # The number that a response had, and what it was encoded to; oldest out.
-        self._numbered: OrderedDict[Hashable, int] = OrderedDict()
-        self._encoded: OrderedDict[tuple[Variant, str], Payload] = OrderedDict()
+        self._numbered: OrderedDict[Hashable, tuple[int, tuple[XdsResource, ...], tuple[str, ...]]] = OrderedDict()
+        self._encoded: OrderedDict[tuple[bool, str], Payload] = OrderedDict()
 
     def origin(self, variant: Variant, type_url: str | None) -> Standing:
         """Where streams of a service begin."""
@@ -66,45 +67,50 @@ class Standings:
 
         Raises `ProtocolError` where the stream cannot go on.
         """
-        session: Session = self._take(standing)
-        told: list[Event | Sent] = []
+        session, place = self._take(standing)
+        told: tuple[Event | Sent, ...] = ()
+        acknowledged = rejected = 0
         if request is not None:
-            told.extend(session.receive(decode(request, session.variant)))
-        acknowledged = sum(isinstance(event, Acknowledged) for event in told)
-        rejected = sum(isinstance(event, Rejected) for event in told)
+            told = tuple(session.receive(decode(request, session.variant)))
+            for event in told:
+                acknowledged += isinstance(event, Acknowledged)
+                rejected += isinstance(event, Rejected)
         response = session.respond(goal, is_patient=is_patient)
         if response is not None:
             payload = self._encode(response, session.variant)
-            told.append(Sent(response.type_url, response.version, len(payload)))
-            after = Standing(session)
-            return Move(after, payload=payload, events=tuple(told), acknowledged=acknowledged, rejected=rejected)
-        after = Standing(session) if goal is None else self._rest(session)
+            told += (Sent(response.type_url, response.version, len(payload)),)
+            after = _stand(session, place)
+            return Move(after, payload=payload, events=told, acknowledged=acknowledged, rejected=rejected)
+        after = _stand(session, place) if goal is None else self._rest(session, place)
         # At rest the client has all; to look costs more.
         is_synced = goal is not None and (after.key is not None or session.is_synced(goal))
         return Move(
             after,
-            events=tuple(told),
+            events=told,
             acknowledged=acknowledged,
             rejected=rejected,
             is_synced=is_synced,
             is_holding=session.is_holding,
         )
 
-    def _take(self, standing: Standing) -> Session:
-        """A session that may be changed: a copy, unless nobody needs the standing any more."""
+    def _take(self, standing: Standing) -> tuple[Session, Standing | None]:
+        """A session that may be changed, and where it may stand: a copy, unless nobody needs the standing any more."""
         session: Session = standing.session
         if not standing.is_private:
-            return session.copy()
+            return session.copy(), None
         standing.session = None
-        if standing.key is not None:
-            self._at_rest.pop(standing.key, None)
-        return session
+        # What is known from here is known of what the session was.
+        standing.forget_moves()
+        if standing.key is None:
+            return session, standing
+        self._at_rest.pop(standing.key, None)
+        return session, None
 
-    def _rest(self, session: Session) -> Standing:
+    def _rest(self, session: Session, place: Standing | None) -> Standing:
         """The standing of a session for which nothing is due."""
         key = session.rest_key()
         if key is None:
-            return Standing(session)
+            return _stand(session, place)
         found = self._at_rest.get(key)
         if found is None:
             found = self._at_rest[key] = Standing(session, key=key)
@@ -118,23 +124,36 @@ class Standings:
         """The number that the same response to another stream had, if it is new to this one; else the next."""
         if not _is_small(draft):
             return next(self._numbers)
-        key = (type_url, draft.version, tuple(draft.resources), tuple(draft.removed))
-        number = self._numbered.get(key)
-        if number is None or number <= last:
-            number = self._numbered[key] = next(self._numbers)
-            if len(self._numbered) > PAYLOADS_MAX:
-                self._numbered.popitem(last=False)
+        resources, removed = tuple(draft.resources), tuple(draft.removed)
+        # The resources are compared below: to hash all of them would cost more than the rest of it.
+        key = (type_url, draft.version, len(resources), resources[-1].version if resources else None)
+        found = self._numbered.get(key)
+        if found is not None and found[0] > last and found[1] == resources and found[2] == removed:
+            return found[0]
+        number = next(self._numbers)
+        self._numbered[key] = (number, resources, removed)
+        if len(self._numbered) > PAYLOADS_MAX:
+            self._numbered.popitem(last=False)
         return number
 
     def _encode(self, response: Response, variant: Variant) -> Payload:
-        payload = self._encoded.get((variant, response.nonce))
+        key = (variant is Variant.SOTW, response.nonce)
+        payload = self._encoded.get(key)
         if payload is None:
             payload = Payload(wire.encode(response, variant, instance_id=self._instance_id))
             if len(payload) <= BODIES_KEPT_MAX:
-                self._encoded[variant, response.nonce] = payload
+                self._encoded[key] = payload
                 if len(self._encoded) > PAYLOADS_MAX:
                     self._encoded.popitem(last=False)
         return payload
+
+
+def _stand(session: Session, place: Standing | None) -> Standing:
+    """Where a session stands alone: where it did, if it can."""
+    if place is None:
+        return Standing(session)
+    place.session = session
+    return place
 
 
 def _is_small(draft: Draft) -> bool:

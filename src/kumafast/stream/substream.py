@@ -28,7 +28,7 @@ class Draft(NamedTuple):
     """The digest of the content of which nothing is due once this is sent; None where that is not known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Hold:
     """What must wait for other types: updates, of which only what the client asked for goes out; or removals."""
 
@@ -40,6 +40,8 @@ class Hold:
 
 
 NO_HOLD = Hold()
+HOLD_UPDATES = Hold(updates=True)
+HOLD_REMOVALS = Hold(removals=True)
 
 
 class Flight(NamedTuple):
@@ -75,6 +77,8 @@ class Substream(ABC):
         self._is_set_rejected = False
         # The digest of the content for which nothing was due; None when that has to be looked at again.
         self._settled: str | None = None
+        # What was due of a snapshot when it was last looked at, as long as nothing was said or sent since.
+        self._seen: tuple[Snapshot, Draft] | None = None
 
     def copy(self, *, resend: set[str] | None) -> Self:
         """Another substream in the same state; `resend` is the set of its own session."""
@@ -103,11 +107,18 @@ class Substream(ABC):
     def due(self, snapshot: Snapshot, hold: Hold = NO_HOLD) -> Draft | None:
         """What the client lacks of this snapshot, as far as it may be sent now; None where it lacks nothing."""
         digest = snapshot.digest(self.type_url)
-        if self._settled == digest and not self._resend:
-            return None
+        if not self._resend:
+            if self._settled == digest:
+                self._seen = None
+                return None
+            if self._seen is not None and hold is NO_HOLD and self._seen[0] is snapshot:
+                return self._seen[1]
         draft = self._draft(snapshot, hold)
-        if draft is None and not hold:
-            self._settled = digest
+        if hold is NO_HOLD:
+            if draft is None:
+                self._settled = digest
+            elif not self._resend:
+                self._seen = (snapshot, draft)
         return draft
 
     @abstractmethod
@@ -123,6 +134,7 @@ class Substream(ABC):
         self._must_answer = False
         self.is_update = True
         self._settled = draft.settles
+        self._seen = None
         self._record(draft)
 
     @abstractmethod
