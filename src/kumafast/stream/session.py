@@ -93,10 +93,13 @@ class Session:
         """
         if self.is_holding:
             return None
-        keys = tuple([substream.rest_key() for substream in self._in_order])
-        if None in keys:
-            return None
-        return (self.variant, self._type_url, frozenset(self._warming), keys)
+        keys = []
+        for substream in self._in_order:
+            key = None if substream.flight is not None else substream.rest_key()
+            if key is None:
+                return None
+            keys.append(key)
+        return (self.variant is Variant.SOTW, self._type_url, frozenset(self._warming), *keys)
 
     def receive(self, request: Request) -> list[Event]:
         """Take in one request. Raises `ProtocolError` where the stream cannot go on."""

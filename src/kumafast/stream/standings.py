@@ -7,12 +7,12 @@ Never: rules of the protocol, which the `Session` of a standing has; streams, so
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, MutableMapping
+from collections.abc import Hashable, MutableMapping, Sequence
 from functools import lru_cache
 from itertools import count
 from weakref import WeakValueDictionary
 
-from kumafast._core import Move, Payload, Standing
+from kumafast._core import Move, Payload, Standing, cut_field
 from kumafast.snapshot.resource import XdsResource
 from kumafast.snapshot.snapshot import Snapshot
 from kumafast.stream import wire
@@ -25,6 +25,7 @@ RESOURCES_COMPARED_MAX = 16
 BODIES_KEPT_MAX = 65536
 """Responses of more resources or bytes are not looked for: to compare or keep them costs what encoding them does."""
 _REQUEST_BYTES_KEPT_MAX = 1024
+_DIGITS_MAX = 19
 
 
 class Standings:
@@ -122,8 +123,6 @@ class Standings:
 
     def _number(self, type_url: str, draft: Draft, last: int) -> int:
         """The number that the same response to another stream had, if it is new to this one; else the next."""
-        if not _is_small(draft):
-            return next(self._numbers)
         resources, removed = tuple(draft.resources), tuple(draft.removed)
         # The resources are compared below: to hash all of them would cost more than the rest of it.
         key = (type_url, draft.version, len(resources), resources[-1].version if resources else None)
@@ -131,6 +130,8 @@ class Standings:
         if found is not None and found[0] > last and found[1] == resources and found[2] == removed:
             return found[0]
         number = next(self._numbers)
+        if not _is_small(resources, removed):
+            return number
         self._numbered[key] = (number, resources, removed)
         if len(self._numbered) > PAYLOADS_MAX:
             self._numbered.popitem(last=False)
@@ -156,11 +157,11 @@ def _stand(session: Session, place: Standing | None) -> Standing:
     return place
 
 
-def _is_small(draft: Draft) -> bool:
+def _is_small(resources: Sequence[XdsResource], removed: Sequence[str]) -> bool:
     return (
-        len(draft.resources) <= RESOURCES_COMPARED_MAX
-        and len(draft.removed) <= RESOURCES_COMPARED_MAX
-        and sum([len(resource.body) for resource in draft.resources]) <= BODIES_KEPT_MAX
+        len(resources) <= RESOURCES_COMPARED_MAX
+        and len(removed) <= RESOURCES_COMPARED_MAX
+        and sum([len(resource.body) for resource in resources]) <= BODIES_KEPT_MAX
     )
 
 
@@ -168,8 +169,18 @@ def decode(data: bytes, variant: Variant) -> Request:
     """A request without its node. Raises `ProtocolError` for bytes that are not one."""
     if len(data) > _REQUEST_BYTES_KEPT_MAX:
         return wire.decode(data, variant)
-    return _decode_again(data, variant)
+    if variant is Variant.DELTA:
+        # Acknowledgements of one type differ in their nonces only, and ours are short and decimal.
+        nonce, rest = cut_field(data, wire.DELTA_NONCE_FIELD)
+        if nonce is not None and len(nonce) <= _DIGITS_MAX and nonce.isdigit():
+            request = _decode_again(rest, False)
+            # A field that comes twice counts as it came last.
+            if not request.nonce:
+                return request._replace(nonce=nonce.decode("ascii"))
+    return _decode_again(data, variant is Variant.SOTW)
 
 
-# Many clients send the very same bytes, and the first request of a stream is read before it counts.
-_decode_again = lru_cache(1024)(wire.decode)
+@lru_cache(1024)
+def _decode_again(data: bytes, is_sotw: bool) -> Request:
+    """Many clients send the very same bytes, and the first request of a stream is read before it counts."""
+    return wire.decode(data, Variant.SOTW if is_sotw else Variant.DELTA)

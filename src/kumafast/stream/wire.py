@@ -18,6 +18,9 @@ from kumafast.snapshot import framing
 from kumafast.snapshot.node import Node
 from kumafast.stream.messages import ProtocolError, Request, Response, Variant
 
+# `response_nonce` in envoy/service/discovery/v3/discovery.proto.
+DELTA_NONCE_FIELD = 6
+
 
 def decode(data: bytes, variant: Variant) -> Request:
     """One request of a client, but for its node. Raises `ProtocolError` for bytes that are not one, or ask too much."""
