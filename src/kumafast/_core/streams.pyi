@@ -58,6 +58,7 @@ class Move:
         rejected: int = 0,
         is_synced: bool = False,
         is_holding: bool = False,
+        is_last: bool = False,
     ) -> Move: ...
     @property
     def payload(self) -> Payload | None: ...
@@ -69,6 +70,8 @@ class Move:
     def is_synced(self) -> bool: ...
     @property
     def is_holding(self) -> bool: ...
+    @property
+    def is_last(self) -> bool: ...
 
 @final
 class Target:

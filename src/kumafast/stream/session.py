@@ -165,6 +165,20 @@ class Session:
             self._forget_unasked()
         return None
 
+    def has_more(self, snapshot: Snapshot, *, is_patient: bool = True) -> bool:
+        """Whether `respond` would return something now; if not, it has found out what is held back."""
+        self.is_holding = False
+        for substream in self._in_order:
+            if substream.flight is not None or (draft := substream.due(snapshot)) is None:
+                continue
+            if is_patient and (hold := self._hold(substream, draft, snapshot)) is not NO_HOLD:
+                if substream.due(snapshot, hold) is not None:
+                    return True
+                self.is_holding = True
+                continue
+            return True
+        return not is_patient
+
     def _send(self, substream: Substream, draft: Draft, snapshot: Snapshot) -> Response:
         self.last_number = self._number_response(substream.type_url, draft, self.last_number)
         nonce = str(self.last_number)

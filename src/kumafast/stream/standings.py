@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, MutableMapping, Sequence
 from functools import lru_cache
 from itertools import count
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from kumafast._core import Move, Payload, Standing, cut_field
 from kumafast.snapshot.resource import XdsResource
@@ -45,6 +45,8 @@ class Standings:
         self._origins: dict[tuple[Variant, str | None], Standing] = {}
         self._at_rest: MutableMapping[Hashable, Standing] = WeakValueDictionary()
         self._goals: MutableMapping[Hashable, Snapshot] = WeakValueDictionary()
+        # Goals of several streams: those of one rest alone, for nobody could come to stand with them.
+        self._shared: WeakSet[Snapshot] = WeakSet()
         # Nonces of all streams are numbered together, so that one payload has one.
         self._numbers = count(1)
         # The number that a response had, and what it was encoded to; oldest out.
@@ -61,7 +63,16 @@ class Standings:
 
     def goal(self, snapshot: Snapshot | None) -> Snapshot | None:
         """The one snapshot that stands for all with its content and its versions' names."""
-        return None if snapshot is None else self._goals.setdefault(snapshot.content_key(), snapshot)
+        if snapshot is None:
+            return None
+        found = self._goals.setdefault(snapshot.content_key(), snapshot)
+        if found is not snapshot:
+            self._shared.add(found)
+        return found
+
+    def share(self, goal: Snapshot) -> None:
+        """Take note that several streams have a goal."""
+        self._shared.add(goal)
 
     def compute(self, standing: Standing, request: bytes | None, goal: Snapshot | None, is_patient: bool) -> Move:
         """The move from a standing: first the request is taken in, then at most one response is sent.
@@ -80,9 +91,20 @@ class Standings:
         if response is not None:
             payload = self._encode(response, session.variant)
             told += (Sent(response.type_url, response.version, len(payload)),)
+            is_last = goal is not None and not session.has_more(goal, is_patient=is_patient)
+            return Move(
+                _stand(session, place),
+                payload=payload,
+                events=told,
+                acknowledged=acknowledged,
+                rejected=rejected,
+                is_last=is_last,
+                is_holding=is_last and session.is_holding,
+            )
+        if goal is None or (place is not None and goal not in self._shared):
             after = _stand(session, place)
-            return Move(after, payload=payload, events=told, acknowledged=acknowledged, rejected=rejected)
-        after = _stand(session, place) if goal is None else self._rest(session, place)
+        else:
+            after = self._rest(session, place)
         # At rest the client has all; to look costs more.
         is_synced = goal is not None and (after.key is not None or session.is_synced(goal))
         return Move(

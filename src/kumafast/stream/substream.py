@@ -77,8 +77,9 @@ class Substream(ABC):
         self._is_set_rejected = False
         # The digest of the content for which nothing was due; None when that has to be looked at again.
         self._settled: str | None = None
-        # What was due of a snapshot when it was last looked at, as long as nothing was said or sent since.
-        self._seen: tuple[Snapshot, Draft] | None = None
+        # What was due of a snapshot, and of what must be sent again, when that was last looked at; nothing was said or
+        # sent since.
+        self._seen: tuple[Snapshot, frozenset[str], Draft] | None = None
 
     def copy(self, *, resend: set[str] | None) -> Self:
         """Another substream in the same state; `resend` is the set of its own session."""
@@ -107,18 +108,18 @@ class Substream(ABC):
     def due(self, snapshot: Snapshot, hold: Hold = NO_HOLD) -> Draft | None:
         """What the client lacks of this snapshot, as far as it may be sent now; None where it lacks nothing."""
         digest = snapshot.digest(self.type_url)
-        if not self._resend:
-            if self._settled == digest:
-                self._seen = None
-                return None
-            if self._seen is not None and hold is NO_HOLD and self._seen[0] is snapshot:
-                return self._seen[1]
+        if self._settled == digest and not self._resend:
+            self._seen = None
+            return None
+        seen = self._seen
+        if hold is NO_HOLD and seen is not None and seen[0] is snapshot and seen[1] == self._resend:
+            return seen[2]
         draft = self._draft(snapshot, hold)
         if hold is NO_HOLD:
             if draft is None:
                 self._settled = digest
-            elif not self._resend:
-                self._seen = (snapshot, draft)
+            else:
+                self._seen = (snapshot, frozenset(self._resend), draft)
         return draft
 
     @abstractmethod
