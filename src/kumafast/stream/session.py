@@ -210,8 +210,10 @@ class Session:
         endpoints = self._substreams.get(ENDPOINT)
         if endpoints is None or not endpoints.subscription:
             return False
+        if not self._warming:
+            return False
         there = snapshot.resources(ENDPOINT)
-        return any(name in there for name in self._warming) if self._warming else False
+        return any(name in there for name in self._warming)
 
     def _are_referrers_behind(self, snapshot: Snapshot) -> bool:
         """Whether listeners or routes may still lead to what is to be removed."""
@@ -221,9 +223,14 @@ class Session:
         substream = self._substreams.get(type_url)
         return substream is not None and (substream.flight is not None or substream.due(snapshot) is not None)
 
+    @property
+    def has_landed(self) -> bool:
+        """Whether the client has answered, and taken, all that it was sent."""
+        for substream in self._in_order:
+            if substream.flight is not None or substream.is_rejected:
+                return False
+        return bool(self._in_order)
+
     def is_synced(self, snapshot: Snapshot) -> bool:
         """Whether the client holds, and has taken, all that this snapshot has of the types that it asked for."""
-        return bool(self._substreams) and all(
-            substream.flight is None and not substream.is_rejected and substream.due(snapshot) is None
-            for substream in self._in_order
-        )
+        return self.has_landed and all(substream.due(snapshot) is None for substream in self._in_order)

@@ -105,8 +105,8 @@ class Standings:
             after = _stand(session, place)
         else:
             after = self._rest(session, place)
-        # At rest the client has all; to look costs more.
-        is_synced = goal is not None and (after.key is not None or session.is_synced(goal))
+        # Nothing is due of the goal but what is held back.
+        is_synced = goal is not None and not session.is_holding and session.has_landed
         return Move(
             after,
             events=told,
@@ -198,7 +198,7 @@ def decode(data: bytes, variant: Variant) -> Request:
             request = _decode_again(rest, False)
             # A field that comes twice counts as it came last.
             if not request.nonce:
-                return request._replace(nonce=nonce.decode("ascii"))
+                return Request(*request[:-2], nonce.decode("ascii"), request.error)
     return _decode_again(data, variant is Variant.SOTW)
 
 
