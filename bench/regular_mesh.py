@@ -165,6 +165,7 @@ class Sink:
         self._node_id = node_id
         self._cache = cache
         self._session = Session(Variant.DELTA)
+        self._asked: set[str] = set()
         for type_url in (CLUSTER, LISTENER):
             self._session.receive(Request(type_url=type_url, subscribe=["*"]))
         self._session.receive(Request(type_url=ENDPOINT))
@@ -179,8 +180,13 @@ class Sink:
             self._session.receive(Request(type_url=response.type_url, nonce=response.nonce))
             if response.type_url == CLUSTER and snapshot is not None:
                 there = snapshot.resources(ENDPOINT)
-                names = [item.name for item in response.resources if item.name in there]
-                self._session.receive(Request(type_url=ENDPOINT, subscribe=names, unsubscribe=tuple(response.removed)))
+                # Of a cluster that it is sent anew, Envoy does not ask for the endpoints again.
+                names = [item.name for item in response.resources if item.name in there and item.name not in self._asked]
+                self._asked.update(names)
+                self._asked.difference_update(response.removed)
+                if names or response.removed:
+                    request = Request(type_url=ENDPOINT, subscribe=names, unsubscribe=tuple(response.removed))
+                    self._session.receive(request)
 
     def watch(self, wake: Callable[[], object]) -> None:
         """Be told when there is something to drink, in place of the list of those woken."""
