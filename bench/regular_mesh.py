@@ -170,6 +170,7 @@ class Sink:
         self._cache = cache
         self._session = Session(Variant.DELTA)
         self._secrets: set[str] = set()
+        self._asked: set[str] = set()
         for type_url in (CLUSTER, LISTENER):
             self._session.receive(Request(type_url=type_url, subscribe=["*"]))
         self._session.receive(Request(type_url=ENDPOINT))
@@ -184,8 +185,15 @@ class Sink:
             self._session.receive(Request(type_url=response.type_url, nonce=response.nonce))
             if response.type_url == CLUSTER and snapshot is not None:
                 there = snapshot.resources(ENDPOINT)
-                names = [item.name for item in response.resources if item.name in there]
-                self._session.receive(Request(type_url=ENDPOINT, subscribe=names, unsubscribe=tuple(response.removed)))
+                # Of a cluster that it is sent anew, Envoy does not ask for the endpoints again.
+                names = [
+                    item.name for item in response.resources if item.name in there and item.name not in self._asked
+                ]
+                self._asked.update(names)
+                self._asked.difference_update(response.removed)
+                if names or response.removed:
+                    request = Request(type_url=ENDPOINT, subscribe=names, unsubscribe=tuple(response.removed))
+                    self._session.receive(request)
                 self._ask_for_secrets(set(snapshot.resources(SECRET)))
 
     def _ask_for_secrets(self, names: set[str]) -> None:

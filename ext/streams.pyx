@@ -171,7 +171,8 @@ cdef bint _equal(bytes one, bytes other):
 cdef class Move:
     """From one standing to the next: what is sent on the way, at most one message, and what there is to tell of it.
 
-    `is_synced`, `is_holding`: of where it ends, if nothing was sent. `is_own`: for one stream, which no other repeats.
+    `is_synced`, `is_holding` are about where it ends, and mean something where nothing was sent, or `is_last`.
+    `is_own`: for one stream, which no other repeats.
 
     >>> Move(Standing("the next session"), acknowledged=1).after.session
     'the next session'
@@ -187,6 +188,8 @@ cdef class Move:
     """Whether a client that stands there has all of the goal."""
     cdef readonly bint is_holding
     """Whether something waits there for the client's answer."""
+    cdef readonly bint is_last
+    """Whether nothing more is due where it ends, so that nobody needs to look."""
     cdef int acknowledged, rejected
     cdef bytes request
     cdef object goal
@@ -194,16 +197,11 @@ cdef class Move:
 
     def __cinit__(
         self, Standing after not None, /, *, payload=None, tuple events=(), int acknowledged=0, int rejected=0,
-        bint is_synced=False, bint is_holding=False, bint is_own=False,
+        bint is_synced=False, bint is_holding=False, bint is_own=False, bint is_last=False,
     ):
-        self.after = after
-        self.payload = payload
-        self.events = events
-        self.acknowledged = acknowledged
-        self.rejected = rejected
-        self.is_synced = is_synced
-        self.is_holding = is_holding
-        self.is_own = is_own
+        self.after, self.payload, self.events = after, payload, events
+        self.acknowledged, self.rejected = acknowledged, rejected
+        self.is_synced, self.is_holding, self.is_last, self.is_own = is_synced, is_holding, is_last, is_own
 
     cdef size_t size(self):
         cdef size_t size = _BYTES_OF_MOVE
@@ -489,6 +487,8 @@ cdef class Stream:
                 return 0
             if written == _GONE:
                 return 0
+            if move.is_last and self.target.goal is goal:
+                break
         if self.is_waiting or is_followed:
             return 0
         if not move.is_holding:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -15,11 +16,13 @@ from tests.stream.test_shared_standings import METHODS
 from tests.stream.test_stream_model import snapshot_of
 
 from kumafast._core import Standing
-from kumafast.snapshot import Snapshot, SnapshotCache
+from kumafast.snapshot import Layer, Snapshot, SnapshotCache, XdsResource
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
-from kumafast.stream import XdsServer
+from kumafast.stream import XdsServer, wire
 from kumafast.stream.ads import SLICE
+from kumafast.stream.delta import DeltaSubstream
 from kumafast.stream.messages import Variant
+from kumafast.stream.session import Session
 
 STREAMS = 1000
 
@@ -138,6 +141,83 @@ def test_push_and_acknowledgement_call_no_function_for_each_stream() -> None:
         of_nodes = {"Fleet._take_snapshot", "Fleet._retarget", "SnapshotCache.get"}
         each = {name for name, count in calls.items() if count >= STREAMS}
         assert each <= of_cache | of_nodes, "for each node that is given a snapshot, and none for each stream"
+        for client in clients:
+            client.lose()
+
+    asyncio.run(push())
+
+
+class Class:
+    """Proxies that have clusters, endpoints and a listener in common, and each a listener of its own."""
+
+    def __init__(self, size: int) -> None:
+        own = [XdsResource(LISTENER, f"own-{at}", b"") for at in range(size)]
+        self._common = _common("1")
+        self._snapshots = [Snapshot([*self._common, Layer([listener])]) for listener in own]
+
+    def set_all(self, cache: SnapshotCache) -> None:
+        for at, snapshot in enumerate(self._snapshots):
+            cache.set(f"n{at}", snapshot)
+
+    def move(self, cache: SnapshotCache, places: Sequence[int], version: str) -> None:
+        """Have other clusters (0), endpoints (1) or listeners (2) for all."""
+        moved = _common(version)
+        layers = {place: moved[place] for place in places}
+        self._snapshots = [snapshot.replaced(layers) for snapshot in self._snapshots]
+        self.set_all(cache)
+
+
+def _common(version: str) -> list[Layer]:
+    return [
+        Layer([XdsResource(type_url, name, f"{name} {version}".encode()) for name in "abcde"])
+        for type_url in (CLUSTER, ENDPOINT, LISTENER)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("places", "messages", "moves", "encoded"),
+    [
+        pytest.param([0, 2], 3, 5, 2, id="a policy: clusters, listeners"),
+        pytest.param([1], 1, 2, 1, id="an endpoint"),
+    ],
+)
+def test_push_to_many_of_a_class_copies_no_session_and_looks_through_no_content(
+    monkeypatch: pytest.MonkeyPatch, places: list[int], messages: int, moves: int, encoded: int
+) -> None:
+    """Each has a snapshot of its own, so each moves alone; what is the same for all is encoded once."""
+    size = 100
+    counts: Counter[str] = Counter()
+
+    def count(owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
+        def counted(*what: Any, **named: Any) -> Any:
+            counts[name] += 1
+            return function(*what, **named)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    async def push() -> None:
+        cache, proxies = SnapshotCache(), Class(size)
+        proxies.set_all(cache)
+        server = XdsServer(cache)
+        clients = await connect(server, Variant.DELTA, size)
+        for client in clients:
+            client.ask(ENDPOINT, resource_names_subscribe=list("bcde"))
+        await settle(server, clients)
+        # The first proxies may stand where others have stood.
+        proxies.move(cache, [0, 1, 2], "2")
+        await settle(server, clients)
+        computed = server.tally.computed
+        for owner, name in ((Session, "copy"), (Session, "rest_key"), (DeltaSubstream, "_draft_all"), (wire, "encode")):
+            count(owner, name)
+        proxies.move(cache, places, "3")
+        assert await settle(server, clients) == messages * size
+        assert server.tally.acknowledged == server.tally.sent
+        assert server.tally.computed - computed == moves * size
+        # Listeners go out under the digest of all that a proxy has of them.
+        own = size if 2 in places else 0
+        assert counts == {"encode": encoded + own}
         for client in clients:
             client.lose()
 

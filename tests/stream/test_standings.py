@@ -101,8 +101,8 @@ def test_standing_of_one_stream_is_changed_in_place_and_one_of_many_is_not() -> 
     standings = Standings(instance_id="i")
     session = at_rest(Session(Variant.DELTA), goal_of("1"), Request(type_url=CLUSTER))
     private, shared = Standing(session), Standing(session.copy(), is_origin=True)
-    assert standings.compute(private, None, goal_of("2"), True).after.session is session
-    assert private.session is None
+    assert standings.compute(private, None, goal_of("2"), True).after is private
+    assert private.session is session
     before = shared.session
     assert standings.compute(shared, None, goal_of("2"), True).after.session is not before
     assert shared.session is before

@@ -59,6 +59,7 @@ class Move:
         is_synced: bool = False,
         is_holding: bool = False,
         is_own: bool = False,
+        is_last: bool = False,
     ) -> Move: ...
     @property
     def payload(self) -> Payload | None: ...
@@ -70,6 +71,8 @@ class Move:
     def is_synced(self) -> bool: ...
     @property
     def is_holding(self) -> bool: ...
+    @property
+    def is_last(self) -> bool: ...
 
 @final
 class Target:

@@ -6,6 +6,8 @@ Never: the body itself; it is appended by whoever joins a response, so that it i
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _LENGTH_DELIMITED = 2
 
 
@@ -21,6 +23,7 @@ def varint(value: int) -> bytes:
     return bytes(groups)
 
 
+@lru_cache(4096)
 def opening(number: int, length: int) -> bytes:
     """What precedes `length` bytes of a field that is a text, bytes or a message."""
     return varint(number << 3 | _LENGTH_DELIMITED) + varint(length)

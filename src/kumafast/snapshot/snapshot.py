@@ -143,10 +143,14 @@ class Snapshot:
     def changed_since(self, type_url: str, digest: str) -> tuple[str, ...] | None:
         """The names of a type whose content differs from that of the digest; None where that is not known.
 
-        It is known of the snapshot that this one was made from, which has the same names.
+        It is known of the same content, and of the snapshot that this one was made from, which has the same names.
         """
         content = self._by_type().get(type_url)
-        since = None if content is None else content.since
+        if content is None:
+            return None
+        if content.digest == digest:
+            return ()
+        since = content.since
         return since[1] if since is not None and since[0] == digest else None
 
     def _by_type(self) -> dict[str, _Content]:
@@ -171,7 +175,7 @@ class Snapshot:
 
     def resources(self, type_url: str) -> Mapping[str, XdsResource]:
         """The resources of a type by name."""
-        content = self._by_type().get(type_url)
+        content = (self._contents or self._by_type()).get(type_url)
         return _EMPTY if content is None else content.resources
 
     def resource_versions(self, type_url: str) -> Mapping[str, Version]:
@@ -181,8 +185,10 @@ class Snapshot:
 
     def digest(self, type_url: str) -> Version:
         """The digest of a type's whole content, whatever its version is called."""
-        content = self._by_type().get(type_url)
-        return _DIGEST_OF_NOTHING if content is None else content.digest
+        content = (self._contents or self._by_type()).get(type_url)
+        if content is None:
+            return _DIGEST_OF_NOTHING
+        return content._digest or content.digest
 
     def version(self, type_url: str) -> Version:
         """What a type's whole content goes out as: the name that the snapshot was given for it, else its digest."""
@@ -203,8 +209,9 @@ class Snapshot:
 
     def content_key(self) -> Hashable:
         """What is equal for snapshots that hold the same and call its versions the same."""
-        digests = frozenset((type_url, content.digest) for type_url, content in self._by_type().items())
-        return (digests, frozenset((self._named_versions or {}).items()), self._default_version)
+        digests = frozenset([(type_url, content.digest) for type_url, content in self._by_type().items()])
+        named = frozenset(self._named_versions.items()) if self._named_versions else None
+        return (digests, named, self._default_version)
 
     def has_content_of(self, other: Snapshot) -> bool:
         """Whether the other snapshot holds the same resources; names of versions do not count."""

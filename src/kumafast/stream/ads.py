@@ -128,6 +128,8 @@ class Fleet(Streams):
         if target is None:
             target = self._targets[key] = Target(key)
             self._retarget(target, self._cache.get(key))
+        elif target.goal is not None:
+            self._standings.share(target.goal)
         stream.aim(target)
         if self._observer is not None:
             stream.name = str(uuid.uuid4())
@@ -182,9 +184,16 @@ class Fleet(Streams):
                 self.turns.ask_all(target)
 
     def _retarget(self, target: Target, snapshot: Snapshot | None) -> None:
-        if snapshot is not self._last[0]:
-            self._last = (snapshot, self._standings.goal(snapshot))
-        target.snapshot, target.goal = self._last
+        last, goal = self._last
+        if snapshot is not last:
+            goal = self._standings.goal(snapshot)
+            self._last = (snapshot, goal)
+            is_shared = len(target) > 1
+        else:
+            is_shared = True
+        if is_shared and goal is not None:
+            self._standings.share(goal)
+        target.snapshot, target.goal = snapshot, goal
 
     def stop(self) -> None:
         """Follow the cache no more."""

@@ -6,7 +6,7 @@ Never: a name twice in a response, or both sent and removed (rule 40).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Self
 
 from kumafast._core import diff_versions
@@ -42,8 +42,12 @@ class DeltaSubstream(Substream):
 
     def receive(self, request: Request) -> Event | None:
         event = None
+        self._seen = None
         if self.flight is not None and request.nonce == self.flight.nonce:
             event = self._land(request.error)
+            if self._is_open and request.error is None and not request.subscribe and not request.unsubscribe:
+                # Nothing but an acknowledgement.
+                return event
         # Whatever the nonce, what is subscribed and unsubscribed counts (rule 14).
         was_wildcard = self.subscription.is_wildcard
         dropped = self.subscription.alter(subscribe=request.subscribe, unsubscribe=request.unsubscribe)
@@ -87,23 +91,28 @@ class DeltaSubstream(Substream):
 
     def _changed_since_settled(self, snapshot: Snapshot) -> tuple[str, ...] | None:
         """All that can be due, where nothing was due of the snapshot that this one was made from; None elsewhere."""
-        if self._settled is None or self._asked or self._resend or self._refused or self._must_answer:
+        if self._settled is None or self._asked or self._refused or self._must_answer:
             return None
         return snapshot.changed_since(self.type_url, self._settled)
 
-    def _draft_of(self, changed: Iterable[str], snapshot: Snapshot, hold: Hold) -> Draft | None:
-        """What is due where only these names, which are in both snapshots, differ: no walk through the others."""
-        sent = [name for name in changed if name in self.subscription]
-        if not sent or hold.updates:
-            return None
+    def _draft_of(self, changed: Sequence[str], snapshot: Snapshot, hold: Hold) -> Draft | None:
+        """What is due where only these names, which are in both snapshots, differ: no walk through the others.
+
+        What must be sent all the same comes after it.
+        """
         resources = snapshot.resources(self.type_url)
-        return Draft(
-            snapshot.version(self.type_url),
-            tuple(resources[name] for name in sent),
-            (),
-            frozenset(sent),
-            settles=snapshot.digest(self.type_url),
-        )
+        subscription = self.subscription
+        sent: Sequence[str] = () if hold.updates else changed
+        if not subscription.is_wildcard:
+            names = subscription.names
+            sent = [name for name in sent if name in names]
+        if self._resend:
+            again = self._resend.difference(sent)
+            sent = [*sent, *sorted([name for name in again if name in resources and name in subscription])]
+        if not sent:
+            return None
+        settles = None if hold.updates else snapshot.digest(self.type_url)
+        return Draft(snapshot.version(self.type_url), tuple([resources[name] for name in sent]), (), sent, settles)
 
     def _draft_all(self, snapshot: Snapshot, hold: Hold) -> Draft | None:
         wanted = self.subscription.select(snapshot.resource_versions(self.type_url))
@@ -129,11 +138,13 @@ class DeltaSubstream(Substream):
         return Draft(version, tuple(resources[name] for name in sent), tuple(removed), frozenset(sent))
 
     def _record(self, draft: Draft) -> None:
+        told = self._told
         for resource in draft.resources:
-            self._told[resource.name] = resource.version
-            self._told_absent.discard(resource.name)
+            told[resource.name] = resource.version
+        if self._told_absent:
+            self._told_absent.difference_update([resource.name for resource in draft.resources])
         for name in draft.removed:
-            self._told.pop(name, None)
+            told.pop(name, None)
             if name in self.subscription.names:
                 self._told_absent.add(name)
         self._forget_refusal_of(draft.removed)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from kumafast.snapshot.resource import XdsResource
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Variant(enum.Enum):
@@ -24,8 +27,7 @@ class ProtocolError(Exception):
     """The client broke the protocol so that its stream cannot go on; other streams do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """A `DiscoveryRequest`, with `names` and `version`, or a `DeltaDiscoveryRequest`, with the three after them."""
 
     type_url: str = ""
@@ -33,14 +35,13 @@ class Request:
     version: str = ""
     subscribe: Sequence[str] = ()
     unsubscribe: Sequence[str] = ()
-    initial_versions: Mapping[str, str] = field(default_factory=dict)
+    initial_versions: Mapping[str, str] = _NOTHING
     nonce: str = ""
     error: str | None = None
     """The message of `error_detail`; None where there is none. Its presence, not its text, makes a NACK (rule 10)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """What goes out for one type. `removed` is empty in SotW, which has no such thing."""
 
     type_url: str
@@ -50,16 +51,14 @@ class Response:
     removed: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
+class Acknowledged(NamedTuple):
     """The client took the response that was in flight."""
 
     type_url: str
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(NamedTuple):
     """The client refused the response that was in flight, for the reason in `message`."""
 
     type_url: str
@@ -67,8 +66,7 @@ class Rejected:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """A response of `size` bytes goes out."""
 
     type_url: str

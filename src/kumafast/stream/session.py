@@ -29,7 +29,7 @@ from kumafast.stream.collections import Collections
 from kumafast.stream.delta import DeltaSubstream
 from kumafast.stream.messages import Event, ProtocolError, Rejected, Request, Response, Variant
 from kumafast.stream.sotw import SotwSubstream
-from kumafast.stream.substream import NO_HOLD, Draft, Hold, Substream
+from kumafast.stream.substream import HOLD_REMOVALS, HOLD_UPDATES, NO_HOLD, Draft, Hold, Substream
 
 # Make before break (rule 49): what is referred to goes before what refers to it. Types unknown here come last.
 _ORDER = (CLUSTER, ENDPOINT, LB_ENDPOINT, LISTENER, ROUTE, SCOPED_ROUTE, VIRTUAL_HOST, SECRET, RUNTIME, EXTENSION)
@@ -40,11 +40,12 @@ _REFERRERS = (LISTENER, ROUTE, SCOPED_ROUTE, VIRTUAL_HOST)
 TYPES_MAX = 64
 _EPOCH_LENGTH = 12
 
-Numbering = Callable[[str, Draft, int], int]
-"""The number of a response's nonce, from its type, its content, and the last number of its stream, which is lower."""
+Numbering = Callable[[str, Draft, int, bool], int]
+"""The number of a response's nonce, from its type, its content, the last number of its stream, which is lower, and
+whether it is the stream's own."""
 
 
-def count_up(type_url: str, draft: Draft, last: int) -> int:
+def count_up(type_url: str, draft: Draft, last: int, is_own: bool) -> int:
     """Number the responses of one stream 1, 2, 3, …"""
     return last + 1
 
@@ -117,10 +118,13 @@ class Session:
         """
         if self.is_holding or self.is_own:
             return None
-        keys = tuple([substream.rest_key() for substream in self._in_order])
-        if None in keys:
-            return None
-        return (self.variant, self._type_url, frozenset(self._warming), keys)
+        keys = []
+        for substream in self._in_order:
+            key = None if substream.flight is not None else substream.rest_key()
+            if key is None:
+                return None
+            keys.append(key)
+        return (self.variant is Variant.SOTW, self._type_url, frozenset(self._warming), *keys)
 
     def receive(self, request: Request) -> list[Event]:
         """Take in one request. Raises `ProtocolError` where the stream cannot go on."""
@@ -184,10 +188,9 @@ class Session:
         if snapshot is None:
             return None
         for substream in self._in_order:
-            draft = substream.due(snapshot) if substream.flight is None else None
-            if draft is None:
+            if substream.flight is not None or (draft := substream.due(snapshot)) is None:
                 continue
-            if is_patient and (hold := self._hold(substream, snapshot)):
+            if is_patient and (hold := self._hold(substream, draft, snapshot)) is not NO_HOLD:
                 draft = substream.due(snapshot, hold)
             if draft is None:
                 self.is_holding = True
@@ -197,17 +200,31 @@ class Session:
             self._forget_unasked()
         return None
 
+    def has_more(self, snapshot: Snapshot, *, is_patient: bool = True) -> bool:
+        """Whether `respond` would return something now; if not, it has found out what is held back."""
+        self.is_holding = False
+        for substream in self._in_order:
+            if substream.flight is not None or (draft := substream.due(snapshot)) is None:
+                continue
+            if is_patient and (hold := self._hold(substream, draft, snapshot)) is not NO_HOLD:
+                if substream.due(snapshot, hold) is not None:
+                    return True
+                self.is_holding = True
+                continue
+            return True
+        return not is_patient
+
     def _send(self, substream: Substream, draft: Draft, snapshot: Snapshot) -> Response:
         named = draft
         if self.variant is Variant.DELTA and substream.type_url in (ENDPOINT, LB_ENDPOINT):
             named = self._with_collections(substream.type_url, draft)
-        self.last_number = self._number_response(substream.type_url, named, self.last_number)
+        self.last_number = self._number_response(substream.type_url, named, self.last_number, named is not draft)
         nonce = str(self.last_number)
         substream.send(draft, nonce)
         if substream.type_url == CLUSTER:
             endpoints = snapshot.resources(ENDPOINT)
             self._warming.difference_update(draft.removed)
-            self._warming.update(name for name in draft.changed if name in endpoints)
+            self._warming.update([name for name in draft.changed if name in endpoints])
         return Response(substream.type_url, draft.version, nonce, named.resources, named.removed)
 
     def _with_collections(self, type_url: str, draft: Draft) -> Draft:
@@ -229,17 +246,20 @@ class Session:
             members.receive(Request(type_url=LB_ENDPOINT, unsubscribe=pointed))
         return replace(draft, resources=self._collections.point(draft.resources))
 
-    def _hold(self, substream: Substream, snapshot: Snapshot) -> Hold:
-        """What of a type has to wait, for a client that behaves like Envoy."""
+    def _hold(self, substream: Substream, draft: Draft, snapshot: Snapshot) -> Hold:
+        """What of a type's draft has to wait, for a client that behaves like Envoy."""
         if self._type_url is not None:
             return NO_HOLD
-        if substream.type_url in _REFERRERS:
-            return Hold(updates=substream.is_update and self._are_clusters_cold(snapshot))
-        if substream.type_url == CLUSTER:
-            return Hold(removals=self._are_referrers_behind(snapshot))
-        if substream.type_url == ENDPOINT:
-            return Hold(removals=self._are_referrers_behind(snapshot) or self._is_behind(CLUSTER, snapshot))
-        return NO_HOLD
+        type_url = substream.type_url
+        if type_url in _REFERRERS:
+            return HOLD_UPDATES if substream.is_update and self._are_clusters_cold(snapshot) else NO_HOLD
+        if type_url not in (CLUSTER, ENDPOINT) or (self.variant is Variant.DELTA and not draft.removed):
+            # In SotW it is the substream that knows what a draft takes away.
+            return NO_HOLD
+        is_behind = self._are_referrers_behind(snapshot) or (
+            type_url == ENDPOINT and self._is_behind(CLUSTER, snapshot)
+        )
+        return HOLD_REMOVALS if is_behind else NO_HOLD
 
     def _are_clusters_cold(self, snapshot: Snapshot) -> bool:
         """Whether a listener sent now could lead to a cluster that Envoy does not have ready."""
@@ -249,10 +269,13 @@ class Session:
         endpoints = self._substreams.get(ENDPOINT)
         if endpoints is None or not endpoints.subscription:
             return False
-        there = snapshot.resources(ENDPOINT)
-        return any(name in there for name in self._warming) or self._awaits_members(snapshot)
+        if self._warming:
+            there = snapshot.resources(ENDPOINT)
+            if any(name in there for name in self._warming):
+                return True
+        return self.awaits_members(snapshot)
 
-    def _awaits_members(self, snapshot: Snapshot) -> bool:
+    def awaits_members(self, snapshot: Snapshot) -> bool:
         """Whether a cluster that was pointed to a collection has not been sent its members."""
         if self._collections is None:
             return False
@@ -267,13 +290,18 @@ class Session:
         substream = self._substreams.get(type_url)
         return substream is not None and (substream.flight is not None or substream.due(snapshot) is not None)
 
+    @property
+    def has_landed(self) -> bool:
+        """Whether the client has answered, and taken, all that it was sent."""
+        for substream in self._in_order:
+            if substream.flight is not None or substream.is_rejected:
+                return False
+        return bool(self._in_order)
+
     def is_synced(self, snapshot: Snapshot) -> bool:
         """Whether the client holds, and has taken, all that this snapshot has of the types that it asked for."""
         return (
-            bool(self._substreams)
-            and all(
-                substream.flight is None and not substream.is_rejected and substream.due(snapshot) is None
-                for substream in self._in_order
-            )
-            and not self._awaits_members(snapshot)
+            self.has_landed
+            and all(substream.due(snapshot) is None for substream in self._in_order)
+            and not self.awaits_members(snapshot)
         )

@@ -69,7 +69,7 @@ class SotwSubstream(Substream):
             names = self.subscription.names
             self._told = {name: resource for name, resource in self._told.items() if name in names}
             self._forget_refusal_of([name for name in self._refused if name not in names])
-        self._settled = None
+        self._settled = self._seen = None
         return event
 
     def _draft(self, snapshot: Snapshot, hold: Hold) -> Draft | None:
@@ -135,4 +135,4 @@ class SotwSubstream(Substream):
         else:
             # A full set is offered as a whole when anything in it changes.
             self._is_set_rejected = True
-            self._uncertain |= flight.changed
+            self._uncertain.update(flight.draft.changed)

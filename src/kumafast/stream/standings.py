@@ -7,12 +7,13 @@ Never: rules of the protocol, which the `Session` of a standing has; streams, so
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, MutableMapping
+from collections.abc import Hashable, MutableMapping, Sequence
 from functools import lru_cache
 from itertools import count
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
-from kumafast._core import Move, Payload, Standing
+from kumafast._core import Move, Payload, Standing, cut_field
+from kumafast.snapshot.resource import SECRET, XdsResource
 from kumafast.snapshot.snapshot import Snapshot
 from kumafast.stream import wire
 from kumafast.stream.messages import Acknowledged, Event, Rejected, Request, Response, Sent, Variant
@@ -24,6 +25,7 @@ RESOURCES_COMPARED_MAX = 16
 BODIES_KEPT_MAX = 65536
 """Responses of more resources or bytes are not looked for: to compare or keep them costs what encoding them does."""
 _REQUEST_BYTES_KEPT_MAX = 1024
+_DIGITS_MAX = 19
 
 
 class Standings:
@@ -43,11 +45,13 @@ class Standings:
         self._origins: dict[tuple[Variant, str | None], Standing] = {}
         self._at_rest: MutableMapping[Hashable, Standing] = WeakValueDictionary()
         self._goals: MutableMapping[Hashable, Snapshot] = WeakValueDictionary()
+        # Goals of several streams: those of one rest alone, for nobody could come to stand with them.
+        self._shared: WeakSet[Snapshot] = WeakSet()
         # Nonces of all streams are numbered together, so that one payload has one.
         self._numbers = count(1)
         # The number that a response had, and what it was encoded to; oldest out.
-        self._numbered: OrderedDict[Hashable, int] = OrderedDict()
-        self._encoded: OrderedDict[tuple[Variant, str], Payload] = OrderedDict()
+        self._numbered: OrderedDict[Hashable, tuple[int, tuple[XdsResource, ...], tuple[str, ...]]] = OrderedDict()
+        self._encoded: OrderedDict[tuple[bool, str], Payload] = OrderedDict()
 
     def origin(self, variant: Variant, type_url: str | None) -> Standing:
         """Where streams of a service begin."""
@@ -59,38 +63,56 @@ class Standings:
 
     def goal(self, snapshot: Snapshot | None) -> Snapshot | None:
         """The one snapshot that stands for all with its content and its versions' names."""
-        return None if snapshot is None else self._goals.setdefault(snapshot.content_key(), snapshot)
+        if snapshot is None:
+            return None
+        found = self._goals.setdefault(snapshot.content_key(), snapshot)
+        if found is not snapshot:
+            self._shared.add(found)
+        return found
+
+    def share(self, goal: Snapshot) -> None:
+        """Take note that several streams have a goal."""
+        self._shared.add(goal)
 
     def compute(self, standing: Standing, request: bytes | None, goal: Snapshot | None, is_patient: bool) -> Move:
         """The move from a standing: first the request is taken in, then at most one response is sent.
 
         Raises `ProtocolError` where the stream cannot go on.
         """
-        session: Session = self._take(standing)
-        told: list[Event | Sent] = []
+        session, place = self._take(standing)
+        told: tuple[Event | Sent, ...] = ()
+        acknowledged = rejected = 0
         if request is not None:
-            told.extend(session.receive(decode(request, session.variant)))
-        acknowledged = sum(isinstance(event, Acknowledged) for event in told)
-        rejected = sum(isinstance(event, Rejected) for event in told)
+            told = tuple(session.receive(decode(request, session.variant)))
+            for event in told:
+                acknowledged += isinstance(event, Acknowledged)
+                rejected += isinstance(event, Rejected)
         response = session.respond(goal, is_patient=is_patient)
         if response is not None:
             payload = self._encode(response, session.variant)
-            told.append(Sent(response.type_url, response.version, len(payload)))
-            after = Standing(session)
+            told += (Sent(response.type_url, response.version, len(payload)),)
+            is_last = goal is not None and not session.has_more(goal, is_patient=is_patient)
             return Move(
-                after,
+                _stand(session, place),
                 payload=payload,
-                events=tuple(told),
+                events=told,
                 acknowledged=acknowledged,
                 rejected=rejected,
+                is_last=is_last,
+                is_holding=is_last and session.is_holding,
                 is_own=session.is_own,
             )
-        after = Standing(session) if goal is None else self._rest(session)
-        # At rest the client has all; to look costs more.
-        is_synced = goal is not None and (after.key is not None or session.is_synced(goal))
+        if goal is None or (place is not None and goal not in self._shared):
+            after = _stand(session, place)
+        else:
+            after = self._rest(session, place)
+        # Nothing is due of the goal but what is held back.
+        is_synced = (
+            goal is not None and not session.is_holding and session.has_landed and not session.awaits_members(goal)
+        )
         return Move(
             after,
-            events=tuple(told),
+            events=told,
             acknowledged=acknowledged,
             rejected=rejected,
             is_synced=is_synced,
@@ -98,21 +120,24 @@ class Standings:
             is_own=session.is_own,
         )
 
-    def _take(self, standing: Standing) -> Session:
-        """A session that may be changed: a copy, unless nobody needs the standing any more."""
+    def _take(self, standing: Standing) -> tuple[Session, Standing | None]:
+        """A session that may be changed, and where it may stand: a copy, unless nobody needs the standing any more."""
         session: Session = standing.session
         if not standing.is_private:
-            return session.copy()
+            return session.copy(), None
         standing.session = None
-        if standing.key is not None:
-            self._at_rest.pop(standing.key, None)
-        return session
+        # What is known from here is known of what the session was.
+        standing.forget_moves()
+        if standing.key is None:
+            return session, standing
+        self._at_rest.pop(standing.key, None)
+        return session, None
 
-    def _rest(self, session: Session) -> Standing:
+    def _rest(self, session: Session, place: Standing | None) -> Standing:
         """The standing of a session for which nothing is due."""
         key = session.rest_key()
         if key is None:
-            return Standing(session)
+            return _stand(session, place)
         found = self._at_rest.get(key)
         if found is None:
             found = self._at_rest[key] = Standing(session, key=key)
@@ -122,34 +147,55 @@ class Standings:
             found.forget_moves()
         return found
 
-    def _number(self, type_url: str, draft: Draft, last: int) -> int:
-        """The number that the same response to another stream had, if it is new to this one; else the next."""
-        if not _is_small(draft):
+    def _number(self, type_url: str, draft: Draft, last: int, is_own: bool) -> int:
+        """The number that the same response to another stream had, if it is new to this one; else the next.
+
+        What is a stream's own has a number of its own: equal versions do not mean equal bytes there.
+        """
+        if is_own or type_url == SECRET:
             return next(self._numbers)
-        key = (type_url, draft.version, tuple(draft.resources), tuple(draft.removed))
-        number = self._numbered.get(key)
-        if number is None or number <= last:
-            number = self._numbered[key] = next(self._numbers)
-            if len(self._numbered) > PAYLOADS_MAX:
-                self._numbered.popitem(last=False)
+        resources, removed = tuple(draft.resources), tuple(draft.removed)
+        # The resources are compared below: to hash all of them would cost more than the rest of it.
+        key = (type_url, draft.version, len(resources), resources[-1].version if resources else None)
+        found = self._numbered.get(key)
+        if found is not None and found[0] > last and found[1] == resources and found[2] == removed:
+            return found[0]
+        number = next(self._numbers)
+        if not _is_small(resources, removed):
+            return number
+        self._numbered[key] = (number, resources, removed)
+        if len(self._numbered) > PAYLOADS_MAX:
+            self._numbered.popitem(last=False)
         return number
 
     def _encode(self, response: Response, variant: Variant) -> Payload:
-        payload = self._encoded.get((variant, response.nonce))
+        if response.type_url == SECRET:
+            # Nobody else is sent it, and no private key is kept beyond its stream.
+            return Payload(wire.encode(response, variant, instance_id=self._instance_id))
+        key = (variant is Variant.SOTW, response.nonce)
+        payload = self._encoded.get(key)
         if payload is None:
             payload = Payload(wire.encode(response, variant, instance_id=self._instance_id))
             if len(payload) <= BODIES_KEPT_MAX:
-                self._encoded[variant, response.nonce] = payload
+                self._encoded[key] = payload
                 if len(self._encoded) > PAYLOADS_MAX:
                     self._encoded.popitem(last=False)
         return payload
 
 
-def _is_small(draft: Draft) -> bool:
+def _stand(session: Session, place: Standing | None) -> Standing:
+    """Where a session stands alone: where it did, if it can."""
+    if place is None:
+        return Standing(session)
+    place.session = session
+    return place
+
+
+def _is_small(resources: Sequence[XdsResource], removed: Sequence[str]) -> bool:
     return (
-        len(draft.resources) <= RESOURCES_COMPARED_MAX
-        and len(draft.removed) <= RESOURCES_COMPARED_MAX
-        and sum([len(resource.body) for resource in draft.resources]) <= BODIES_KEPT_MAX
+        len(resources) <= RESOURCES_COMPARED_MAX
+        and len(removed) <= RESOURCES_COMPARED_MAX
+        and sum([len(resource.body) for resource in resources]) <= BODIES_KEPT_MAX
     )
 
 
@@ -157,8 +203,18 @@ def decode(data: bytes, variant: Variant) -> Request:
     """A request without its node. Raises `ProtocolError` for bytes that are not one."""
     if len(data) > _REQUEST_BYTES_KEPT_MAX:
         return wire.decode(data, variant)
-    return _decode_again(data, variant)
+    if variant is Variant.DELTA:
+        # Acknowledgements of one type differ in their nonces only, and ours are short and decimal.
+        nonce, rest = cut_field(data, wire.DELTA_NONCE_FIELD)
+        if nonce is not None and len(nonce) <= _DIGITS_MAX and nonce.isdigit():
+            request = _decode_again(rest, False)
+            # A field that comes twice counts as it came last.
+            if not request.nonce:
+                return Request(*request[:-2], nonce.decode("ascii"), request.error)
+    return _decode_again(data, variant is Variant.SOTW)
 
 
-# Many clients send the very same bytes, and the first request of a stream is read before it counts.
-_decode_again = lru_cache(1024)(wire.decode)
+@lru_cache(1024)
+def _decode_again(data: bytes, is_sotw: bool) -> Request:
+    """Many clients send the very same bytes, and the first request of a stream is read before it counts."""
+    return wire.decode(data, Variant.SOTW if is_sotw else Variant.DELTA)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from kumafast.snapshot.resource import XdsResource
 from kumafast.snapshot.snapshot import Snapshot
@@ -17,8 +17,7 @@ from kumafast.stream.messages import Acknowledged, Event, Rejected, Request
 from kumafast.stream.subscription import Subscription
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A response that has not been numbered. `changed` are the names that the client may not know with this content."""
 
     version: str
@@ -29,7 +28,7 @@ class Draft:
     """The digest of the content of which nothing is due once this is sent; None where that is not known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Hold:
     """What must wait for other types: updates, of which only what the client asked for goes out; or removals."""
 
@@ -41,17 +40,20 @@ class Hold:
 
 
 NO_HOLD = Hold()
+HOLD_UPDATES = Hold(updates=True)
+HOLD_REMOVALS = Hold(removals=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
+class Flight(NamedTuple):
     """The response that the client has neither taken nor refused."""
 
     nonce: str
-    version: str
-    names: frozenset[str]
-    """What is sent or removed."""
-    changed: frozenset[str]
+    draft: Draft
+
+    @property
+    def names(self) -> list[str]:
+        """What is sent or removed."""
+        return [*(resource.name for resource in self.draft.resources), *self.draft.removed]
 
 
 class Substream(ABC):
@@ -75,6 +77,9 @@ class Substream(ABC):
         self._is_set_rejected = False
         # The digest of the content for which nothing was due; None when that has to be looked at again.
         self._settled: str | None = None
+        # What was due of a snapshot, and of what must be sent again, when that was last looked at; nothing was said or
+        # sent since.
+        self._seen: tuple[Snapshot, frozenset[str], Draft] | None = None
 
     def copy(self, *, resend: set[str] | None) -> Self:
         """Another substream in the same state; `resend` is the set of its own session."""
@@ -104,10 +109,17 @@ class Substream(ABC):
         """What the client lacks of this snapshot, as far as it may be sent now; None where it lacks nothing."""
         digest = snapshot.digest(self.type_url)
         if self._settled == digest and not self._resend:
+            self._seen = None
             return None
+        seen = self._seen
+        if hold is NO_HOLD and seen is not None and seen[0] is snapshot and seen[1] == self._resend:
+            return seen[2]
         draft = self._draft(snapshot, hold)
-        if draft is None and not hold:
-            self._settled = digest
+        if hold is NO_HOLD:
+            if draft is None:
+                self._settled = digest
+            else:
+                self._seen = (snapshot, frozenset(self._resend), draft)
         return draft
 
     @abstractmethod
@@ -115,13 +127,15 @@ class Substream(ABC):
 
     def send(self, draft: Draft, nonce: str) -> None:
         """Take note that a draft goes out as the response with this nonce."""
-        names = frozenset([*(resource.name for resource in draft.resources), *draft.removed])
-        self.flight = Flight(nonce, draft.version, names, frozenset(draft.changed))
-        self._resend -= self.flight.names
-        self._forget_refusal_of(self.flight.names)
+        self.flight = Flight(nonce, draft)
+        if self._resend or self._refused:
+            names = self.flight.names
+            self._resend.difference_update(names)
+            self._forget_refusal_of(names)
         self._must_answer = False
         self.is_update = True
         self._settled = draft.settles
+        self._seen = None
         self._record(draft)
 
     @abstractmethod
@@ -134,9 +148,9 @@ class Substream(ABC):
         self.flight = None
         if error is None:
             self._is_set_rejected = False
-            return Acknowledged(self.type_url, flight.version)
+            return Acknowledged(self.type_url, flight.draft.version)
         self._refuse(flight)
-        return Rejected(self.type_url, flight.version, error)
+        return Rejected(self.type_url, flight.draft.version, error)
 
     def _refuse(self, flight: Flight) -> None:
         group = frozenset(name for name in flight.names if name in self.subscription)

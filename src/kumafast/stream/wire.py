@@ -6,6 +6,8 @@ Never: state; the place of a node in a request, which the core finds.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import struct_pb2
@@ -15,6 +17,9 @@ from kumafast._core import NODE_BYTES_MAX, request_excess
 from kumafast.snapshot import framing
 from kumafast.snapshot.node import Node
 from kumafast.stream.messages import ProtocolError, Request, Response, Variant
+
+# `response_nonce` in envoy/service/discovery/v3/discovery.proto.
+DELTA_NONCE_FIELD = 6
 
 
 def decode(data: bytes, variant: Variant) -> Request:
@@ -80,14 +85,24 @@ def encode(response: Response, variant: Variant, *, instance_id: str) -> bytes:
     for resource in response.resources:
         parts.append(resource.sotw_head if is_sotw else resource.delta_head)
         parts.append(resource.body)
-    parts.append(framing.text(4, response.type_url))
+    parts.append(_type_field(response.type_url))
     parts.append(framing.text(5, response.nonce))
     if not is_sotw:
         # A removed name may be empty, and an element of a repeated field must not be left out.
-        parts.extend(framing.text(6, name) or framing.opening(6, 0) for name in response.removed)
-    control_plane = framing.text(1, instance_id)
-    parts.append(framing.opening(6 if is_sotw else 7, len(control_plane)) + control_plane)
+        parts += [framing.text(6, name) or framing.opening(6, 0) for name in response.removed]
+    parts.append(_control_plane_field(is_sotw, instance_id))
     return b"".join(parts)
+
+
+@lru_cache(256)
+def _type_field(type_url: str) -> bytes:
+    return framing.text(4, type_url)
+
+
+@lru_cache(16)
+def _control_plane_field(is_sotw: bool, instance_id: str) -> bytes:
+    control_plane = framing.text(1, instance_id)
+    return framing.opening(6 if is_sotw else 7, len(control_plane)) + control_plane
 
 
 def _node(node: base_pb2.Node) -> Node:
