@@ -181,7 +181,9 @@ class Sink:
             if response.type_url == CLUSTER and snapshot is not None:
                 there = snapshot.resources(ENDPOINT)
                 # Of a cluster that it is sent anew, Envoy does not ask for the endpoints again.
-                names = [item.name for item in response.resources if item.name in there and item.name not in self._asked]
+                names = [
+                    item.name for item in response.resources if item.name in there and item.name not in self._asked
+                ]
                 self._asked.update(names)
                 self._asked.difference_update(response.removed)
                 if names or response.removed:

@@ -199,8 +199,8 @@ class Session:
         if type_url not in (CLUSTER, ENDPOINT) or (self.variant is Variant.DELTA and not draft.removed):
             # In SotW it is the substream that knows what a draft takes away.
             return NO_HOLD
-        is_behind = self._are_referrers_behind(snapshot) or (type_url == ENDPOINT and self._is_behind(CLUSTER, snapshot))
-        return HOLD_REMOVALS if is_behind else NO_HOLD
+        others = _REFERRERS if type_url == CLUSTER else (*_REFERRERS, CLUSTER)
+        return HOLD_REMOVALS if any(self._is_behind(other, snapshot) for other in others) else NO_HOLD
 
     def _are_clusters_cold(self, snapshot: Snapshot) -> bool:
         """Whether a listener sent now could lead to a cluster that Envoy does not have ready."""
@@ -215,11 +215,8 @@ class Session:
         there = snapshot.resources(ENDPOINT)
         return any(name in there for name in self._warming)
 
-    def _are_referrers_behind(self, snapshot: Snapshot) -> bool:
-        """Whether listeners or routes may still lead to what is to be removed."""
-        return any(self._is_behind(type_url, snapshot) for type_url in _REFERRERS)
-
     def _is_behind(self, type_url: str, snapshot: Snapshot) -> bool:
+        """Whether resources of a type may still lead to what is to be removed."""
         substream = self._substreams.get(type_url)
         return substream is not None and (substream.flight is not None or substream.due(snapshot) is not None)
 
