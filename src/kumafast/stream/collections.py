@@ -66,7 +66,7 @@ class Collections:
         if request.subscribe and not subscribe:
             # It has asked for something, so that asking for nothing is not asking for everything (rule 25).
             unsubscribe.append(WILDCARD)
-        return replace(request, subscribe=subscribe, unsubscribe=unsubscribe)
+        return request._replace(subscribe=subscribe, unsubscribe=unsubscribe)
 
     def _ids(self, names: Iterable[str]) -> Iterator[str]:
         for name in names:

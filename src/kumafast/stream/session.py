@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 
 from kumafast._core import NAMES_MAX
 from kumafast.snapshot.collection import CollectionPointer
@@ -233,7 +232,7 @@ class Session:
             if self._collections is None:
                 return draft
             resources, removed = self._collections.expand(draft.resources, draft.removed)
-            return replace(draft, resources=resources, removed=removed)
+            return draft._replace(resources=resources, removed=removed)
         pointers = [resource for resource in draft.resources if isinstance(resource, CollectionPointer)]
         if not pointers:
             return draft
@@ -244,7 +243,7 @@ class Session:
             # The client knows them by other names from now on, and asks anew.
             pointed = [name for pointer in pointers for name in pointer.collections]
             members.receive(Request(type_url=LB_ENDPOINT, unsubscribe=pointed))
-        return replace(draft, resources=self._collections.point(draft.resources))
+        return draft._replace(resources=self._collections.point(draft.resources))
 
     def _hold(self, substream: Substream, draft: Draft, snapshot: Snapshot) -> Hold:
         """What of a type's draft has to wait, for a client that behaves like Envoy."""
@@ -256,10 +255,8 @@ class Session:
         if type_url not in (CLUSTER, ENDPOINT) or (self.variant is Variant.DELTA and not draft.removed):
             # In SotW it is the substream that knows what a draft takes away.
             return NO_HOLD
-        is_behind = self._are_referrers_behind(snapshot) or (
-            type_url == ENDPOINT and self._is_behind(CLUSTER, snapshot)
-        )
-        return HOLD_REMOVALS if is_behind else NO_HOLD
+        others = _REFERRERS if type_url == CLUSTER else (*_REFERRERS, CLUSTER)
+        return HOLD_REMOVALS if any(self._is_behind(other, snapshot) for other in others) else NO_HOLD
 
     def _are_clusters_cold(self, snapshot: Snapshot) -> bool:
         """Whether a listener sent now could lead to a cluster that Envoy does not have ready."""
@@ -282,11 +279,8 @@ class Session:
         there = snapshot.resources(LB_ENDPOINT)
         return any(name in there for name in self._collections.awaited)
 
-    def _are_referrers_behind(self, snapshot: Snapshot) -> bool:
-        """Whether listeners or routes may still lead to what is to be removed."""
-        return any(self._is_behind(type_url, snapshot) for type_url in _REFERRERS)
-
     def _is_behind(self, type_url: str, snapshot: Snapshot) -> bool:
+        """Whether resources of a type may still lead to what is to be removed."""
         substream = self._substreams.get(type_url)
         return substream is not None and (substream.flight is not None or substream.due(snapshot) is not None)
 
