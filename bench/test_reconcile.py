@@ -30,7 +30,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from kumafast import garbage
 from kumafast.generation.endpoints import lb_endpoint, load_assignment, order
 from kumafast.generation.proxy import EndpointSet
-from kumafast.resources import Dataplane, Mesh, Resource
+from kumafast.resources import Dataplane, Mesh, Resource, Secret
 from kumafast.snapshot import EndpointEntry, LoadAssignment
 from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
@@ -133,6 +133,10 @@ KINDS: dict[str, Kind] = {
     "a protocol": Kind(_retagged("kuma.io/protocol", "tcp"), CLIENTS + 1, generated=4, messages=3 * CLIENTS + 2),
     "outbounds": Kind(lambda size: dataplane(NUMBER, size, shift=1), 1, generated=5, messages=4),
     "equal content": Kind(lambda size: dataplane(NUMBER, size)),
+    "a secret that nobody uses": Kind(
+        lambda size: Secret(mesh="default", name="unused", data="eQ=="),
+        before=lambda size: Secret(mesh="default", name="unused", data="eA=="),
+    ),
     "a mesh": Kind(lambda size: Mesh(name="default", labels={"a": "b"}), before=lambda size: Mesh(name="default")),
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
+from kumafast.identity.admission import admit
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Dataplane, Mesh, Resource, initial_resources, parse, with_defaults
@@ -147,6 +148,19 @@ async def with_new_mesh() -> MemoryStore:
     mesh = Mesh(name="default")
     await store.write([Put(mesh), *map(Put, initial_resources(mesh, zone="default"))])
     return store
+
+
+def secured(enabled: str = "ca-1", *, mode: str = "STRICT", life: str = "24h", name: str = "default") -> Mesh:
+    """A mesh with TLS by a builtin authority."""
+    backend = {"name": enabled, "type": "builtin", "mode": mode, "dpCert": {"rotation": {"expiration": life}}}
+    return Mesh.model_validate({"name": name, "mtls": {"enabledBackend": enabled, "backends": [backend]}})
+
+
+async def put_mesh(store: Store, mesh: Mesh) -> None:
+    """Write a mesh with what is written along with it, as the API does."""
+    admission = await admit(mesh, store)
+    assert admission.violations == ()
+    await store.write([Put(mesh), *(Put(each, expected_revision=0) for each in admission.companions)])
 
 
 def traffic_permission(

@@ -1,7 +1,7 @@
 """The certificate of each connected node: which it is to have now, issued when it is first sent, replaced in time.
 
 In: a mesh's identity, a node with its dataplane. Out: a layer with one secret; nodes whose certificate is due.
-Never: a certificate that nobody is sent: what a node holds already, by its version, is not issued again.
+Never: a certificate for a node that comes and holds, by its version, the one that it is to have.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from kumafast.snapshot.resource import SECRET
 _DUE_TOGETHER_S = 0.05
 """Certificates that are due within this time are replaced together."""
 
+_SLEEP_MAX_S = 30.0
+"""After this time the clock is looked at again, whatever was due when: it may have leapt."""
+
 
 @dataclass(slots=True, eq=False)
 class Certificate:
@@ -36,10 +39,15 @@ class Certificate:
 
 
 class Certificates:
-    """One for each connected node of a mesh with TLS. `count` is called for each one that is issued."""
+    """One for each connected node of a mesh with TLS.
 
-    def __init__(self, *, count: Callable[[], None]) -> None:
+    `count` is called for each one that is issued; `clock` gives the seconds since the epoch.
+    """
+
+    def __init__(self, *, count: Callable[[], None], clock: Callable[[], float] = time.time) -> None:
         self._count = count
+        # Certificates end by the clock on the wall: one that leaps, as that of a machine which slept, takes them along.
+        self._clock = clock
         # The layer refers to the certificate and never the other way round: layers are not looked through for cycles.
         self._held: dict[str, tuple[Certificate, Layer]] = {}
         self._renewals = Renewals()
@@ -52,19 +60,25 @@ class Certificates:
 
     def layer(self, mesh: MeshIdentity, node_id: str, dataplane: Dataplane) -> Layer:
         """The layer with the secret that a node is to have now."""
-        now = datetime.now(UTC)
+        now = self._now()
         wanted = WorkloadIdentity(
             mesh=mesh.mesh,
+            node=node_id,
             sans=workload_sans(mesh.mesh, _tag_sets(dataplane)),
             authority=mesh.digest,
             lifetime=mesh.lifetime,
             period=period_at(node_id, lifetime=mesh.lifetime, now=now),
         )
-        self._renew_in(node_id, period_end_s(node_id, lifetime=mesh.lifetime, now=now))
+        self._renew_at(node_id, now.timestamp() + period_end_s(node_id, lifetime=mesh.lifetime, now=now))
         held = self._held.get(node_id)
         if held is None or held[0].identity != wanted:
             certificate = Certificate(wanted, mesh.backend)
-            held = self._held[node_id] = (certificate, Layer([self._secret(mesh, certificate)]))
+            secret = self._secret(mesh, certificate)
+            if held is not None:
+                # A connected node is sent this for sure. Made now it counts in the slice in which snapshots are made;
+                # made when it is sent, those of a whole slice of streams would come in one turn of the loop.
+                secret.make()
+            held = self._held[node_id] = (certificate, Layer([secret]))
         return held[1]
 
     def forget(self, node_id: str) -> None:
@@ -77,18 +91,24 @@ class Certificates:
         while True:
             self._is_due_earlier.clear()
             due = self._renewals.next
-            wait_s = None if due is None else max(due - time.monotonic(), _DUE_TOGETHER_S)
+            wait_s = None if due is None else min(max(due - self._clock(), 0.0) + _DUE_TOGETHER_S, _SLEEP_MAX_S)
             try:
                 async with asyncio.timeout(wait_s):
                     await self._is_due_earlier.wait()
             except TimeoutError:
-                nodes = self._renewals.take(time.monotonic())
+                nodes = self.take_due()
                 if nodes:
                     expire(nodes)
 
-    def _renew_in(self, node_id: str, seconds: float) -> None:
+    def take_due(self) -> list[str]:
+        """The nodes that need another certificate by now. Each is named once; `layer` makes what it is to have."""
+        return self._renewals.take(self._clock())
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+    def _renew_at(self, node_id: str, at: float) -> None:
         before = self._renewals.next
-        at = time.monotonic() + seconds + _DUE_TOGETHER_S
         self._renewals.set(node_id, at)
         if before is None or at < before:
             self._is_due_earlier.set()
@@ -98,7 +118,7 @@ class Certificates:
 
         def issue() -> bytes:
             self._count()
-            now = certificate.issued_at = datetime.now(UTC)
+            now = certificate.issued_at = self._now()
             certificate.expires_at = now + identity.lifetime
             pair = mesh.authority.issue(identity.sans, now=now, lifetime=identity.lifetime)
             secret = tls.identity_secret(identity.mesh, chain=pair.certificate, key=pair.key)

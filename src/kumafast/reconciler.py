@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kumafast import garbage
 from kumafast.addresses import Addresses
@@ -46,7 +46,14 @@ class Reconciler:
     """Keeps the snapshot of every connected node equal to what a fresh control plane would compute from the store."""
 
     def __init__(
-        self, *, store: Store, cache: SnapshotCache, metrics: Metrics, debounce_ms: float, leds_threshold: int = 0
+        self,
+        *,
+        store: Store,
+        cache: SnapshotCache,
+        metrics: Metrics,
+        debounce_ms: float,
+        leds_threshold: int = 0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._metrics = metrics
@@ -58,7 +65,7 @@ class Reconciler:
             registry=self._registry, addresses=self.addresses, leds_threshold=leds_threshold
         )
         self._publisher = Publisher(cache=cache, metrics=metrics, resolve=self._resolve)
-        self.certificates = Certificates(count=metrics.certificates_issued.inc)
+        self.certificates = Certificates(count=metrics.certificates_issued.inc, clock=clock)
         """The certificates of the connected nodes."""
         self._resolution = Resolution(
             registry=self._registry,
@@ -110,7 +117,7 @@ class Reconciler:
         """Reconcile each commit as it comes, until cancelled: the first at once, those soon after it together."""
         chores = [
             asyncio.create_task(self.addresses.follow(), name="addresses"),
-            asyncio.create_task(self.certificates.follow(self._expire), name="certificates"),
+            asyncio.create_task(self.certificates.follow(self.expire), name="certificates"),
         ]
         try:
             while True:
@@ -198,8 +205,8 @@ class Reconciler:
         self._applied = max(self._applied, revision)
         self._publisher.stand_at(revision)
 
-    def _expire(self, nodes: Sequence[str]) -> None:
-        """These nodes need another certificate."""
+    def expire(self, nodes: Sequence[str]) -> None:
+        """Note that these nodes need another certificate."""
         self._publisher.fall_behind(nodes, since=self._applied, at=time.monotonic(), depth=Depth.WHOLE)
         self._has_work.set()
 

@@ -92,7 +92,7 @@ def long_settings(target: Target) -> str:
         return pour(foe, lambda _: many, batch=10)
 
 
-@attack("flood: requests of methods that are not there", CALM)
+@attack("flood: requests of methods that are not there", CALM, "status 12")
 def absent_methods(target: Target) -> str:
     with Foe(target) as foe:
         return pour(foe, lambda at: foe.request("/no/where", 1 + 2 * at), batch=900)
@@ -299,14 +299,14 @@ def giant_length(target: Target) -> str:
         return foe.outcome(0.5)
 
 
-@attack("gRPC: a content type that is not", "http 415")
+@attack("gRPC: a content type that is not", "http 404")
 def content_type(target: Target) -> str:
     with Foe(target) as foe:
         foe.send(foe.peer.request(1, END_HEADERS | END_STREAM, path=DELTA, content_type="text/html"))
         return foe.outcome(0.5)
 
 
-@attack("gRPC: GET", "http 405")
+@attack("gRPC: GET", "http 404")
 def method(target: Target) -> str:
     with Foe(target) as foe:
         foe.send(foe.peer.request(1, END_HEADERS | END_STREAM, path=DELTA, method="GET"))

@@ -50,6 +50,8 @@ def test_the_workload_says_who_it_is_and_keeps_connections(processes: Processes)
             response = client.post(url, content=body)
             assert (response.status_code, response.json()) == (200, {"instance": "echo-7", "path": "/path"})
         assert client.get(url, headers={"connection": "close"}).status_code == 200
+        certified = client.get(url, headers={"x-forwarded-client-cert": "URI=spiffe://default/web"})
+        assert certified.json()["caller"] == "URI=spiffe://default/web"
 
 
 def test_the_load_accounts_for_every_request(processes: Processes) -> None:
@@ -112,6 +114,9 @@ def test_the_demo_holds(envoy_binary: str) -> None:
     assert re.search(r"echo-1 removed, acknowledged by \d+ prox\w+ in \d+ ms; \d+ requests since then, none lost", out)
     assert re.search(r"default   echo-2   .*Online", out)
     assert "echo-1   " not in out
+    assert re.search(r"mutual TLS on, closed \d+ ms after its write: plaintext to echo's sidecar is reset, ", out)
+    assert re.search(r"client permitted, open \d+ ms after its write: echo sees spiffe://default/client; stranger", out)
+    assert re.search(r"permission deleted, closed \d+ ms after that: client gets 403 again", out)
     directory = re.search(r"everything lies in (\S+)", out)
     assert directory is not None
     assert not Path(directory[1]).exists()

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.envoy
 
 _OPEN = {"type": "Mesh", "name": "default"}
 # A mesh with TLS lets nobody connect who is not let.
-_EVERYBODY = {
+EVERYBODY = {
     "type": "TrafficPermission",
     "mesh": "default",
     "name": "everybody",
@@ -77,7 +77,7 @@ def test_a_mesh_with_tls_is_closed_to_whoever_has_no_certificate(delta_mesh: Mes
     wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/").status_code == 200, "the service answers")
     inbound = mesh.inbound_ports["echo-1"]
     assert speaks_plaintext(inbound)
-    write(mesh, _EVERYBODY)
+    write(mesh, EVERYBODY)
     write(mesh, secured("ca-1", enabled="ca-1"))
     wait_until(lambda: not speaks_plaintext(inbound), "plaintext is refused")
     wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/").status_code == 200, "the service answers over TLS")
@@ -100,7 +100,7 @@ def test_from_open_to_strict_and_to_another_authority_nothing_is_lost(delta_mesh
     wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/").status_code == 200, "the service answers")
     inbound = mesh.inbound_ports["echo-1"]
     issuers: list[str] = []
-    write(mesh, _EVERYBODY)
+    write(mesh, EVERYBODY)
     with Traffic(port).running() as traffic:
         write(mesh, secured("ca-1", enabled="ca-1", mode="PERMISSIVE", life="8s"))
         wait_until(lambda: is_secured(port), "clients use TLS")

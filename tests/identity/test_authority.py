@@ -53,6 +53,14 @@ def test_no_certificate_outlives_its_authority() -> None:
     assert leaf.not_valid_after_utc == authority.certificate.not_valid_after_utc
 
 
+def test_an_authority_that_has_ended_signs_what_has_ended() -> None:
+    # Nobody takes it, but whoever asks for it goes on.
+    ends = NOW + timedelta(hours=1)
+    authority = load_authority(create_authority("default ca-1", now=NOW, lifetime=timedelta(hours=1)), now=NOW)
+    for late in (timedelta(0), timedelta(seconds=11), timedelta(days=9)):
+        assert _leaf(authority.issue(SANS, now=ends + late, lifetime=timedelta(hours=1))).not_valid_after_utc == ends
+
+
 def test_no_two_certificates_share_a_key() -> None:
     authority = load_authority(create_authority("a", now=NOW), now=NOW)
     pairs = [authority.issue(SANS, now=NOW, lifetime=timedelta(hours=1)) for _ in range(3)]

@@ -39,10 +39,11 @@ def test_a_fleet_that_came_at_once_is_not_renewed_at_once() -> None:
 
 
 def test_a_version_says_what_a_certificate_is() -> None:
-    identity = WorkloadIdentity("default", ("spiffe://default/web",), "digest", DAY, 7)
+    identity = WorkloadIdentity("default", "default.web-1", ("spiffe://default/web",), "digest", DAY, 7)
     assert identity.version == replace(identity).version
     others = [
         replace(identity, mesh="other"),
+        replace(identity, node="default.web-2"),
         replace(identity, sans=("spiffe://default/api",)),
         replace(identity, authority="another"),
         replace(identity, lifetime=2 * DAY),

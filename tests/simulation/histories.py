@@ -13,12 +13,23 @@ from datetime import UTC, datetime
 from functools import cache
 
 from tests.pipeline import random_policy
+from tests.simulation.authorities import (
+    MESH_FORMS,
+    SECRET_FORMS,
+    WHOLE_FORMS,
+    can_sign,
+    is_asked,
+    mesh_of,
+    next_trust,
+    secret_of,
+)
 
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
-from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, parse
+from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, parse
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import TAKES_DELTA, Node
+from kumafast.snapshot.resource import SECRET
 from kumafast.store import Change, MemoryStore, StoredResource
 
 MESHES = ("default", "other")
@@ -50,7 +61,7 @@ VARIANTS = 150
 LEDS_THRESHOLD = 3
 """Some services have more endpoints than that, and some nodes take those one by one."""
 
-_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_NOW = datetime(2027, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +117,26 @@ def history(seed: int, length: int) -> list[Step]:
     steps: list[Step] = []
     # How many changes come in one commit, and how far publishing lags behind, are a matter of the history.
     commit_share, slice_share = rng.choice([1.0, 0.5, 0.1]), rng.choice([1.0, 0.5, 0.1])
+    # And so is how many Envoys have certificates, and how many authorities are whole.
+    secure_share, broken_share = rng.choice([0.5, 0.95]), rng.choice([0.0, 0.4, 1.0])
     for _ in range(length):
         mesh, name = rng.choice(MESHES), rng.choice(NAMES)
         kind = rng.random()
-        if kind < 0.6:
+        if kind < 0.5:
             steps.append(Step("put", (mesh, name, rng.randrange(VARIANTS))))
-        elif kind < 0.75:
+        elif kind < 0.62:
             steps.append(Step("bind" if rng.random() < 0.7 else "unbind", (mesh, rng.randrange(VARIANTS))))
-        elif kind < 0.9:
+        elif kind < 0.72:
             steps.append(Step("delete", (mesh, name)))
+        elif kind < 0.8:
+            steps.append(Step("secure", (mesh, name, rng.random() < secure_share)))
+        elif kind < 0.88:
+            steps.append(Step("mesh", (mesh, rng.randrange(MESH_FORMS) if rng.random() < 0.9 else None)))
+        elif kind < 0.94:
+            form = rng.randrange(SECRET_FORMS if rng.random() < broken_share else WHOLE_FORMS)
+            steps.append(Step("secret", (mesh, form)))
         else:
-            steps.append(Step("mesh", (mesh, kind < 0.97)))
+            steps.append(Step("roll", (mesh,)))
         if rng.random() < commit_share:
             steps.append(Step("commit"))
         if rng.random() < slice_share:
@@ -128,6 +148,8 @@ def history(seed: int, length: int) -> list[Step]:
             steps.append(Step("disconnect", (rng.randrange(STREAMS),)))
         if rng.random() < 0.03:
             steps.append(Step("resolve", (rng.choice(HOSTS), rng.choice(ADDRESSES))))
+        if rng.random() < 0.05:
+            steps.append(Step("wait", (rng.choice([1.0, 10.0, 3_600.0]),)))
     return steps
 
 
@@ -136,9 +158,15 @@ class World:
 
     def __init__(self, metrics: Metrics) -> None:
         self.cache = SnapshotCache()
+        self._clock = _NOW.timestamp()
         # Never followed: changes are handed in.
         self.reconciler = Reconciler(
-            store=MemoryStore(), cache=self.cache, metrics=metrics, debounce_ms=0, leds_threshold=LEDS_THRESHOLD
+            store=MemoryStore(),
+            cache=self.cache,
+            metrics=metrics,
+            debounce_ms=0,
+            leds_threshold=LEDS_THRESHOLD,
+            clock=lambda: self._clock,
         )
         self._metrics = metrics
         self._revision = 0
@@ -147,6 +175,10 @@ class World:
         self._streams: dict[int, str] = {}
         self._nodes: dict[str, Node] = {}
         self._addresses: dict[str, str] = {}
+        # Of the meshes that ask for TLS those that have, or had since they asked, an authority.
+        self._in_force: set[str] = set()
+        # Nodes that came to a mesh that asks for TLS and never had an authority for it.
+        self._never_told: set[str] = set()
 
     def play(self, steps: Sequence[Step]) -> None:
         """Let all of it happen."""
@@ -165,17 +197,59 @@ class World:
     def unbind(self, mesh: str, number: int) -> None:
         self._forget(policy(mesh, number).key)
 
-    def mesh(self, name: str, is_there: bool) -> None:
-        if is_there:
-            self._note(Mesh(name=name))
-        else:
+    def mesh(self, name: str, form: int | None) -> None:
+        if form is None:
             self._forget(ResourceKey("Mesh", "", name))
+        else:
+            self._note(mesh_of(name, form))
+
+    def secret(self, mesh: str, form: int) -> None:
+        for each in secret_of(mesh, form):
+            if isinstance(each, ResourceKey):
+                self._forget(each)
+            else:
+                self._note(each)
+
+    def roll(self, mesh: str) -> None:
+        """The step that is due from one authority to another."""
+        trust = next_trust(self._resources, mesh, now=datetime.fromtimestamp(self._clock, UTC))
+        if trust is not None:
+            self._note(trust)
+
+    def secure(self, mesh: str, name: str, is_secured: bool) -> None:
+        """An Envoy comes to run with a certificate, or without one."""
+        mtls = {"issuedBackend": "one"} if is_secured else None
+        self._note(DataplaneInsight(mesh=mesh, name=name, mTLS=mtls))
+
+    def wait(self, seconds: float) -> None:
+        """Time passes, and certificates are due."""
+        self._clock += seconds
+        self.reconciler.expire(self.reconciler.certificates.take_due())
 
     def commit(self) -> None:
         if self._changes:
             self._revision += 1
             changes, self._changes = self._changes, []
             self.reconciler.take_in(changes, revision=self._revision)
+            self._note_authorities({_mesh_of(change.key) for change in changes})
+
+    def _note_authorities(self, meshes: set[str]) -> None:
+        for mesh in meshes:
+            if not is_asked(self._resources, mesh):
+                self._in_force.discard(mesh)
+            elif can_sign(self._resources, mesh):
+                self._in_force.add(mesh)
+            else:
+                continue
+            self._never_told = {node_id for node_id in self._never_told if not node_id.startswith(f"{mesh}.")}
+
+    def _is_closed(self, mesh: str) -> bool:
+        # What is not committed yet does not count; who comes in between may be told of what was.
+        return not self._changes and self._is_broken(mesh) and mesh not in self._in_force
+
+    def _is_broken(self, mesh: str) -> bool:
+        """Whether the mesh asks for TLS and has no authority now; one that it had stays in force."""
+        return is_asked(self._resources, mesh) and not can_sign(self._resources, mesh)
 
     def publish(self) -> None:
         self.reconciler.publish_slice()
@@ -184,6 +258,8 @@ class World:
         self.disconnect(stream)
         opened = Node(f"{mesh}.{name}", metadata=NODES[node])
         self._streams[stream] = opened.id
+        if opened.id not in self._nodes and self._is_closed(mesh):
+            self._never_told.add(opened.id)
         self._nodes[opened.id] = opened
         self.reconciler.connect(f"stream {stream}", opened)
 
@@ -193,6 +269,7 @@ class World:
             self.reconciler.disconnect(f"stream {stream}", node_id)
             if node_id not in self._streams.values():
                 del self._nodes[node_id]
+                self._never_told.discard(node_id)
 
     def resolve(self, host: str, address: str) -> None:
         self._addresses[host] = address
@@ -215,6 +292,7 @@ class World:
     def fresh(self) -> World:
         """What a control plane that starts now would be, with the same nodes connected."""
         world = World(self._metrics)
+        world._clock = self._clock
         for host, address in self._addresses.items():
             world.resolve(host, address)
         for resource in self._resources.values():
@@ -235,12 +313,23 @@ class World:
         for node_id in self._nodes:
             ours, theirs = self.cache.get(node_id), fresh.cache.get(node_id)
             if theirs is None:
-                # Its dataplane was deleted or never was: it keeps what it has.
-                continue
-            if ours is None:
+                yield from self._faults_of_unknown(node_id, ours)
+            elif ours is None:
                 yield f"{node_id} has no snapshot"
             else:
                 yield from (f"{node_id}: {difference}" for difference in _compare(ours, theirs))
+
+    def _faults_of_unknown(self, node_id: str, ours: Snapshot | None) -> Iterator[str]:
+        """What is wrong with a node that would be told nothing if it came now: it keeps what it has."""
+        mesh, _, name = node_id.partition(".")
+        if ResourceKey("Dataplane", mesh, name) not in self._resources:
+            return
+        if not self._is_broken(mesh):
+            yield f"{node_id} would be told nothing"
+        elif mesh in self._in_force and (ours is None or len(ours.resources(SECRET)) != 2):
+            yield f"{node_id} has lost its certificate with its authority"
+        elif node_id in self._never_told and ours is not None:
+            yield f"{node_id} has a snapshot without an authority"
 
 
 def _compare(ours: Snapshot, theirs: Snapshot) -> Iterator[str]:
@@ -254,6 +343,10 @@ def _compare(ours: Snapshot, theirs: Snapshot) -> Iterator[str]:
             yield f"{type_url}: not what the layers hold"
         if anew.resource_versions(type_url) != ours.resource_versions(type_url):
             yield f"{type_url}: not the versions of what the layers hold"
+
+
+def _mesh_of(key: ResourceKey) -> str:
+    return key.name if key.type == Mesh.type.name else key.mesh
 
 
 def _stored(resource: Resource) -> StoredResource:

@@ -17,7 +17,7 @@ from kumafast.snapshot import Snapshot
 
 LENGTH = 300
 CHUNK = 100
-HISTORIES = int(os.environ.get("KUMAFAST_HISTORIES", "2000"))
+HISTORIES = int(os.environ.get("KUMAFAST_HISTORIES", "1200"))
 
 
 @pytest.fixture(scope="module")

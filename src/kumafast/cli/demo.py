@@ -64,7 +64,7 @@ def demo(
 
 
 def _play(stage: Stage) -> None:
-    from kumafast.cli import demo_load, demo_steps
+    from kumafast.cli import demo_load, demo_secure, demo_steps
 
     _say("\n1. Start")
     _step(demo_steps.start_control_plane, stage)
@@ -85,7 +85,11 @@ def _play(stage: Stage) -> None:
     for line in demo_steps.run_kumafast("--api", stage.api, "inspect", "dataplanes").splitlines():
         _say(f"      {line}")
     _say("\n3. Secure")
-    _say("      not yet: this version carries traffic in plaintext. Mutual TLS and permissions come in a later one.")
+    _step(demo_steps.add_client, stage, demo_secure.STRANGER)
+    _step(demo_secure.see_it_open, stage)
+    _step(demo_secure.turn_tls_on, stage)
+    _step(demo_secure.permit_client, stage)
+    _step(demo_secure.take_permission_away, stage)
 
 
 def _step(action: Callable[..., str], *arguments: Any) -> None:

@@ -1,7 +1,7 @@
 """The demo's workload: an HTTP/1.1 server that says which instance of it answers.
 
-In: `python -m kumafast.cli.demo_echo NAME PORT`. Out: `{"instance": NAME, "path": …}` to every request. Never: more of
-HTTP than a sidecar on the same machine needs.
+In: `python -m kumafast.cli.demo_echo NAME PORT`. Out: `{"instance": NAME, "path": …}` to every request, with `caller`
+where the sidecar says whose certificate it saw. Never: more of HTTP than a sidecar on the same machine needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, 
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in head[1:])}
             await reader.readexactly(int(headers.get("content-length", 0)))
-            body = json.dumps({"instance": name, "path": head[0].split(" ")[1]}).encode() + b"\n"
+            said = {"instance": name, "path": head[0].split(" ")[1]}
+            if "x-forwarded-client-cert" in headers:
+                said["caller"] = headers["x-forwarded-client-cert"]
+            body = json.dumps(said).encode() + b"\n"
             start = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
             writer.write(start.encode() + body)
             await writer.drain()

@@ -34,6 +34,8 @@ class Sidecar:
     """A dataplane of the demo with its Envoy, and its workload if it has one."""
 
     name: str
+    port: int
+    """Where other sidecars connect to; of a client's, its own application."""
     service_port: int
     envoy: Process
     socket: Path
@@ -49,13 +51,16 @@ class Stage:
     processes: Processes
     api: str = ""
     dp: str = ""
-    outbound_port: int = 0
     sidecars: dict[str, Sidecar] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         """Where the client's application sends its requests: to its own sidecar."""
-        return f"http://127.0.0.1:{self.outbound_port}/"
+        return self.url_of("client")
+
+    def url_of(self, name: str) -> str:
+        """A sidecar's port: of a client's, where its application sends requests; of a service's, where others do."""
+        return f"http://127.0.0.1:{self.sidecars[name].port}/"
 
 
 def start_control_plane(stage: Stage) -> str:
@@ -79,21 +84,23 @@ def add_echo(stage: Stage, name: str) -> str:
     workload = stage.processes.start(name, [sys.executable, "-m", "kumafast.cli.demo_echo", name, str(service_port)])
     tags = {"kuma.io/service": "echo", "kuma.io/protocol": "http", "instance": name}
     inbound = {"port": port, "servicePort": service_port, "tags": tags}
-    sidecar = _start_sidecar(stage, name, {"inbound": [inbound]}, service_port=service_port, workload=workload)
+    sidecar = _start_sidecar(
+        stage, name, {"inbound": [inbound]}, port=port, service_port=service_port, workload=workload
+    )
     _await_online(stage, sidecar)
     return f"{name} is Online: the workload and an Envoy of its own (pid {sidecar.envoy.popen.pid})"
 
 
-def add_client(stage: Stage) -> str:
-    """Start the client's Envoy, with an outbound to the echo service."""
-    port, service_port, stage.outbound_port = free_ports(3)
+def add_client(stage: Stage, name: str = "client") -> str:
+    """Start a client's Envoy, with an outbound to the echo service."""
+    port, service_port, outbound_port = free_ports(3)
     networking = {
-        "inbound": [{"port": port, "servicePort": service_port, "tags": {"kuma.io/service": "client"}}],
-        "outbound": [{"port": stage.outbound_port, "tags": {"kuma.io/service": "echo"}}],
+        "inbound": [{"port": port, "servicePort": service_port, "tags": {"kuma.io/service": name}}],
+        "outbound": [{"port": outbound_port, "tags": {"kuma.io/service": "echo"}}],
     }
-    sidecar = _start_sidecar(stage, "client", networking, service_port=service_port, workload=None)
+    sidecar = _start_sidecar(stage, name, networking, port=outbound_port, service_port=service_port, workload=None)
     _await_online(stage, sidecar)
-    return f"client is Online: its Envoy (pid {sidecar.envoy.popen.pid}) takes requests to echo at {stage.url}"
+    return f"{name} is Online: its Envoy (pid {sidecar.envoy.popen.pid}) takes requests to echo at {stage.url_of(name)}"
 
 
 def prove_both_sidecars(stage: Stage) -> str:
@@ -183,7 +190,7 @@ def _kumafast(*arguments: str) -> list[str]:
 
 
 def _start_sidecar(
-    stage: Stage, name: str, networking: Mapping[str, Any], *, service_port: int, workload: Process | None
+    stage: Stage, name: str, networking: Mapping[str, Any], *, port: int, service_port: int, workload: Process | None
 ) -> Sidecar:
     document = {
         "type": "Dataplane",
@@ -199,7 +206,7 @@ def _start_sidecar(
     if stage.dp.startswith("grpcs"):
         command += ["--ca-cert-file", str(stage.directory / "dp-server.crt")]
     envoy = stage.processes.start(f"{name}-envoy", _kumafast(*command))
-    sidecar = Sidecar(name, service_port, envoy, workdir / ADMIN_SOCKET, workload)
+    sidecar = Sidecar(name, port, service_port, envoy, workdir / ADMIN_SOCKET, workload)
     stage.sidecars[name] = sidecar
     return sidecar
 

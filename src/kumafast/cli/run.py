@@ -106,13 +106,21 @@ def run(
 
 async def serve(settings: Settings) -> int:
     """Run a control plane until a signal says to stop; the exit code."""
+    stop_looking = garbage.begin()
+    looking = asyncio.create_task(garbage.follow(), name="garbage")
+    try:
+        return await _serve(settings)
+    finally:
+        looking.cancel()
+        stop_looking()
+
+
+async def _serve(settings: Settings) -> int:
     from kumafast.control_plane import ControlPlane
 
     stopping = asyncio.Event()
     stop_on_signals(stopping)
     control_plane = ControlPlane(settings)
-    garbage.begin()
-    looking = asyncio.create_task(garbage.follow(), name="garbage")
     # Without a handler it would end the process. Where there is no TLS there is nothing to reload.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, control_plane.reload_certificate)
     starting = asyncio.create_task(_start(control_plane, settings))
@@ -130,7 +138,6 @@ async def serve(settings: Settings) -> int:
         _announce(control_plane, settings)
         await asked
     _LOG.info("stopping")
-    looking.cancel()
     return 0 if await _stop(control_plane) else 1
 
 

@@ -28,9 +28,11 @@ _PHASES = 1 << 64
 
 @dataclass(frozen=True, slots=True)
 class WorkloadIdentity:
-    """What a workload's certificate says. Equal values are certificates of equal worth."""
+    """What a workload's certificate says, and whose it is. Equal values are certificates of equal worth."""
 
     mesh: str
+    node: str
+    """The id of the one node that is sent it: what has equal versions may be shared, and a key must not be."""
     sans: tuple[str, ...]
     authority: str
     """The digest of the authority that signs it."""
@@ -41,7 +43,9 @@ class WorkloadIdentity:
     def version(self) -> str:
         """The version of the secret: what it is, not its bytes, which are other ones each time that it is issued."""
         seconds = str(self.lifetime.total_seconds())
-        return digest("\0".join([self.mesh, self.authority, seconds, str(self.period), *self.sans]).encode()).hex()
+        return digest(
+            "\0".join([self.mesh, self.node, self.authority, seconds, str(self.period), *self.sans]).encode()
+        ).hex()
 
 
 def workload_sans(mesh: str, tag_sets: Iterable[Mapping[str, str]]) -> tuple[str, ...]:

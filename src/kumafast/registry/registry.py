@@ -176,9 +176,13 @@ class Registry:
         Between two pieces the registry may be read; until the last one is taken nothing else may change it.
         """
         gathered = _Gathered()
+        # A mesh and the secrets of its authority come in one commit, and are something together only.
+        identities: list[tuple[ResourceKey, Resource | None]] = []
         for change in changes:
             if change.key.type in (Mesh.type.name, Secret.type.name):
-                gathered.meshes |= self._apply_identity(change)
+                if change.key.type == Mesh.type.name:
+                    self._apply_mesh(change)
+                identities.append((change.key, None if change.stored is None else change.stored.resource))
             elif change.key.type == DataplaneInsight.type.name:
                 self._apply_insight(change, gathered)
             elif change.key.type == Dataplane.type.name:
@@ -188,6 +192,8 @@ class Registry:
                     gathered.bound.update(dict.fromkeys(touched))
                     yield gathered.complete()
                     gathered = _Gathered()
+        # Of a Mesh and of secrets only what makes certificates reaches Envoy: any other change affects nobody.
+        gathered.meshes |= self.identities.apply(identities)
         yield gathered.complete()
 
     def _state(self, mesh: str) -> _MeshState:
@@ -195,12 +201,6 @@ class Registry:
         if state is None:
             state = self._meshes[mesh] = _MeshState(mesh)
         return state
-
-    def _apply_identity(self, change: Change) -> set[str]:
-        if change.key.type == Mesh.type.name:
-            self._apply_mesh(change)
-        # Of a Mesh and of secrets only what makes certificates reaches Envoy: any other change affects nobody.
-        return self.identities.apply([(change.key, None if change.stored is None else change.stored.resource)])
 
     def _apply_insight(self, change: Change, gathered: _Gathered) -> None:
         dataplane_id = DataplaneId(change.key.mesh, change.key.name)

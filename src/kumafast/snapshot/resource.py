@@ -89,14 +89,18 @@ class LateResource(XdsResource):
     @property
     def body(self) -> bytes:
         """The serialised message."""
-        if self._body is None:
-            self._body = self._make()
-        return self._body
+        return self.make()
 
     @body.setter
     def body(self, _: bytes) -> None:
         # What the base sets before there is anything.
         pass
+
+    def make(self) -> bytes:
+        """Make the message where nobody has been sent it yet."""
+        if self._body is None:
+            self._body = self._make()
+        return self._body
 
     def __repr__(self) -> str:
         return f"LateResource({self.type_url.rpartition('.')[2]} {self.name!r} {self.version[:8]})"
