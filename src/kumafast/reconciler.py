@@ -52,8 +52,8 @@ class Reconciler:
         cache: SnapshotCache,
         metrics: Metrics,
         debounce_ms: float,
-        clock: Callable[[], float] = time.time,
         leds_threshold: int = 0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._metrics = metrics

@@ -165,8 +165,8 @@ class World:
             cache=self.cache,
             metrics=metrics,
             debounce_ms=0,
-            clock=lambda: self._clock,
             leds_threshold=LEDS_THRESHOLD,
+            clock=lambda: self._clock,
         )
         self._metrics = metrics
         self._revision = 0
