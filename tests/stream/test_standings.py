@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 from tests.stream.test_stream_model import snapshot_of
@@ -111,8 +113,9 @@ def test_standing_of_one_stream_is_changed_in_place_and_one_of_many_is_not() -> 
 
 
 def test_requests_are_read_alike_with_their_nonces_cut_out() -> None:
-    def request(nonce: str, **fields: object) -> bytes:
-        return discovery_pb2.DeltaDiscoveryRequest(response_nonce=nonce, **fields).SerializeToString()  # type: ignore[arg-type]
+    def request(nonce: str, **fields: Any) -> bytes:
+        message = discovery_pb2.DeltaDiscoveryRequest(response_nonce=nonce, **fields)
+        return bytes(message.SerializeToString())
 
     plain = request("7", type_url=CLUSTER)
     asking = request("8", type_url=ENDPOINT, resource_names_subscribe=["a"], resource_names_unsubscribe=["b"])
