@@ -15,8 +15,7 @@ from collections import deque
 from kumafast._core.requests import cut_field
 
 # What `Protocol.write` answers.
-cdef int _GONE = 0
-cdef int _WAITING = 2
+cdef int _GONE = 0, _WAITING = 2
 
 # What a standing remembers: so many moves, each for a request of so many octets and with a payload of so many.
 MOVES_MAX = 16
@@ -72,8 +71,7 @@ cdef class Standing:
     # How many moves ahead of those who stand somewhere.
     cdef int ahead
     cdef Tally tally
-    cdef Move on_goal
-    cdef Move on_request
+    cdef Move on_goal, on_request
     cdef dict moves
     cdef object __weakref__
 
@@ -352,9 +350,7 @@ cdef class Stream:
     cdef readonly uint32_t id
     """Its number on the connection."""
     cdef uint8_t node_field
-    cdef bint is_observed
-    cdef bint is_impatient
-    cdef bint is_over
+    cdef bint is_observed, is_impatient, is_over
     cdef readonly bint is_waiting
     """Whether its last message has not gone out."""
 

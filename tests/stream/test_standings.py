@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 from tests.stream.test_stream_model import snapshot_of
 
 from kumafast._core import Standing
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
-from kumafast.stream.messages import Request, Variant
+from kumafast.stream import wire
+from kumafast.stream.messages import ProtocolError, Request, Variant
 from kumafast.stream.session import Session
-from kumafast.stream.standings import RESOURCES_COMPARED_MAX, Standings
+from kumafast.stream.standings import RESOURCES_COMPARED_MAX, Standings, decode
 
 
 def goal_of(version: str) -> Snapshot:
@@ -106,3 +110,21 @@ def test_standing_of_one_stream_is_changed_in_place_and_one_of_many_is_not() -> 
     before = shared.session
     assert standings.compute(shared, None, goal_of("2"), True).after.session is not before
     assert shared.session is before
+
+
+def test_requests_are_read_alike_with_their_nonces_cut_out() -> None:
+    def request(nonce: str, **fields: Any) -> bytes:
+        message = discovery_pb2.DeltaDiscoveryRequest(response_nonce=nonce, **fields)
+        return bytes(message.SerializeToString())
+
+    plain = request("7", type_url=CLUSTER)
+    asking = request("8", type_url=ENDPOINT, resource_names_subscribe=["a"], resource_names_unsubscribe=["b"])
+    refusing = request("9", type_url=CLUSTER, error_detail={"message": "no"})
+    held = request("", type_url=CLUSTER, initial_resource_versions={"a": "1"})
+    twice = request("1") + plain
+    for data in (plain, asking, refusing, held, twice, plain + request("10"), request("x"), request("1" * 20), b""):
+        for _ in range(2):
+            assert decode(data, Variant.DELTA) == wire.decode(data, Variant.DELTA)
+    for data in (plain + b"\x0a", plain + request("1")[:-1], request("12").replace(b"12", b"\xff2")):
+        with pytest.raises(ProtocolError):
+            decode(data, Variant.DELTA)
