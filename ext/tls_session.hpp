@@ -13,6 +13,7 @@
 #include <openssl/ssl.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 
 namespace kumafast::tls {
@@ -137,14 +138,17 @@ class Session {
         if (is_over_) return false;
         pipe_.incoming = ciphertext;
         ERR_clear_error();
-        constexpr std::size_t kStep = 16384;
+        // Records are at most 16 KB of plaintext. Nothing is kept here between two calls.
+        static thread_local std::array<char, 16384> record;
         for (;;) {
-            // Records are at most 16 KB of plaintext; what is not filled is cut off again.
-            std::size_t before = plaintext.size(), count = 0;
-            plaintext.resize(before + kStep);
-            int result = SSL_read_ex(ssl_.get(), plaintext.data() + before, kStep, &count);
-            plaintext.resize(before + count);
-            if (result == 1) continue;
+            std::size_t count = 0;
+            int result = SSL_read_ex(ssl_.get(), record.data(), record.size(), &count);
+            if (result == 1) {
+                plaintext.append(record.data(), count);
+                if (!pipe_.incoming.empty() || SSL_has_pending(ssl_.get())) continue;
+                // To ask once more would tell only that there is no more.
+                return true;
+            }
             int why = SSL_get_error(ssl_.get(), result);
             pipe_.incoming = {};
             if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) return true;

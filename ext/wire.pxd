@@ -56,6 +56,7 @@ cdef extern from "http2_fields.hpp" namespace "kumafast::http2":
 cdef extern from "socket.hpp" namespace "kumafast":
     double steady_seconds()
     size_t send_now(int descriptor, const Outgoing& outgoing)
+    size_t send_now(int descriptor, const void* octets, size_t count)
 
 
 cdef extern from "http2_session.hpp" namespace "kumafast::http2":

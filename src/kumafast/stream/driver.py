@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, cast
 
-from kumafast._core import Payload, Protocol, Turns
+from kumafast._core import Payload, Protocol, Turns, plain_socket
 
 _LOG = logging.getLogger(__name__)
 
@@ -155,21 +155,6 @@ Opener = Callable[["GrpcProtocol", int, Mapping[str, str], "float | None"], obje
 """Makes the receiver of a stream, given its connection, number and headers, and the seconds until its deadline."""
 
 
-# The transports whose bytes are those of their sockets: of uvloop and asyncio, without TLS.
-_PLAIN_TRANSPORTS = frozenset(
-    {("uvloop.loop", "TCPTransport"), ("asyncio.selector_events", "_SelectorSocketTransport")}
-)
-
-
-def _plain_socket(transport: asyncio.Transport) -> int:
-    """The descriptor of a transport's socket where that may be written to past the transport; else -1."""
-    kind = type(transport)
-    if (kind.__module__, kind.__name__) not in _PLAIN_TRANSPORTS:
-        return -1
-    descriptor: int = transport.get_extra_info("socket").fileno()
-    return descriptor
-
-
 class GrpcProtocol(Protocol, asyncio.Protocol):
     """One HTTP/2 connection. It is in `connections` from its beginning to its end.
 
@@ -217,7 +202,7 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
-        self.attach(self._transport, _plain_socket(self._transport))
+        self.attach(self._transport, plain_socket(self._transport))
         self.flush()
 
     def connection_lost(self, error: Exception | None) -> None:
