@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t
 from libcpp cimport bool as cpp_bool
 from libcpp.memory cimport make_unique, unique_ptr
 from libcpp.string cimport string
-from wire cimport Octets, send_now
+from wire cimport Lent, Octets, send_now
 
 import asyncio
 
@@ -29,8 +29,8 @@ cdef extern from "tls_session.hpp" namespace "kumafast::tls":
         cpp_bool receive(Octets ciphertext, string& plaintext) except +
         cpp_bool send(Octets plaintext) except +
         void close()
-        string take_outgoing() except +
-        cpp_bool has_outgoing()
+        const string& outgoing()
+        void clear_outgoing()
         cpp_bool is_established()
         cpp_bool is_over()
         string error()
@@ -125,11 +125,12 @@ cdef class TlsTransport:
     def data_received(self, data, /):
         """Ciphertext has come."""
         cdef Py_buffer view
-        cdef string plaintext
+        cdef Lent[string] lent
+        cdef string* plaintext = &lent.get()
         cdef bint goes_on
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            goes_on = dereference(self.session).receive(Octets(<const uint8_t*>view.buf, view.len), plaintext)
+            goes_on = dereference(self.session).receive(Octets(<const uint8_t*>view.buf, view.len), dereference(plaintext))
         finally:
             PyBuffer_Release(&view)
         # Answers of the handshake, or the alert that says why there is none.
@@ -200,17 +201,19 @@ cdef class TlsTransport:
         return 0
 
     cdef int _write_out(self) except -1:
-        cdef string outgoing
-        cdef size_t taken = 0
-        if not dereference(self.session).has_outgoing() or self.lower.is_closing():
+        cdef const char* octets = dereference(self.session).outgoing().data()
+        cdef size_t size = dereference(self.session).outgoing().size(), taken = 0
+        cdef bytes rest
+        if size == 0 or self.lower.is_closing():
             return 0
-        outgoing = dereference(self.session).take_outgoing()
         # Nothing may overtake what waits in the transport.
         if self.descriptor >= 0 and not (self.is_behind and self.lower.get_write_buffer_size() > 0):
-            taken = send_now(self.descriptor, outgoing.data(), outgoing.size())
-        self.is_behind = taken < outgoing.size()
-        if self.is_behind:
-            self.lower.write(PyBytes_FromStringAndSize(outgoing.data() + taken, outgoing.size() - taken))
+            taken = send_now(self.descriptor, octets, size)
+        rest = PyBytes_FromStringAndSize(octets + taken, size - taken) if taken < size else None
+        dereference(self.session).clear_outgoing()
+        self.is_behind = rest is not None
+        if rest is not None:
+            self.lower.write(rest)
         return 0
 
     def close(self):

@@ -20,6 +20,7 @@ from wire cimport (
     Event,
     Fields,
     Kind,
+    Lent,
     Octets,
     Outgoing,
     Segment,
@@ -263,15 +264,17 @@ cdef class Connection:
 
     cdef int _flush(self) except -1:
         cdef list buffers
-        cdef Outgoing outgoing
+        cdef Lent[Outgoing] lent
+        cdef Outgoing* outgoing
         while self.transport is not None and not self.is_paused:
+            outgoing = &lent.get()
             outgoing.clear()
-            dereference(self.session).collect(outgoing, _COLLECT_BYTES)
+            dereference(self.session).collect(dereference(outgoing), _COLLECT_BYTES)
             if outgoing.segments().empty():
                 break
             if self.transport.is_closing():
                 return 0
-            buffers = _as_buffers(outgoing, self._send_past_transport(outgoing))
+            buffers = _as_buffers(dereference(outgoing), self._send_past_transport(dereference(outgoing)))
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
             elif len(buffers) > 1:
@@ -371,16 +374,17 @@ cdef class Protocol(Connection):
         with nothing when others have had their turn.
         """
         cdef Py_buffer view
-        cdef vector[Event] events
+        cdef Lent[vector[Event]] lent
+        cdef vector[Event]* events = &lent.get()
         cdef size_t at
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             dereference(self.session).receive(
-                Octets(<const uint8_t*>view.buf, view.len), steady_seconds(), events, kEventsEachTurn)
+                Octets(<const uint8_t*>view.buf, view.len), steady_seconds(), dereference(events), kEventsEachTurn)
         finally:
             PyBuffer_Release(&view)
         for at in range(events.size()):
-            self._take(events[at], _is_followed(events, at))
+            self._take(dereference(events)[at], _is_followed(dereference(events), at))
         self._flush()
         self._note_written()
         if dereference(self.session).is_behind():

@@ -35,6 +35,12 @@ cdef extern from "payload.hpp" namespace "kumafast":
         uint32_t references()
 
 
+cdef extern from "lent.hpp" namespace "kumafast":
+    cdef cppclass Lent[T]:
+        Lent()
+        T& get()
+
+
 cdef extern from "outgoing.hpp" namespace "kumafast":
     cdef cppclass Segment "kumafast::Outgoing::Segment":
         size_t offset
