@@ -50,6 +50,7 @@ cdef extern from "outgoing.hpp" namespace "kumafast":
     cdef cppclass Outgoing:
         Outgoing()
         void clear()
+        size_t bytes()
         const string& text()
         const vector[Segment]& segments()
 
@@ -100,6 +101,8 @@ cdef extern from "http2_session.hpp" namespace "kumafast::http2":
         void receive(Octets octets, double now, vector[Event]& events) except +
         void receive(Octets octets, double now, vector[Event]& events, size_t events_max) except +
         bint is_behind()
+        bint owes()
+        void end_silence(double before, vector[Event]& events) except +
         Sent send(uint32_t id, const CPayload& payload) except +
         cpp_bool respond(uint32_t id, string head) except +
         cpp_bool finish(uint32_t id, uint8_t status, string_view text) except +

@@ -11,10 +11,13 @@ from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagS
 from kumafast._core.streams import Move, Standing, Stream, Streams, Tally, Target
 from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport, plain_socket
 from kumafast._core.transport import (
+    BUSY,
     END,
     HALF_CLOSE,
     HTTP_REQUEST,
+    IDLE,
     MESSAGE,
+    OWING,
     REQUEST,
     RESET,
     Connection,
@@ -26,13 +29,16 @@ from kumafast._core.turns import Turns
 from kumafast._core.versions import diff_versions
 
 __all__ = [
+    "BUSY",
     "END",
     "HALF_CLOSE",
     "HAS_TLS",
     "HTTP_REQUEST",
+    "IDLE",
     "MESSAGE",
     "NAMES_MAX",
     "NODE_BYTES_MAX",
+    "OWING",
     "REQUEST",
     "RESET",
     "Connection",

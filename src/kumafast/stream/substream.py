@@ -42,6 +42,9 @@ class Hold:
 
 NO_HOLD = Hold()
 
+ERROR_CHARACTERS_MAX = 4096
+"""What is kept, told and logged of the reason that a client gives for a refusal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Flight:
@@ -136,7 +139,7 @@ class Substream(ABC):
             self._is_set_rejected = False
             return Acknowledged(self.type_url, flight.version)
         self._refuse(flight)
-        return Rejected(self.type_url, flight.version, error)
+        return Rejected(self.type_url, flight.version, error[:ERROR_CHARACTERS_MAX])
 
     def _refuse(self, flight: Flight) -> None:
         group = frozenset(name for name in flight.names if name in self.subscription)
