@@ -90,7 +90,8 @@ async def serve(
     finally:
         server.close()
         for transport in made:
-            transport.abort()
+            if not transport.is_closing():
+                transport.abort()
         await asyncio.sleep(0.05)
 
 
