@@ -58,6 +58,8 @@ STREAMS_MAX = kStreamsMax
 # How much one call of `collect` gathers at most: a transport that is full then says so before there is more, and who
 # has others to serve does that before there is more.
 cdef size_t _COLLECT_BYTES = 262144
+# The same where the turn is not one of those that are asked for: there may be many such in one turn of the loop.
+cdef size_t _COLLECT_UNASKED_BYTES = 65536
 
 
 cdef void _release(void* owner) noexcept with gil:
@@ -225,14 +227,14 @@ cdef class Connection:
         """Write what may be written to the transport; close that once nothing more will come."""
         self._flush()
 
-    cdef int _flush(self) except -1:
+    cdef int _flush(self, size_t budget=_COLLECT_UNASKED_BYTES) except -1:
         cdef list buffers
         cdef Lent[Outgoing] lent
         cdef Outgoing* outgoing
         while self.transport is not None and not self.is_paused:
             outgoing = &lent.get()
             outgoing.clear()
-            dereference(self.session).collect(dereference(outgoing), _COLLECT_BYTES)
+            dereference(self.session).collect(dereference(outgoing), budget)
             if outgoing.segments().empty():
                 break
             if self.transport.is_closing():
@@ -243,7 +245,7 @@ cdef class Connection:
             elif len(buffers) > 1:
                 self.transport.writelines(buffers)
             self.is_behind = len(buffers) > 0
-            if outgoing.bytes() >= _COLLECT_BYTES and self._puts_off():
+            if outgoing.bytes() >= budget and self._puts_off():
                 break
         self._note_rest()
         if self.transport is not None and dereference(self.session).want_close():
@@ -365,12 +367,12 @@ cdef class Protocol(Connection):
         self._note_written()
 
     def put_off(self):
-        """Whether `go_on` will be called in a turn to come, so that this one writes no more than a quarter of a MB."""
+        """Whether `go_on` will be called in a turn to come, so that this one writes about 64 KiB at most."""
         return False
 
     def go_on(self):
-        """Write what was put off."""
-        self._flush()
+        """Write what was put off, or another quarter of a MB of it."""
+        self._flush(_COLLECT_BYTES)
         self._note_written()
 
     def rest_changed(self, int rest, /):
