@@ -130,7 +130,8 @@ cdef class TlsTransport:
         cdef bint goes_on
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            goes_on = dereference(self.session).receive(Octets(<const uint8_t*>view.buf, view.len), dereference(plaintext))
+            goes_on = dereference(self.session).receive(
+                Octets(<const uint8_t*>view.buf, view.len), dereference(plaintext))
         finally:
             PyBuffer_Release(&view)
         # Answers of the handshake, or the alert that says why there is none.
