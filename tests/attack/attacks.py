@@ -299,14 +299,14 @@ def giant_length(target: Target) -> str:
         return foe.outcome(0.5)
 
 
-@attack("gRPC: a content type that is not", "http 415")
+@attack("gRPC: a content type that is not", "http 404")
 def content_type(target: Target) -> str:
     with Foe(target) as foe:
         foe.send(foe.peer.request(1, END_HEADERS | END_STREAM, path=DELTA, content_type="text/html"))
         return foe.outcome(0.5)
 
 
-@attack("gRPC: GET", "http 405")
+@attack("gRPC: GET", "http 404")
 def method(target: Target) -> str:
     with Foe(target) as foe:
         foe.send(foe.peer.request(1, END_HEADERS | END_STREAM, path=DELTA, method="GET"))
