@@ -108,10 +108,13 @@ inline void Session::read_content(Stream& stream, Octets content, bool is_last) 
         grpc::Refusal refusal =
             stream.reader.read(content, options_.message_bytes_max, room_beside(others), [&](Octets whole) {
                 small += whole.size() < limits::kSmallMessageBytes;
+                stream.is_heard = true;
                 events_->push_back({Event::Kind::kMessage, stream.id, 0,
                                     std::string(reinterpret_cast<const char*>(whole.data()), whole.size())});
             });
         partial_bytes_ = others + stream.reader.held();
+        stream.heard_at = last_refill_;
+        note_owing(stream);
         if (refusal) refuse_told(stream, refusal);
         spend(static_cast<double>(small) * limits::kCostOfSmallFrame, "too many small messages");
         if (is_failed_) return;
@@ -157,8 +160,23 @@ inline bool Session::read_body(Stream& stream, Octets content) {
     return true;
 }
 
+inline void Session::end_silence(double before, std::vector<Event>& events) {
+    events_ = &events;
+    if (is_failed_ || is_behind()) return;
+    if (!pending_.empty() || block_stream_ != 0 || !has_settings_) {
+        if (last_refill_ > before) return;
+        return fail(has_settings_ ? ErrorCode::kEnhanceYourCalm : ErrorCode::kSettingsTimeout,
+                    "what was begun has not gone on in time");
+    }
+    for (auto& stream : streams_) {
+        if (!stream->is_owing || stream->heard_at > before) continue;
+        refuse_told(*stream, {grpc::Status::kDeadlineExceeded, "a message has not come in time"});
+    }
+}
+
 inline void Session::half_close(Stream& stream) {
     stream.is_remote_closed = true;
+    note_owing(stream);
     if (stream.is_answered) return erase(stream.id);
     if (stream.is_finishing) return;
     if (!stream.reader.is_between_messages()) {
@@ -252,6 +270,8 @@ inline void Session::open_stream(std::uint32_t id, bool is_last, Request& reques
         }
         event.timeout = *timeout;
     }
+    stream.heard_at = last_refill_;
+    note_owing(stream);
     request.keep_chosen();
     event.text = std::move(request.path);
     event.headers = std::move(request.headers);

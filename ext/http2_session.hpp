@@ -121,6 +121,13 @@ class Session {
                kFrameHeaderBytes + read_frame_header(reinterpret_cast<const std::uint8_t*>(pending_.data())).length;
     }
 
+    // Whether the client has begun something and left the rest for later; also a call without its first message.
+    bool owes() const {
+        return !is_failed_ && (!has_settings_ || block_stream_ != 0 || !pending_.empty() || owing_ > 0);
+    }
+    // Ends what is left so since `before`, a time as `receive` is given: calls with DEADLINE_EXCEEDED, else all.
+    void end_silence(double before, std::vector<Event>& events);
+
     // Queues one message. kFull: the client does not read, and nothing was queued.
     Sent send(std::uint32_t id, const Payload& payload) {
         Stream* stream = find(id);
@@ -258,7 +265,7 @@ class Session {
         write_goaway(last_id_, code, why);
         events_->push_back({Event::Kind::kEnd, 0, static_cast<std::uint32_t>(code), std::string(why)});
         streams_.clear();
-        partial_bytes_ = 0;
+        owing_ = 0;
         listed_.clear();
         partial_bytes_ = bodies_bytes_ = 0;
         std::string().swap(block_);
@@ -289,6 +296,7 @@ class Session {
         bodies_bytes_ -= stream.held_of_body();
         stream.reader = {};
         stream.is_finishing = true;
+        note_owing(stream);
         stream.status = status;
         stream.status_text = text.substr(0, limits::kStatusTextMax);
         list(stream);
@@ -337,8 +345,14 @@ class Session {
         if (at == streams_.end() || (*at)->id != id) return;
         partial_bytes_ -= (*at)->reader.held();
         bodies_bytes_ -= (*at)->held_of_body();
+        owing_ -= (*at)->is_owing;
         streams_.erase(at);
         if (streams_.empty()) std::vector<std::unique_ptr<Stream>>().swap(streams_);
+    }
+    void note_owing(Stream& stream) {
+        if (stream.owes() == stream.is_owing) return;
+        stream.is_owing = !stream.is_owing;
+        owing_ += stream.is_owing ? 1 : -1;
     }
     void list(Stream& stream) {
         if (stream.is_listed) return;
@@ -469,6 +483,8 @@ class Session {
     std::uint32_t last_id_ = 0;
     std::uint32_t block_stream_ = 0;
     std::uint32_t continuations_ = 0;
+    // Streams with something begun and not ended.
+    std::int32_t owing_ = 0;
     std::array<std::uint32_t, limits::kRecentlyResetMax> recently_reset_{};
     std::uint8_t recently_reset_at_ = 0;
     bool is_block_last_ = false;

@@ -89,7 +89,12 @@ struct Stream {
     // All of the answer is written while the client still speaks. Its body is passed over up to the limit: there are
     // clients that send all of it before they read, and then would wait for room for ever.
     bool is_answered = false;
+    // A call's first message has come; the client owes more of it (`Session::note_owing`).
+    bool is_heard = false;
+    bool is_owing = false;
     std::uint8_t status = 0;
+    // When something came of it last.
+    double heard_at = 0;
     // May be negative after SETTINGS (RFC 9113 6.9.2).
     std::int64_t send_window;
     // Octets that came and were not given back by WINDOW_UPDATE.
@@ -106,6 +111,10 @@ struct Stream {
     // What the application may still hold of the body.
     std::size_t held_of_body() const { return is_finishing ? 0 : body_bytes; }
     bool has_head() const { return has_sent_headers || !head.empty(); }
+    // Whether a first message is missing, or the rest of one.
+    bool owes() const {
+        return !is_http && !is_finishing && !is_remote_closed && !(is_heard && reader.is_between_messages());
+    }
     bool can_send() const {
         if (is_answered) return false;
         if (!head.empty()) return true;

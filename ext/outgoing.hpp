@@ -33,6 +33,11 @@ class Outgoing {
         segments_.push_back({offset, count, payload});
     }
 
+    std::size_t bytes() const {
+        std::size_t bytes = 0;
+        for (auto& segment : segments_) bytes += segment.count;
+        return bytes;
+    }
     void clear() {
         text_.clear();
         segments_.clear();

@@ -17,8 +17,19 @@ inline double steady_seconds() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+#ifdef MSG_NOSIGNAL
+inline constexpr int kSendFlags = MSG_NOSIGNAL;
+#else
+inline constexpr int kSendFlags = 0;
+#endif
+
 // Writes what the socket takes now, as one call of the system, and returns how many octets that was. 0 may mean that it
 // has failed: whoever reads from it is told.
+inline std::size_t send_now(int descriptor, const void* octets, std::size_t count) {
+    ssize_t taken = ::send(descriptor, octets, count, kSendFlags);
+    return taken > 0 ? static_cast<std::size_t>(taken) : 0;
+}
+
 inline std::size_t send_now(int descriptor, const Outgoing& outgoing) {
     constexpr std::size_t kPiecesMax = 16;
     std::array<iovec, kPiecesMax> pieces;
@@ -29,20 +40,12 @@ inline std::size_t send_now(int descriptor, const Outgoing& outgoing) {
                                                      : static_cast<const void*>(outgoing.text().data());
         pieces[count++] = {const_cast<char*>(static_cast<const char*>(octets)) + segment.offset, segment.count};
     }
-#ifdef MSG_NOSIGNAL
-    constexpr int kFlags = MSG_NOSIGNAL;
-#else
-    constexpr int kFlags = 0;
-#endif
-    ssize_t taken = 0;
-    if (count == 1) {
-        taken = ::send(descriptor, pieces[0].iov_base, pieces[0].iov_len, kFlags);
-    } else if (count > 1) {
-        msghdr message{};
-        message.msg_iov = pieces.data();
-        message.msg_iovlen = count;
-        taken = ::sendmsg(descriptor, &message, kFlags);
-    }
+    if (count == 1) return send_now(descriptor, pieces[0].iov_base, pieces[0].iov_len);
+    if (count == 0) return 0;
+    msghdr message{};
+    message.msg_iov = pieces.data();
+    message.msg_iovlen = count;
+    ssize_t taken = ::sendmsg(descriptor, &message, kSendFlags);
     return taken > 0 ? static_cast<std::size_t>(taken) : 0;
 }
 

@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t
 from libcpp cimport bool as cpp_bool
 from libcpp.memory cimport make_unique, unique_ptr
 from libcpp.string cimport string
-from wire cimport Octets
+from wire cimport Lent, Octets, send_now
 
 import asyncio
 
@@ -29,8 +29,8 @@ cdef extern from "tls_session.hpp" namespace "kumafast::tls":
         cpp_bool receive(Octets ciphertext, string& plaintext) except +
         cpp_bool send(Octets plaintext) except +
         void close()
-        string take_outgoing() except +
-        cpp_bool has_outgoing()
+        const string& outgoing()
+        void clear_outgoing()
         cpp_bool is_established()
         cpp_bool is_over()
         string error()
@@ -40,6 +40,23 @@ cdef extern from "tls_session.hpp" namespace "kumafast::tls":
 
 
 HAS_TLS = kIsAvailable
+
+# The transports whose bytes are those of their sockets: of uvloop and asyncio, without TLS.
+_PLAIN_TRANSPORTS = frozenset(
+    {("uvloop.loop", "TCPTransport"), ("asyncio.selector_events", "_SelectorSocketTransport")}
+)
+
+
+def plain_socket(transport, /):
+    """The descriptor of a transport's socket where that may be written to past the transport; else -1.
+
+    >>> plain_socket(object())
+    -1
+    """
+    kind = type(transport)
+    if (kind.__module__, kind.__name__) not in _PLAIN_TRANSPORTS:
+        return -1
+    return transport.get_extra_info("socket").fileno()
 
 
 cdef class TlsContext:
@@ -71,7 +88,8 @@ cdef class TlsTransport:
     """Between a transport of ciphertext, whose protocol it is, and a protocol of plaintext, whose transport it is.
 
     `create_protocol` is called once the handshake is done. A client that has not done that within `handshake_s` is
-    dropped. What is written is encrypted at once, and waits in the transport below like anything else.
+    dropped. What is written is encrypted at once. Where the socket takes it at once it does not go through the
+    transport below, which costs as much as the system call; else it waits there like anything else.
 
     >>> def listen(loop, context, create_protocol):
     ...     return loop.create_server(lambda: TlsTransport(context, create_protocol, 10.0), "127.0.0.1", 8443)
@@ -84,28 +102,36 @@ cdef class TlsTransport:
     cdef object create_protocol
     cdef object timer
     cdef double handshake_s
+    # Of the socket, where that may be written to past the transport below; else -1.
+    cdef int descriptor
+    # Whether something may still wait in the transport below.
+    cdef bint is_behind
     cdef bint is_closing_
 
     def __cinit__(self, TlsContext context not None, create_protocol, double handshake_s, /):
         self.session = make_unique[Session](context.context)
         self.create_protocol = create_protocol
         self.handshake_s = handshake_s
+        self.descriptor = -1
 
     # As the protocol of the transport below.
 
     def connection_made(self, transport, /):
         """The transport of ciphertext is there."""
         self.lower = transport
+        self.descriptor = plain_socket(transport)
         self.timer = asyncio.get_running_loop().call_later(self.handshake_s, self.abort)
 
     def data_received(self, data, /):
         """Ciphertext has come."""
         cdef Py_buffer view
-        cdef string plaintext
+        cdef Lent[string] lent
+        cdef string* plaintext = &lent.get()
         cdef bint goes_on
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            goes_on = dereference(self.session).receive(Octets(<const uint8_t*>view.buf, view.len), plaintext)
+            goes_on = dereference(self.session).receive(
+                Octets(<const uint8_t*>view.buf, view.len), dereference(plaintext))
         finally:
             PyBuffer_Release(&view)
         # Answers of the handshake, or the alert that says why there is none.
@@ -176,10 +202,19 @@ cdef class TlsTransport:
         return 0
 
     cdef int _write_out(self) except -1:
-        cdef string outgoing
-        if dereference(self.session).has_outgoing() and not self.lower.is_closing():
-            outgoing = dereference(self.session).take_outgoing()
-            self.lower.write(PyBytes_FromStringAndSize(outgoing.data(), outgoing.size()))
+        cdef const char* octets = dereference(self.session).outgoing().data()
+        cdef size_t size = dereference(self.session).outgoing().size(), taken = 0
+        cdef bytes rest
+        if size == 0 or self.lower.is_closing():
+            return 0
+        # Nothing may overtake what waits in the transport.
+        if self.descriptor >= 0 and not (self.is_behind and self.lower.get_write_buffer_size() > 0):
+            taken = send_now(self.descriptor, octets, size)
+        rest = PyBytes_FromStringAndSize(octets + taken, size - taken) if taken < size else None
+        dereference(self.session).clear_outgoing()
+        self.is_behind = rest is not None
+        if rest is not None:
+            self.lower.write(rest)
         return 0
 
     def close(self):

@@ -187,7 +187,8 @@ class Connection {
             client_.act();
             deliver(pass(client_.take(), to_server_));
             act();
-            std::string said = server_.take_outgoing();
+            std::string said = server_.outgoing();
+            server_.clear_outgoing();
             check_records(said);
             client_.give(pass(std::move(said), to_client_));
         }

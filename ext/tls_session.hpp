@@ -13,6 +13,7 @@
 #include <openssl/ssl.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 
 namespace kumafast::tls {
@@ -101,11 +102,19 @@ struct Pipe {
         return 1;
     }
     static int write(BIO* bio, const char* data, std::size_t size, std::size_t* count) {
-        static_cast<Pipe*>(BIO_get_data(bio))->outgoing.append(data, size);
+        std::string& outgoing = static_cast<Pipe*>(BIO_get_data(bio))->outgoing;
+        if (outgoing.empty()) outgoing.swap(spare());
+        outgoing.append(data, size);
         *count = size;
         return 1;
     }
     static long control(BIO*, int command, long, void*) { return command == BIO_CTRL_FLUSH ? 1 : 0; }
+
+    // Empty, with room from before: each thread allocates once what most connections fill and empty again in one call.
+    static std::string& spare() {
+        static thread_local std::string spare;
+        return spare;
+    }
 
     static const BIO_METHOD* method() {
         static const BIO_METHOD* const kMethod = [] {
@@ -137,14 +146,17 @@ class Session {
         if (is_over_) return false;
         pipe_.incoming = ciphertext;
         ERR_clear_error();
-        constexpr std::size_t kStep = 16384;
+        // Records are at most 16 KB of plaintext. Nothing is kept here between two calls.
+        static thread_local std::array<char, 16384> record;
         for (;;) {
-            // Records are at most 16 KB of plaintext; what is not filled is cut off again.
-            std::size_t before = plaintext.size(), count = 0;
-            plaintext.resize(before + kStep);
-            int result = SSL_read_ex(ssl_.get(), plaintext.data() + before, kStep, &count);
-            plaintext.resize(before + count);
-            if (result == 1) continue;
+            std::size_t count = 0;
+            int result = SSL_read_ex(ssl_.get(), record.data(), record.size(), &count);
+            if (result == 1) {
+                plaintext.append(record.data(), count);
+                if (!pipe_.incoming.empty() || SSL_has_pending(ssl_.get())) continue;
+                // To ask once more would tell only that there is no more.
+                return true;
+            }
             int why = SSL_get_error(ssl_.get(), result);
             pipe_.incoming = {};
             if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) return true;
@@ -175,12 +187,14 @@ class Session {
         ERR_clear_error();
     }
 
-    std::string take_outgoing() {
-        std::string taken;
-        taken.swap(pipe_.outgoing);
-        return taken;
+    const std::string& outgoing() const { return pipe_.outgoing; }
+    // Forgets what was outgoing: it has been written.
+    void clear_outgoing() {
+        pipe_.outgoing.clear();
+        if (pipe_.outgoing.capacity() > kSpareBytesMax) return std::string().swap(pipe_.outgoing);
+        Pipe::spare().swap(pipe_.outgoing);
+        if (pipe_.outgoing.capacity() > 0) std::string().swap(pipe_.outgoing);
     }
-    bool has_outgoing() const { return !pipe_.outgoing.empty(); }
     bool is_established() const { return SSL_is_init_finished(ssl_.get()); }
     bool is_over() const { return is_over_; }
     const std::string& error() const { return error_; }
@@ -203,6 +217,8 @@ class Session {
     }
 
   private:
+    static constexpr std::size_t kSpareBytesMax = 1u << 20;
+
     Pipe pipe_;
     std::unique_ptr<SSL, decltype(&SSL_free)> ssl_;
     std::string error_;
@@ -230,8 +246,8 @@ class Session {
     bool receive(std::span<const std::uint8_t>, std::string&) { return false; }
     bool send(std::span<const std::uint8_t>) { return false; }
     void close() {}
-    std::string take_outgoing() { return {}; }
-    bool has_outgoing() const { return false; }
+    std::string outgoing() const { return {}; }
+    void clear_outgoing() {}
     bool is_established() const { return false; }
     bool is_over() const { return true; }
     std::string error() const { return {}; }

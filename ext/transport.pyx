@@ -20,6 +20,7 @@ from wire cimport (
     Event,
     Fields,
     Kind,
+    Lent,
     Octets,
     Outgoing,
     Segment,
@@ -43,11 +44,22 @@ RESET = 3
 END = 4
 HTTP_REQUEST = 5
 
+# What `Protocol.rest_changed` is told.
+cdef int _BUSY = 0
+cdef int _OWING = 1
+cdef int _IDLE = 2
+BUSY = _BUSY
+OWING = _OWING
+IDLE = _IDLE
+
 MESSAGE_BYTES_MAX = kMessageBytesMax
 STREAMS_MAX = kStreamsMax
 
-# How much one call of `collect` gathers at most: a transport that is full then says so before there is more.
+# How much one call of `collect` gathers at most: a transport that is full then says so before there is more, and who
+# has others to serve does that before there is more.
 cdef size_t _COLLECT_BYTES = 262144
+# The same where the turn is not one of those that are asked for: there may be many such in one turn of the loop.
+cdef size_t _COLLECT_UNASKED_BYTES = 65536
 
 
 cdef void _release(void* owner) noexcept with gil:
@@ -92,53 +104,7 @@ cdef class Payload:
         return f"<Payload of {len(self.data)} bytes>"
 
 
-cdef str _text(const string& octets):
-    # Headers and paths are ASCII where they mean anything; no octet may fail to be shown.
-    return octets.data()[:octets.size()].decode("latin-1")
-
-
-cdef bytes _octets(const string& octets):
-    return octets.data()[:octets.size()]
-
-
-cdef tuple _as_tuple(Event& event):
-    cdef size_t at
-    cdef list fields
-    if event.kind == Kind.kMessage:
-        return (MESSAGE, event.stream, PyBytes_FromStringAndSize(event.text.data(), event.text.size()))
-    if event.kind == Kind.kHalfClose:
-        return (HALF_CLOSE, event.stream)
-    if event.kind == Kind.kReset:
-        return (RESET, event.stream, event.code, _text(event.text))
-    if event.kind == Kind.kEnd:
-        return (END, 0, event.code, _text(event.text))
-    if event.kind == Kind.kHttpRequest:
-        fields = [(_octets(event.headers[at].first), _octets(event.headers[at].second))
-                  for at in range(event.headers.size())]
-        return (HTTP_REQUEST, event.stream, _text(event.method), _octets(event.text), fields)
-    cdef dict headers = {}
-    for at in range(event.headers.size()):
-        headers[_text(event.headers[at].first)] = _text(event.headers[at].second)
-    return (REQUEST, event.stream, _text(event.text), headers, None if event.timeout < 0 else event.timeout / 1e9)
-
-
-cdef list _as_buffers(const Outgoing& outgoing, size_t taken):
-    """What was gathered, but for the octets that were taken already."""
-    cdef list buffers = []
-    cdef const Segment* segment
-    cdef size_t at, offset, count
-    for at in range(outgoing.segments().size()):
-        segment = &outgoing.segments()[at]
-        offset, count = segment.offset + min(taken, segment.count), segment.count - min(taken, segment.count)
-        taken -= segment.count - count
-        if count == 0:
-            continue
-        if segment.payload.owner() == NULL:
-            buffers.append(PyBytes_FromStringAndSize(outgoing.text().data() + offset, count))
-        else:
-            whole = memoryview(<object>segment.payload.owner())
-            buffers.append(whole[offset:offset + count])
-    return buffers
+include "wire_tuples.pxi"
 
 
 cdef class Connection:
@@ -261,25 +227,36 @@ cdef class Connection:
         """Write what may be written to the transport; close that once nothing more will come."""
         self._flush()
 
-    cdef int _flush(self) except -1:
+    cdef int _flush(self, size_t budget=_COLLECT_UNASKED_BYTES) except -1:
         cdef list buffers
-        cdef Outgoing outgoing
+        cdef Lent[Outgoing] lent
+        cdef Outgoing* outgoing
         while self.transport is not None and not self.is_paused:
+            outgoing = &lent.get()
             outgoing.clear()
-            dereference(self.session).collect(outgoing, _COLLECT_BYTES)
+            dereference(self.session).collect(dereference(outgoing), budget)
             if outgoing.segments().empty():
                 break
             if self.transport.is_closing():
                 return 0
-            buffers = _as_buffers(outgoing, self._send_past_transport(outgoing))
+            buffers = _as_buffers(dereference(outgoing), self._send_past_transport(dereference(outgoing)))
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
             elif len(buffers) > 1:
                 self.transport.writelines(buffers)
             self.is_behind = len(buffers) > 0
+            if outgoing.bytes() >= budget and self._puts_off():
+                break
+        self._note_rest()
         if self.transport is not None and dereference(self.session).want_close():
             self.transport.close()
             self.attach(None)
+        return 0
+
+    cdef bint _puts_off(self) except -1:
+        return False
+
+    cdef int _note_rest(self) except -1:
         return 0
 
     cdef size_t _send_past_transport(self, const Outgoing& outgoing) except? 0:
@@ -302,25 +279,14 @@ cdef class Connection:
         return object.__sizeof__(self) + dereference(self.session).allocated()
 
 
-cdef bint _is_followed(const vector[Event]& events, size_t at):
-    # Whether the next thing that has come is another message on the same stream. An ACK comes alone, so this is rarely
-    # more than one comparison.
-    cdef size_t after = at + 1
-    return (
-        after < events.size()
-        and events[at].kind == Kind.kMessage
-        and events[after].kind == Kind.kMessage
-        and events[after].stream == events[at].stream
-    )
-
-
 cdef class Protocol(Connection):
     """A connection as the protocol of an asyncio transport; what comes on a stream goes to the stream's receiver.
 
     A subclass has `connection_made`, which attaches the transport, `request_received(stream, path, headers,
     timeout_s)` and `http_request_received(stream, method, path, headers)`, which may call `serve`, and
     `connection_failed(code, why)`. A receiver has `message_received(bytes, is_followed)`,
-    `end_received()`, `stream_lost()`, and `written()`, which follows a `write` that had to wait.
+    `end_received()`, `stream_lost()`, and `written()`, which follows a `write` that had to wait. A subclass with others
+    to serve overrides `put_off()` and `rest_changed(rest)`.
 
     >>> Protocol().served
     ()
@@ -331,6 +297,8 @@ cdef class Protocol(Connection):
     cdef list receivers
     # Those whose last message has not gone out.
     cdef set waiting
+    # What `rest_changed` was told last.
+    cdef int rest
 
     def serve(self, uint32_t stream, receiver, /):
         """Give a receiver what comes on a stream from now on. It must be the newest stream that is served."""
@@ -371,16 +339,17 @@ cdef class Protocol(Connection):
         with nothing when others have had their turn.
         """
         cdef Py_buffer view
-        cdef vector[Event] events
+        cdef Lent[vector[Event]] lent
+        cdef vector[Event]* events = &lent.get()
         cdef size_t at
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             dereference(self.session).receive(
-                Octets(<const uint8_t*>view.buf, view.len), steady_seconds(), events, kEventsEachTurn)
+                Octets(<const uint8_t*>view.buf, view.len), steady_seconds(), dereference(events), kEventsEachTurn)
         finally:
             PyBuffer_Release(&view)
         for at in range(events.size()):
-            self._take(events[at], _is_followed(events, at))
+            self._take(dereference(events)[at], _is_followed(dereference(events), at))
         self._flush()
         self._note_written()
         if dereference(self.session).is_behind():
@@ -396,6 +365,42 @@ cdef class Protocol(Connection):
         self.is_paused = False
         self._flush()
         self._note_written()
+
+    def put_off(self):
+        """Whether `go_on` will be called in a turn to come, so that this one writes about 64 KiB at most."""
+        return False
+
+    def go_on(self):
+        """Write what was put off, or another quarter of a MB of it."""
+        self._flush(_COLLECT_BYTES)
+        self._note_written()
+
+    def rest_changed(self, int rest, /):
+        """The client has become BUSY, OWING (it has begun something and left the rest for later), or IDLE (no call)."""
+
+    def end_silence(self, double seconds, /):
+        """End what the client owes for so long; whether it still owes anything."""
+        cdef vector[Event] events
+        cdef size_t at
+        dereference(self.session).end_silence(steady_seconds() - seconds, events)
+        for at in range(events.size()):
+            self._take(events[at], False)
+        self._flush()
+        return dereference(self.session).owes()
+
+    cdef bint _puts_off(self) except -1:
+        return self.put_off()
+
+    cdef int _note_rest(self) except -1:
+        cdef int rest = _BUSY
+        if dereference(self.session).owes():
+            rest = _OWING
+        elif dereference(self.session).stream_count() == 0:
+            rest = _IDLE
+        if rest != self.rest and self.transport is not None:
+            self.rest = rest
+            self.rest_changed(rest)
+        return 0
 
     def eof_received(self):
         """The client has closed its half, and HTTP/2 has no use for the other."""

@@ -35,6 +35,12 @@ cdef extern from "payload.hpp" namespace "kumafast":
         uint32_t references()
 
 
+cdef extern from "lent.hpp" namespace "kumafast":
+    cdef cppclass Lent[T]:
+        Lent()
+        T& get()
+
+
 cdef extern from "outgoing.hpp" namespace "kumafast":
     cdef cppclass Segment "kumafast::Outgoing::Segment":
         size_t offset
@@ -44,6 +50,7 @@ cdef extern from "outgoing.hpp" namespace "kumafast":
     cdef cppclass Outgoing:
         Outgoing()
         void clear()
+        size_t bytes()
         const string& text()
         const vector[Segment]& segments()
 
@@ -56,6 +63,7 @@ cdef extern from "http2_fields.hpp" namespace "kumafast::http2":
 cdef extern from "socket.hpp" namespace "kumafast":
     double steady_seconds()
     size_t send_now(int descriptor, const Outgoing& outgoing)
+    size_t send_now(int descriptor, const void* octets, size_t count)
 
 
 cdef extern from "http2_session.hpp" namespace "kumafast::http2":
@@ -93,6 +101,8 @@ cdef extern from "http2_session.hpp" namespace "kumafast::http2":
         void receive(Octets octets, double now, vector[Event]& events) except +
         void receive(Octets octets, double now, vector[Event]& events, size_t events_max) except +
         bint is_behind()
+        bint owes()
+        void end_silence(double before, vector[Event]& events) except +
         Sent send(uint32_t id, const CPayload& payload) except +
         cpp_bool respond(uint32_t id, string head) except +
         cpp_bool finish(uint32_t id, uint8_t status, string_view text) except +

@@ -285,6 +285,13 @@ void run_connection(const Payload& small, const Payload& large, Totals& totals) 
             session.receive({}, now, events, before + 1 + roll(3));
             totals.turns += 1;
         }
+        if (roll(60) == 0) {
+            bool owed = session.owes();
+            std::size_t before = events.size();
+            session.end_silence(now, events);
+            check(!session.owes(), "something is owed after its end");
+            check(owed || events.size() == before, "an end of what was not owed");
+        }
         for (Event& event : events) {
             totals.events += 1;
             totals.messages += event.kind == Event::Kind::kMessage;

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "bench").rglob("*.py"))
-NATIVE = [path for pattern in ("*.pyx", "*.pxd", "*.hpp") for path in sorted((ROOT / "ext").glob(pattern))]
+NATIVE = [path for pattern in ("*.pyx", "*.pxd", "*.pxi", "*.hpp") for path in sorted((ROOT / "ext").glob(pattern))]
 
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 500

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import hashlib
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +75,13 @@ class Echo(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def serve(context: TlsContext, handshake_s: float = 5.0) -> AsyncIterator[tuple[int, list[TlsTransport]]]:
+async def serve(
+    context: TlsContext, handshake_s: float = 5.0, protocol: Callable[[], asyncio.Protocol] = Echo
+) -> AsyncIterator[tuple[int, list[TlsTransport]]]:
     made: list[TlsTransport] = []
 
     def create() -> asyncio.BaseProtocol:
-        made.append(TlsTransport(context, Echo, handshake_s))
+        made.append(TlsTransport(context, protocol, handshake_s))
         return cast(asyncio.BaseProtocol, made[-1])
 
     server = await asyncio.get_running_loop().create_server(create, "127.0.0.1", 0)
@@ -86,7 +90,8 @@ async def serve(context: TlsContext, handshake_s: float = 5.0) -> AsyncIterator[
     finally:
         server.close()
         for transport in made:
-            transport.abort()
+            if not transport.is_closing():
+                transport.abort()
         await asyncio.sleep(0.05)
 
 
@@ -280,3 +285,67 @@ def test_thousand_abrupt_ends_leave_memory_flat(tmp_path: Path) -> None:
             assert resident_kb() - before < 2000
 
     uvloop.run(main())
+
+
+class Flood(asyncio.Protocol):
+    """Says many things of many sizes at once, more of them whenever it is asked, and stops for nobody."""
+
+    SIZES = (1, 100, 5_000, 20_000, 300_000, 3, 70_000)
+
+    def __init__(self) -> None:
+        self.count = self.most_waiting = self.pauses = 0
+
+    @staticmethod
+    def said(at: int) -> bytes:
+        return hashlib.shake_128(at.to_bytes(4, "big")).digest(Flood.SIZES[at % len(Flood.SIZES)])
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def pause_writing(self) -> None:
+        self.pauses += 1
+
+    def data_received(self, data: bytes) -> None:
+        for _ in range(20):
+            parts = [self.said(self.count + more) for more in range(3)]
+            self.count += 3
+            self.transport.writelines(parts[:2])
+            self.transport.write(parts[2])
+            self.most_waiting = max(self.most_waiting, self.transport.get_write_buffer_size())
+        if b"end" in data:
+            self.transport.close()
+
+
+@pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])
+def test_order_holds_for_whoever_reads_slowly(run: Callable[[Any], None], tmp_path: Path) -> None:
+    """What the socket takes goes past the transport below, what it does not take waits there: in one order."""
+
+    def read_slowly(port: int, context: ssl.SSLContext) -> tuple[str, int]:
+        digest, count = hashlib.sha256(), 0
+        with socket.socket() as plain:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            plain.settimeout(20)
+            plain.connect(("127.0.0.1", port))
+            with context.wrap_socket(plain) as secured:
+                for word in (b"more", b"more", b"more", b"end"):
+                    secured.sendall(word)
+                    time.sleep(0.05)
+                    digest.update(part := secured.recv(10_000))
+                    count += len(part)
+                while part := secured.recv(50_000):
+                    digest.update(part)
+                    count += len(part)
+        return digest.hexdigest(), count
+
+    async def main() -> None:
+        files = create_files(tmp_path, "server")
+        flood = Flood()
+        async with serve(TlsContext(files.certificate, files.key), protocol=lambda: flood) as (port, _):
+            digest, count = await asyncio.to_thread(read_slowly, port, trust(files))
+            whole = b"".join(map(Flood.said, range(flood.count)))
+            assert (digest, count) == (hashlib.sha256(whole).hexdigest(), len(whole))
+            # It was not all taken at once, nor did all of it wait.
+            assert 0 < flood.most_waiting < len(whole)
+            assert flood.pauses > 0
+
+    run(main())

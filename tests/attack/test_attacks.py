@@ -23,10 +23,9 @@ TURN_UNITS_MAX = 5.0
 # read in one turn. A line to be deleted with its cause.
 TURN_UNITS_KNOWN = {
     "names: 100,000 held at the start": 60.0,
-    # Megabytes for one client are encrypted and written in one turn, as far as the kernel takes them.
-    "slow: reads nothing, big pushes wait": 40.0,
-    "slow: reads a little at a time": 40.0,
-    "storm: streams cut off in the middle of a push": 40.0,
+    # Over TLS: what else but the writing, which has its bound, takes so long is not known.
+    "slow: reads nothing, big pushes wait": 15.0,
+    "storm: streams cut off in the middle of a push": 15.0,
 }
 RSS_GROWTH_MAX = 600 << 20
 # Those of which one connection alone needs what TLS makes no different.

@@ -13,6 +13,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.stream.grpc_client import create_certificate
 from typer.testing import CliRunner
 
 from kumafast.cli import launcher
@@ -285,6 +287,33 @@ def test_another_certificate_is_not_trusted(tls_dp_server: DpServer, envoy: Path
     assert (code, f"is not one that {other} vouches for" in said) == (1, True)
 
 
+def test_a_client_certificate_is_shown_by_the_fetch_and_by_envoy(
+    certificate: Path, envoy: Path, file: Path, tmp_path: Path
+) -> None:
+    ours = create_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    context.load_verify_locations(ours.certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with contextmanager(serve)(context) as server:
+        arguments = ["--cp-address", server.url, "-d", file, "--envoy", envoy, "--ca-cert-file", certificate]
+        code, said = fail(*arguments, "--patience-s", "0")
+        assert (code, server.requests) == (1, []), said
+        shown = ["--cert-file", ours.certificate, "--key-file", ours.key]
+        code, said = fail(*arguments, *shown)
+        assert (code, "has no TLS towards the control plane" in said) == (1, True), said
+        plain = {"name": "other", "loadAssignment": {}}
+        ads = {"name": "ads_cluster", "transportSocket": {"typedConfig": {"@type": "x", "sni": "127.0.0.1"}}}
+        secured = yaml.safe_dump({**BOOTSTRAP, "staticResources": {"clusters": [plain, ads]}})
+        server.answers.append((200, {"bootstrap": b64encode(secured.encode()).decode()}))
+        clusters = yaml.safe_load(launched(start(*arguments, *shown))["bootstrap"])["staticResources"]["clusters"]
+        assert clusters[0] == plain
+        context_of_ads = clusters[1]["transportSocket"]["typedConfig"]
+        assert context_of_ads["sni"] == "127.0.0.1"
+        pair = {"certificateChain": {"filename": str(ours.certificate)}, "privateKey": {"filename": str(ours.key)}}
+        assert context_of_ads["commonTlsContext"] == {"tlsCertificates": [pair]}
+
+
 def test_bad_input_is_found_before_anything_is_asked(
     dp_server: DpServer, envoy: Path, file: Path, tmp_path: Path
 ) -> None:
@@ -310,6 +339,11 @@ def test_bad_input_is_found_before_anything_is_asked(
             ["--cp-address", "https://127.0.0.1:1", "-d", file, *use, "--ca-cert-file", tmp_path / "not.pem"],
             "no certificate",
         ),
+        (
+            ["--cp-address", "https://127.0.0.1:1", "-d", file, *use, "--cert-file", file, "--key-file", file],
+            "are no certificate and its key in PEM",
+        ),
+        ([*address, "-d", file, *use, "--cert-file", file, "--key-file", file], "--cert-file is for TLS"),
         ([*address, "-d", file, *use, "--workdir", tmp_path / ("x" * 100)], "choose a shorter --workdir"),
     ]
     for arguments, message in cases:
@@ -319,6 +353,7 @@ def test_bad_input_is_found_before_anything_is_asked(
         ([*address], "give --dataplane-file, or --name"),
         ([*address, "-d", file, "--admin-port", "1", "--admin-socket", "/x", *use], "not both"),
         ([*address, "-d", file, "--admin-port", "0", *use], "--admin-port"),
+        ([*address, "-d", file, "--cert-file", "/x", *use], "belong together"),
     ]
     for arguments, message in usage:
         code, said = fail(*arguments)

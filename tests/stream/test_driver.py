@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
 import pytest
 import uvloop
-from tests._core.http2_bytes import DATA, END_STREAM, OPENING, Peer, frame, message
+from tests._core.http2_bytes import DATA, END_STREAM, OPENING, WINDOW_UPDATE, Peer, frame, message, number
+from tests.stream.memory_client import MemoryTransport
 
 from kumafast._core import Payload
 from kumafast.stream import driver
@@ -145,6 +146,35 @@ def test_write_waits_for_a_client_that_does_not_read() -> None:
             await asyncio.sleep(0.3)
             assert written == 0, "65,535 bytes are what it may be sent unasked"
             writer.close()
+
+    run(main())
+
+
+def test_large_message_is_written_over_many_turns() -> None:
+    """Others on the loop do not wait for the whole of it; it comes whole, and its writer is told at its end."""
+    size, each_max = 5_000_000, (256 << 10) + (1 << 16) + 1000
+    done = False
+
+    async def pour(call: Call) -> None:
+        nonlocal done
+        await call.send(Payload(bytes(size)))
+        done = True
+
+    async def main() -> None:
+        transport = MemoryTransport()
+        connections: set[GrpcProtocol] = set()
+        connection = GrpcProtocol({"/test/pour": pour}, connections=connections, message_bytes_max=1000)
+        connection.connection_made(cast(asyncio.Transport, transport))
+        opening = OPENING + Peer(opening=b"").request(path="/test/pour")
+        connection.data_received(opening + b"".join(frame(WINDOW_UPDATE, 0, at, number(1 << 30)) for at in (0, 1)))
+        before, turns = len(transport.said), 0
+        while not done:
+            await asyncio.sleep(0)
+            assert len(transport.said) - before <= each_max
+            before, turns = len(transport.said), turns + 1
+        assert len(transport.said) >= size
+        assert turns >= size // each_max
+        connection.connection_lost(None)
 
     run(main())
 

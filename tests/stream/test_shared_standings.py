@@ -133,7 +133,7 @@ class SharedStandings(RuleBasedStateMachine):
     @rule(variant=st.sampled_from(Variant), node_id=st.sampled_from(NODES))
     def connect(self, variant: Variant, node_id: str) -> None:
         if len(self.twins) < 8:
-            self.twins.append(Twin(self.server, self.cache, variant, node_id, self.run))
+            self.run(lambda: self.twins.append(Twin(self.server, self.cache, variant, node_id, self.run)))
 
     @rule(type_url=st.sampled_from(TYPES), content=CONTENT, nodes=st.sampled_from([NODES, NODES, ("a",), ("b",)]))
     def change(self, type_url: str, content: dict[str, str], nodes: tuple[str, ...]) -> None:

@@ -9,12 +9,15 @@ from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
 from kumafast._core.requests import NAMES_MAX, NODE_BYTES_MAX, cut_field, request_excess
 from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
 from kumafast._core.streams import Move, Standing, Stream, Streams, Tally, Target
-from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport
+from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport, plain_socket
 from kumafast._core.transport import (
+    BUSY,
     END,
     HALF_CLOSE,
     HTTP_REQUEST,
+    IDLE,
     MESSAGE,
+    OWING,
     REQUEST,
     RESET,
     Connection,
@@ -26,13 +29,16 @@ from kumafast._core.turns import Turns
 from kumafast._core.versions import diff_versions
 
 __all__ = [
+    "BUSY",
     "END",
     "HALF_CLOSE",
     "HAS_TLS",
     "HTTP_REQUEST",
+    "IDLE",
     "MESSAGE",
     "NAMES_MAX",
     "NODE_BYTES_MAX",
+    "OWING",
     "REQUEST",
     "RESET",
     "Connection",
@@ -59,6 +65,7 @@ __all__ = [
     "diff_versions",
     "digest",
     "live_tags",
+    "plain_socket",
     "push",
     "request_excess",
     "untrack",

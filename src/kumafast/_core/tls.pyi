@@ -7,6 +7,8 @@ from typing_extensions import Buffer
 
 HAS_TLS: Final[bool]
 
+def plain_socket(transport: object, /) -> int: ...
+
 @final
 class TlsContext:
     def __new__(

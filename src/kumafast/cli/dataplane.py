@@ -32,6 +32,10 @@ CaCertFile = Annotated[
     Path | None,
     typer.Option("--ca-cert-file", help="Who vouches for the dp-server [default: the system's authorities]"),
 ]
+CertFile = Annotated[
+    Path | None, typer.Option("--cert-file", help="Our certificate, for a control plane that has --dp-client-ca.")
+]
+KeyFile = Annotated[Path | None, typer.Option("--key-file", help="The private key of --cert-file.")]
 EnvoyPath = Annotated[
     str | None,
     typer.Option("--envoy", metavar="PATH", help="The Envoy to become [default: KUMAFAST_ENVOY, cache, PATH]"),
@@ -55,6 +59,8 @@ def run(
     dataplane_var: DataplaneVar = None,
     token_file: Annotated[Path | None, typer.Option("--token-file", help="The dataplane's token.")] = None,
     ca_cert_file: CaCertFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     envoy: EnvoyPath = None,
     workdir: Workdir = None,
     admin_port: AdminPort = None,
@@ -74,6 +80,11 @@ def run(
         raise typer.BadParameter("give --dataplane-file, or --name of a dataplane that is registered")
     if admin_port is not None and admin_socket is not None:
         raise typer.BadParameter("give --admin-port or --admin-socket, not both")
+    client = None
+    if cert_file is not None and key_file is not None:
+        client = launcher.ClientFiles(certificate=cert_file, key=key_file)
+    elif cert_file is not None or key_file is not None:
+        raise typer.BadParameter("--cert-file and --key-file belong together")
     resource = None if dataplane_file is None else _read_dataplane(dataplane_file, dataplane_var or [])
     binary = envoys.required(envoy)
     request = launcher.Request(
@@ -91,6 +102,7 @@ def run(
         request,
         address=launcher.dp_server(cp_address),
         ca_file=ca_cert_file,
+        client=client,
         patience_s=patience_s,
         workdir=workdir,
         admin=launcher.Admin(port=admin_port, socket=None if admin_socket is None else admin_socket.absolute()),

@@ -24,6 +24,7 @@ import yaml
 from kumafast import __version__
 from kumafast.cli import workdir as workdirs
 from kumafast.cli.failure import CommandError
+from kumafast.generation.names import ADS_CLUSTER
 
 _REQUEST_TIMEOUT_S = 10.0
 _BACKOFF_FIRST_S = 0.1
@@ -79,6 +80,14 @@ class Admin:
     socket: Path | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientFiles:
+    """The certificate, with its chain, and private key that a dataplane shows the control plane, as PEM files."""
+
+    certificate: Path
+    key: Path
+
+
 def dp_server(address: str) -> str:
     """The base URL of a dp-server; `CommandError` for what is none, and for plaintext to another machine."""
     parts = urlsplit(address)
@@ -95,6 +104,7 @@ def launch(
     *,
     address: str,
     ca_file: Path | None,
+    client: ClientFiles | None,
     patience_s: float,
     workdir: Path | None,
     admin: Admin,
@@ -105,8 +115,10 @@ def launch(
     """Fetch the bootstrap and become Envoy; `CommandError` where that cannot be, and then nothing is left behind."""
     with workdirs.opened(workdir, socket=admin.socket) as directory:
         bootstrap = fetch_bootstrap(
-            address, request, workdir=directory, patience_s=patience_s, ca_file=ca_file, tell=tell
+            address, request, workdir=directory, patience_s=patience_s, ca_file=ca_file, client=client, tell=tell
         )
+        if client is not None:
+            show_certificate(bootstrap, client)
         place_admin(bootstrap, admin)
         if not request.uses_delta:
             use_sotw(bootstrap)
@@ -122,6 +134,7 @@ def fetch_bootstrap(
     workdir: Path,
     patience_s: float,
     ca_file: Path | None,
+    client: ClientFiles | None,
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """The bootstrap that the control plane gives, as a mapping.
@@ -129,7 +142,7 @@ def fetch_bootstrap(
     While the control plane is away, or does not know the dataplane yet, it is asked again for `patience_s` seconds.
     """
     ends, backoff_s, told = time.monotonic() + patience_s, _BACKOFF_FIRST_S, ""
-    with httpx.Client(verify=_trust(address, ca_file), timeout=_REQUEST_TIMEOUT_S) as http:
+    with httpx.Client(verify=_trust(address, ca_file, client), timeout=_REQUEST_TIMEOUT_S) as http:
         while True:
             problem = ""
             try:
@@ -169,6 +182,26 @@ def place_admin(bootstrap: dict[str, Any], admin: Admin) -> None:
         metadata.update({"dataplane.admin.address": "127.0.0.1", "dataplane.admin.port": str(admin.port)})
 
 
+def show_certificate(bootstrap: dict[str, Any], client: ClientFiles) -> None:
+    """Have Envoy show the control plane a certificate; it reads the files when it starts.
+
+    `CommandError` where the bootstrap speaks to the control plane in plaintext.
+    """
+    clusters = bootstrap.get("staticResources", {}).get("clusters", [])
+    secured = [
+        each["transportSocket"] for each in clusters if each.get("name") == ADS_CLUSTER and "transportSocket" in each
+    ]
+    if not secured:
+        raise CommandError("the bootstrap has no TLS towards the control plane, and --cert-file is for TLS")
+    for socket in secured:
+        socket["typedConfig"].setdefault("commonTlsContext", {})["tlsCertificates"] = [
+            {
+                "certificateChain": {"filename": str(client.certificate.absolute())},
+                "privateKey": {"filename": str(client.key.absolute())},
+            }
+        ]
+
+
 def use_sotw(bootstrap: dict[str, Any]) -> None:
     """Make the stream state-of-the-world, also where the control plane does not know the feature that asks for it."""
     ads = bootstrap.get("dynamicResources", {}).get("adsConfig")
@@ -202,15 +235,26 @@ def _is_loopback(host: str) -> bool:
     return host in {"localhost", "::1"} or host.startswith("127.")
 
 
-def _trust(address: str, ca_file: Path | None) -> ssl.SSLContext | bool:
+def _trust(address: str, ca_file: Path | None, client: ClientFiles | None) -> ssl.SSLContext | bool:
     if not address.startswith("https"):
+        if client is not None:
+            raise CommandError(f"{address} is plaintext, and --cert-file is for TLS; use https://")
         return False
     try:
-        return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
     except OSError as error:
         raise CommandError(
             f"--ca-cert-file {ca_file} holds no certificate in PEM: {error.strerror or error}"
         ) from error
+    if client is not None:
+        try:
+            context.load_cert_chain(client.certificate, client.key)
+        except OSError as error:
+            raise CommandError(
+                f"--cert-file {client.certificate} and --key-file {client.key} are no certificate and its key in PEM: "
+                f"{error.strerror or error}"
+            ) from error
+    return context
 
 
 def _distrust(address: str, error: Exception, ca_file: Path | None) -> str:

@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, cast
 
-from kumafast._core import Payload, Protocol, Turns
+from kumafast._core import Payload, Protocol, Turns, plain_socket
+from kumafast.stream.silence import Silence
 
 _LOG = logging.getLogger(__name__)
 
@@ -155,21 +156,6 @@ Opener = Callable[["GrpcProtocol", int, Mapping[str, str], "float | None"], obje
 """Makes the receiver of a stream, given its connection, number and headers, and the seconds until its deadline."""
 
 
-# The transports whose bytes are those of their sockets: of uvloop and asyncio, without TLS.
-_PLAIN_TRANSPORTS = frozenset(
-    {("uvloop.loop", "TCPTransport"), ("asyncio.selector_events", "_SelectorSocketTransport")}
-)
-
-
-def _plain_socket(transport: asyncio.Transport) -> int:
-    """The descriptor of a transport's socket where that may be written to past the transport; else -1."""
-    kind = type(transport)
-    if (kind.__module__, kind.__name__) not in _PLAIN_TRANSPORTS:
-        return -1
-    descriptor: int = transport.get_extra_info("socket").fileno()
-    return descriptor
-
-
 class GrpcProtocol(Protocol, asyncio.Protocol):
     """One HTTP/2 connection. It is in `connections` from its beginning to its end.
 
@@ -183,6 +169,7 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
         "_is_reading",
         "_openers",
         "_retiring",
+        "_silence",
         "_transport",
         "_turns",
         "_untaken",
@@ -200,8 +187,13 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
         openers: Mapping[str, Opener] | None = None,
         http_handler: HttpHandler | None = None,
         turns: Turns | None = None,
+        silence: Silence | None = None,
     ) -> None:
-        """`turns`, shared by all connections, is where those wait that bring more than one turn has room for."""
+        """`turns` and `silence` are shared by all connections.
+
+        In turns those wait that bring, or are sent, more than one turn has room for; silence ends those that leave off.
+        """
+        self._silence = silence
         self._turns = Turns(1, 0.0) if turns is None else turns
         self._handlers = handlers
         self._http_handler = http_handler
@@ -217,12 +209,14 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
-        self.attach(self._transport, _plain_socket(self._transport))
+        self.attach(self._transport, plain_socket(self._transport))
         self.flush()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._connections.discard(self)
+        if self._silence is not None:
+            self._silence.forget(self)
         if self._retiring is not None:
             self._retiring.cancel()
         super().connection_lost(error)
@@ -247,6 +241,32 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self.data_received(b"")
             self._set_reading()
+
+    def put_off(self) -> bool:
+        """There is more to write than one turn has room for."""
+        self._turns.ask(self._go_on)
+        return True
+
+    def _go_on(self) -> None:
+        if self._transport is not None:
+            self.go_on()
+
+    def rest_changed(self, rest: int) -> None:
+        """The client has begun to owe something or to have no call, or has ended that."""
+        if self._silence is not None:
+            self._silence.note(self, rest)
+
+    def end_silence(self, seconds: float) -> bool:
+        """End what the client owes for so long; whether it still owes anything."""
+        # What is not read is not silence.
+        return super().end_silence(seconds) if self._is_reading else True
+
+    def leave(self) -> None:
+        """Close a connection without a call, at once where that was tried before."""
+        if self._transport is not None and self._transport.is_closing():
+            self._transport.abort()
+        else:
+            self.drain()
 
     def _set_reading(self) -> None:
         is_reading = self._untaken <= REQUESTS_BYTES_MAX and not self.is_behind

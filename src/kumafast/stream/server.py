@@ -32,6 +32,7 @@ from kumafast.stream.http2_requests import AsgiApp, AsgiRequests
 from kumafast.stream.messages import ProtocolError, Variant
 from kumafast.stream.observer import NodeObserver
 from kumafast.stream.port import HttpProtocol, Port
+from kumafast.stream.silence import Silence
 from kumafast.stream.tls import TlsFiles
 
 _LOG = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ class XdsServer:
         self._openers = self._create_openers()
         self._connections: set[GrpcProtocol] = set()
         self._behind = Turns(_BEHIND_EACH_TURN, _BEHIND_S)
+        self._silence = Silence()
         self._port: Port | None = None
 
     @property
@@ -190,6 +192,7 @@ class XdsServer:
             openers=self._openers,
             http_handler=self._http_handler,
             turns=self._behind,
+            silence=self._silence,
         )
 
     def _create_openers(self) -> dict[str, Opener]:

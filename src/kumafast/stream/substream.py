@@ -43,6 +43,9 @@ NO_HOLD = Hold()
 HOLD_UPDATES = Hold(updates=True)
 HOLD_REMOVALS = Hold(removals=True)
 
+ERROR_CHARACTERS_MAX = 4096
+"""What is kept, told and logged of the reason that a client gives for a refusal."""
+
 
 class Flight(NamedTuple):
     """The response that the client has neither taken nor refused."""
@@ -150,7 +153,7 @@ class Substream(ABC):
             self._is_set_rejected = False
             return Acknowledged(self.type_url, flight.draft.version)
         self._refuse(flight)
-        return Rejected(self.type_url, flight.draft.version, error)
+        return Rejected(self.type_url, flight.draft.version, error[:ERROR_CHARACTERS_MAX])
 
     def _refuse(self, flight: Flight) -> None:
         group = frozenset(name for name in flight.names if name in self.subscription)
