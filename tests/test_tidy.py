@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,10 @@ def test_tree_names_no_machine() -> None:
         if path.suffix in {".png", ".db"} or not path.is_file():
             continue
         assert not pattern.search(path.read_text(encoding="utf-8", errors="replace")), name
+
+
+def test_no_two_files_of_tests_share_a_name() -> None:
+    """They are collected together, and a module is known by its file's name alone."""
+    files = [path for folder in ("tests", "bench") for path in (ROOT / folder).rglob("test_*.py")]
+    names = Counter(path.name for path in files)
+    assert [name for name, count in names.items() if count > 1] == []
