@@ -111,6 +111,8 @@ async def test_bootstrap_of_a_registered_dataplane(dp: httpx.AsyncClient, store:
         "dataplane.readinessReporter.port": "17912",
         "features": ["feature-tcp-accesslog-via-named-pipe", "feature-reuse-port"],
         "ipv6Enabled": True,
+        # Ours: the client takes endpoints one by one.
+        "kumafast.delta": True,
         "metricsCertPath": "",
         "metricsKeyPath": "",
         "systemCaPath": "/etc/ssl/certs/ca-certificates.crt",
