@@ -124,10 +124,13 @@ class Mesh:
 
     async def drink(self, *, refuses: float = 0.0) -> None:
         """Until nobody is sent anything any more."""
-        for _ in range(100):
+        for _ in range(1_000):
             for _ in range(3):
                 await asyncio.sleep(0)
-            has_any = [client.drink(refuses=refuses) for client in self.single]
+            # What is large is written by turns.
+            wires = [*(client.wire for client in self.single), *self.plain]
+            has_any = [wire.protocol.queued(1) > 0 for wire in wires]
+            has_any += [client.drink(refuses=refuses) for client in self.single]
             for client in self.plain:
                 client.take()
                 has_any.append(bool(client.received))
