@@ -24,8 +24,8 @@ TURN_UNITS_MAX = 5.0
 TURN_UNITS_KNOWN = {
     "names: 100,000 held at the start": 60.0,
     # Over TLS: what else but the writing, which has its bound, takes so long is not known.
-    "slow: reads nothing, big pushes wait": 15.0,
-    "storm: streams cut off in the middle of a push": 15.0,
+    "slow: reads nothing, big pushes wait": 40.0,
+    "storm: streams cut off in the middle of a push": 40.0,
 }
 RSS_GROWTH_MAX = 600 << 20
 # Those of which one connection alone needs what TLS makes no different.
