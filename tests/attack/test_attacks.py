@@ -25,6 +25,7 @@ TURN_UNITS_KNOWN = {
     "names: 100,000 held at the start": 60.0,
     # Over TLS: what else but the writing, which has its bound, takes so long is not known.
     "slow: reads nothing, big pushes wait": 40.0,
+    "slow: reads a little at a time": 40.0,
     "storm: streams cut off in the middle of a push": 40.0,
 }
 RSS_GROWTH_MAX = 600 << 20
