@@ -5,9 +5,14 @@ In: figures by name. Out: one table in the terminal. Never: a threshold; those a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from kumafast import garbage
+
+Tell = Callable[[str, object], None]
 
 _FIGURES = pytest.StashKey[list[str]]()
 
@@ -16,6 +21,25 @@ _FIGURES = pytest.StashKey[list[str]]()
 def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
     lines = request.config.stash.setdefault(_FIGURES, [])
     return lambda line: lines.append(f"{request.node.name}: {line}")
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Show a figure, whether it is within its bound or not."""
+
+    def show(name: str, value: object) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n    {name}: {value}")
+
+    return show
+
+
+@pytest.fixture
+def as_served() -> Iterator[None]:
+    """Python's collector as the server has it."""
+    end = garbage.begin()
+    yield
+    end()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

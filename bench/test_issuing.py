@@ -6,13 +6,13 @@ Work is counted and asserted; seconds are processor time, asserted where they ar
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
+from bench.conftest import Tell
 from bench.regular_mesh import METADATA, Sink, dataplane, name, secured
 
 from kumafast import garbage
@@ -31,20 +31,7 @@ BLOCKED_S_MAX = 0.020
 NUMBER = 7
 LIFE_S = 24 * 3600.0
 
-Tell = Callable[[str, object], None]
-
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Show a figure, whether it is within its bound or not."""
-
-    def show(name: str, value: object) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n    {name}: {value}")
-
-    return show
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("as_served")]
 
 
 @dataclass(slots=True)
@@ -69,14 +56,6 @@ def issued(monkeypatch: pytest.MonkeyPatch) -> Issued:
 
     monkeypatch.setattr(Authority, "issue", counted)
     return tally
-
-
-@pytest.fixture(autouse=True)
-def as_served() -> Iterator[None]:
-    """Python's collector as the server has it."""
-    end = garbage.begin()
-    yield
-    end()
 
 
 @dataclass(slots=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 import pytest
+from bench.conftest import Tell
 from bench.regular_mesh import METADATA, RegularMesh, Sink, dataplane, fill, for_all, name
 
 from kumafast import garbage
@@ -28,28 +28,7 @@ from kumafast.store import MemoryStore, Put, SqliteStore, Store
 BLOCKED_S_MAX = 0.020
 SMALL, LARGE = 5_000, 50_000
 
-Tell = Callable[[str, object], None]
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Show a figure, whether it is within its bound or not."""
-
-    def show(name: str, value: object) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n    {name}: {value}")
-
-    return show
-
-
-@pytest.fixture
-def as_served() -> Iterator[None]:
-    """Python's collector as the server has it."""
-    end = garbage.begin()
-    yield
-    end()
 
 
 class Crowd:

@@ -7,11 +7,11 @@ processor time, asserted as ratios within one run and against bounds several tim
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from bench.conftest import Tell
 from bench.regular_mesh import (
     CLIENTS,
     METADATA,
@@ -45,23 +45,10 @@ PEAK_BYTES_MAX = 1.5e9
 ENDPOINT_S_MAX = 0.005
 GROWTH_MAX = 2.0
 
-Tell = Callable[[str, object], None]
-
 # The dataplane that changes; it reaches other services than its own.
 NUMBER = 7
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Show a figure, whether it is within its bound or not."""
-
-    def show(name: str, value: object) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n    {name}: {value}")
-
-    return show
 
 
 @pytest.fixture(scope="module")
