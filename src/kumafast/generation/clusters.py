@@ -16,7 +16,8 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf.any_pb2 import Any as PackedMessage
 
 from kumafast.generation import defaults, fields, names, protocols, tls
-from kumafast.generation.proxy import Destination, Inbound
+from kumafast.generation.proxy import Collector, Destination, Inbound
+from kumafast.resources.validation import is_ip
 
 _HTTP_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -71,6 +72,21 @@ def destination_cluster(destination: Destination) -> cluster_pb2.Cluster:
     for effect in destination.effects:
         effect.on_destination_cluster(cluster, options)
     cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY].Pack(options, deterministic=True)
+    return cluster
+
+
+def collector_cluster(collector: Collector) -> cluster_pb2.Cluster:
+    """A server outside of the mesh. As in Kuma, its certificate is asked for where it has one and not looked at."""
+    cluster = static_cluster(
+        collector.cluster_name,
+        fields.socket_address(collector.host, collector.port),
+        connect_timeout=defaults.CONNECT_TIMEOUT,
+    )
+    if not is_ip(collector.host):
+        cluster.type = cluster_pb2.Cluster.STRICT_DNS
+        cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
+    if collector.is_tls:
+        cluster.transport_socket.CopyFrom(tls.outside_socket(collector.host))
     return cluster
 
 

@@ -14,10 +14,11 @@ from typing import Any, Protocol, TypeAlias
 
 from kumafast.generation import policies
 from kumafast.generation.effects import Effect
+from kumafast.generation.proxy import Part
 
 _CACHE_SIZE = 16_384
 
-_Maker: TypeAlias = Callable[[Mapping[str, Any], str], Effect | None]
+_Maker: TypeAlias = Callable[..., Any]
 
 
 class Setting(Protocol):
@@ -36,7 +37,7 @@ def _makers() -> dict[tuple[str, str], _Maker]:
     found = {}
     for info in pkgutil.iter_modules(policies.__path__, prefix=f"{policies.__name__}."):
         module = import_module(info.name)
-        for part in ("outbound", "destination", "inbound"):
+        for part in ("outbound", "destination", "inbound", "passthrough", "proxy", "modifications"):
             maker = getattr(module, part, None)
             if maker is not None:
                 found[module.KIND, part] = maker
@@ -48,8 +49,15 @@ _MAKERS = _makers()
 
 @lru_cache(maxsize=_CACHE_SIZE)
 def effects(settings: tuple[Setting, ...], part: str, protocol: str) -> tuple[Effect, ...]:
-    """What settings change in a part: `outbound`, `destination` or `inbound`."""
+    """What settings change in a part: `outbound`, `destination`, `inbound` or `passthrough`."""
     made = (
         _MAKERS[setting.kind, part](setting.conf, protocol) for setting in settings if (setting.kind, part) in _MAKERS
     )
     return tuple(effect for effect in made if effect is not None)
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def proxy_parts(settings: tuple[Setting, ...]) -> tuple[Part, ...]:
+    """What a proxy has because of settings for it as a whole, beside its inbounds and outbounds."""
+    made = (_MAKERS[setting.kind, "proxy"](setting.conf) for setting in settings if (setting.kind, "proxy") in _MAKERS)
+    return tuple(part for parts in made for part in parts)

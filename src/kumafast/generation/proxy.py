@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kumafast.generation.effects import Effect
+from kumafast.generation.effects import Effect, Source
 
 Tags: TypeAlias = tuple[tuple[str, str], ...]
 """Tags as pairs, sorted by key."""
@@ -36,6 +36,19 @@ class TransparentProxy:
     redirect_port_outbound: int
     has_ipv6: bool
     reuses_port: bool = True
+    effects: tuple[Effect, ...] = ()
+    source: Source | None = None
+    """Who sends what goes out, where an effect needs to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """A server outside of the mesh that proxies report to. An address or host name, which Envoy then looks up."""
+
+    cluster_name: str
+    host: str
+    port: int
+    is_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +145,8 @@ class Outbound:
     binds_to_port: bool = True
     reuses_port: bool = True
     effects: tuple[Effect, ...] = ()
+    source: Source | None = None
+    """Whose port it is, where an effect needs to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,4 +180,6 @@ class EndpointSet:
     endpoints: tuple[Endpoint, ...]
 
 
-Part: TypeAlias = AdminInterface | TransparentProxy | Inbound | Outbound | Destination | EndpointSet | TrustBundle
+Part: TypeAlias = (
+    AdminInterface | TransparentProxy | Inbound | Outbound | Destination | EndpointSet | TrustBundle | Collector
+)

@@ -18,7 +18,10 @@ from immutables import Map
 
 from kumafast.matching.connection import Ranked, outbound_winner, winner
 from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Conf, Rank
-from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, to_rule
+from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, proxy_rule, to_rule
+
+PROXY = "@proxy"
+"""What policies of a proxy as a whole are about; no service has a name with `@`."""
 
 # Entries are small and live as long as they are asked for; the bound is the number of combinations, not of proxies.
 _CACHE_SIZE = 16_384
@@ -41,7 +44,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """Policies by number, and the numbers of those that say something about a service, ascending."""
+    """Policies by number, and the numbers of those that say something about a service or `PROXY`, ascending."""
 
     policies: Map[int, CompiledPolicy]
     about: Map[str, tuple[int, ...]]
@@ -71,6 +74,20 @@ class Bindings:
             self._outbounds[service] = found
         return found
 
+    @property
+    def proxy(self) -> tuple[Setting, ...]:
+        """What holds for the proxy as a whole, in the order in which it is applied."""
+        about = self.subjects.about.get(PROXY, ())
+        # In most meshes and for most proxies there is nothing of the kind.
+        if not about:
+            return ()
+        found = self._outbounds.get(PROXY)
+        if found is None:
+            ranks, policies = self.ranks, self.subjects.policies
+            found = _proxy(tuple((policies[each], ranks[each]) for each in about if each in ranks))
+            self._outbounds[PROXY] = found
+        return found
+
     def inbound(self, position: int) -> tuple[Setting, ...]:
         """What holds for requests to the inbound at a position, in the order in which it is applied."""
         found = self._inbounds.get(position)
@@ -94,6 +111,22 @@ def _rule(ranked: list[Ranked], service: str) -> Rule | None:
         return to_rule((policy for policy, _ in ranked), service)
     best = outbound_winner(ranked, service)
     return None if best is None else Rule(best.outbound[0].conf, (best,))
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def _proxy(matched: tuple[Ranked, ...]) -> tuple[Setting, ...]:
+    by_kind: dict[str, list[Ranked]] = defaultdict(list)
+    for each in matched:
+        by_kind[each[0].key.type].append(each)
+    return _settings(_spoken({kind: _proxy_rule(ranked) for kind, ranked in by_kind.items()}))
+
+
+def _proxy_rule(ranked: list[Ranked]) -> Rule:
+    if ranked[0][0].is_target_ref:
+        return proxy_rule(policy for policy, _ in ranked)
+    best = winner(ranked)
+    assert best is not None
+    return proxy_rule([best])
 
 
 @lru_cache(maxsize=_CACHE_SIZE)

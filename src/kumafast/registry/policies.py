@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from kumafast._core import IdSet, TagIndex, TagSet
-from kumafast.matching import Bindings, CompiledPolicy, PolicySet, candidates
+from kumafast.matching import PASS_THROUGH, Bindings, CompiledPolicy, PolicySet, candidates
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.tags import SERVICE_TAG
 
@@ -54,9 +54,7 @@ class Policies:
     def set_dataplane(self, name: str, dataplane: Dataplane) -> None:
         """Take in a dataplane that is new or has changed."""
         before = self._dataplanes.get(name)
-        services = frozenset(
-            outbound.service for outbound in dataplane.outbounds if outbound.destination_tags.get(SERVICE_TAG)
-        )
+        services = frozenset(_services(dataplane))
         found, inbounds = candidates(dataplane), len(dataplane.inbounds)
         known = _Known(found[:inbounds], found[inbounds:], services)
         self._dataplanes[name] = known
@@ -141,7 +139,7 @@ class Policies:
         found: list[Sequence[int]] = []
         for policy in policies:
             chosen = [self._index.match(selector) for selector in policy.selectors]
-            if policy.services is not None and not policy.inbound:
+            if policy.services is not None and not policy.inbound and policy.proxy is None:
                 # Of those that it selects and those that reach its services, the fewer are looked at one by one.
                 reaching = {self._ids[name] for each in policy.services for name in self._consumers.get(each, ())}
                 if len(reaching) < sum(map(len, chosen)):
@@ -167,6 +165,15 @@ class _Known:
         return (*self.inbounds, *self.gateway)
 
 
+def _services(dataplane: Dataplane) -> Iterator[str]:
+    for outbound in dataplane.outbounds:
+        if outbound.destination_tags.get(SERVICE_TAG):
+            yield outbound.service
+    proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
+    if proxying is not None and proxying.redirect_port_outbound:
+        yield PASS_THROUGH
+
+
 def _about(policies: Iterable[CompiledPolicy]) -> frozenset[str] | None:
     """The services that one of the policies says something about; None where that is any."""
     found: frozenset[str] = frozenset()
@@ -178,8 +185,10 @@ def _about(policies: Iterable[CompiledPolicy]) -> frozenset[str] | None:
 
 
 def _differs(was: Bindings, now: Bindings, services: Iterable[str]) -> bool:
-    return any(was.outbound(service) != now.outbound(service) for service in services) or any(
-        was.inbound(position) != now.inbound(position) for position in range(len(was.inbounds))
+    return (
+        was.proxy != now.proxy
+        or any(was.outbound(service) != now.outbound(service) for service in services)
+        or any(was.inbound(position) != now.inbound(position) for position in range(len(was.inbounds)))
     )
 
 

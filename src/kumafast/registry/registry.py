@@ -20,7 +20,7 @@ from kumafast.registry.reach import Destination, Reach
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, catalog
 from kumafast.resources.connection_policy import ConnectionPolicy
 from kumafast.snapshot.node import dataplane_of
-from kumafast.store import Change
+from kumafast.store import Change, StoredResource
 
 
 class DataplaneId(NamedTuple):
@@ -83,17 +83,25 @@ class _Gathered:
 
 
 _POLICIES = frozenset(kind.name for kind in catalog.POLICY_TYPES)
+# The fields of a Mesh that count for what policies say, by their kind.
+_MESH_FIELDS: Mapping[str, Set[str]] = {
+    kind.name: frozenset(kind.policy.mesh_fields)
+    for kind in catalog.POLICY_TYPES
+    if kind.policy is not None and kind.policy.mesh_fields
+}
 
 
 class _MeshState:
-    __slots__ = ("policies", "reach", "view", "written")
+    __slots__ = ("policies", "reach", "readers", "view", "written")
 
     def __init__(self, name: str) -> None:
         self.view = MeshView(name)
         self.reach = Reach()
         self.policies = Policies()
         # As users wrote them; matching knows them by their compiled form.
-        self.written: dict[ResourceKey, Resource] = {}
+        self.written: dict[ResourceKey, StoredResource] = {}
+        # Those of them for which fields of the Mesh count.
+        self.readers: dict[ResourceKey, StoredResource] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -127,7 +135,7 @@ class Registry:
             if state.view.mesh is not None:
                 yield state.view.mesh
             yield from state.view.dataplanes.values()
-            yield from state.written.values()
+            yield from (stored.resource for stored in state.written.values())
         yield from self.identities.secrets()
 
     def identify(self, node_id: str) -> DataplaneId | None:
@@ -179,20 +187,22 @@ class Registry:
         # A mesh and the secrets of its authority come in one commit, and are something together only.
         identities: list[tuple[ResourceKey, Resource | None]] = []
         for change in changes:
+            touches: Iterable[list[DataplaneId]] = ()
             if change.key.type in (Mesh.type.name, Secret.type.name):
                 if change.key.type == Mesh.type.name:
-                    self._apply_mesh(change)
+                    touches = self._apply_mesh(change)
                 identities.append((change.key, None if change.stored is None else change.stored.resource))
             elif change.key.type == DataplaneInsight.type.name:
                 self._apply_insight(change, gathered)
             elif change.key.type == Dataplane.type.name:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
-                for touched in self._apply_policy(change):
-                    gathered.bound.update(dict.fromkeys(touched))
-                    yield gathered.complete()
-                    gathered = _Gathered()
-        # Of a Mesh and of secrets only what makes certificates reaches Envoy: any other change affects nobody.
+                touches = self._apply_policy(change)
+            for touched in touches:
+                gathered.bound.update(dict.fromkeys(touched))
+                yield gathered.complete()
+                gathered = _Gathered()
+        # Of a Mesh and of secrets nothing else reaches Envoy than what makes certificates, and what policies read.
         gathered.meshes |= self.identities.apply(identities)
         yield gathered.complete()
 
@@ -216,17 +226,19 @@ class Registry:
         if state is not None and dataplane_id.name in state.view.dataplanes:
             gathered.served(dataplane_id, state.reach.destinations_served_by(dataplane_id.name))
 
-    def _apply_mesh(self, change: Change) -> None:
+    def _apply_mesh(self, change: Change) -> Iterator[list[DataplaneId]]:
+        """Those whose policies say something else in the mesh as it is now."""
         name = change.key.name
-        resource = None if change.stored is None else change.stored.resource
-        if resource is not None:
-            assert isinstance(resource, Mesh)
-            state = self._state(name)
-            state.view = replace(state.view, mesh=resource)
-        elif name in self._meshes:
-            state = self._meshes[name]
-            state.view = replace(state.view, mesh=None)
-            self._drop_if_empty(name)
+        after = None if change.stored is None else change.stored.resource
+        assert after is None or isinstance(after, Mesh)
+        state = self._state(name)
+        before = state.view.mesh
+        state.view = replace(state.view, mesh=after)
+        for key, stored in state.readers.items():
+            fields = _MESH_FIELDS[key.type]
+            if any(getattr(before, field, None) != getattr(after, field, None) for field in fields):
+                yield from self._compile(state, key, stored, before=_parts(stored.resource))
+        self._drop_if_empty(name)
 
     def _drop_if_empty(self, mesh: str) -> None:
         if self._meshes[mesh].is_empty:
@@ -235,17 +247,27 @@ class Registry:
     def _apply_policy(self, change: Change) -> Iterator[list[DataplaneId]]:
         mesh, stored = change.key.mesh, change.stored
         state = self._state(mesh)
-        before = _parts(state.written.pop(change.key, None))
+        held = state.written.pop(change.key, None)
+        state.readers.pop(change.key, None)
+        if stored is not None:
+            state.written[change.key] = stored
+            if change.key.type in _MESH_FIELDS:
+                state.readers[change.key] = stored
+        yield from self._compile(state, change.key, stored, before=0 if held is None else _parts(held.resource))
+        self._drop_if_empty(mesh)
+
+    def _compile(
+        self, state: _MeshState, key: ResourceKey, stored: StoredResource | None, *, before: int
+    ) -> Iterator[list[DataplaneId]]:
+        """Put the policies that a resource stands for in the place of the `before` that it stood for."""
         policies: tuple[CompiledPolicy, ...] = ()
         if stored is not None:
-            state.written[change.key] = stored.resource
-            policies = compile_policies(stored.resource, created=stored.creation_time)
+            policies = compile_policies(stored.resource, created=stored.creation_time, mesh=state.view.mesh)
         # One of a document's several policies goes by a name that no resource can have.
         for position in range(max(before, len(policies))):
-            key = change.key if position == 0 else change.key._replace(name=f"{change.key.name}#{position}")
-            for names in state.policies.set_policy(key, policies[position] if position < len(policies) else None):
-                yield [DataplaneId(mesh, name) for name in names]
-        self._drop_if_empty(mesh)
+            part = key if position == 0 else key._replace(name=f"{key.name}#{position}")
+            for names in state.policies.set_policy(part, policies[position] if position < len(policies) else None):
+                yield [DataplaneId(key.mesh, name) for name in names]
 
     def _apply_dataplane(self, change: Change, gathered: _Gathered) -> None:
         mesh, name = dataplane_id = DataplaneId(change.key.mesh, change.key.name)
@@ -286,9 +308,9 @@ class Registry:
             self._by_host.setdefault(host, set()).add(dataplane_id)
 
 
-def _parts(policy: Resource | None) -> int:
+def _parts(policy: Resource) -> int:
     """How many policies a resource stands for."""
-    return len(policy.parts) if isinstance(policy, ConnectionPolicy) else int(policy is not None)
+    return len(policy.parts) if isinstance(policy, ConnectionPolicy) else 1
 
 
 def _hosts(dataplane: Dataplane | None) -> set[str]:

@@ -44,8 +44,7 @@ class Writer:
         key = ResourceKey(kind.name, request.path_params.get("mesh", ""), request.path_params["name"])
         document = await read_object(request)
         resource = parse(kind, document)
-        if kind.scope is Scope.MESH:
-            await require_mesh(self._store, key.mesh)
+        mesh = await require_mesh(self._store, key.mesh) if kind.scope is Scope.MESH else None
         existing = await self._find(key)
         violations = [*_differences(key, kind, document), *resources.validate(resource)]
         if violations:
@@ -56,7 +55,8 @@ class Writer:
             raise InvalidResourceError(admission.violations)
         expected = _expected_revision(request)
         revision, is_new = await self._write(complete, existing, expected, admission.companions)
-        warnings = [*_ignored(document), *resource.remarks()]
+        in_mesh = () if mesh is None else resource.remarks_in(mesh)
+        warnings = [*_ignored(document), *resource.remarks(), *in_mesh]
         body = {"warnings": warnings} if warnings else {}
         return json_response(body, 201 if is_new else 200, {REVISION_HEADER: str(revision)})
 
