@@ -42,7 +42,7 @@ def to_rule(policies: Iterable[CompiledPolicy], service: str) -> Rule | None:
     return Rule(merge(item.conf for _, item in relevant), _distinct(policy for policy, _ in relevant))
 
 
-def proxy_rule(policies: Iterable[CompiledPolicy]) -> Rule:
+def whole_rule(policies: Iterable[CompiledPolicy]) -> Rule:
     """What policies of one kind say together of a proxy as a whole."""
     ordered = sorted(policies, key=_weight)
     return Rule(merge(policy.proxy for policy in ordered if policy.proxy is not None), tuple(ordered))
