@@ -180,9 +180,46 @@ def mesh_traffic_permission(
     return parse({"type": "MeshTrafficPermission", **fields})
 
 
+def traffic_log(
+    name: str = "tl",
+    *,
+    mesh: str = "default",
+    sources: Iterable[dict[str, str]] = ({"kuma.io/service": "*"},),
+    destinations: Iterable[str] = ("*",),
+    backend: str = "",
+) -> Resource:
+    ends = {
+        "sources": [{"match": each} for each in sources],
+        "destinations": [{"match": service(each)} for each in destinations],
+    }
+    return parse({"type": "TrafficLog", "mesh": mesh, "name": name, "conf": {"backend": backend}, **ends})
+
+
+def of_dataplanes(
+    kind: str, name: str, *, mesh: str = "default", selectors: Iterable[dict[str, str]] = (), **conf: Any
+) -> Resource:
+    """A policy of the dataplanes that its selectors choose."""
+    chosen = [{"match": each} for each in selectors]
+    return parse({"type": kind, "mesh": mesh, "name": name, "selectors": chosen, "conf": conf})
+
+
+def _random_observer(rng: random.Random, name: str, mesh: str) -> Resource:
+    matches = [service("*"), service("a"), service("a", version="1"), {"version": "*"}]
+    backend = rng.choice(["", "one", "two", "missing"])
+    if rng.random() < 0.5:
+        destinations = rng.sample(["*", "a", "b", "pass_through"], 2)
+        return traffic_log(
+            name, mesh=mesh, sources=rng.sample(matches[:3], 2), destinations=destinations, backend=backend
+        )
+    chosen = rng.choice([[], [{}], rng.sample(matches, 2), rng.sample(matches, 1)])
+    return of_dataplanes("TrafficTrace", name, mesh=mesh, selectors=chosen, backend=backend)
+
+
 def random_policy(rng: random.Random, mesh: str) -> Resource:
     """A policy of either family, for anybody and about anything that the other random resources may be."""
     name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
+    if rng.random() < 0.25:
+        return _random_observer(rng, name, mesh)
     if rng.random() < 0.3:
         matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
         destinations = rng.sample(["*", "a", "b", "c"], 2)

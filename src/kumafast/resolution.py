@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
+from kumafast.generation.effects import Source
 from kumafast.generation.generate import generate, generator_name
-from kumafast.generation.policy_effects import effects
+from kumafast.generation.policy_effects import effects, proxy_parts
 from kumafast.generation.proxy import (
     AdminInterface,
     Destination,
@@ -28,7 +29,7 @@ from kumafast.generation.proxy import (
     TransparentProxy,
     TrustBundle,
 )
-from kumafast.matching import Bindings
+from kumafast.matching import PASS_THROUGH, Bindings, Setting
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import DataplaneId, Registry
 from kumafast.registry.reach import destination_of
@@ -39,6 +40,12 @@ from kumafast.snapshot.node import Node
 
 Count: TypeAlias = Callable[[str, Layer], None]
 """Told of each layer that a generator made."""
+
+NOTHING = Layer(())
+"""Stands where a proxy has nothing, so that every layer of a snapshot has its place."""
+
+# Kuma's launcher cuts it there, as if it were a socket.
+_PIPE_PATH_MAX = 98
 
 _Port: TypeAlias = tuple[str, int, Reached, Destination]
 
@@ -96,15 +103,21 @@ class OutboundGroup:
         self._subjects: object = None
         self._made: dict[Bindings, Layer] = {}
 
-    def layer(self, bindings: Bindings) -> Layer:
-        """The listeners and clusters under these policies: a look-up, but for the first proxy that is bound so."""
+    def layer(self, bindings: Bindings, source: Source) -> Layer:
+        """The listeners and clusters under these policies: a look-up, but for the first proxy that is bound so.
+
+        Where an effect needs to know whose ports these are, proxies share the clusters alone.
+        """
         if self._subjects is not bindings.subjects:
             self._subjects, self._made = bindings.subjects, {}
         layer = self._made.get(bindings)
         if layer is None:
-            listeners = (_with_effects(part, bindings, "outbound") for part in self._listeners)
-            clusters = (_with_effects(part, bindings, "destination") for part in self._clusters)
-            layer = self._made[bindings] = self._layers.joined([*listeners, *clusters])
+            listeners = [_with_effects(part, bindings, "outbound") for part in self._listeners]
+            sent = [_sent_by(source, part) for part in listeners]
+            clusters = [_with_effects(part, bindings, "destination") for part in self._clusters]
+            layer = self._layers.joined([*sent, *clusters])
+            if sent == listeners:
+                self._made[bindings] = layer
         return layer
 
 
@@ -119,7 +132,7 @@ class _InboundSlot:
         self._layer: Layer | None = None
 
     def layer(self, bindings: Bindings, layers: Layers) -> Layer:
-        now = effects(bindings.inbound(self._position), "inbound", self._part.protocol)
+        now = effects(_with_proxy(bindings.inbound(self._position), bindings), "inbound", self._part.protocol)
         if self._layer is None or now != self._part.effects:
             self._part = self._part.with_effects(now)
             self._layer = layers.of(self._part)
@@ -129,20 +142,33 @@ class _InboundSlot:
 class Plan:
     """One proxy, resolved but for its policies."""
 
-    __slots__ = ("_fixed", "_inbounds", "_outbounds", "_resolution", "dataplane_id", "reached")
+    __slots__ = (
+        "_fixed",
+        "_inbounds",
+        "_outbounds",
+        "_resolution",
+        "_source",
+        "_transparent",
+        "dataplane_id",
+        "reached",
+    )
 
     def __init__(
         self,
         resolution: Resolution,
         dataplane_id: DataplaneId,
         *,
+        source: Source,
         fixed: tuple[Layer, ...],
+        transparent: TransparentProxy | None,
         inbounds: tuple[_InboundSlot, ...],
         outbounds: OutboundGroup | None,
     ) -> None:
         self._resolution = resolution
         self.dataplane_id = dataplane_id
+        self._source = source
         self._fixed = fixed
+        self._transparent = transparent
         self._inbounds = inbounds
         self._outbounds = outbounds
         self.reached = () if outbounds is None else outbounds.reached
@@ -152,10 +178,15 @@ class Plan:
         """All but the endpoints under the policies of now, in the order in which they stand in a snapshot."""
         bindings = self._resolution.registry.bindings(self.dataplane_id)
         layers = self._resolution.layers
-        inbounds = [slot.layer(bindings, layers) for slot in self._inbounds]
-        if self._outbounds is None:
-            return (*self._fixed, *inbounds)
-        return (*self._fixed, *inbounds, self._outbounds.layer(bindings))
+        made = [*self._fixed]
+        if self._transparent is not None:
+            made.append(layers.of(_let_through(self._transparent, bindings, self._source)))
+        made.extend(slot.layer(bindings, layers) for slot in self._inbounds)
+        if self._outbounds is not None:
+            made.append(self._outbounds.layer(bindings, self._source))
+        parts = proxy_parts(bindings.proxy)
+        made.append(layers.joined(parts) if parts else NOTHING)
+        return tuple(made)
 
 
 class Resolution:
@@ -182,7 +213,7 @@ class Resolution:
         reuses_port = "feature-reuse-port" in _list(node.metadata.get("features"))
         transparent = _transparent(dataplane, node, reuses_port=reuses_port)
         binds = transparent is None
-        fixed: list[Part] = [_admin(node)] if transparent is None else [_admin(node), transparent]
+        fixed: list[Part] = [_admin(node)]
         identity = self.registry.identities.get(dataplane_id.mesh)
         tls = None
         certificate: Layer | None = None
@@ -195,9 +226,20 @@ class Resolution:
         return Plan(
             self,
             dataplane_id,
+            source=self._source(dataplane, node),
+            transparent=transparent,
             fixed=(*map(self.layers.of, fixed), *(() if certificate is None else (certificate,))),
             inbounds=tuple(self._inbounds(dataplane, tls=tls, binds=binds, reuses_port=reuses_port)),
             outbounds=self._group(dataplane_id.mesh, dataplane, binds=binds, reuses_port=reuses_port),
+        )
+
+    def _source(self, dataplane: Dataplane, node: Node) -> Source:
+        address = dataplane.advertised_address
+        return Source(
+            mesh=dataplane.mesh,
+            service=dataplane.identifying_service,
+            address=self._addresses.get(address) or address,
+            log_pipe=_log_pipe(dataplane, node),
         )
 
     def _group(self, mesh: str, dataplane: Dataplane, *, binds: bool, reuses_port: bool) -> OutboundGroup | None:
@@ -247,9 +289,39 @@ class Resolution:
             yield _InboundSlot(part, position)
 
 
-def _with_effects(part: Outbound | Destination, bindings: Bindings, name: str) -> Part:
-    found = effects(bindings.outbound(part.service), name, part.protocol)
+_Affected = TypeVar("_Affected", Outbound, Destination)
+
+
+def _with_effects(part: _Affected, bindings: Bindings, name: str) -> _Affected:
+    found = effects(_with_proxy(bindings.outbound(part.service), bindings), name, part.protocol)
     return replace(part, effects=found) if found else part
+
+
+def _with_proxy(settings: tuple[Setting, ...], bindings: Bindings) -> tuple[Setting, ...]:
+    """What holds for an inbound or outbound, together with what holds for its proxy."""
+    of_proxy = bindings.proxy
+    return (*settings, *of_proxy) if of_proxy else settings
+
+
+def _sent_by(source: Source, part: Outbound) -> Outbound:
+    return replace(part, source=source) if any(effect.needs_source for effect in part.effects) else part
+
+
+def _let_through(part: TransparentProxy, bindings: Bindings, source: Source) -> TransparentProxy:
+    found = effects(bindings.outbound(PASS_THROUGH), "passthrough", "tcp")
+    if not found:
+        return part
+    needs_source = any(effect.needs_source for effect in found)
+    return replace(part, effects=found, source=source if needs_source else None)
+
+
+def _log_pipe(dataplane: Dataplane, node: Node) -> str:
+    """Where kuma-dp takes lines of logs that it sends on; a name that it knows as well."""
+    workdir = _text(node.metadata, "workdir")
+    if workdir is None or "feature-tcp-accesslog-via-named-pipe" not in _list(node.metadata.get("features")):
+        return ""
+    path = f"{workdir.rstrip('/')}/kuma-al-{dataplane.name}-{dataplane.mesh}"
+    return f"{path[:_PIPE_PATH_MAX]}.sock"
 
 
 def _transparent(dataplane: Dataplane, node: Node, *, reuses_port: bool) -> TransparentProxy | None:

@@ -1,7 +1,8 @@
 """Golden scenarios: parts of a proxy as YAML, and the Envoy resources that they become.
 
 In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields; those of a policy
-are in a folder of its name. Under `policies` a part has what its policies say, by their kind.
+are in a folder of its name. Under `policies` a part has what its policies say, by their kind; `proxy` is no part but
+what the policies of a whole proxy add to it.
 Out: parts, messages, documents by file. Never: an expectation of its own; what is expected stands in the golden files.
 """
 
@@ -16,11 +17,12 @@ import yaml
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from kumafast.generation.effects import Effect
+from kumafast.generation.effects import Effect, Source
 from kumafast.generation.generate import generate
-from kumafast.generation.policy_effects import effects
+from kumafast.generation.policy_effects import effects, proxy_parts
 from kumafast.generation.proxy import (
     AdminInterface,
+    Collector,
     Destination,
     Endpoint,
     EndpointSet,
@@ -56,6 +58,7 @@ _PARTS: dict[str, type[Part]] = {
     "destination": Destination,
     "endpoint_set": EndpointSet,
     "trust_bundle": TrustBundle,
+    "collector": Collector,
 }
 _TLS = {"inbound": InboundTls, "destination": OutboundTls}
 
@@ -63,7 +66,11 @@ _TLS = {"inbound": InboundTls, "destination": OutboundTls}
 def parts(scenario: str) -> tuple[Part, ...]:
     """The parts that a scenario is about."""
     document = yaml.safe_load((GOLDEN / scenario / "input.yaml").read_text(encoding="utf-8"))
-    return tuple(part(kind, fields) for item in document for kind, fields in item.items())
+    return tuple(each for item in document for kind, fields in item.items() for each in _parts(kind, fields))
+
+
+def _parts(kind: str, fields: Mapping[str, Any]) -> tuple[Part, ...]:
+    return proxy_parts(_settings(fields["policies"])) if kind == "proxy" else (part(kind, fields),)
 
 
 def part(kind: str, fields: Mapping[str, Any]) -> Part:
@@ -75,15 +82,22 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
         values["tls"] = _TLS[kind](**values["tls"])
     if "chains" in values:
         values["chains"] = tuple(values["chains"])
+    if "source" in values:
+        values["source"] = Source(**values["source"])
     policies = values.pop("policies", {})
     if policies:
-        values["effects"] = policy_effects(policies, kind, str(values["protocol"]))
+        position = "passthrough" if kind == "transparent_proxy" else kind
+        values["effects"] = policy_effects(policies, position, str(values.get("protocol", "tcp")))
     return _PARTS[kind](**_with_sorted_tags(values))
 
 
 def policy_effects(confs: Mapping[str, Mapping[str, Any]], kind: str, protocol: str) -> tuple[Effect, ...]:
     """What policies change in a kind of part: confs as users write them, by the kind of policy."""
-    return effects(tuple(Setting(policy, merge([conf])) for policy, conf in confs.items()), kind, protocol)
+    return effects(_settings(confs), kind, protocol)
+
+
+def _settings(confs: Mapping[str, Mapping[str, Any]]) -> tuple[Setting, ...]:
+    return tuple(Setting(policy, merge([conf])) for policy, conf in confs.items())
 
 
 def messages(scenario: str) -> tuple[Message, ...]:

@@ -34,18 +34,42 @@ _TLS = tuple(product(_BACKENDS, _MODES, _LIVES))
 MESH_FORMS = 4 + len(_TLS)
 
 
+_LOGS = ({"type": "file", "conf": {"path": "/tmp/a"}}, {"type": "tcp", "format": "x", "conf": {"address": "h:1"}})
+_TRACES = (
+    {"type": "zipkin", "conf": {"url": "http://10.9.9.9:9411/api/v2/spans"}},
+    {"type": "datadog", "sampling": 5, "conf": {"address": "h.example", "port": 8126}},
+)
+# Where logs and traces of a mesh go: nowhere, or to backends of the same names that are something else.
+_OBSERVED: tuple[dict[str, object], ...] = (
+    {},
+    {},
+    *(
+        {
+            "logging": {"defaultBackend": default, "backends": [{"name": "one", **one}, {"name": "two", **two}]},
+            "tracing": {"defaultBackend": default, "backends": [{"name": "one", **first}, {"name": "two", **second}]},
+        }
+        for default, (one, two), (first, second) in (
+            ("one", _LOGS, _TRACES),
+            ("two", _LOGS[::-1], _TRACES),
+            ("", _LOGS, _TRACES[::-1]),
+        )
+    ),
+)
+
+
 @cache
 def mesh_of(name: str, form: int) -> Mesh:
     """One of `MESH_FORMS` meshes."""
     if form < 4:
-        return Mesh(name=name, labels={"a": "b"} if form == 0 else {})
+        return Mesh.model_validate({"name": name, "labels": {"a": "b"} if form == 0 else {}, **_OBSERVED[form]})
     enabled, mode, life = _TLS[form - 4]
     rotation = {"rotation": {"expiration": life}}
     builtin = [{"name": each, "type": "builtin", "mode": mode, "dpCert": rotation} for each in ("one", "two")]
     mine = {"name": "mine", "type": "provided", "mode": mode, "dpCert": rotation}
     mine["conf"] = {"cert": {"secret": "mine-cert"}, "key": {"secret": "mine-key"}}
     mtls = {"enabledBackend": enabled, "backends": [*builtin, mine]}
-    return Mesh.model_validate({"name": name, "mtls": mtls, "labels": {"a": "b"} if life == "20s" else {}})
+    labels = {"a": "b"} if life == "20s" else {}
+    return Mesh.model_validate({"name": name, "mtls": mtls, "labels": labels, **_OBSERVED[form % len(_OBSERVED)]})
 
 
 def _names(mesh: str, backend: str) -> tuple[str, str]:

@@ -99,14 +99,15 @@ def compile_policies(policy: Resource, *, created: datetime, mesh: Mesh | None =
     if not isinstance(policy, ConnectionPolicy):
         return (compile_policy(policy, created=created, mesh=mesh),)
     return tuple(
-        compile_policy(part, created=created, position=position, mesh=mesh) for position, part in enumerate(policy.parts)
+        compile_policy(part, created=created, position=position, mesh=mesh)
+        for position, part in enumerate(policy.parts)
     )
 
 
 def compile_policy(
     policy: Resource, *, created: datetime, position: int = 0, mesh: Mesh | None = None
 ) -> CompiledPolicy:
-    """The compiled form of a policy in its mesh, or of the part at a position. TypeError for a resource that is none."""
+    """The compiled form of a policy in its mesh, or of the part at a position. TypeError for what is no policy."""
     traits = policy.type.policy
     if traits is None or not isinstance(policy, TargetRefPolicy | ConnectionPolicy | DataplanePolicy):
         raise TypeError(f"{policy.type.name} is no policy")

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Strict, ValidationError
+from pydantic import Field, Strict, ValidationError
 
 from kumafast.errors import Violation
 from kumafast.resources import backends
@@ -44,7 +44,7 @@ class Zipkin(Frozen):
     """The conf of a collector of Zipkin's spans."""
 
     url: Text = ""
-    trace_id_128bit: Flag = False
+    trace_id_128bit: Flag = Field(False, alias="traceId128bit")
     api_version: Text = ""
     shared_span_context: Flag | None = None
 
@@ -180,9 +180,7 @@ def _check_datadog(path: str, conf: Mapping[str, object] | None) -> Iterator[Vio
 _Conf = TypeVar("_Conf", FileLog, TcpLog, Zipkin, Datadog)
 
 
-def _read(
-    path: str, kind: type[_Conf], conf: Mapping[str, object] | None
-) -> Generator[Violation, None, _Conf | None]:
+def _read(path: str, kind: type[_Conf], conf: Mapping[str, object] | None) -> Generator[Violation, None, _Conf | None]:
     """The conf of a backend of a type; None, and a violation, where it has another shape."""
     try:
         return kind.model_validate(conf or {})

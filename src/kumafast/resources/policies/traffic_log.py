@@ -1,6 +1,7 @@
 """TrafficLog: which connections leave a line, in which of the mesh's logs. The form with sources and destinations.
 
-In: documents in Kuma's 2.14 form. Out: `TrafficLog`, frozen, and the rules that it breaks. Never: what Envoy makes of it.
+In: documents in Kuma's 2.14 form. Out: `TrafficLog`, frozen, and the rules that it breaks. Never: what Envoy makes of
+it.
 """
 
 from __future__ import annotations
