@@ -211,7 +211,8 @@ def _random_observer(rng: random.Random, name: str, mesh: str) -> Resource:
         return traffic_log(
             name, mesh=mesh, sources=rng.sample(matches[:3], 2), destinations=destinations, backend=backend
         )
-    chosen = rng.choice([[], [{}], rng.sample(matches, 2), rng.sample(matches, 1)])
+    everybody: list[dict[str, str]] = [{}]
+    chosen = rng.choice([[], everybody, rng.sample(matches, 2), rng.sample(matches, 1)])
     return of_dataplanes("TrafficTrace", name, mesh=mesh, selectors=chosen, backend=backend)
 
 

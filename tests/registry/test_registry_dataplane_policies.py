@@ -23,7 +23,7 @@ _patient = settings(deadline=None, max_examples=300)
 SERVICES = ("a", "b", "c", "pass_through")
 Stored = tuple[Resource, datetime]
 
-_matches = st.one_of(
+_matches: st.SearchStrategy[dict[str, str]] = st.one_of(
     st.just({}),
     st.fixed_dictionaries(
         {"kuma.io/service": st.sampled_from(["a", "b", "*"])}, optional={"version": st.sampled_from(["1", "2", "*"])}

@@ -6,10 +6,11 @@ Never: a store, or what the code under test keeps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import product
+from typing import Any
 
 from kumafast.identity.authority import Authority, AuthorityError, KeyPair, create_authority, load_authority
 from kumafast.identity.backends import enabled_backend, lifetime_of
@@ -39,21 +40,23 @@ _TRACES = (
     {"type": "zipkin", "conf": {"url": "http://10.9.9.9:9411/api/v2/spans"}},
     {"type": "datadog", "sampling": 5, "conf": {"address": "h.example", "port": 8126}},
 )
+
+
+def _observed(default: str, logs: Sequence[Any], traces: Sequence[Any]) -> dict[str, object]:
+    named = {"logging": zip(("one", "two"), logs, strict=True), "tracing": zip(("one", "two"), traces, strict=True)}
+    return {
+        field: {"defaultBackend": default, "backends": [{"name": name, **backend} for name, backend in backends]}
+        for field, backends in named.items()
+    }
+
+
 # Where logs and traces of a mesh go: nowhere, or to backends of the same names that are something else.
 _OBSERVED: tuple[dict[str, object], ...] = (
     {},
     {},
-    *(
-        {
-            "logging": {"defaultBackend": default, "backends": [{"name": "one", **one}, {"name": "two", **two}]},
-            "tracing": {"defaultBackend": default, "backends": [{"name": "one", **first}, {"name": "two", **second}]},
-        }
-        for default, (one, two), (first, second) in (
-            ("one", _LOGS, _TRACES),
-            ("two", _LOGS[::-1], _TRACES),
-            ("", _LOGS, _TRACES[::-1]),
-        )
-    ),
+    _observed("one", _LOGS, _TRACES),
+    _observed("two", _LOGS[::-1], _TRACES),
+    _observed("", _LOGS, _TRACES[::-1]),
 )
 
 
