@@ -199,10 +199,10 @@ class Resolution:
         destinations: Destinations,
         addresses: Addresses,
         certificates: Certificates,
-        count: Count,
+        layers: Layers,
     ) -> None:
         self.registry = registry
-        self.layers = Layers(count)
+        self.layers = layers
         self._destinations = destinations
         self._addresses = addresses
         self._certificates = certificates

@@ -10,12 +10,13 @@ selected and, where it is about some services, that reach one of these; it touch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from kumafast._core import IdSet, TagIndex, TagSet
+from kumafast._core import TagIndex, TagSet
 from kumafast.matching import PASS_THROUGH, Bindings, CompiledPolicy, PolicySet, candidates
+from kumafast.registry.overlay import Ids, Index, IndexOverlay, Overlay
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.tags import SERVICE_TAG
 
@@ -28,16 +29,30 @@ class Policies:
 
     def __init__(self) -> None:
         self._policies = PolicySet()
-        self._numbers: dict[ResourceKey, int] = {}
+        self._numbers: MutableMapping[ResourceKey, int] = {}
         self._next_number = 0
         self._free_numbers: list[int] = []
-        self._index = TagIndex()
-        self._ids: dict[str, int] = {}
-        self._names: dict[int, str] = {}
+        self._index: Index = TagIndex()
+        self._ids: MutableMapping[str, int] = {}
+        self._names: MutableMapping[int, str] = {}
         self._next_id = 0
         self._free_ids: list[int] = []
-        self._dataplanes: dict[str, _Known] = {}
-        self._consumers: dict[str, set[str]] = {}
+        self._dataplanes: MutableMapping[str, _Known] = {}
+        self._consumers: MutableMapping[str, set[str]] = {}
+
+    def fork(self) -> Policies:
+        """The same, to be changed on their own; they share with these, and are good until these change."""
+        assert isinstance(self._index, TagIndex)
+        forked = Policies()
+        forked._policies = self._policies
+        forked._numbers = Overlay(self._numbers)
+        # What comes gets new numbers: those that are free here are a list that is not to be copied.
+        forked._next_number, forked._next_id = self._next_number, self._next_id
+        forked._index = IndexOverlay(self._index)
+        forked._ids, forked._names = Overlay(self._ids), Overlay(self._names)
+        forked._dataplanes = Overlay(self._dataplanes)
+        forked._consumers = Overlay(self._consumers, copy=set.copy)
+        return forked
 
     @property
     def is_empty(self) -> bool:
@@ -192,5 +207,5 @@ def _differs(was: Bindings, now: Bindings, services: Iterable[str]) -> bool:
     )
 
 
-def _is_in(number: int, chosen: Iterable[IdSet]) -> bool:
+def _is_in(number: int, chosen: Iterable[Ids]) -> bool:
     return any(number in ids for ids in chosen)

@@ -10,10 +10,11 @@ tag sets of outbounds: 10,000 proxies that reach `backend` are one selector.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TypeAlias
 
 from kumafast._core import SelectorSet, TagIndex, TagSelector, TagSet
+from kumafast.registry.overlay import Index, IndexOverlay, Overlay
 from kumafast.resources import Dataplane
 
 Destination: TypeAlias = tuple[tuple[str, str], ...]
@@ -29,18 +30,33 @@ class Reach:
     """The two indexes of one mesh. One writer; the event loop that owns the registry."""
 
     def __init__(self) -> None:
-        self._index = TagIndex()
-        self._names: dict[int, str] = {}
-        self._ids: dict[str, int] = {}
+        self._index: Index = TagIndex()
+        self._names: MutableMapping[int, str] = {}
+        self._ids: MutableMapping[str, int] = {}
         self._next_id = 0
         self._free_ids: list[int] = []
-        self._inbounds: dict[str, tuple[TagSet, ...]] = {}
+        self._inbounds: MutableMapping[str, tuple[TagSet, ...]] = {}
         self._selectors = SelectorSet()
-        self._selector_ids: dict[Destination, int] = {}
-        self._destinations: dict[int, Destination] = {}
-        self._consumers: dict[Destination, set[str]] = {}
+        self._selector_ids: MutableMapping[Destination, int] = {}
+        self._destinations: MutableMapping[int, Destination] = {}
+        self._consumers: MutableMapping[Destination, set[str]] = {}
         self._next_selector_id = 0
         self._free_selector_ids: list[int] = []
+
+    def fork(self) -> Reach:
+        """The same, to be changed on its own; it shares with this, and is good until this changes."""
+        assert isinstance(self._index, TagIndex)
+        forked = Reach()
+        forked._index = IndexOverlay(self._index)
+        forked._names, forked._ids = Overlay(self._names), Overlay(self._ids)
+        # What comes gets new numbers: those that are free here are lists that are not to be copied.
+        forked._next_id, forked._next_selector_id = self._next_id, self._next_selector_id
+        forked._inbounds = Overlay(self._inbounds)
+        forked._selectors = self._selectors
+        forked._selector_ids = Overlay(self._selector_ids)
+        forked._destinations = Overlay(self._destinations)
+        forked._consumers = Overlay(self._consumers, copy=set.copy)
+        return forked
 
     def providers(self, destination: Destination) -> Iterator[str]:
         """Names of the dataplanes with an inbound that has all tags of the destination. O(those found)."""
@@ -50,6 +66,10 @@ class Reach:
     def consumers(self, destination: Destination) -> frozenset[str]:
         """Names of the dataplanes with an outbound to the destination."""
         return frozenset(self._consumers.get(destination, ()))
+
+    def is_reached(self, destination: Destination) -> bool:
+        """Whether some dataplane has an outbound to the destination."""
+        return destination in self._consumers
 
     def destinations_served_by(self, name: str) -> list[Destination]:
         """Of the destinations that some outbound names, those that this dataplane serves. O(tags + found)."""

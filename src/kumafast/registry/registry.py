@@ -7,7 +7,7 @@ Never: I/O, Envoy messages. One writer: the event loop that calls `apply`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from kumafast.addresses import is_ip
 from kumafast.identity.identities import Identities
 from kumafast.matching import Bindings, CompiledPolicy, compile_policies
 from kumafast.registry.mesh_view import MeshView
+from kumafast.registry.overlay import Overlay
 from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, catalog
@@ -99,9 +100,16 @@ class _MeshState:
         self.reach = Reach()
         self.policies = Policies()
         # As users wrote them; matching knows them by their compiled form.
-        self.written: dict[ResourceKey, StoredResource] = {}
+        self.written: MutableMapping[ResourceKey, StoredResource] = {}
         # Those of them for which fields of the Mesh count.
-        self.readers: dict[ResourceKey, StoredResource] = {}
+        self.readers: MutableMapping[ResourceKey, StoredResource] = {}
+
+    def fork(self) -> _MeshState:
+        forked = _MeshState(self.view.name)
+        forked.view = self.view
+        forked.reach, forked.policies = self.reach.fork(), self.policies.fork()
+        forked.written, forked.readers = Overlay(self.written), Overlay(self.readers)
+        return forked
 
     @property
     def is_empty(self) -> bool:
@@ -112,12 +120,26 @@ class Registry:
     """Meshes and dataplanes as they are now, with the indexes that say who reaches what."""
 
     def __init__(self) -> None:
-        self._meshes: dict[str, _MeshState] = {}
-        self._by_host: dict[str, set[DataplaneId]] = {}
+        self._meshes: MutableMapping[str, _MeshState] = {}
+        self._by_host: MutableMapping[str, set[DataplaneId]] = {}
         self.identities = Identities()
         """What the certificates of each mesh are made of."""
         # Those whose Envoys have said that they run with a certificate.
-        self._secured: set[DataplaneId] = set()
+        self._secured: MutableMapping[DataplaneId, None] = {}
+        self.generation = 0
+        """Another after each change; a fork is good while it is what it was."""
+
+    def fork(self) -> Registry:
+        """The registry as it is now, to be changed on its own. It shares with this one all that stays as it is.
+
+        Good until this one changes, as its `generation` says. O(1) for a mesh; the rest is paid by what is changed.
+        """
+        forked = Registry()
+        forked._meshes = Overlay(self._meshes, copy=_MeshState.fork)
+        forked._by_host = Overlay(self._by_host, copy=set.copy)
+        forked.identities = self.identities.fork()
+        forked._secured = Overlay(self._secured)
+        return forked
 
     def mesh(self, name: str) -> MeshView | None:
         """The picture of one mesh; it stays as it is while the registry goes on."""
@@ -138,6 +160,11 @@ class Registry:
             yield from (stored.resource for stored in state.written.values())
         yield from self.identities.secrets()
 
+    def policies(self, mesh: str) -> Iterator[StoredResource]:
+        """The policies of a mesh as users wrote them, in no order."""
+        state = self._meshes.get(mesh)
+        return iter(()) if state is None else iter(state.written.values())
+
     def identify(self, node_id: str) -> DataplaneId | None:
         """The dataplane that a node id names; None where it names none."""
         named = dataplane_of(node_id)
@@ -149,6 +176,18 @@ class Registry:
         if state is not None:
             for name in state.reach.providers(destination):
                 yield state.view.dataplanes[name]
+
+    def consumers(self, mesh: str, destination: Destination) -> Iterator[DataplaneId]:
+        """The dataplanes with an outbound to the destination, in no order. O(those found)."""
+        state = self._meshes.get(mesh)
+        if state is not None:
+            for name in state.reach.consumers(destination):
+                yield DataplaneId(mesh, name)
+
+    def is_reached(self, mesh: str, destination: Destination) -> bool:
+        """Whether a dataplane has an outbound to the destination."""
+        state = self._meshes.get(mesh)
+        return state is not None and state.reach.is_reached(destination)
 
     def is_secured(self, dataplane_id: DataplaneId) -> bool:
         """Whether a dataplane's Envoy has said that it runs with a certificate of its mesh."""
@@ -191,6 +230,7 @@ class Registry:
             if change.key.type in (Mesh.type.name, Secret.type.name):
                 if change.key.type == Mesh.type.name:
                     touches = self._apply_mesh(change)
+                self.generation += 1
                 identities.append((change.key, None if change.stored is None else change.stored.resource))
             elif change.key.type == DataplaneInsight.type.name:
                 self._apply_insight(change, gathered)
@@ -219,9 +259,10 @@ class Registry:
         if is_secured == (dataplane_id in self._secured):
             return
         if is_secured:
-            self._secured.add(dataplane_id)
+            self._secured[dataplane_id] = None
         else:
-            self._secured.discard(dataplane_id)
+            del self._secured[dataplane_id]
+        self.generation += 1
         state = self._meshes.get(dataplane_id.mesh)
         if state is not None and dataplane_id.name in state.view.dataplanes:
             gathered.served(dataplane_id, state.reach.destinations_served_by(dataplane_id.name))
@@ -261,6 +302,7 @@ class Registry:
     ) -> Iterator[list[DataplaneId]]:
         """Put the policies that a resource stands for in the place of the `before` that it stood for."""
         policies: tuple[CompiledPolicy, ...] = ()
+        self.generation += 1
         if stored is not None:
             policies = compile_policies(stored.resource, created=stored.creation_time, mesh=state.view.mesh)
         # One of a document's several policies goes by a name that no resource can have.
@@ -277,6 +319,7 @@ class Registry:
         if after == before:
             return
         assert after is None or isinstance(after, Dataplane)
+        self.generation += 1
         gathered.proxies[dataplane_id] = None
         self._note_hosts(dataplane_id, before, after)
         # What others see of a dataplane is its inbounds. Destinations that it served before count as well as those that
