@@ -18,7 +18,8 @@ from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
 from kumafast.generation.effects import Source
 from kumafast.generation.generate import generate, generator_name
-from kumafast.generation.policy_effects import effects, proxy_parts
+from kumafast.generation.modifications import ADMIN, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
+from kumafast.generation.policy_effects import effects, proxy_parts, template
 from kumafast.generation.proxy import (
     AdminInterface,
     Destination,
@@ -37,12 +38,10 @@ from kumafast.resources import Dataplane
 from kumafast.snapshot import Layer
 from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
+from kumafast.templates import NOTHING, TemplatedLayers
 
 Count: TypeAlias = Callable[[str, Layer], None]
 """Told of each layer that a generator made."""
-
-NOTHING = Layer(())
-"""Stands where a proxy has nothing, so that every layer of a snapshot has its place."""
 
 # Kuma's launcher cuts it there, as if it were a socket.
 _PIPE_PATH_MAX = 98
@@ -57,6 +56,8 @@ class Layers:
         self._count = count
         self._of_part: WeakValueDictionary[Part, Layer] = WeakValueDictionary()
         self._joined: WeakValueDictionary[tuple[Layer, ...], Layer] = WeakValueDictionary()
+        self.templated = TemplatedLayers(count)
+        """What templates make of these layers."""
 
     def of(self, part: Part) -> Layer:
         """The layer of a part, generated and encoded where nobody has it yet."""
@@ -175,7 +176,10 @@ class Plan:
         """The destinations whose endpoints it needs."""
 
     def layers(self) -> tuple[Layer, ...]:
-        """All but the endpoints under the policies of now, in the order in which they stand in a snapshot."""
+        """All but the endpoints under the policies of now, in the order in which they stand in a snapshot.
+
+        Raises `ModificationError` where what a user wants to be changed in them cannot be done.
+        """
         bindings = self._resolution.registry.bindings(self.dataplane_id)
         layers = self._resolution.layers
         made = [*self._fixed]
@@ -184,9 +188,29 @@ class Plan:
         made.extend(slot.layer(bindings, layers) for slot in self._inbounds)
         if self._outbounds is not None:
             made.append(self._outbounds.layer(bindings, self._source))
+        if not bindings.proxy:
+            return (*made, NOTHING)
         parts = proxy_parts(bindings.proxy)
         made.append(layers.joined(parts) if parts else NOTHING)
-        return tuple(made)
+        return self._templated(made, bindings)
+
+    def _templated(self, made: list[Layer], bindings: Bindings) -> tuple[Layer, ...]:
+        """These layers as a template for the proxy wants them, if there is one."""
+        wanted = template(bindings.proxy)
+        if wanted is None:
+            return tuple(made)
+        templated = self._resolution.layers.templated
+        now = [templated.modified(layer, origin, wanted) for layer, origin in zip(made, self._origins(), strict=True)]
+        return (*now[:-1], templated.completed(now[-1], wanted))
+
+    def _origins(self) -> Iterable[str]:
+        """What each layer is, in their order."""
+        yield ADMIN
+        yield from (SECRETS for _ in self._fixed[1:])
+        yield from (TRANSPARENT,) if self._transparent is not None else ()
+        yield from (INBOUND for _ in self._inbounds)
+        yield from (OUTBOUND,) if self._outbounds is not None else ()
+        yield TRACING
 
 
 class Resolution:

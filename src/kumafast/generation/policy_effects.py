@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, reduce
 from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
 from kumafast.generation import policies
 from kumafast.generation.effects import Effect
+from kumafast.generation.modifications import Template
 from kumafast.generation.proxy import Part
 
 _CACHE_SIZE = 16_384
@@ -61,3 +62,14 @@ def proxy_parts(settings: tuple[Setting, ...]) -> tuple[Part, ...]:
     """What a proxy has because of settings for it as a whole, beside its inbounds and outbounds."""
     made = (_MAKERS[setting.kind, "proxy"](setting.conf) for setting in settings if (setting.kind, "proxy") in _MAKERS)
     return tuple(part for parts in made for part in parts)
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def template(settings: tuple[Setting, ...]) -> Template | None:
+    """What becomes of a proxy's finished resources because of settings for it as a whole; None for nothing."""
+    made: list[Template] = [
+        _MAKERS[setting.kind, "modifications"](setting.conf)
+        for setting in settings
+        if (setting.kind, "modifications") in _MAKERS
+    ]
+    return reduce(Template.then, made) if made else None
