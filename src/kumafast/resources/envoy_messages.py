@@ -53,6 +53,8 @@ def read(text: str, name: str) -> Message:
 def read_any(text: str) -> Message:
     """The message that a text is, of the type that stands under `@type`, complete."""
     packed = _parsed(_tree(text), PackedMessage())
+    if not packed.type_url:
+        raise ValueError("@type is missing")
     message = _new(packed.TypeName())
     packed.Unpack(message)
     check(message)
@@ -135,6 +137,8 @@ def _parsed(tree: dict[str, Any], message: M) -> M:
 def _settle(message: Message) -> None:
     """Have equal messages be equal bytes: what protobuf packs while it reads is packed in any order."""
     if isinstance(message, PackedMessage):
+        if not message.type_url:
+            return
         inner = _new(message.TypeName())
         message.Unpack(inner)
         _settle(inner)
@@ -175,10 +179,10 @@ def _problems(field: Any, rules: Any, value: Any, *, is_set: bool) -> Iterator[s
         for item in entries:
             yield from map(_within, _broken(item))
     elif is_message:
-        if rules.message.required and not is_set:
-            yield "value is required"
-        elif is_set:
+        if is_set:
             yield from map(_within, _broken(value))
+        elif rules.message.required or rules.duration.required or rules.any.required:
+            yield "value is required"
     elif field.type == FieldDescriptor.TYPE_STRING and len(value) < rules.string.min_len:
         yield f"value length must be at least {rules.string.min_len} runes"
 
