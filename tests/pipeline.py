@@ -129,6 +129,27 @@ def timeout(
     )
 
 
+def traffic_route(
+    name: str = "r",
+    *,
+    mesh: str = "default",
+    sources: Iterable[dict[str, str]] = (service("*"),),
+    destinations: Iterable[str] = ("*",),
+    **conf: Any,
+) -> Resource:
+    """A policy that leads requests elsewhere; a conf that says nothing leaves them where they are."""
+    ends = {
+        "sources": [{"match": match} for match in sources],
+        "destinations": [{"match": service(destination)} for destination in destinations],
+    }
+    conf = conf or {"destination": service("*")}
+    return parse({"type": "TrafficRoute", "name": name, "mesh": mesh, **ends, "conf": conf})
+
+
+def split(*destinations: tuple[int, dict[str, str]]) -> list[dict[str, Any]]:
+    return [{"weight": weight, "destination": tags} for weight, tags in destinations]
+
+
 HTTP = {"kuma.io/protocol": "http"}
 HERE = {"kuma.io/zone": "default"}
 
@@ -203,6 +224,44 @@ def of_dataplanes(
     return parse({"type": kind, "mesh": mesh, "name": name, "selectors": chosen, "conf": conf})
 
 
+_LUA = """
+name: envoy.filters.http.lua
+typedConfig:
+  '@type': type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua
+  defaultSourceCode: {inlineString: "function envoy_on_request(handle) end"}
+"""
+
+
+def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[dict[str, str]]) -> Resource:
+    """A template that can be applied to whatever there is."""
+    match = rng.choice([{}, {"origin": "outbound"}, {"origin": "inbound"}, {"name": "a"}, {"name": "localhost:80"}])
+    changes = [
+        {"cluster": {"operation": "patch", "match": match, "value": f"connectTimeout: {rng.randrange(1, 4)}s"}},
+        {"cluster": {"operation": "remove", "match": {"name": rng.choice("abc")}}},
+        {"cluster": {"operation": "add", "value": f"{{name: {rng.choice('abz')}, type: STATIC}}"}},
+        {
+            "listener": {
+                "operation": "patch",
+                "match": {"tags": service("a")},
+                "value": "continueOnListenerFiltersTimeout: true",
+            }
+        },
+        {"httpFilter": {"operation": "addFirst", "match": {"origin": "outbound"}, "value": _LUA}},
+        {"virtualHost": {"operation": "remove", "match": {"name": "b"}}},
+    ]
+    raw = "'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\nname: b\ntype: STATIC\n"
+    resources = [{"name": "b", "version": "v1", "resource": raw}]
+    return of_dataplanes(
+        "ProxyTemplate",
+        name,
+        mesh=mesh,
+        selectors=selectors,
+        imports=rng.choice([["default-proxy"], ["default-proxy"], ["gateway-proxy"], []]),
+        resources=rng.choice([[], [], resources]),
+        modifications=rng.sample(changes, rng.randrange(4)),
+    )
+
+
 def _random_observer(rng: random.Random, name: str, mesh: str) -> Resource:
     matches = [service("*"), service("a"), service("a", version="1"), {"version": "*"}]
     backend = rng.choice(["", "one", "two", "missing"])
@@ -213,7 +272,25 @@ def _random_observer(rng: random.Random, name: str, mesh: str) -> Resource:
         )
     everybody: list[dict[str, str]] = [{}]
     chosen = rng.choice([[], everybody, rng.sample(matches, 2), rng.sample(matches, 1)])
+    if rng.random() < 0.5:
+        return _random_template(rng, name, mesh, chosen)
     return of_dataplanes("TrafficTrace", name, mesh=mesh, selectors=chosen, backend=backend)
+
+
+def _random_route(rng: random.Random, name: str, mesh: str) -> Resource:
+    """A route for anybody, from any service to any, also to those that nobody serves."""
+    matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
+    targets = [*matches, service("*", version="1"), service("*", version="*"), service("c"), service("nobody")]
+    halves = split((1, rng.choice(targets)), (rng.choice([0, 1, 9]), rng.choice(targets)))
+    conf: dict[str, Any] = rng.choice([{"destination": rng.choice(targets)}, {"split": halves}])
+    if rng.random() < 0.3:
+        match = rng.choice([{"path": {"prefix": "/v1"}}, {"headers": {"x": {"exact": "1"}}}])
+        conf["http"] = [{"match": match, "destination": rng.choice(targets)}]
+    if rng.random() < 0.3:
+        conf["loadBalancer"] = rng.choice([{"roundRobin": {}}, {"random": {}}, {"leastRequest": {}}])
+    return traffic_route(
+        name, mesh=mesh, sources=rng.sample(matches, 2), destinations=rng.sample(["*", "a", "b", "c"], 2), **conf
+    )
 
 
 def random_policy(rng: random.Random, mesh: str) -> Resource:
@@ -221,6 +298,8 @@ def random_policy(rng: random.Random, mesh: str) -> Resource:
     name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
     if rng.random() < 0.25:
         return _random_observer(rng, name, mesh)
+    if rng.random() < 0.3:
+        return _random_route(rng, name, mesh)
     if rng.random() < 0.3:
         matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
         destinations = rng.sample(["*", "a", "b", "c"], 2)

@@ -8,6 +8,7 @@ from kumafast.matching.destinations import UNKNOWN, common_protocol, serving_inb
 from kumafast.matching.facts import candidates
 from kumafast.matching.policy import PASS_THROUGH, CompiledPolicy, compile_policies, compile_policy
 from kumafast.matching.policy_set import PolicySet
+from kumafast.matching.routing import Route
 
 __all__ = [
     "PASS_THROUGH",
@@ -15,6 +16,7 @@ __all__ = [
     "Bindings",
     "CompiledPolicy",
     "PolicySet",
+    "Route",
     "Setting",
     "candidates",
     "common_protocol",

@@ -1,11 +1,11 @@
 """Who reaches what in one mesh: by tags, both ways, from an index and never by a scan.
 
-In: dataplanes that come, change and go. Out: the dataplanes that serve a destination, the dataplanes that have an
-outbound to what a dataplane serves. Never: readiness, ports or protocols; tags only.
+In: dataplanes that come, change and go, and what each reaches. Out: the dataplanes that serve a destination, the
+destinations that a dataplane serves. Never: readiness, ports, protocols or routes; tags only.
 
 Two indexes meet here. `TagIndex` answers "which dataplanes have an inbound with these tags" for one destination;
-`SelectorSet` answers "which destinations does this inbound belong to" for one dataplane. Destinations are the distinct
-tag sets of outbounds: 10,000 proxies that reach `backend` are one selector.
+`SelectorSet` answers "which destinations does this inbound belong to" for one dataplane. Destinations are distinct tag
+sets, of outbounds or of their routes: 10,000 proxies that reach `backend` are one selector.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from typing import TypeAlias
 
 from kumafast._core import SelectorSet, TagIndex, TagSelector, TagSet
 from kumafast.registry.overlay import Index, IndexOverlay, Overlay
-from kumafast.resources import Dataplane
 
 Destination: TypeAlias = tuple[tuple[str, str], ...]
-"""The tags of an outbound as pairs, sorted by key: the name of what it leads to within a mesh."""
+"""The tags that endpoints must have as pairs, sorted by key: the name of what outbounds lead to within a mesh."""
 
 
 def destination_of(tags: Mapping[str, str]) -> Destination:
@@ -40,6 +39,7 @@ class Reach:
         self._selector_ids: MutableMapping[Destination, int] = {}
         self._destinations: MutableMapping[int, Destination] = {}
         self._consumers: MutableMapping[Destination, set[str]] = {}
+        self._consumed: MutableMapping[str, frozenset[Destination]] = {}
         self._next_selector_id = 0
         self._free_selector_ids: list[int] = []
 
@@ -56,6 +56,7 @@ class Reach:
         forked._selector_ids = Overlay(self._selector_ids)
         forked._destinations = Overlay(self._destinations)
         forked._consumers = Overlay(self._consumers, copy=set.copy)
+        forked._consumed = Overlay(self._consumed)
         return forked
 
     def providers(self, destination: Destination) -> Iterator[str]:
@@ -64,36 +65,40 @@ class Reach:
             yield self._names[dataplane_id]
 
     def consumers(self, destination: Destination) -> frozenset[str]:
-        """Names of the dataplanes with an outbound to the destination."""
+        """Names of the dataplanes that reach the destination."""
         return frozenset(self._consumers.get(destination, ()))
 
     def is_reached(self, destination: Destination) -> bool:
-        """Whether some dataplane has an outbound to the destination."""
+        """Whether some dataplane reaches the destination."""
         return destination in self._consumers
 
     def destinations_served_by(self, name: str) -> list[Destination]:
-        """Of the destinations that some outbound names, those that this dataplane serves. O(tags + found)."""
+        """Of the destinations that somebody reaches, those that this dataplane serves. O(tags + found)."""
         inbounds = self._inbounds.get(name)
         if not inbounds or not self._destinations:
             return []
         return [self._destinations[selector_id] for selector_id, _ in self._selectors.match(inbounds)]
 
-    def set(self, name: str, dataplane: Dataplane, *, before: Dataplane | None) -> list[Destination]:
-        """Take in a dataplane that is new or has changed; the destinations that nobody reaches any more."""
-        self._set_inbounds(name, tuple(TagSet(inbound.tags) for inbound in dataplane.inbounds))
-        old = _destinations(before)
-        new = _destinations(dataplane)
-        self._add_consumer(name, new - old)
-        return self._remove_consumer(name, old - new)
+    def set(self, name: str, inbounds: Iterable[Mapping[str, str]]) -> None:
+        """Take in a dataplane that is new or whose inbounds, given by their tags, may have changed."""
+        self._set_inbounds(name, tuple(map(TagSet, inbounds)))
 
-    def remove(self, name: str, *, before: Dataplane) -> list[Destination]:
+    def consume(self, name: str, destinations: frozenset[Destination]) -> list[Destination]:
+        """A dataplane reaches these destinations now; those that nobody reaches any more."""
+        before = self._consumed.pop(name, frozenset())
+        if destinations:
+            self._consumed[name] = destinations
+        self._add_consumer(name, destinations - before)
+        return self._remove_consumer(name, before - destinations)
+
+    def remove(self, name: str) -> list[Destination]:
         """Forget a dataplane; the destinations that nobody reaches any more."""
         dataplane_id = self._ids.pop(name)
         self._index.remove(dataplane_id)
         del self._names[dataplane_id]
         del self._inbounds[name]
         self._free_ids.append(dataplane_id)
-        return self._remove_consumer(name, _destinations(before))
+        return self.consume(name, frozenset())
 
     def _set_inbounds(self, name: str, inbounds: tuple[TagSet, ...]) -> None:
         if self._inbounds.get(name) == inbounds:
@@ -139,9 +144,3 @@ class Reach:
             self._selectors = self._selectors.removed(selector_ids)
             self._free_selector_ids.extend(selector_ids)
         return gone
-
-
-def _destinations(dataplane: Dataplane | None) -> set[Destination]:
-    if dataplane is None:
-        return set()
-    return {destination_of(outbound.destination_tags) for outbound in dataplane.outbounds if outbound.destination_tags}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kumafast.addresses import is_ip
 from kumafast.identity.identities import Identities
-from kumafast.matching import Bindings, CompiledPolicy, compile_policies
+from kumafast.matching import Bindings, CompiledPolicy, compile_policies, routing
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
 from kumafast.registry.policies import Policies
@@ -239,7 +239,10 @@ class Registry:
             elif change.key.type in _POLICIES:
                 touches = self._apply_policy(change)
             for touched in touches:
-                gathered.bound.update(dict.fromkeys(touched))
+                if change.key.type in routing.KINDS:
+                    self._reroute(touched, gathered)
+                else:
+                    gathered.bound.update(dict.fromkeys(touched))
                 yield gathered.complete()
                 gathered = _Gathered()
         # Of a Mesh and of secrets nothing else reaches Envoy than what makes certificates, and what policies read.
@@ -311,6 +314,14 @@ class Registry:
             for names in state.policies.set_policy(part, policies[position] if position < len(policies) else None):
                 yield [DataplaneId(key.mesh, name) for name in names]
 
+    def _reroute(self, touched: Iterable[DataplaneId], gathered: _Gathered) -> None:
+        """Note that dataplanes reach what their routes say now."""
+        for mesh, name in touched:
+            state = self._meshes[mesh]
+            gathered.proxies[DataplaneId(mesh, name)] = None
+            vanished = state.reach.consume(name, state.policies.destinations(name))
+            gathered.vanished.update((mesh, destination) for destination in vanished)
+
     def _apply_dataplane(self, change: Change, gathered: _Gathered) -> None:
         mesh, name = dataplane_id = DataplaneId(change.key.mesh, change.key.name)
         state = self._state(mesh)
@@ -329,14 +340,15 @@ class Registry:
             gathered.served(dataplane_id, state.reach.destinations_served_by(name))
         if after is None:
             if before is not None:
-                vanished = state.reach.remove(name, before=before)
+                vanished = state.reach.remove(name)
                 state.policies.remove_dataplane(name)
                 gathered.vanished.update((mesh, destination) for destination in vanished)
             state.view = replace(state.view, dataplanes=state.view.dataplanes.delete(name))
             self._drop_if_empty(mesh)
             return
-        vanished = state.reach.set(name, after, before=before)
         state.policies.set_dataplane(name, after)
+        state.reach.set(name, (inbound.tags for inbound in after.inbounds))
+        vanished = state.reach.consume(name, state.policies.destinations(name))
         gathered.vanished.update((mesh, destination) for destination in vanished)
         state.view = replace(state.view, dataplanes=state.view.dataplanes.set(name, after))
         if seen_by_others:
