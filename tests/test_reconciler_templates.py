@@ -19,8 +19,8 @@ HTTP = {"kuma.io/protocol": "http"}
 ROUTER = "{name: a, typedConfig: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}"
 
 
-def template(*steps: dict[str, Any], imports: tuple[str, ...] = ("default-proxy",), **selector: str) -> Resource:
-    selectors = [selector] if selector else []
+def template(*steps: dict[str, Any], imports: tuple[str, ...] = ("default-proxy",), of: str = "") -> Resource:
+    selectors = [service(of)] if of else []
     return of_dataplanes("ProxyTemplate", "t", selectors=selectors, imports=list(imports), modifications=list(steps))
 
 
@@ -59,7 +59,7 @@ def test_a_template_changes_its_proxies_and_none_else_and_leaves_no_trace() -> N
             await it.settle()
             before = {name: it.snapshot(name) for name in ("web-1", "web-2", "api-1")}
             calls = it.generator_calls()
-            await it.store.put(template(patch(name="echo"), **{"kuma.io/service": "web"}))
+            await it.store.put(template(patch(name="echo"), of="web"))
             await it.settle()
             # Both proxies have the same outbounds: one layer is modified, once.
             assert it.generator_calls() - calls == 1
@@ -133,11 +133,11 @@ def test_what_cannot_be_applied_leaves_a_proxy_what_it_has(caplog: pytest.LogCap
     async def main() -> None:
         async with await pipeline() as it:
             it.connect("web-1", "api-1")
-            await it.store.put(template(patch(name="echo"), **{"kuma.io/service": "web"}))
+            await it.store.put(template(patch(name="echo"), of="web"))
             await it.settle()
             good = it.snapshot("web-1")
             with caplog.at_level(logging.WARNING):
-                await it.store.put(template(patch(name="echo"), broken(), **{"kuma.io/service": "web"}))
+                await it.store.put(template(patch(name="echo"), broken(), of="web"))
                 await it.settle()
             assert it.snapshot("web-1") is good
             assert [record.message.split(":")[0] for record in caplog.records] == [
@@ -158,7 +158,7 @@ def test_what_cannot_be_applied_leaves_a_proxy_what_it_has(caplog: pytest.LogCap
             await it.store.put(dataplane("web-1", address="10.0.0.1", tags=service("web", **HTTP), reaches=reaches))
             await it.settle()
             assert "third" not in names(it.snapshot("web-1"), CLUSTER)
-            await it.store.put(template(patch(name="third"), **{"kuma.io/service": "web"}))
+            await it.store.put(template(patch(name="third"), of="web"))
             await it.settle()
             assert it.reconciler.failure("default.web-1") == ""
             assert connect_timeout(it.snapshot("web-1"), "third") == 3_000
