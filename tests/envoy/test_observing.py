@@ -28,8 +28,15 @@ class Collector:
         spans = self.spans
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = b""
+                # Envoy sends them in chunks.
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
                 if self.path == "/api/v2/spans":
                     spans.extend(json.loads(body))
                 self.send_response(202)
