@@ -256,7 +256,7 @@ def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[d
         name,
         mesh=mesh,
         selectors=selectors,
-        imports=rng.choice([["default-proxy"], ["default-proxy"], ["gateway-proxy"], []]),
+        imports=[rng.choice(["default-proxy", "default-proxy", "gateway-proxy", "ingress-proxy"])],
         resources=rng.choice([[], [], resources]),
         modifications=rng.sample(changes, rng.randrange(4)),
     )
