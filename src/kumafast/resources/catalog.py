@@ -16,6 +16,7 @@ from kumafast.resources.external_service import ExternalService
 from kumafast.resources.mesh import Mesh
 from kumafast.resources.resource import Resource, ResourceType
 from kumafast.resources.secret import GlobalSecret, Secret
+from kumafast.resources.virtual_outbound import VirtualOutbound
 
 
 def _policy_models() -> list[type[Resource]]:
@@ -40,6 +41,7 @@ _ALL: list[type[Resource]] = [
     ExternalService,
     Secret,
     GlobalSecret,
+    VirtualOutbound,
     *_policy_models(),
 ]
 _MODELS = {model.type.name: model for model in sorted(_ALL, key=lambda model: model.type.name)}
