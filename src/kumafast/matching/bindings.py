@@ -16,9 +16,12 @@ from functools import lru_cache
 
 from immutables import Map
 
+from kumafast.matching import routing
 from kumafast.matching.connection import Ranked, outbound_winner, winner
 from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Conf, Rank
+from kumafast.matching.routing import Route, Tags
 from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, to_rule
+from kumafast.resources.tags import SERVICE_TAG
 
 # Entries are small and live as long as they are asked for; the bound is the number of combinations, not of proxies.
 _CACHE_SIZE = 16_384
@@ -60,12 +63,22 @@ class Bindings:
     inbounds: tuple[tuple[tuple[int, Rank], ...], ...]
     _outbounds: dict[str, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
     _inbounds: dict[int, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
+    _routes: dict[Tags, Route | None] = field(init=False, repr=False, default_factory=dict)
 
     def outbound(self, service: str) -> tuple[Setting, ...]:
         """What holds for requests to a service, in the order in which it is applied. O(policies about the service)."""
         found = self._outbounds.get(service)
         if found is None:
             found = self._outbounds[service] = _outbound(self.about(service), service)
+        return found
+
+    def route(self, tags: Tags) -> Route | None:
+        """Where an outbound with these tags leads; None where that is what its tags say."""
+        if tags in self._routes:
+            return self._routes[tags]
+        settings = self.outbound(dict(tags).get(SERVICE_TAG, ""))
+        conf = next((setting.conf for setting in settings if setting.kind in routing.KINDS), None)
+        found = self._routes[tags] = None if conf is None else routing.route(tags, conf)
         return found
 
     def about(self, service: str) -> tuple[Ranked, ...]:
