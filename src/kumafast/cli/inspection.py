@@ -36,7 +36,7 @@ app = typer.Typer(
     subcommand_metavar="dataplanes | dataplane NAME | POLICY NAME",
     help="Look at what the proxies do, or at what becomes of a policy: `kumafast inspect timeout slow-web`.",
 )
-_policies = typer.Typer(add_completion=False)
+_policies = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _TYPES = ("cds", "eds", "lds", "rds")
 _HEADERS = (
@@ -97,7 +97,7 @@ def inspect_dataplane(
     output: OutputOption = Format.TABLE,
     api: ApiOption = None,
 ) -> None:
-    """Show one dataplane: its streams and what it refused, its policies and why, or its Envoy configuration."""
+    """Show one dataplane: status, policies, configuration."""
     from urllib.parse import quote
 
     if shadow and aspect is not Aspect.CONFIG:
@@ -124,7 +124,7 @@ def inspect_policy(
     output: OutputOption = Format.TABLE,
     api: ApiOption = None,
 ) -> None:
-    """Show one policy: the dataplanes that it is for, where it applies, and what it loses to and why."""
+    """Show one policy: for whom it is, where it applies, what it loses to and why."""
     from kumafast.cli.client import item_path, json_of
 
     with connect(context, api) as client:
