@@ -49,6 +49,7 @@ _DETAIL_HEADERS = ("BYTES", "VERSION", "STATE")
 _VERSION_SHOWN = 12
 _WIDE_HEADERS = ("KUMA-DP VERSION", "ENVOY VERSION")
 _RESOURCE_HEADERS = ("TYPE", "NAME")
+_SHOWN_MAX = 100
 
 
 class Aspect(StrEnum):
@@ -136,14 +137,12 @@ def inspect_policy(
         path = item_path(kind, mesh=mesh, name=name)
         if client.find(path) is None:
             raise CommandError(f"there is no {kind.name} {name} in mesh {mesh}")
-        resource = json_of(client.get(f"{path}/_explanation", params={"size": "1"}))["resource"]
-        items = client.items(f"{path}/_explanation")
-    if output is Format.TABLE:
-        from kumafast.cli.explanation import policy_tree, printed
-
-        typer.echo(printed(policy_tree(resource, items), is_terminal=sys.stdout.isatty()))
-    else:
-        typer.echo(formatted({"resource": resource, "total": len(items), "items": items, "next": None}, output))
+        # A person reads no more than a page; programs get all.
+        document = json_of(client.get(f"{path}/_explanation", params={"size": str(_SHOWN_MAX)}))
+        if output is not Format.TABLE:
+            items = client.items(f"{path}/_explanation")
+            document = {"resource": document["resource"], "total": len(items), "items": items, "next": None}
+    typer.echo(_explained(document) if output is Format.TABLE else formatted(document, output))
 
 
 def _found(client: ApiClient, path: str, name: str, mesh: str) -> dict[str, Any]:
@@ -166,9 +165,10 @@ def _config(client: ApiClient, path: str, name: str, mesh: str, *, is_shadow: bo
 
 
 def _explained(document: Mapping[str, Any]) -> str:
-    from kumafast.cli.explanation import printed, proxy_tree
+    from kumafast.cli.explanation import policy_tree, printed, proxy_tree
 
-    return printed(proxy_tree(document), is_terminal=sys.stdout.isatty())
+    tree = proxy_tree(document) if "subjects" in document else policy_tree(document)
+    return printed(tree, is_terminal=sys.stdout.isatty())
 
 
 def config_text(document: Mapping[str, Any], aspect: Aspect, *, is_shadow: bool) -> str:
