@@ -17,6 +17,7 @@ import typer
 from kumafast.cli.failure import CommandError, Commands
 from kumafast.cli.get import OutputOption
 from kumafast.cli.output import Format, age, formatted, table, tag_sets_of, tags_text
+from kumafast.cli.refusals import refusals_by, refusals_of
 from kumafast.cli.target import ApiOption, MeshOption, connect
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def inspect_dataplane(
     with connect(context, api) as client:
         if aspect is Aspect.STATUS:
             item = _found(client, f"{path}/_overview", name, mesh)
-            text = status_text(item)
+            refused = refusals_by(client, mesh=mesh, name=name) if output is Format.TABLE else []
+            text = "\n".join((status_text(item), *refused))
         elif aspect is Aspect.POLICIES:
             item = _found(client, f"{path}/_explanation", name, mesh)
             text = _explained(item) if output is Format.TABLE else ""
@@ -139,10 +141,13 @@ def inspect_policy(
             raise CommandError(f"there is no {kind.name} {name} in mesh {mesh}")
         # A person reads no more than a page; programs get all.
         document = json_of(client.get(f"{path}/_explanation", params={"size": str(_SHOWN_MAX)}))
-        if output is not Format.TABLE:
+        refused: list[str] = []
+        if output is Format.TABLE:
+            refused = refusals_of(client, mesh=mesh, type_name=kind.name, name=name)
+        else:
             items = client.items(f"{path}/_explanation")
             document = {"resource": document["resource"], "total": len(items), "items": items, "next": None}
-    typer.echo(_explained(document) if output is Format.TABLE else formatted(document, output))
+    typer.echo("\n".join((_explained(document), *refused)) if output is Format.TABLE else formatted(document, output))
 
 
 def _found(client: ApiClient, path: str, name: str, mesh: str) -> dict[str, Any]:
