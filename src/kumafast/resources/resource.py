@@ -45,6 +45,8 @@ class PolicyTraits:
     """True where all that is said of what comes in counts, in order, instead of one conf merged from it."""
     is_by_inbound: bool = False
     """True in the family with sources where the winner is chosen for each inbound, by what its destinations say."""
+    asks_sender: bool = False
+    """True beside that where requests are told apart by the tags of who sends them, so that its sidecar says them."""
     is_routing: bool = False
     """True where it says what outbounds lead to: a proxy for which that differs is another as a whole."""
     successor: str = ""
