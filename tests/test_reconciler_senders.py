@@ -13,6 +13,7 @@ from tests.pipeline import (
     Pipeline,
     connection_policy,
     dataplane,
+    external_service,
     service,
     split,
     traffic_route,
@@ -123,5 +124,18 @@ def test_a_client_whose_route_leads_to_a_service_is_asked_too() -> None:
             await store.put(limit(service("job")))
             await pipeline.settle()
             assert said(pipeline, "web") is None
+
+    asyncio.run(main())
+
+
+def test_what_is_outside_of_the_mesh_is_told_nothing() -> None:
+    async def main() -> None:
+        store = await served(dataplane("web", tags=service("web"), reaches=[service("shop"), service("backend")]))
+        await store.put(external_service("shop", "10.0.0.9:80", service("shop", **HTTP)))
+        await store.put(limit(service("web"), to="*"))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web")
+            assert said(pipeline, "web") is None
+            assert said(pipeline, "web", 10_001) == "&kuma.io/service=web&"
 
     asyncio.run(main())

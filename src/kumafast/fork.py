@@ -96,7 +96,8 @@ class Fork:
         yield from self._changed.bound
         yield from self._changed.proxies
         # Where nobody reached a destination before whoever does now has changed, and is named already.
-        known = (key for key in self._changed.destinations if self._live.is_reached(*key))
+        moved = (*self._changed.destinations, *self._changed.external)
+        known = (key for key in moved if self._live.is_reached(*key))
         for key in filterfalse(self._changed.vanished.__contains__, known):
             if self._before.destinations.get(*key) is not self._after.destinations.get(*key):
                 yield from self.registry.consumers(*key)
@@ -143,6 +144,7 @@ class _Changed:
         self.proxies: dict[DataplaneId, None] = {}
         self.destinations: dict[tuple[str, Destination], set[str]] = {}
         self.meshes: set[str] = set()
+        self.external: set[tuple[str, Destination]] = set()
         self.vanished: set[tuple[str, Destination]] = set()
 
     def add(self, affected: Affected) -> None:
@@ -151,6 +153,7 @@ class _Changed:
         for key, changed in affected.destinations.items():
             self.destinations.setdefault(key, set()).update(changed)
         self.meshes |= affected.meshes
+        self.external |= affected.external
         self.vanished |= affected.vanished
 
 
@@ -284,10 +287,13 @@ class _Later(Destinations):
             return super().get(mesh, tags)
         found = before = self._present.get(mesh, tags)
         changed = self._changed.destinations.get(key, ())
-        if changed or mesh in self._changed.meshes:
+        if changed or key in self._changed.external or mesh in self._changed.meshes:
             forked = before.fork(self._registry)
             forked.follow(changed, self._registry)
-            forked.renew()
+            if key in self._changed.external:
+                forked.renew_external()
+            else:
+                forked.renew()
             if forked.destination != before.destination or (changed and _body(forked) != _body(before)):
                 found = forked
         self._reached[key] = found

@@ -23,7 +23,16 @@ from kumafast.publisher import Published, Publisher, Work
 from kumafast.reached import Destinations, Moved
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.resolution import Layers, Plan, Resolution
-from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, catalog
+from kumafast.resources import (
+    Dataplane,
+    DataplaneInsight,
+    ExternalService,
+    Mesh,
+    Resource,
+    ResourceKey,
+    Secret,
+    catalog,
+)
 from kumafast.snapshot import SnapshotCache
 from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.store import Change, Store
@@ -32,7 +41,14 @@ _LOG = logging.getLogger(__name__)
 
 # Policies before dataplanes: at the start no policy then looks for dataplanes, each dataplane finds its policies once.
 # Secrets before meshes, which are looked at with them.
-_WATCHED = (Secret.type, Mesh.type, *catalog.POLICY_TYPES, Dataplane.type, DataplaneInsight.type)
+_WATCHED = (
+    Secret.type,
+    Mesh.type,
+    ExternalService.type,
+    *catalog.POLICY_TYPES,
+    Dataplane.type,
+    DataplaneInsight.type,
+)
 
 APPLY_MAX = 128
 """How many changes the registry takes in before everything else gets its turn."""

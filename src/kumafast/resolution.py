@@ -82,17 +82,17 @@ class Layers:
 class OutboundGroup:
     """The outbounds of all proxies that have the same ones."""
 
-    __slots__ = ("__weakref__", "_clusters", "_layers", "_led", "_listeners", "_made", "_subjects", "reached")
+    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_subjects", "reached")
 
     def __init__(
         self, layers: Layers, ports: Iterable[_Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
     ) -> None:
         self.reached, self._clusters = zip(*clusters, strict=True)
         self._layers = layers
-        led = tuple(ports)
-        self._listeners = tuple(_listener(port, binds=binds, reuses_port=reuses_port) for port in led)
-        # The services that each leads to, whatever service it is called by.
-        self._led = tuple(frozenset(each.service for each in port[-1]) for port in led)
+        held = tuple(ports)
+        self._listeners = tuple(_listener(port, binds=binds, reuses_port=reuses_port) for port in held)
+        # The services of the mesh that each leads to, whatever service it is called by.
+        self._inside = tuple(frozenset(each.service for each in led if each.external is None) for *_, led in held)
         # What has been made under the policies of one moment; with the first question of a later moment it goes.
         self._subjects: object = None
         self._made: dict[Bindings | tuple[Bindings, str], Layer] = {}
@@ -111,7 +111,7 @@ class OutboundGroup:
         layer = self._made.get((bindings, sender))
         if layer is None:
             parts = (_with_effects(part, bindings, "outbound") for part in self._listeners)
-            outbounds = [_asked(part, bindings, led) for part, led in zip(parts, self._led, strict=True)]
+            outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
             clusters = (_with_effects(part, bindings, "destination") for part in self._clusters)
             is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
             listeners = [_of_sender(part, sender) for part in outbounds] if is_asked else outbounds
@@ -280,18 +280,20 @@ def _listener(port: _Port, *, binds: bool, reuses_port: bool) -> Outbound:
     address, number, tags, route, led = port
     # A destination that has no endpoints yet has no say in how all of them are spoken to.
     protocols = sorted(each.protocol for each in led if each.protocol != UNKNOWN)
-    names = {destination: each.cluster_name for destination, each in zip(_destinations(tags, route), led, strict=True)}
+    clusters = dict(zip(_destinations(tags, route), led, strict=True))
     is_split = route is not None and (len(route.legs) > 1 or route.rules)
+    default = clusters[tags if route is None else route.legs[0].destination]
     return Outbound(
         address=address,
         port=number,
         service=dict(tags).get(SERVICE_TAG, ""),
         protocol=common_protocol(protocols),
         tags=tags,
-        cluster_name=names[tags if route is None else route.legs[0].destination],
+        cluster_name=default.cluster_name,
         binds_to_port=binds,
         reuses_port=reuses_port,
-        route=_led(route, names) if route is not None and is_split else None,
+        route=_led(route, clusters) if route is not None and is_split else None,
+        is_external=default.external is not None and not is_split,
     )
 
 
@@ -299,11 +301,12 @@ def _destinations(tags: DestinationTags, route: Route | None) -> tuple[Destinati
     return (tags,) if route is None else route.destinations
 
 
-def _led(route: Route, names: Mapping[DestinationTags, str]) -> OutboundRoute:
+def _led(route: Route, clusters: Mapping[DestinationTags, Destination]) -> OutboundRoute:
     """A route by the names of clusters."""
 
     def legs(of: Route | RequestRule) -> tuple[proxy.Leg, ...]:
-        return tuple(proxy.Leg(names[leg.destination], leg.weight) for leg in of.legs)
+        led = ((clusters[leg.destination], leg.weight) for leg in of.legs)
+        return tuple(proxy.Leg(each.cluster_name, weight, each.external is not None) for each, weight in led)
 
     rules = (proxy.RequestRule(rule.match, rule.modify, legs(rule)) for rule in route.rules)
     return OutboundRoute(legs(route), tuple(rules))
@@ -320,15 +323,17 @@ def _with_effects(part: _Towards, bindings: Bindings, name: str) -> _Towards:
     return replace(part, effects=found) if found else part
 
 
-def _asked(part: Outbound, bindings: Bindings, led: Set[str]) -> Outbound:
-    """The part with what policies for the services that it leads to ask of who sends."""
+def _asked(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:
+    """The part with what policies for the services that it leads to ask of who sends; what is outside learns nothing."""
     asking = [
         effect
-        for service in sorted(led - {part.service})
+        for service in sorted(inside - {part.service})
         for effect in effects(bindings.outbound(service), "outbound", part.protocol)
         if effect.asks_sender
     ]
-    return replace(part, effects=tuple(dict.fromkeys((*part.effects, *asking)))) if asking else part
+    own = tuple(effect for effect in part.effects if inside or not effect.asks_sender)
+    found = tuple(dict.fromkeys((*own, *asking)))
+    return part if found == part.effects else replace(part, effects=found)
 
 
 def _of_sender(part: Outbound, sender: str) -> Outbound:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -213,7 +214,7 @@ class EchoService:
     `failures` are statuses that the next answers have instead of 200.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, tls: ssl.SSLContext | None = None) -> None:
         service = self
         self.name = name
         self.answered = 0
@@ -240,6 +241,8 @@ class EchoService:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
