@@ -324,7 +324,7 @@ def _with_effects(part: _Towards, bindings: Bindings, name: str) -> _Towards:
 
 
 def _asked(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:
-    """The part with what policies for the services that it leads to ask of who sends; what is outside learns nothing."""
+    """The part with what policies for the services it leads to ask of who sends; what is outside learns nothing."""
     asking = [
         effect
         for service in sorted(inside - {part.service})
