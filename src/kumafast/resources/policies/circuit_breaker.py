@@ -85,7 +85,7 @@ class CircuitBreaker(ConnectionPolicy):
         singular="Circuit Breaker",
         plural="Circuit Breakers",
         is_in_federation=True,
-        policy=PolicyTraits(order=1300, successor="MeshCircuitBreaker"),
+        policy=PolicyTraits(order=1300, successor="MeshCircuitBreaker", is_by_service=True),
     )
 
     conf: Conf | None = None

@@ -86,7 +86,7 @@ class HealthCheck(ConnectionPolicy):
         singular="Health Check",
         plural="Health Checks",
         is_in_federation=True,
-        policy=PolicyTraits(order=1200, successor="MeshHealthCheck"),
+        policy=PolicyTraits(order=1200, successor="MeshHealthCheck", is_by_service=True),
     )
 
     conf: Conf | None = None

@@ -87,7 +87,7 @@ class Retry(ConnectionPolicy):
         singular="Retry",
         plural="Retries",
         is_in_federation=True,
-        policy=PolicyTraits(order=1400, successor="MeshRetry"),
+        policy=PolicyTraits(order=1400, successor="MeshRetry", is_by_service=True),
     )
 
     conf: Conf | None = None
