@@ -320,7 +320,7 @@ class _Later(Destinations):
         found = before = self._present.get(mesh, tags)
         changed = self._changed.destinations.get(key, ())
         if changed or key in self._changed.external or mesh in self._changed.meshes:
-            forked = before.fork(self._registry)
+            forked = before.fork(self._registry, self._addresses)
             forked.follow(changed, self._registry)
             if key in self._changed.external:
                 forked.renew_external()
