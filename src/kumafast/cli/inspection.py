@@ -17,6 +17,7 @@ import typer
 from kumafast.cli.failure import CommandError, Commands
 from kumafast.cli.get import OutputOption
 from kumafast.cli.output import Format, age, formatted, table, tag_sets_of, tags_text
+from kumafast.cli.refusals import refusals_by, refusals_of
 from kumafast.cli.target import ApiOption, MeshOption, connect
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def inspect_dataplane(
     with connect(context, api) as client:
         if aspect is Aspect.STATUS:
             item = _found(client, f"{path}/_overview", name, mesh)
-            text = status_text(item)
+            refused = refusals_by(client, mesh=mesh, name=name) if output is Format.TABLE else []
+            text = "\n".join((status_text(item), *refused))
         elif aspect is Aspect.POLICIES:
             item = _found(client, f"{path}/_explanation", name, mesh)
             text = _explained(item) if output is Format.TABLE else ""
@@ -138,10 +140,11 @@ def inspect_policy(
             raise CommandError(f"there is no {kind.name} {name} in mesh {mesh}")
         resource = json_of(client.get(f"{path}/_explanation", params={"size": "1"}))["resource"]
         items = client.items(f"{path}/_explanation")
+        refused = refusals_of(client, mesh=mesh, type_name=kind.name, name=name) if output is Format.TABLE else []
     if output is Format.TABLE:
         from kumafast.cli.explanation import policy_tree, printed
 
-        typer.echo(printed(policy_tree(resource, items), is_terminal=sys.stdout.isatty()))
+        typer.echo("\n".join((printed(policy_tree(resource, items), is_terminal=sys.stdout.isatty()), *refused)))
     else:
         typer.echo(formatted({"resource": resource, "total": len(items), "items": items, "next": None}, output))
 
