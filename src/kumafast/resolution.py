@@ -9,14 +9,14 @@ policy for all of them is looked at once, and each of them has one reference to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
-from kumafast.generation import proxy
+from kumafast.generation import proxy, senders
 from kumafast.generation.effects import Source
 from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.modifications import ADMIN, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
@@ -32,6 +32,7 @@ from kumafast.generation.proxy import (
     TransparentProxy,
     TrustBundle,
 )
+from kumafast.identity.proxies import tag_sets
 from kumafast.matching import PASS_THROUGH, UNKNOWN, Bindings, Route, Setting, common_protocol
 from kumafast.matching.routing import RequestRule
 from kumafast.reached import Destinations, Reached
@@ -47,6 +48,8 @@ from kumafast.templates import NOTHING, TemplatedLayers
 
 Count: TypeAlias = Callable[[str, Layer], None]
 """Told of each layer that a generator made."""
+
+_Towards = TypeVar("_Towards", Outbound, Destination)
 
 # Kuma's launcher cuts it there, as if it were a socket.
 _PIPE_PATH_MAX = 98
@@ -87,33 +90,44 @@ class Layers:
 class OutboundGroup:
     """The outbounds of all proxies that have the same ones."""
 
-    __slots__ = ("__weakref__", "_clusters", "_layers", "_listeners", "_made", "_subjects", "reached")
+    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_subjects", "reached")
 
     def __init__(
         self, layers: Layers, ports: Iterable[_Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
     ) -> None:
         self.reached, self._clusters = zip(*clusters, strict=True)
         self._layers = layers
-        self._listeners = tuple(_listener(port, binds=binds, reuses_port=reuses_port) for port in ports)
+        held = tuple(ports)
+        self._listeners = tuple(_listener(port, binds=binds, reuses_port=reuses_port) for port in held)
+        # The services of the mesh that each leads to, whatever service it is called by.
+        self._inside = tuple(frozenset(each.service for each in led if each.external is None) for *_, led in held)
         # What has been made under the policies of one moment; with the first question of a later moment it goes.
         self._subjects: object = None
-        self._made: dict[Bindings, Layer] = {}
+        self._made: dict[Bindings | tuple[Bindings, str], Layer] = {}
 
-    def layer(self, bindings: Bindings, source: Source) -> Layer:
+    def layer(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
         """The listeners and clusters under these policies: a look-up, but for the first proxy that is bound so.
 
-        Where an effect needs to know whose ports these are, proxies share the clusters alone.
+        Where a policy asks who sends, also by what the proxy says of itself: then those with the same tags share. Where
+        an effect needs to know whose ports these are, proxies share the clusters alone.
         """
         if self._subjects is not bindings.subjects:
             self._subjects, self._made = bindings.subjects, {}
         layer = self._made.get(bindings)
+        return self._layer_of_sender(bindings, source, sender()) if layer is None else layer
+
+    def _layer_of_sender(self, bindings: Bindings, source: Source, sender: str) -> Layer:
+        layer = self._made.get((bindings, sender))
         if layer is None:
-            listeners = [_with_effects(part, bindings, "outbound") for part in self._listeners]
-            sent = [_sent_by(source, part) for part in listeners]
-            clusters = [_with_effects(part, bindings, "destination") for part in self._clusters]
-            layer = self._layers.joined([*sent, *clusters])
-            if sent == listeners:
-                self._made[bindings] = layer
+            parts = (_with_effects(part, bindings, "outbound") for part in self._listeners)
+            outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
+            clusters = (_with_effects(part, bindings, "destination") for part in self._clusters)
+            is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
+            said = [_of_sender(part, sender) for part in outbounds] if is_asked else outbounds
+            listeners = [_sent_by(source, part) for part in said]
+            layer = self._layers.joined([*listeners, *clusters])
+            if listeners == said:
+                self._made[(bindings, sender) if is_asked else bindings] = layer
         return layer
 
 
@@ -139,6 +153,7 @@ class Plan:
     """One proxy, resolved but for its policies."""
 
     __slots__ = (
+        "_dataplane",
         "_fixed",
         "_inbounds",
         "_outbounds",
@@ -153,6 +168,7 @@ class Plan:
         self,
         resolution: Resolution,
         dataplane_id: DataplaneId,
+        dataplane: Dataplane,
         *,
         source: Source,
         fixed: tuple[Layer, ...],
@@ -162,6 +178,7 @@ class Plan:
     ) -> None:
         self._resolution = resolution
         self.dataplane_id = dataplane_id
+        self._dataplane = dataplane
         self._source = source
         self._fixed = fixed
         self._transparent = transparent
@@ -182,7 +199,7 @@ class Plan:
             made.append(layers.of(_let_through(self._transparent, bindings, self._source)))
         made.extend(slot.layer(bindings, layers) for slot in self._inbounds)
         if self._outbounds is not None:
-            made.append(self._outbounds.layer(bindings, self._source))
+            made.append(self._outbounds.layer(bindings, self._source, self._sender))
         if not bindings.proxy:
             return (*made, NOTHING)
         parts = proxy_parts(bindings.proxy)
@@ -206,6 +223,9 @@ class Plan:
         yield from (INBOUND for _ in self._inbounds)
         yield from (OUTBOUND,) if self._outbounds is not None else ()
         yield TRACING
+
+    def _sender(self) -> str:
+        return senders.sender(tag_sets(self._dataplane))
 
 
 class Resolution:
@@ -247,6 +267,7 @@ class Resolution:
         return Plan(
             self,
             dataplane_id,
+            dataplane,
             source=self._source(dataplane, node),
             transparent=transparent,
             fixed=(*map(self.layers.of, fixed), *(() if certificate is None else (certificate,))),
@@ -361,10 +382,7 @@ def _balanced(destination: Destination, route: Route | None) -> Destination:
     return replace(destination, load_balancer=route.load_balancer)
 
 
-_Affected = TypeVar("_Affected", Outbound, Destination)
-
-
-def _with_effects(part: _Affected, bindings: Bindings, name: str) -> _Affected:
+def _with_effects(part: _Towards, bindings: Bindings, name: str) -> _Towards:
     found = effects(_with_proxy(bindings.outbound(part.service), bindings), name, part.protocol)
     return replace(part, effects=found) if found else part
 
@@ -394,6 +412,23 @@ def _log_pipe(dataplane: Dataplane, node: Node) -> str:
         return ""
     path = f"{workdir.rstrip('/')}/kuma-al-{dataplane.name}-{dataplane.mesh}"
     return f"{path[:_PIPE_PATH_MAX]}.sock"
+
+
+def _asked(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:
+    """The part with what policies for the services it leads to ask of who sends; what is outside learns nothing."""
+    asking = [
+        effect
+        for service in sorted(inside - {part.service})
+        for effect in effects(bindings.outbound(service), "outbound", part.protocol)
+        if effect.asks_sender
+    ]
+    own = tuple(effect for effect in part.effects if inside or not effect.asks_sender)
+    found = tuple(dict.fromkeys((*own, *asking)))
+    return part if found == part.effects else replace(part, effects=found)
+
+
+def _of_sender(part: Outbound, sender: str) -> Outbound:
+    return replace(part, effects=tuple(effect.said_by(sender) for effect in part.effects))
 
 
 def _transparent(dataplane: Dataplane, node: Node, *, reuses_port: bool) -> TransparentProxy | None:

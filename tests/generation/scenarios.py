@@ -1,8 +1,9 @@
 """Golden scenarios: parts of a proxy as YAML, and the Envoy resources that they become.
 
 In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields; those of a policy
-are in a folder of its name. Under `policies` a part has what its policies say, by their kind; `proxy` is no part but
-what the policies of a whole proxy add to it and change in all that the others become.
+are in a folder of its name. Under `policies` a part has what its policies say, by their kind, and under `sender` what
+its dataplane says of itself, where one asks; `proxy` is no part but what the policies of a whole proxy add to it and
+change in all that the others become.
 Out: parts, messages, documents by file. Never: an expectation of its own; what is expected stands in the golden files.
 """
 
@@ -102,10 +103,11 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
         values["chains"] = tuple(values["chains"])
     if "source" in values:
         values["source"] = Source(**values["source"])
-    policies = values.pop("policies", {})
+    policies, sender = values.pop("policies", {}), values.pop("sender", "")
     if policies:
         position = "passthrough" if kind == "transparent_proxy" else kind
-        values["effects"] = policy_effects(policies, position, str(values.get("protocol", "tcp")))
+        found = policy_effects(policies, position, str(values.get("protocol", "tcp")))
+        values["effects"] = tuple(effect.said_by(sender) for effect in found)
     return _PARTS[kind](**_with_sorted_tags(values))
 
 

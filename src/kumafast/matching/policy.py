@@ -7,7 +7,7 @@ Never: a dataplane, or what a conf means.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias, cast
 
@@ -53,6 +53,8 @@ class InboundItem:
     conf: Conf
     source: FrozenMap[str, str] | None = None
     """The tags of those that it is about, where it names them."""
+    rank: Rank = (0, 0)
+    """That of the source, where what is most specific comes first."""
     name: str = ""
     """What logs of proxies call it, where they tell one from another."""
 
@@ -95,13 +97,20 @@ class CompiledPolicy:
 
 
 def compile_policies(policy: Resource, *, created: datetime, mesh: Mesh | None = None) -> tuple[CompiledPolicy, ...]:
-    """The policies that a resource stands for: one, or one for each rule of those that have several in one document."""
+    """The policies that a resource stands for: one, or one for each rule of those that have several in one document.
+
+    One that tells clients apart is two: what it says of requests that come in, and that its sources send their tags.
+    """
     if not isinstance(policy, ConnectionPolicy):
         return (compile_policy(policy, created=created, mesh=mesh),)
-    return tuple(
+    traits = policy.type.policy
+    parts = [
         compile_policy(part, created=created, position=position, mesh=mesh)
         for position, part in enumerate(policy.parts)
-    )
+    ]
+    if traits is not None and traits.asks_sender:
+        parts.append(_asking(policy, parts[0]))
+    return tuple(parts)
 
 
 def compile_policy(
@@ -137,7 +146,8 @@ def compile_policy(
             # Where two have the same rank, the later created wins, then the first by name.
             weight=(created, selection.descending(policy.name), -position),
             outbound=() if by_inbound else tuple(_connections(policy, conf)),
-            inbound=(InboundItem(None, conf),) if by_inbound else (),
+            inbound=tuple(_inbound_of_connections(policy, conf)) if by_inbound else (),
+            is_listed=traits.is_listed,
         )
     return CompiledPolicy(
         key=policy.key,
@@ -151,6 +161,36 @@ def compile_policy(
         inbound=tuple(_listed(policy) if traits.is_listed else _inbound(policy)),
         is_listed=traits.is_listed,
     )
+
+
+def _asking(policy: ConnectionPolicy, compiled: CompiledPolicy) -> CompiledPolicy:
+    """The policy for clients that may be one of the sources, in requests to what may be one of the destinations.
+
+    A source's tags may be those of several inbounds, so whoever has one of them may be it.
+    """
+    tags = [min(source.match.items(), key=_vagueness, default=None) for source in policy.sources]
+    services = (destination.match.get(SERVICE_TAG, ANY_SERVICE) for destination in policy.destinations)
+    return replace(
+        compiled,
+        selectors=tuple(TagSelector(dict([tag] if tag else ())) for tag in dict.fromkeys(tags)),
+        outbound=tuple(OutboundItem(service, (0, 0), FrozenMap()) for service in dict.fromkeys(services)),
+        inbound=(),
+    )
+
+
+def _vagueness(tag: tuple[str, str]) -> tuple[bool, bool, str]:
+    name, value = tag
+    return value == ANY_SERVICE, name != SERVICE_TAG, name
+
+
+def _inbound_of_connections(policy: ConnectionPolicy, conf: Conf) -> Iterator[InboundItem]:
+    traits = policy.type.policy
+    if traits is None or not traits.is_listed:
+        yield InboundItem(None, conf)
+    elif conf:
+        for source in dict.fromkeys(source.match for source in policy.sources):
+            rank = TagSelector(dict(source)).rank
+            yield InboundItem(None, conf, source=FrozenMap(source), rank=rank)
 
 
 def ends(policy: Resource) -> tuple[TagSelector, ...]:

@@ -50,6 +50,8 @@ class PolicyTraits:
     """True in the family with sources where the winner is chosen for each inbound, by what its destinations say."""
     mesh_fields: tuple[str, ...] = ()
     """The fields of the Mesh that count for what it says: with one of these it says something else."""
+    asks_sender: bool = False
+    """True beside that where requests are told apart by the tags of who sends them, so that its sidecar says them."""
     is_by_service: bool = False
     """True where Kuma's older API shows it beside the service that it is about, and not beside each outbound to it."""
     is_routing: bool = False
