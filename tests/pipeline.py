@@ -129,6 +129,27 @@ def timeout(
     )
 
 
+def traffic_route(
+    name: str = "r",
+    *,
+    mesh: str = "default",
+    sources: Iterable[dict[str, str]] = (service("*"),),
+    destinations: Iterable[str] = ("*",),
+    **conf: Any,
+) -> Resource:
+    """A policy that leads requests elsewhere; a conf that says nothing leaves them where they are."""
+    ends = {
+        "sources": [{"match": match} for match in sources],
+        "destinations": [{"match": service(destination)} for destination in destinations],
+    }
+    conf = conf or {"destination": service("*")}
+    return parse({"type": "TrafficRoute", "name": name, "mesh": mesh, **ends, "conf": conf})
+
+
+def split(*destinations: tuple[int, dict[str, str]]) -> list[dict[str, Any]]:
+    return [{"weight": weight, "destination": tags} for weight, tags in destinations]
+
+
 HTTP = {"kuma.io/protocol": "http"}
 HERE = {"kuma.io/zone": "default"}
 
@@ -180,9 +201,27 @@ def mesh_traffic_permission(
     return parse({"type": "MeshTrafficPermission", **fields})
 
 
+def _random_route(rng: random.Random, name: str, mesh: str) -> Resource:
+    """A route for anybody, from any service to any, also to those that nobody serves."""
+    matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
+    targets = [*matches, service("*", version="1"), service("*", version="*"), service("c"), service("nobody")]
+    halves = split((1, rng.choice(targets)), (rng.choice([0, 1, 9]), rng.choice(targets)))
+    conf: dict[str, Any] = rng.choice([{"destination": rng.choice(targets)}, {"split": halves}])
+    if rng.random() < 0.3:
+        match = rng.choice([{"path": {"prefix": "/v1"}}, {"headers": {"x": {"exact": "1"}}}])
+        conf["http"] = [{"match": match, "destination": rng.choice(targets)}]
+    if rng.random() < 0.3:
+        conf["loadBalancer"] = rng.choice([{"roundRobin": {}}, {"random": {}}, {"leastRequest": {}}])
+    return traffic_route(
+        name, mesh=mesh, sources=rng.sample(matches, 2), destinations=rng.sample(["*", "a", "b", "c"], 2), **conf
+    )
+
+
 def random_policy(rng: random.Random, mesh: str) -> Resource:
     """A policy of either family, for anybody and about anything that the other random resources may be."""
     name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
+    if rng.random() < 0.3:
+        return _random_route(rng, name, mesh)
     if rng.random() < 0.3:
         matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
         destinations = rng.sample(["*", "a", "b", "c"], 2)

@@ -79,6 +79,12 @@ class Addresses:
         self._asked.set()
         return None
 
+    def find(self, host: str) -> str | None:
+        """As `get`, for one who only looks: no name is looked up because of it."""
+        if host in self._known:
+            return self._known[host]
+        return host if is_ip(host) else None
+
     async def follow(self) -> None:
         """Look up new names when they come and known ones again and again, until cancelled."""
         fresh: set[str] = set()

@@ -61,14 +61,7 @@ class Certificates:
     def layer(self, mesh: MeshIdentity, node_id: str, dataplane: Dataplane) -> Layer:
         """The layer with the secret that a node is to have now."""
         now = self._now()
-        wanted = WorkloadIdentity(
-            mesh=mesh.mesh,
-            node=node_id,
-            sans=workload_sans(mesh.mesh, _tag_sets(dataplane)),
-            authority=mesh.digest,
-            lifetime=mesh.lifetime,
-            period=period_at(node_id, lifetime=mesh.lifetime, now=now),
-        )
+        wanted = wanted_identity(mesh, node_id, dataplane, now=now)
         self._renew_at(node_id, now.timestamp() + period_end_s(node_id, lifetime=mesh.lifetime, now=now))
         held = self._held.get(node_id)
         if held is None or held[0].identity != wanted:
@@ -126,6 +119,18 @@ class Certificates:
             return body
 
         return LateResource(SECRET, names.identity_name(identity.mesh), issue, version=identity.version)
+
+
+def wanted_identity(mesh: MeshIdentity, node_id: str, dataplane: Dataplane, *, now: datetime) -> WorkloadIdentity:
+    """What the certificate of a node says that it is to have at a time."""
+    return WorkloadIdentity(
+        mesh=mesh.mesh,
+        node=node_id,
+        sans=workload_sans(mesh.mesh, _tag_sets(dataplane)),
+        authority=mesh.digest,
+        lifetime=mesh.lifetime,
+        period=period_at(node_id, lifetime=mesh.lifetime, now=now),
+    )
 
 
 def _tag_sets(dataplane: Dataplane) -> list[dict[str, str]]:

@@ -234,6 +234,7 @@ class ControlPlane:
             token_keys=keys,
             access=rules,
             settings_document=settings.as_shown(),
+            creates_routes=settings.create_mesh_routing_resources,
         )
         api = HttpServer(create_api(services))
         if settings.api_tls_port >= 0:
@@ -343,7 +344,7 @@ class ControlPlane:
         if admission.violations:
             raise InvalidResourceError(admission.violations)
         companions = [Put(each, expected_revision=0) for each in admission.companions]
-        with_it = initial_resources(complete, zone=zone)
+        with_it = initial_resources(complete, zone=zone, routes=self.settings.create_mesh_routing_resources)
         if with_it:
             # Where it is there already it is an update, and nothing comes with it.
             with contextlib.suppress(ConflictError):

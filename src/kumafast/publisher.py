@@ -153,6 +153,11 @@ class Publisher:
         """When the snapshot of a connected node last moved."""
         return self._published.get(node_id)
 
+    def node(self, node_id: str) -> Node | None:
+        """A connected node as it named itself; None for one that is not connected."""
+        connected = self._connected.get(node_id)
+        return None if connected is None else connected.node
+
     def connected_nodes(self) -> list[str]:
         """The ids of the nodes with at least one stream."""
         return list(self._connected)

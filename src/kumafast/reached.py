@@ -6,6 +6,7 @@ which of the connected nodes have that layer, and where. Never: when a node is t
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
@@ -102,6 +103,31 @@ class Reached:
             return Moved.ENDPOINTS if self._layer is None and self._one_by_one is None else Moved.NOTHING
         self.destination = destination
         return Moved.PROTOCOL
+
+    def fork(self, registry: Registry) -> Reached:
+        """The same in another state of the registry, to be changed on its own. O(endpoints), as copies of references.
+
+        Nobody has it; it is what it was until `follow` and `renew` are told what is different there.
+        """
+        forked = copy.copy(self)
+        forked._registry = registry
+        forked._end = lambda _: None
+        forked.nodes = {}
+        forked._unsecured, forked._served = self._unsecured.copy(), self._served.copy()
+        forked._protocols, forked._assignment = self._protocols.copy(), self._assignment.copy()
+        return forked
+
+    def seen(self, *, one_by_one: bool = False) -> Layer:
+        """`layer` for one who only looks: where it is not there yet, what is put together is not kept."""
+        if one_by_one and 0 < self._leds_threshold <= len(self._assignment):
+            if self._one_by_one is not None:
+                return self._one_by_one
+            return self._assignment.copy().collections(endpoints.collection_assignment)
+        return self._assignment.layer() if self._layer is None else self._layer
+
+    def serving(self, name: str) -> tuple[EndpointEntry, ...]:
+        """The endpoints that a dataplane contributes."""
+        return self._served.get(name, ((), ()))[1]
 
     def leave(self, node_id: str) -> None:
         """A node does not reach this any more, and after the last one nobody does."""
@@ -201,13 +227,17 @@ class Destinations:
 
     def __init__(self, *, registry: Registry, addresses: Addresses, leds_threshold: int = 0) -> None:
         """From `leds_threshold` endpoints on nodes that can take them one by one do; 0 is never."""
-        self._leds_threshold = leds_threshold
+        self.leds_threshold = leds_threshold
         self._registry = registry
         self._addresses = addresses
         self._reached: dict[tuple[str, DestinationTags], Reached] = {}
 
     def __len__(self) -> int:
         return len(self._reached)
+
+    def find(self, mesh: str, tags: DestinationTags) -> Reached | None:
+        """A destination that a connected node reaches; None for any other."""
+        return self._reached.get((mesh, tags))
 
     def get(self, mesh: str, tags: DestinationTags) -> Reached:
         """A destination as it is now; at first O(its endpoints). It is kept until the last of its `nodes` leaves."""
@@ -220,7 +250,7 @@ class Destinations:
                 registry=self._registry,
                 addresses=self._addresses,
                 end=self._end,
-                leds_threshold=self._leds_threshold,
+                leds_threshold=self.leds_threshold,
             )
         return reached
 

@@ -10,17 +10,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from kumafast import garbage
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
 from kumafast.errors import CompactedError
+from kumafast.fork import Fork
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth
 from kumafast.publisher import Published, Publisher, Work
 from kumafast.reached import Destinations, Moved
 from kumafast.registry import Affected, DataplaneId, Registry
-from kumafast.resolution import Plan, Resolution
+from kumafast.resolution import Layers, Plan, Resolution
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, catalog
 from kumafast.snapshot import SnapshotCache
 from kumafast.snapshot.node import Node, dataplane_of
@@ -58,6 +60,7 @@ class Reconciler:
         self._store = store
         self._metrics = metrics
         self._debounce_s = debounce_ms / 1000
+        self._clock = clock
         self._registry = Registry()
         self.addresses = Addresses(in_use=self._registry.hosts, changed=self._moved)
         """The addresses of the dataplanes' host names."""
@@ -72,7 +75,7 @@ class Reconciler:
             certificates=self.certificates,
             destinations=self._destinations,
             addresses=self.addresses,
-            count=self._publisher.count,
+            layers=Layers(self._publisher.count),
         )
         # The revision that the registry stands at; the publisher follows when everybody has got it.
         self._applied = 0
@@ -256,6 +259,19 @@ class Reconciler:
     async def reached(self, revision: int) -> None:
         """Return when all commits up to a revision are in the published snapshots of all connected nodes."""
         await self._publisher.reach(revision)
+
+    def node(self, node_id: str) -> Node | None:
+        """A connected node as it named itself."""
+        return self._publisher.node(node_id)
+
+    def fork(self) -> Fork:
+        """What proxies would get after other changes than those that were stored; good until the next of those."""
+        return Fork(
+            registry=self._registry,
+            destinations=self._destinations,
+            addresses=self.addresses,
+            now=datetime.fromtimestamp(self._clock(), UTC),
+        )
 
     def find_dataplane(self, mesh: str, name: str) -> Dataplane | None:
         """A dataplane as the registry has it now; None where it has none."""

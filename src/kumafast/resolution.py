@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
+from kumafast.generation import proxy
 from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.policy_effects import effects
 from kumafast.generation.proxy import (
@@ -24,15 +25,19 @@ from kumafast.generation.proxy import (
     Inbound,
     InboundTls,
     Outbound,
+    OutboundRoute,
     Part,
     TransparentProxy,
     TrustBundle,
 )
-from kumafast.matching import Bindings
+from kumafast.matching import UNKNOWN, Bindings, Route, common_protocol
+from kumafast.matching.routing import RequestRule
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import DataplaneId, Registry
+from kumafast.registry.reach import Destination as DestinationTags
 from kumafast.registry.reach import destination_of
 from kumafast.resources import Dataplane
+from kumafast.resources.tags import SERVICE_TAG
 from kumafast.snapshot import Layer
 from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
@@ -40,7 +45,10 @@ from kumafast.snapshot.node import Node
 Count: TypeAlias = Callable[[str, Layer], None]
 """Told of each layer that a generator made."""
 
-_Port: TypeAlias = tuple[str, int, Reached, Destination]
+_Port: TypeAlias = tuple[str, int, DestinationTags, Route | None, tuple[Destination, ...]]
+"""Where the workload sends requests, the tags and the route of that, and what it leads to as that is now."""
+
+_Cluster: TypeAlias = tuple[Reached, Destination]
 
 
 class Layers:
@@ -74,24 +82,11 @@ class OutboundGroup:
     __slots__ = ("__weakref__", "_clusters", "_layers", "_listeners", "_made", "_subjects", "reached")
 
     def __init__(
-        self, layers: Layers, ports: Iterable[_Port], reached: tuple[Reached, ...], *, binds: bool, reuses_port: bool
+        self, layers: Layers, ports: Iterable[_Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
     ) -> None:
-        self.reached = reached
+        self.reached, self._clusters = zip(*clusters, strict=True)
         self._layers = layers
-        self._listeners = tuple(
-            Outbound(
-                address=address,
-                port=port,
-                service=destination.service,
-                protocol=destination.protocol,
-                tags=target.key[1],
-                cluster_name=destination.cluster_name,
-                binds_to_port=binds,
-                reuses_port=reuses_port,
-            )
-            for address, port, target, destination in ports
-        )
-        self._clusters = tuple(target.destination for target in reached)
+        self._listeners = tuple(_listener(port, binds=binds, reuses_port=reuses_port) for port in ports)
         # What has been made under the policies of one moment; with the first question of a later moment it goes.
         self._subjects: object = None
         self._made: dict[Bindings, Layer] = {}
@@ -168,14 +163,16 @@ class Resolution:
         destinations: Destinations,
         addresses: Addresses,
         certificates: Certificates,
-        count: Count,
+        layers: Layers,
     ) -> None:
         self.registry = registry
-        self.layers = Layers(count)
+        self.layers = layers
         self._destinations = destinations
         self._addresses = addresses
         self._certificates = certificates
-        self._groups: WeakValueDictionary[tuple[bool, bool, tuple[_Port, ...]], OutboundGroup] = WeakValueDictionary()
+        self._groups: WeakValueDictionary[tuple[bool, bool, tuple[_Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
+            WeakValueDictionary()
+        )
 
     def plan(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Plan:
         """The plan of a dataplane whose Envoy is the node. O(its inbounds and outbounds)."""
@@ -197,29 +194,38 @@ class Resolution:
             dataplane_id,
             fixed=(*map(self.layers.of, fixed), *(() if certificate is None else (certificate,))),
             inbounds=tuple(self._inbounds(dataplane, tls=tls, binds=binds, reuses_port=reuses_port)),
-            outbounds=self._group(dataplane_id.mesh, dataplane, binds=binds, reuses_port=reuses_port),
+            outbounds=self._group(dataplane_id, dataplane, binds=binds, reuses_port=reuses_port),
         )
 
-    def _group(self, mesh: str, dataplane: Dataplane, *, binds: bool, reuses_port: bool) -> OutboundGroup | None:
+    def _group(
+        self, dataplane_id: DataplaneId, dataplane: Dataplane, *, binds: bool, reuses_port: bool
+    ) -> OutboundGroup | None:
+        bindings = self.registry.bindings(dataplane_id)
         ports: dict[tuple[str, int], _Port] = {}
-        reached: dict[Reached, None] = {}
+        reached: dict[Reached, Destination] = {}
         for outbound in dataplane.outbounds:
             if not outbound.destination_tags:
                 continue
-            target = self._destinations.get(mesh, destination_of(outbound.destination_tags))
-            reached[target] = None
+            tags = destination_of(outbound.destination_tags)
+            route = bindings.route(tags)
+            targets = [self._destinations.get(dataplane_id.mesh, each) for each in _destinations(tags, route)]
+            for target in targets:
+                held = reached.get(target)
+                # Those whose port is taken count too: their clusters are there. The first route that says how to
+                # choose among the endpoints of a cluster decides for all that lead there.
+                if held is None or (route is not None and not held.load_balancer):
+                    reached[target] = _balanced(target.destination, route)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
-            address = dataplane.outbound_address(outbound)
-            ports.setdefault((address, outbound.port), (address, outbound.port, target, target.destination))
+            address, port = dataplane.outbound_address(outbound), outbound.port
+            led = tuple(target.destination for target in targets)
+            ports.setdefault((address, port), (address, port, tags, route, led))
         if not reached:
             return None
-        # Those whose port is taken count too: their clusters are there.
-        rest = tuple(("", 0, target, target.destination) for target in reached)
-        key = (binds, reuses_port, (*ports.values(), *rest))
+        key = (binds, reuses_port, tuple(ports.values()), tuple(reached.items()))
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = OutboundGroup(
-                self.layers, ports.values(), tuple(reached), binds=binds, reuses_port=reuses_port
+                self.layers, ports.values(), reached.items(), binds=binds, reuses_port=reuses_port
             )
         return group
 
@@ -245,6 +251,45 @@ class Resolution:
                 tls=tls,
             )
             yield _InboundSlot(part, position)
+
+
+def _listener(port: _Port, *, binds: bool, reuses_port: bool) -> Outbound:
+    address, number, tags, route, led = port
+    # A destination that has no endpoints yet has no say in how all of them are spoken to.
+    protocols = sorted(each.protocol for each in led if each.protocol != UNKNOWN)
+    names = {destination: each.cluster_name for destination, each in zip(_destinations(tags, route), led, strict=True)}
+    is_split = route is not None and (len(route.legs) > 1 or route.rules)
+    return Outbound(
+        address=address,
+        port=number,
+        service=dict(tags).get(SERVICE_TAG, ""),
+        protocol=common_protocol(protocols),
+        tags=tags,
+        cluster_name=names[tags if route is None else route.legs[0].destination],
+        binds_to_port=binds,
+        reuses_port=reuses_port,
+        route=_led(route, names) if route is not None and is_split else None,
+    )
+
+
+def _destinations(tags: DestinationTags, route: Route | None) -> tuple[DestinationTags, ...]:
+    return (tags,) if route is None else route.destinations
+
+
+def _led(route: Route, names: Mapping[DestinationTags, str]) -> OutboundRoute:
+    """A route by the names of clusters."""
+
+    def legs(of: Route | RequestRule) -> tuple[proxy.Leg, ...]:
+        return tuple(proxy.Leg(names[leg.destination], leg.weight) for leg in of.legs)
+
+    rules = (proxy.RequestRule(rule.match, rule.modify, legs(rule)) for rule in route.rules)
+    return OutboundRoute(legs(route), tuple(rules))
+
+
+def _balanced(destination: Destination, route: Route | None) -> Destination:
+    if route is None or not route.load_balancer:
+        return destination
+    return replace(destination, load_balancer=route.load_balancer)
 
 
 def _with_effects(part: Outbound | Destination, bindings: Bindings, name: str) -> Part:

@@ -65,6 +65,8 @@ class Settings:
     """A file with those keys; empty means `secrets.key` in the data directory, made when a first secret needs it."""
     workers: int = 1
     zone: str = "default"
+    create_mesh_routing_resources: bool = False
+    """Whether a new mesh has a TrafficPermission and a TrafficRoute for everything, as before Kuma 2.6."""
     debounce_ms: float = 5.0
     """Changes that come within this time after a first one are reconciled together."""
     leds_threshold: int = 0

@@ -26,15 +26,19 @@ from kumafast.generation.proxy import (
     EndpointSet,
     Inbound,
     InboundTls,
+    Leg,
     Outbound,
+    OutboundRoute,
     OutboundTls,
     Part,
+    RequestRule,
     Tags,
     TransparentProxy,
     TrustBundle,
 )
 from kumafast.matching import Setting
 from kumafast.matching.merge import merge
+from kumafast.resources.fields import freeze
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TypeUrl
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -73,12 +77,28 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
         values["endpoints"] = tuple(Endpoint(**_with_sorted_tags(endpoint)) for endpoint in values["endpoints"])
     if "tls" in values:
         values["tls"] = _TLS[kind](**values["tls"])
+    if "route" in values:
+        values["route"] = _route(**values["route"])
+    if "load_balancer" in values:
+        values["load_balancer"] = freeze(values["load_balancer"])
     if "chains" in values:
         values["chains"] = tuple(values["chains"])
     policies = values.pop("policies", {})
     if policies:
         values["effects"] = policy_effects(policies, kind, str(values["protocol"]))
     return _PARTS[kind](**_with_sorted_tags(values))
+
+
+def _route(legs: Mapping[str, int], rules: Iterable[Mapping[str, Any]] = ()) -> OutboundRoute:
+    """A route from clusters with their weights, and rules of the same form."""
+    return OutboundRoute(
+        _legs(legs),
+        tuple(RequestRule(merge([r["match"]]), merge([r.get("modify", {})]), _legs(r["legs"])) for r in rules),
+    )
+
+
+def _legs(weights: Mapping[str, int]) -> tuple[Leg, ...]:
+    return tuple(Leg(cluster_name, weight) for cluster_name, weight in weights.items())
 
 
 def policy_effects(confs: Mapping[str, Mapping[str, Any]], kind: str, protocol: str) -> tuple[Effect, ...]:

@@ -100,6 +100,14 @@ WorkersOption = Annotated[int | None, _flag("--workers", "How many processes sha
 
 ZoneOption = Annotated[str | None, _flag("--zone", "The zone's name [default: default]")]
 
+CreateMeshRoutingResourcesOption = Annotated[
+    bool | None,
+    _flag(
+        "--create-mesh-routing-resources/--no-create-mesh-routing-resources",
+        "New meshes have the policies allow-all and route-all [default: no]",
+    ),
+]
+
 DebounceMsOption = Annotated[float | None, _flag("--debounce-ms", "Changes within this time go together [default: 5]")]
 
 LedsThresholdOption = Annotated[

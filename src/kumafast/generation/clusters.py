@@ -17,6 +17,7 @@ from google.protobuf.any_pb2 import Any as PackedMessage
 
 from kumafast.generation import defaults, fields, names, protocols, tls
 from kumafast.generation.proxy import Destination, Inbound
+from kumafast.resources.policies.traffic_route import LoadBalancer
 
 _HTTP_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -68,10 +69,33 @@ def destination_cluster(destination: Destination) -> cluster_pb2.Cluster:
     cluster.alt_stat_name = names.alternative_stat_name(destination.cluster_name)
     if destination.tls is not None:
         cluster.transport_socket.CopyFrom(tls.upstream_socket(destination.tls))
+    if destination.load_balancer:
+        _balance(cluster, LoadBalancer.model_validate(destination.load_balancer))
     for effect in destination.effects:
         effect.on_destination_cluster(cluster, options)
     cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY].Pack(options, deterministic=True)
     return cluster
+
+
+def _balance(cluster: cluster_pb2.Cluster, balancer: LoadBalancer) -> None:
+    """Choose endpoints in another way than one after the other."""
+    if balancer.least_request is not None:
+        cluster.lb_policy = cluster_pb2.Cluster.LEAST_REQUEST
+        choices = balancer.least_request.choice_count or defaults.LEAST_REQUEST_CHOICES
+        cluster.least_request_lb_config.choice_count.value = choices
+    elif balancer.ring_hash is not None:
+        ring = balancer.ring_hash
+        cluster.lb_policy = cluster_pb2.Cluster.RING_HASH
+        config = cluster.ring_hash_lb_config
+        config.hash_function = cluster_pb2.Cluster.RingHashLbConfig.HashFunction.Value(ring.hash_function or "XX_HASH")
+        if ring.min_ring_size:
+            config.minimum_ring_size.value = ring.min_ring_size
+        if ring.max_ring_size:
+            config.maximum_ring_size.value = ring.max_ring_size
+    elif balancer.random is not None:
+        cluster.lb_policy = cluster_pb2.Cluster.RANDOM
+    elif balancer.maglev is not None:
+        cluster.lb_policy = cluster_pb2.Cluster.MAGLEV
 
 
 def static_cluster(name: str, address: address_pb2.Address, *, connect_timeout: timedelta) -> cluster_pb2.Cluster:

@@ -33,6 +33,8 @@ RETRY_ON_HTTP = "gateway-error,connect-failure,refused-stream"
 RETRY_ON_GRPC = "cancelled,connect-failure,gateway-error,refused-stream,reset,resource-exhausted,unavailable"
 TCP_CONNECT_ATTEMPTS_MAX = 5
 
+LEAST_REQUEST_CHOICES = 2
+
 CONNECTIONS_MAX = 1024
 PENDING_REQUESTS_MAX = 1024
 REQUESTS_MAX = 1024

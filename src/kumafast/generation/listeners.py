@@ -201,10 +201,10 @@ def _inbound_tcp(inbound: Inbound) -> tcp_proxy_pb2.TcpProxy:
 def _outbound_tcp(outbound: Outbound) -> tcp_proxy_pb2.TcpProxy:
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix=names.stat_name(outbound.service),
-        cluster=outbound.cluster_name,
         idle_timeout=fields.duration(defaults.IDLE_TIMEOUT),
         max_connect_attempts={"value": defaults.TCP_CONNECT_ATTEMPTS_MAX},
     )
+    routes.lead_connections(proxy, outbound)
     for effect in outbound.effects:
         effect.on_outbound_tcp(proxy)
     return proxy

@@ -9,10 +9,12 @@ Addresses are IP addresses. Envoy rejects a name in an endpoint or a listener, s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from kumafast.generation.effects import Effect
+from kumafast.resources.fields import FrozenMap
 
 Tags: TypeAlias = tuple[tuple[str, str], ...]
 """Tags as pairs, sorted by key."""
@@ -120,8 +122,36 @@ class Inbound:
 
 
 @dataclass(frozen=True, slots=True)
+class Leg:
+    """A cluster that traffic leads to, and its share where it leads to several."""
+
+    cluster_name: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRule:
+    """Where requests that match lead, and what is changed in them: `match` and `modify` as a TrafficRoute has them."""
+
+    match: Mapping[str, Any]
+    modify: Mapping[str, Any]
+    legs: tuple[Leg, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundRoute:
+    """Where requests lead: by the first rule that matches them, all else by the legs."""
+
+    legs: tuple[Leg, ...]
+    rules: tuple[RequestRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Outbound:
-    """A local port of the sidecar that leads to a cluster. `tags` are those by which the user chose the destination."""
+    """A local port of the sidecar that leads to a cluster. `tags` are those by which the user chose the destination.
+
+    With a `route` it leads where that says, and `cluster_name` does not count.
+    """
 
     address: str
     port: int
@@ -132,17 +162,22 @@ class Outbound:
     binds_to_port: bool = True
     reuses_port: bool = True
     effects: tuple[Effect, ...] = ()
+    route: OutboundRoute | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What an outbound leads to, seen from the client: a cluster whose endpoints come by EDS."""
+    """What an outbound leads to, seen from the client: a cluster whose endpoints come by EDS.
+
+    `load_balancer` is how one of these is chosen, as a TrafficRoute says it.
+    """
 
     cluster_name: str
     service: str
     protocol: str
     tls: OutboundTls | None = None
     effects: tuple[Effect, ...] = ()
+    load_balancer: Mapping[str, Any] = FrozenMap()
 
 
 @dataclass(frozen=True, slots=True)

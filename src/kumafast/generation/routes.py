@@ -10,9 +10,10 @@ from base64 import b64encode
 from hashlib import sha256
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
-from kumafast.generation import defaults, fields, names, protocols
-from kumafast.generation.proxy import Inbound, Outbound
+from kumafast.generation import defaults, fields, names, protocols, requests
+from kumafast.generation.proxy import Inbound, Leg, Outbound
 
 # Kuma names a route after what it matches: the digest of the JSON of its matches. This is the one that matches all.
 _EVERYTHING = '[{"path":{"value":"/","type":"PathPrefix"}}]'
@@ -67,6 +68,18 @@ def lead_outbound(routes: route_pb2.RouteConfiguration, outbound: Outbound) -> N
     """Make the routes of any outbound those of this one."""
     name = names.outbound_route_name(outbound.service)
     _lead(routes, name=name, service=outbound.service, cluster=outbound.cluster_name)
+    if outbound.route is not None:
+        requests.lead(routes.virtual_hosts[0], outbound.route)
+
+
+def lead_connections(proxy: tcp_proxy_pb2.TcpProxy, outbound: Outbound) -> None:
+    """Make connections through an outbound go where it leads."""
+    legs = (Leg(outbound.cluster_name),) if outbound.route is None else outbound.route.legs
+    if len(legs) == 1:
+        proxy.cluster = legs[0].cluster_name
+        return
+    for leg in legs:
+        proxy.weighted_clusters.clusters.add(name=leg.cluster_name, weight=leg.weight)
 
 
 def _lead(routes: route_pb2.RouteConfiguration, *, name: str, service: str, cluster: str) -> None:

@@ -45,6 +45,15 @@ class Identities:
         # Meshes that ask for TLS and have no authority for it.
         self._broken: set[str] = set()
 
+    def fork(self) -> Identities:
+        """The same, to be changed on their own. O(meshes + secrets)."""
+        forked = Identities()
+        forked._meshes = self._meshes.copy()
+        forked._secrets = {mesh: secrets.copy() for mesh, secrets in self._secrets.items()}
+        forked._identities = self._identities.copy()
+        forked._broken = self._broken.copy()
+        return forked
+
     def get(self, mesh: str) -> MeshIdentity | None:
         """The mesh's identity; None where its traffic is in plaintext, and where `is_broken`."""
         return self._identities.get(mesh)

@@ -8,12 +8,14 @@ from kumafast.matching.destinations import UNKNOWN, common_protocol, serving_inb
 from kumafast.matching.facts import candidates
 from kumafast.matching.policy import CompiledPolicy, compile_policies, compile_policy
 from kumafast.matching.policy_set import PolicySet
+from kumafast.matching.routing import Route
 
 __all__ = [
     "UNKNOWN",
     "Bindings",
     "CompiledPolicy",
     "PolicySet",
+    "Route",
     "Setting",
     "candidates",
     "common_protocol",

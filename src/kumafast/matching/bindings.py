@@ -16,9 +16,12 @@ from functools import lru_cache
 
 from immutables import Map
 
+from kumafast.matching import routing
 from kumafast.matching.connection import Ranked, outbound_winner, winner
 from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Conf, Rank
+from kumafast.matching.routing import Route, Tags
 from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, to_rule
+from kumafast.resources.tags import SERVICE_TAG
 
 # Entries are small and live as long as they are asked for; the bound is the number of combinations, not of proxies.
 _CACHE_SIZE = 16_384
@@ -60,36 +63,59 @@ class Bindings:
     inbounds: tuple[tuple[tuple[int, Rank], ...], ...]
     _outbounds: dict[str, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
     _inbounds: dict[int, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
+    _routes: dict[Tags, Route | None] = field(init=False, repr=False, default_factory=dict)
 
     def outbound(self, service: str) -> tuple[Setting, ...]:
         """What holds for requests to a service, in the order in which it is applied. O(policies about the service)."""
         found = self._outbounds.get(service)
         if found is None:
-            about, ranks, policies = self.subjects.about, self.ranks, self.subjects.policies
-            numbers = (*about.get(ANY_SERVICE, ()), *(about.get(service, ()) if service != ANY_SERVICE else ()))
-            found = _outbound(tuple((policies[each], ranks[each]) for each in numbers if each in ranks), service)
-            self._outbounds[service] = found
+            found = self._outbounds[service] = _outbound(self.about(service), service)
         return found
+
+    def route(self, tags: Tags) -> Route | None:
+        """Where an outbound with these tags leads; None where that is what its tags say."""
+        if tags in self._routes:
+            return self._routes[tags]
+        settings = self.outbound(dict(tags).get(SERVICE_TAG, ""))
+        conf = next((setting.conf for setting in settings if setting.kind in routing.KINDS), None)
+        found = self._routes[tags] = None if conf is None else routing.route(tags, conf)
+        return found
+
+    def about(self, service: str) -> tuple[Ranked, ...]:
+        """The policies of the dataplane that say something about requests to a service, each with its rank."""
+        about, ranks, policies = self.subjects.about, self.ranks, self.subjects.policies
+        numbers = (*about.get(ANY_SERVICE, ()), *(about.get(service, ()) if service != ANY_SERVICE else ()))
+        return tuple((policies[each], ranks[each]) for each in numbers if each in ranks)
 
     def inbound(self, position: int) -> tuple[Setting, ...]:
         """What holds for requests to the inbound at a position, in the order in which it is applied."""
         found = self._inbounds.get(position)
         if found is None:
-            ranked = ((self.subjects.policies[number], rank) for number, rank in self.inbounds[position])
-            found = self._inbounds[position] = _inbound(tuple(each for each in ranked if each[0].inbound))
+            found = self._inbounds[position] = _inbound(self.about_inbound(position))
         return found
+
+    def about_inbound(self, position: int) -> tuple[Ranked, ...]:
+        """The policies that say something about requests to the inbound at a position, each with its rank."""
+        ranked = ((self.subjects.policies[number], rank) for number, rank in self.inbounds[position])
+        return tuple(each for each in ranked if each[0].inbound)
 
 
 @lru_cache(maxsize=_CACHE_SIZE)
-def _outbound(matched: tuple[tuple[CompiledPolicy, Rank], ...], service: str) -> tuple[Setting, ...]:
-    by_kind: dict[str, list[Ranked]] = defaultdict(list)
+def _outbound(matched: tuple[Ranked, ...], service: str) -> tuple[Setting, ...]:
+    found = {kind: outbound_rule(ranked, service) for kind, ranked in by_kind(matched).items()}
+    return _settings(spoken(found))
+
+
+def by_kind(matched: Iterable[Ranked]) -> dict[str, list[Ranked]]:
+    """Policies by their kind."""
+    found: dict[str, list[Ranked]] = defaultdict(list)
     for each in matched:
-        by_kind[each[0].key.type].append(each)
-    rules = {kind: rule for kind, ranked in by_kind.items() if (rule := _rule(ranked, service)) is not None}
-    return _settings(_spoken(rules))
+        found[each[0].key.type].append(each)
+    return found
 
 
-def _rule(ranked: list[Ranked], service: str) -> Rule | None:
+def outbound_rule(ranked: list[Ranked], service: str) -> Rule | None:
+    """What policies of one kind come to for requests to a service; None where that is nothing."""
     if ranked[0][0].is_target_ref:
         return to_rule((policy for policy, _ in ranked), service)
     best = outbound_winner(ranked, service)
@@ -98,14 +124,11 @@ def _rule(ranked: list[Ranked], service: str) -> Rule | None:
 
 @lru_cache(maxsize=_CACHE_SIZE)
 def _inbound(matched: tuple[Ranked, ...]) -> tuple[Setting, ...]:
-    by_kind: dict[str, list[Ranked]] = defaultdict(list)
-    for each in matched:
-        by_kind[each[0].key.type].append(each)
-    found = {kind: _inbound_rule(ranked) for kind, ranked in by_kind.items()}
-    return _settings(_spoken({kind: rule for kind, rule in found.items() if rule is not None}))
+    return _settings(spoken({kind: inbound_rule(ranked) for kind, ranked in by_kind(matched).items()}))
 
 
-def _inbound_rule(ranked: list[Ranked]) -> Rule | None:
+def inbound_rule(ranked: list[Ranked]) -> Rule | None:
+    """What policies of one kind come to for requests that come in; None where that is nothing."""
     one = ranked[0][0]
     if one.is_target_ref:
         policies = [policy for policy, _ in ranked]
@@ -114,15 +137,16 @@ def _inbound_rule(ranked: list[Ranked]) -> Rule | None:
     return None if best is None else Rule(best.inbound[0].conf, (best,))
 
 
-def _spoken(rules: dict[str, Rule]) -> dict[str, Rule]:
-    """Those that another family of the same purpose does not silence."""
-    spoken = dict(rules)
+def spoken(found: Mapping[str, Rule | None]) -> dict[str, Rule]:
+    """What is said, by kind, where another family of the same purpose does not silence it."""
+    rules = {kind: rule for kind, rule in found.items() if rule is not None}
+    heard = dict(rules)
     for kind, rule in rules.items():
         successor = rules.get(rule.origin[0].successor)
         if successor is not None:
             # Two families, one purpose: what a user wrote outweighs what came with the mesh, then the newer form wins.
-            del spoken[rule.origin[0].successor if successor.is_initial else kind]
-    return spoken
+            del heard[rule.origin[0].successor if successor.is_initial else kind]
+    return heard
 
 
 def _settings(rules: dict[str, Rule]) -> tuple[Setting, ...]:

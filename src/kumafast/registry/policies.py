@@ -1,7 +1,7 @@
 """The policies of one mesh, and whom a change of one can touch: from an index, never by a scan of the mesh.
 
-In: dataplanes and compiled policies that come, change and go. Out: the `Bindings` of a dataplane; the dataplanes for
-which a change of a policy makes a difference. Never: messages, or what a conf means.
+In: dataplanes and compiled policies that come, change and go. Out: the `Bindings` of a dataplane and what it reaches;
+the dataplanes for which a change of a policy makes a difference. Never: messages, or what a conf means.
 
 A policy's dataplanes are an intersection of postings (`TagIndex`), a dataplane's policies come from one look-up for
 each of its inbounds (`PolicySet`). A change of a policy is looked at only for the dataplanes that it selects or
@@ -10,12 +10,15 @@ selected and, where it is about some services, that reach one of these; it touch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
+from weakref import WeakValueDictionary
 
-from kumafast._core import IdSet, TagIndex, TagSet
-from kumafast.matching import Bindings, CompiledPolicy, PolicySet, candidates
+from kumafast._core import TagIndex, TagSet
+from kumafast.matching import Bindings, CompiledPolicy, PolicySet, candidates, routing
+from kumafast.registry.overlay import Ids, Index, IndexOverlay, Overlay
+from kumafast.registry.reach import Destination, destination_of
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.tags import SERVICE_TAG
 
@@ -28,16 +31,38 @@ class Policies:
 
     def __init__(self) -> None:
         self._policies = PolicySet()
-        self._numbers: dict[ResourceKey, int] = {}
+        self._numbers: MutableMapping[ResourceKey, int] = {}
         self._next_number = 0
         self._free_numbers: list[int] = []
-        self._index = TagIndex()
-        self._ids: dict[str, int] = {}
-        self._names: dict[int, str] = {}
+        self._index: Index = TagIndex()
+        self._ids: MutableMapping[str, int] = {}
+        self._names: MutableMapping[int, str] = {}
         self._next_id = 0
         self._free_ids: list[int] = []
-        self._dataplanes: dict[str, _Known] = {}
-        self._consumers: dict[str, set[str]] = {}
+        self._dataplanes: MutableMapping[str, _Known] = {}
+        self._consumers: MutableMapping[str, set[str]] = {}
+        # What dataplanes reach, one for all that reach the same in the same way.
+        self._outward: WeakValueDictionary[tuple[tuple[Destination, ...], frozenset[Destination]], Outward] = (
+            WeakValueDictionary()
+        )
+        # While there is none, nobody's routes are asked for.
+        self._routing: MutableMapping[ResourceKey, None] = {}
+
+    def fork(self) -> Policies:
+        """The same, to be changed on their own; they share with these, and are good until these change."""
+        assert isinstance(self._index, TagIndex)
+        forked = Policies()
+        forked._policies = self._policies
+        forked._numbers = Overlay(self._numbers)
+        # What comes gets new numbers: those that are free here are a list that is not to be copied.
+        forked._next_number, forked._next_id = self._next_number, self._next_id
+        forked._index = IndexOverlay(self._index)
+        forked._ids, forked._names = Overlay(self._ids), Overlay(self._names)
+        forked._dataplanes = Overlay(self._dataplanes)
+        forked._consumers = Overlay(self._consumers, copy=set.copy)
+        forked._outward = self._outward
+        forked._routing = Overlay(self._routing)
+        return forked
 
     @property
     def is_empty(self) -> bool:
@@ -49,16 +74,23 @@ class Policies:
         known = self._dataplanes[name]
         return self._policies.bind(known.inbounds, known.gateway)
 
+    def destinations(self, name: str) -> frozenset[Destination]:
+        """What a dataplane's outbounds lead to, under the routes of now; nothing where it is not known."""
+        known = self._dataplanes.get(name)
+        return frozenset() if known is None else known.outward.destinations
+
     # Dataplanes.
 
     def set_dataplane(self, name: str, dataplane: Dataplane) -> None:
         """Take in a dataplane that is new or has changed."""
         before = self._dataplanes.get(name)
-        services = frozenset(
-            outbound.service for outbound in dataplane.outbounds if outbound.destination_tags.get(SERVICE_TAG)
-        )
         found, inbounds = candidates(dataplane), len(dataplane.inbounds)
-        known = _Known(found[:inbounds], found[inbounds:], services)
+        outbounds = tuple(
+            dict.fromkeys(
+                destination_of(each.destination_tags) for each in dataplane.outbounds if each.destination_tags
+            )
+        )
+        known = self._known(found[:inbounds], found[inbounds:], outbounds)
         self._dataplanes[name] = known
         if before is None:
             # Ids are used again, so that the index stays dense however long the process lives.
@@ -68,7 +100,21 @@ class Policies:
             self._index.add(number, known.candidates)
         elif before.candidates != known.candidates:
             self._index.update(self._ids[name], known.candidates)
-        self._note_services(name, frozenset() if before is None else before.services, services)
+        self._note_services(name, frozenset() if before is None else before.services, known.services)
+
+    def _known(
+        self, inbounds: tuple[TagSet, ...], gateway: tuple[TagSet, ...], outbounds: tuple[Destination, ...]
+    ) -> _Known:
+        if self._routing:
+            bindings = self._policies.bind(inbounds, gateway)
+            destinations = routing.reached((each, bindings.route(each)) for each in outbounds)
+        else:
+            destinations = frozenset(outbounds)
+        key = (outbounds, destinations)
+        outward = self._outward.get(key)
+        if outward is None:
+            outward = self._outward[key] = Outward(outbounds, destinations)
+        return _Known(inbounds, gateway, outward)
 
     def remove_dataplane(self, name: str) -> None:
         """Forget a dataplane."""
@@ -92,8 +138,9 @@ class Policies:
     def set_policy(self, key: ResourceKey, policy: CompiledPolicy | None) -> Iterator[list[str]]:
         """Take in a policy, or None for one that is gone; the dataplanes for which that makes a difference.
 
-        The policy counts at once. Who is touched comes in pieces, each of at most `LOOK_MAX` dataplanes that were
-        looked at; they have to be taken before anything else changes.
+        The policy counts at once, and what a dataplane reaches is another when it is named. Who is touched comes in
+        pieces, each of at most `LOOK_MAX` dataplanes that were looked at; they have to be taken before anything else
+        changes.
         """
         before = self._policies.get(self._numbers[key]) if key in self._numbers else None
         if before == policy:
@@ -102,6 +149,10 @@ class Policies:
         self._policies = old.replaced(self._number(key), policy)
         if policy is None:
             self._free_numbers.append(self._numbers.pop(key))
+        if key.type in routing.KINDS:
+            self._routing.pop(key, None)
+            if policy is not None:
+                self._routing[key] = None
         return self._touched(old, self._policies, before, policy)
 
     def _number(self, key: ResourceKey) -> int:
@@ -118,23 +169,32 @@ class Policies:
         """Those that one of the policies selects and is about, where the outcome of all policies differs."""
         policies = [policy for policy in (before, after) if policy is not None]
         about = _about(policies)
+        is_routing = policies[0].key.type in routing.KINDS
         numbers = iter(self._selected(policies))
         # Most dataplanes are bound like others, and reach what others reach: then this is asked once for all of them.
-        known: dict[tuple[Bindings, Bindings, frozenset[str]], bool] = {}
+        known: dict[tuple[Bindings, Bindings, frozenset[str] | Outward], bool] = {}
         while piece := list(islice(numbers, LOOK_MAX)):
             touched = []
             for number in piece:
                 name = self._names[number]
                 dataplane = self._dataplanes[name]
                 was, now = (policies.bind(dataplane.inbounds, dataplane.gateway) for policies in (old, new))
-                services = dataplane.services if about is None else dataplane.services & about
-                key = (was, now, services)
+                subject: frozenset[str] | Outward = dataplane.outward
+                if not is_routing:
+                    subject = dataplane.services if about is None else dataplane.services & about
+                key = (was, now, subject)
                 differs = known.get(key)
                 if differs is None:
-                    differs = known[key] = _differs(was, now, services)
+                    differs = known[key] = _differs(was, now, subject)
                 if differs:
                     touched.append(name)
+                    if is_routing:
+                        self._reroute(name, dataplane)
             yield touched
+
+    def _reroute(self, name: str, before: _Known) -> None:
+        known = self._dataplanes[name] = self._known(before.inbounds, before.gateway, before.outward.outbounds)
+        self._note_services(name, before.services, known.services)
 
     def _selected(self, policies: Sequence[CompiledPolicy]) -> Iterable[int]:
         """The numbers, ascending, of those that one of the policies selects; as far as it says something about them."""
@@ -153,13 +213,34 @@ class Policies:
         return sorted({number for numbers in found for number in numbers})
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Outward:
+    """What dataplanes with the same outbounds and routes reach. One object for all of them."""
+
+    outbounds: tuple[Destination, ...]
+    """The tags of their outbounds."""
+    destinations: frozenset[Destination]
+    """What these lead to."""
+    services: frozenset[str] = field(init=False)
+    """Those of both: a policy about the first is for a listener, about the second for a cluster."""
+
+    def __post_init__(self) -> None:
+        named = (dict(each).get(SERVICE_TAG) for each in (*self.outbounds, *self.destinations))
+        object.__setattr__(self, "services", frozenset(service for service in named if service))
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What policies see of a dataplane: its inbounds, what makes it a gateway, and the services that it reaches."""
+    """What policies see of a dataplane: its inbounds, what makes it a gateway, and what it reaches."""
 
     inbounds: tuple[TagSet, ...]
     gateway: tuple[TagSet, ...]
-    services: frozenset[str]
+    outward: Outward
+
+    @property
+    def services(self) -> frozenset[str]:
+        """The services that its listeners and clusters are about."""
+        return self.outward.services
 
     @property
     def candidates(self) -> tuple[TagSet, ...]:
@@ -177,11 +258,13 @@ def _about(policies: Iterable[CompiledPolicy]) -> frozenset[str] | None:
     return found
 
 
-def _differs(was: Bindings, now: Bindings, services: Iterable[str]) -> bool:
-    return any(was.outbound(service) != now.outbound(service) for service in services) or any(
+def _differs(was: Bindings, now: Bindings, subject: frozenset[str] | Outward) -> bool:
+    if isinstance(subject, Outward):
+        return any(was.route(tags) != now.route(tags) for tags in subject.outbounds)
+    return any(was.outbound(service) != now.outbound(service) for service in subject) or any(
         was.inbound(position) != now.inbound(position) for position in range(len(was.inbounds))
     )
 
 
-def _is_in(number: int, chosen: Iterable[IdSet]) -> bool:
+def _is_in(number: int, chosen: Iterable[Ids]) -> bool:
     return any(number in ids for ids in chosen)

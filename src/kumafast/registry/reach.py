@@ -1,23 +1,23 @@
 """Who reaches what in one mesh: by tags, both ways, from an index and never by a scan.
 
-In: dataplanes that come, change and go. Out: the dataplanes that serve a destination, the dataplanes that have an
-outbound to what a dataplane serves. Never: readiness, ports or protocols; tags only.
+In: dataplanes that come, change and go, and what each reaches. Out: the dataplanes that serve a destination, the
+destinations that a dataplane serves. Never: readiness, ports, protocols or routes; tags only.
 
 Two indexes meet here. `TagIndex` answers "which dataplanes have an inbound with these tags" for one destination;
-`SelectorSet` answers "which destinations does this inbound belong to" for one dataplane. Destinations are the distinct
-tag sets of outbounds: 10,000 proxies that reach `backend` are one selector.
+`SelectorSet` answers "which destinations does this inbound belong to" for one dataplane. Destinations are distinct tag
+sets, of outbounds or of their routes: 10,000 proxies that reach `backend` are one selector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TypeAlias
 
 from kumafast._core import SelectorSet, TagIndex, TagSelector, TagSet
-from kumafast.resources import Dataplane
+from kumafast.registry.overlay import Index, IndexOverlay, Overlay
 
 Destination: TypeAlias = tuple[tuple[str, str], ...]
-"""The tags of an outbound as pairs, sorted by key: the name of what it leads to within a mesh."""
+"""The tags that endpoints must have as pairs, sorted by key: the name of what outbounds lead to within a mesh."""
 
 
 def destination_of(tags: Mapping[str, str]) -> Destination:
@@ -29,18 +29,35 @@ class Reach:
     """The two indexes of one mesh. One writer; the event loop that owns the registry."""
 
     def __init__(self) -> None:
-        self._index = TagIndex()
-        self._names: dict[int, str] = {}
-        self._ids: dict[str, int] = {}
+        self._index: Index = TagIndex()
+        self._names: MutableMapping[int, str] = {}
+        self._ids: MutableMapping[str, int] = {}
         self._next_id = 0
         self._free_ids: list[int] = []
-        self._inbounds: dict[str, tuple[TagSet, ...]] = {}
+        self._inbounds: MutableMapping[str, tuple[TagSet, ...]] = {}
         self._selectors = SelectorSet()
-        self._selector_ids: dict[Destination, int] = {}
-        self._destinations: dict[int, Destination] = {}
-        self._consumers: dict[Destination, set[str]] = {}
+        self._selector_ids: MutableMapping[Destination, int] = {}
+        self._destinations: MutableMapping[int, Destination] = {}
+        self._consumers: MutableMapping[Destination, set[str]] = {}
+        self._consumed: MutableMapping[str, frozenset[Destination]] = {}
         self._next_selector_id = 0
         self._free_selector_ids: list[int] = []
+
+    def fork(self) -> Reach:
+        """The same, to be changed on its own; it shares with this, and is good until this changes."""
+        assert isinstance(self._index, TagIndex)
+        forked = Reach()
+        forked._index = IndexOverlay(self._index)
+        forked._names, forked._ids = Overlay(self._names), Overlay(self._ids)
+        # What comes gets new numbers: those that are free here are lists that are not to be copied.
+        forked._next_id, forked._next_selector_id = self._next_id, self._next_selector_id
+        forked._inbounds = Overlay(self._inbounds)
+        forked._selectors = self._selectors
+        forked._selector_ids = Overlay(self._selector_ids)
+        forked._destinations = Overlay(self._destinations)
+        forked._consumers = Overlay(self._consumers, copy=set.copy)
+        forked._consumed = Overlay(self._consumed)
+        return forked
 
     def providers(self, destination: Destination) -> Iterator[str]:
         """Names of the dataplanes with an inbound that has all tags of the destination. O(those found)."""
@@ -48,32 +65,40 @@ class Reach:
             yield self._names[dataplane_id]
 
     def consumers(self, destination: Destination) -> frozenset[str]:
-        """Names of the dataplanes with an outbound to the destination."""
+        """Names of the dataplanes that reach the destination."""
         return frozenset(self._consumers.get(destination, ()))
 
+    def is_reached(self, destination: Destination) -> bool:
+        """Whether some dataplane reaches the destination."""
+        return destination in self._consumers
+
     def destinations_served_by(self, name: str) -> list[Destination]:
-        """Of the destinations that some outbound names, those that this dataplane serves. O(tags + found)."""
+        """Of the destinations that somebody reaches, those that this dataplane serves. O(tags + found)."""
         inbounds = self._inbounds.get(name)
         if not inbounds or not self._destinations:
             return []
         return [self._destinations[selector_id] for selector_id, _ in self._selectors.match(inbounds)]
 
-    def set(self, name: str, dataplane: Dataplane, *, before: Dataplane | None) -> list[Destination]:
-        """Take in a dataplane that is new or has changed; the destinations that nobody reaches any more."""
-        self._set_inbounds(name, tuple(TagSet(inbound.tags) for inbound in dataplane.inbounds))
-        old = _destinations(before)
-        new = _destinations(dataplane)
-        self._add_consumer(name, new - old)
-        return self._remove_consumer(name, old - new)
+    def set(self, name: str, inbounds: Iterable[Mapping[str, str]]) -> None:
+        """Take in a dataplane that is new or whose inbounds, given by their tags, may have changed."""
+        self._set_inbounds(name, tuple(map(TagSet, inbounds)))
 
-    def remove(self, name: str, *, before: Dataplane) -> list[Destination]:
+    def consume(self, name: str, destinations: frozenset[Destination]) -> list[Destination]:
+        """A dataplane reaches these destinations now; those that nobody reaches any more."""
+        before = self._consumed.pop(name, frozenset())
+        if destinations:
+            self._consumed[name] = destinations
+        self._add_consumer(name, destinations - before)
+        return self._remove_consumer(name, before - destinations)
+
+    def remove(self, name: str) -> list[Destination]:
         """Forget a dataplane; the destinations that nobody reaches any more."""
         dataplane_id = self._ids.pop(name)
         self._index.remove(dataplane_id)
         del self._names[dataplane_id]
         del self._inbounds[name]
         self._free_ids.append(dataplane_id)
-        return self._remove_consumer(name, _destinations(before))
+        return self.consume(name, frozenset())
 
     def _set_inbounds(self, name: str, inbounds: tuple[TagSet, ...]) -> None:
         if self._inbounds.get(name) == inbounds:
@@ -119,9 +144,3 @@ class Reach:
             self._selectors = self._selectors.removed(selector_ids)
             self._free_selector_ids.extend(selector_ids)
         return gone
-
-
-def _destinations(dataplane: Dataplane | None) -> set[Destination]:
-    if dataplane is None:
-        return set()
-    return {destination_of(outbound.destination_tags) for outbound in dataplane.outbounds if outbound.destination_tags}

@@ -7,20 +7,21 @@ Never: I/O, Envoy messages. One writer: the event loop that calls `apply`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from kumafast.addresses import is_ip
 from kumafast.identity.identities import Identities
-from kumafast.matching import Bindings, CompiledPolicy, compile_policies
+from kumafast.matching import Bindings, CompiledPolicy, compile_policies, routing
 from kumafast.registry.mesh_view import MeshView
+from kumafast.registry.overlay import Overlay
 from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, catalog
 from kumafast.resources.connection_policy import ConnectionPolicy
 from kumafast.snapshot.node import dataplane_of
-from kumafast.store import Change
+from kumafast.store import Change, StoredResource
 
 
 class DataplaneId(NamedTuple):
@@ -93,7 +94,14 @@ class _MeshState:
         self.reach = Reach()
         self.policies = Policies()
         # As users wrote them; matching knows them by their compiled form.
-        self.written: dict[ResourceKey, Resource] = {}
+        self.written: MutableMapping[ResourceKey, StoredResource] = {}
+
+    def fork(self) -> _MeshState:
+        forked = _MeshState(self.view.name)
+        forked.view = self.view
+        forked.reach, forked.policies = self.reach.fork(), self.policies.fork()
+        forked.written = Overlay(self.written)
+        return forked
 
     @property
     def is_empty(self) -> bool:
@@ -104,12 +112,26 @@ class Registry:
     """Meshes and dataplanes as they are now, with the indexes that say who reaches what."""
 
     def __init__(self) -> None:
-        self._meshes: dict[str, _MeshState] = {}
-        self._by_host: dict[str, set[DataplaneId]] = {}
+        self._meshes: MutableMapping[str, _MeshState] = {}
+        self._by_host: MutableMapping[str, set[DataplaneId]] = {}
         self.identities = Identities()
         """What the certificates of each mesh are made of."""
         # Those whose Envoys have said that they run with a certificate.
-        self._secured: set[DataplaneId] = set()
+        self._secured: MutableMapping[DataplaneId, None] = {}
+        self.generation = 0
+        """Another after each change; a fork is good while it is what it was."""
+
+    def fork(self) -> Registry:
+        """The registry as it is now, to be changed on its own. It shares with this one all that stays as it is.
+
+        Good until this one changes, as its `generation` says. O(1) for a mesh; the rest is paid by what is changed.
+        """
+        forked = Registry()
+        forked._meshes = Overlay(self._meshes, copy=_MeshState.fork)
+        forked._by_host = Overlay(self._by_host, copy=set.copy)
+        forked.identities = self.identities.fork()
+        forked._secured = Overlay(self._secured)
+        return forked
 
     def mesh(self, name: str) -> MeshView | None:
         """The picture of one mesh; it stays as it is while the registry goes on."""
@@ -127,8 +149,13 @@ class Registry:
             if state.view.mesh is not None:
                 yield state.view.mesh
             yield from state.view.dataplanes.values()
-            yield from state.written.values()
+            yield from (stored.resource for stored in state.written.values())
         yield from self.identities.secrets()
+
+    def policies(self, mesh: str) -> Iterator[StoredResource]:
+        """The policies of a mesh as users wrote them, in no order."""
+        state = self._meshes.get(mesh)
+        return iter(()) if state is None else iter(state.written.values())
 
     def identify(self, node_id: str) -> DataplaneId | None:
         """The dataplane that a node id names; None where it names none."""
@@ -141,6 +168,18 @@ class Registry:
         if state is not None:
             for name in state.reach.providers(destination):
                 yield state.view.dataplanes[name]
+
+    def consumers(self, mesh: str, destination: Destination) -> Iterator[DataplaneId]:
+        """The dataplanes with an outbound to the destination, in no order. O(those found)."""
+        state = self._meshes.get(mesh)
+        if state is not None:
+            for name in state.reach.consumers(destination):
+                yield DataplaneId(mesh, name)
+
+    def is_reached(self, mesh: str, destination: Destination) -> bool:
+        """Whether a dataplane has an outbound to the destination."""
+        state = self._meshes.get(mesh)
+        return state is not None and state.reach.is_reached(destination)
 
     def is_secured(self, dataplane_id: DataplaneId) -> bool:
         """Whether a dataplane's Envoy has said that it runs with a certificate of its mesh."""
@@ -182,6 +221,7 @@ class Registry:
             if change.key.type in (Mesh.type.name, Secret.type.name):
                 if change.key.type == Mesh.type.name:
                     self._apply_mesh(change)
+                self.generation += 1
                 identities.append((change.key, None if change.stored is None else change.stored.resource))
             elif change.key.type == DataplaneInsight.type.name:
                 self._apply_insight(change, gathered)
@@ -189,7 +229,10 @@ class Registry:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
                 for touched in self._apply_policy(change):
-                    gathered.bound.update(dict.fromkeys(touched))
+                    if change.key.type in routing.KINDS:
+                        self._reroute(touched, gathered)
+                    else:
+                        gathered.bound.update(dict.fromkeys(touched))
                     yield gathered.complete()
                     gathered = _Gathered()
         # Of a Mesh and of secrets only what makes certificates reaches Envoy: any other change affects nobody.
@@ -209,9 +252,10 @@ class Registry:
         if is_secured == (dataplane_id in self._secured):
             return
         if is_secured:
-            self._secured.add(dataplane_id)
+            self._secured[dataplane_id] = None
         else:
-            self._secured.discard(dataplane_id)
+            del self._secured[dataplane_id]
+        self.generation += 1
         state = self._meshes.get(dataplane_id.mesh)
         if state is not None and dataplane_id.name in state.view.dataplanes:
             gathered.served(dataplane_id, state.reach.destinations_served_by(dataplane_id.name))
@@ -235,10 +279,12 @@ class Registry:
     def _apply_policy(self, change: Change) -> Iterator[list[DataplaneId]]:
         mesh, stored = change.key.mesh, change.stored
         state = self._state(mesh)
-        before = _parts(state.written.pop(change.key, None))
+        written = state.written.pop(change.key, None)
+        before = _parts(None if written is None else written.resource)
         policies: tuple[CompiledPolicy, ...] = ()
+        self.generation += 1
         if stored is not None:
-            state.written[change.key] = stored.resource
+            state.written[change.key] = stored
             policies = compile_policies(stored.resource, created=stored.creation_time)
         # One of a document's several policies goes by a name that no resource can have.
         for position in range(max(before, len(policies))):
@@ -246,6 +292,14 @@ class Registry:
             for names in state.policies.set_policy(key, policies[position] if position < len(policies) else None):
                 yield [DataplaneId(mesh, name) for name in names]
         self._drop_if_empty(mesh)
+
+    def _reroute(self, touched: Iterable[DataplaneId], gathered: _Gathered) -> None:
+        """Note that dataplanes reach what their routes say now."""
+        for mesh, name in touched:
+            state = self._meshes[mesh]
+            gathered.proxies[DataplaneId(mesh, name)] = None
+            vanished = state.reach.consume(name, state.policies.destinations(name))
+            gathered.vanished.update((mesh, destination) for destination in vanished)
 
     def _apply_dataplane(self, change: Change, gathered: _Gathered) -> None:
         mesh, name = dataplane_id = DataplaneId(change.key.mesh, change.key.name)
@@ -255,6 +309,7 @@ class Registry:
         if after == before:
             return
         assert after is None or isinstance(after, Dataplane)
+        self.generation += 1
         gathered.proxies[dataplane_id] = None
         self._note_hosts(dataplane_id, before, after)
         # What others see of a dataplane is its inbounds. Destinations that it served before count as well as those that
@@ -264,14 +319,15 @@ class Registry:
             gathered.served(dataplane_id, state.reach.destinations_served_by(name))
         if after is None:
             if before is not None:
-                vanished = state.reach.remove(name, before=before)
+                vanished = state.reach.remove(name)
                 state.policies.remove_dataplane(name)
                 gathered.vanished.update((mesh, destination) for destination in vanished)
             state.view = replace(state.view, dataplanes=state.view.dataplanes.delete(name))
             self._drop_if_empty(mesh)
             return
-        vanished = state.reach.set(name, after, before=before)
         state.policies.set_dataplane(name, after)
+        state.reach.set(name, (inbound.tags for inbound in after.inbounds))
+        vanished = state.reach.consume(name, state.policies.destinations(name))
         gathered.vanished.update((mesh, destination) for destination in vanished)
         state.view = replace(state.view, dataplanes=state.view.dataplanes.set(name, after))
         if seen_by_others:

@@ -14,13 +14,20 @@ from kumafast.resources.resource import Resource
 _ALL = "*"
 
 
-def initial_resources(created: Resource, *, zone: str) -> tuple[Resource, ...]:
-    """The policies that a new mesh has, of all kinds that its `skipCreatingInitialPolicies` does not name."""
+def initial_resources(created: Resource, *, zone: str, routes: bool = False) -> tuple[Resource, ...]:
+    """The policies that a new mesh has, of all kinds that its `skipCreatingInitialPolicies` does not name.
+
+    With `routes` those too by which all of its traffic is permitted and routed.
+    """
     if not isinstance(created, Mesh) or _ALL in created.skip_creating_initial_policies:
         return ()
     return tuple(
         with_defaults(policy, zone=zone)
         for kind in catalog.RESOURCE_TYPES
         if kind.name not in created.skip_creating_initial_policies
-        for policy in catalog.model_of(kind.name).initial(created.name)
+        for policy in _initial(catalog.model_of(kind.name), created.name, routes=routes)
     )
+
+
+def _initial(model: type[Resource], mesh: str, *, routes: bool) -> tuple[Resource, ...]:
+    return (*model.initial(mesh), *(model.initial_routing(mesh) if routes else ()))

@@ -45,6 +45,8 @@ class PolicyTraits:
     """True where all that is said of what comes in counts, in order, instead of one conf merged from it."""
     is_by_inbound: bool = False
     """True in the family with sources where the winner is chosen for each inbound, by what its destinations say."""
+    is_routing: bool = False
+    """True where it says what outbounds lead to: a proxy for which that differs is another as a whole."""
     successor: str = ""
     """The kind of the other family with the same purpose; where a user wrote one of those, this one gives way."""
 
@@ -118,6 +120,11 @@ class Resource(Frozen):
     @classmethod
     def initial(cls, mesh: str) -> tuple[Resource, ...]:
         """What of this kind is created together with a mesh."""
+        return ()
+
+    @classmethod
+    def initial_routing(cls, mesh: str) -> tuple[Resource, ...]:
+        """What of this kind is created with a mesh where its traffic is to be permitted and routed from the start."""
         return ()
 
     def remarks(self) -> Iterator[str]:

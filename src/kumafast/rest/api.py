@@ -32,7 +32,8 @@ from kumafast.rest.writes import Writer
 def create_api(services: ApiServices) -> Guard:
     """The API as an ASGI application, behind its door."""
     documents = Documents(zone=services.zone)
-    types = _TypeEndpoints(Reader(services.store, documents), Writer(services.store, zone=services.zone))
+    writer = Writer(services.store, zone=services.zone, creates_routes=services.creates_routes)
+    types = _TypeEndpoints(Reader(services.store, documents), writer)
     overview = Overview(services.store, documents)
     routes = [
         *_overview_routes(overview),

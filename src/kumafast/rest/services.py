@@ -67,6 +67,8 @@ class ApiServices:
     access: AccessRules
     kuma_version: str = KUMA_VERSION
     settings_document: Mapping[str, object] = field(default_factory=dict)
+    creates_routes: bool = False
+    """Whether a new mesh has policies that permit and route all of its traffic."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

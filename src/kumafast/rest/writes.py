@@ -35,9 +35,10 @@ _ENTITY_TAG: Final = re.compile(r'(?:W/)?"?([0-9]{1,18})"?', re.ASCII)
 class Writer:
     """Answers PUT and DELETE for every type of resource that users write."""
 
-    def __init__(self, store: Store, *, zone: str) -> None:
+    def __init__(self, store: Store, *, zone: str, creates_routes: bool = False) -> None:
         self._store = store
         self._zone = zone
+        self._creates_routes = creates_routes
 
     async def put(self, kind: ResourceType, request: Request) -> Response:
         """Create or replace a resource: 201 or 200, once it is durable."""
@@ -93,7 +94,7 @@ class Writer:
         return await self._store.write(puts), False
 
     async def _create(self, resource: Resource, companions: Sequence[Resource]) -> int:
-        with_it = resources.initial_resources(resource, zone=self._zone)
+        with_it = resources.initial_resources(resource, zone=self._zone, routes=self._creates_routes)
         if not with_it and not companions:
             return (await self._store.put(resource, expected_revision=0)).revision
         # In one commit, so that nobody ever sees a mesh without its policies.

@@ -5,13 +5,14 @@ Never: why a resource is as it is, or who is connected.
 """
 
 from kumafast.snapshot.cache import SnapshotCache
-from kumafast.snapshot.layer import Layer
+from kumafast.snapshot.layer import LateLayer, Layer
 from kumafast.snapshot.load_assignment import EndpointEntry, LoadAssignment
 from kumafast.snapshot.resource import LateResource, TypeUrl, Version, XdsResource
 from kumafast.snapshot.snapshot import Snapshot
 
 __all__ = [
     "EndpointEntry",
+    "LateLayer",
     "LateResource",
     "Layer",
     "LoadAssignment",

@@ -6,7 +6,7 @@ Never: a change after it was made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from weakref import ref
 
 from kumafast._core import SnapshotDigest, untrack
@@ -76,3 +76,26 @@ class Layer:
             change.before[was.name], change.after[was.name] = was, now
             change.delta.replace(was.name, was.version, now.version)
         return changes
+
+
+class LateLayer(Layer):
+    """A layer whose resources are made when somebody looks at them: for those who compare layers before they do."""
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, make: Callable[[], Iterable[XdsResource]]) -> None:
+        self._make = make
+        self._made: tuple[XdsResource, ...] | None = None
+        self._successor = None
+
+    @property
+    def resources(self) -> tuple[XdsResource, ...]:  # type: ignore[override]
+        """What it holds."""
+        if self._made is None:
+            self._made = tuple(self._make())
+        return self._made
+
+    @property
+    def is_made(self) -> bool:
+        """Whether somebody has looked."""
+        return self._made is not None

@@ -66,6 +66,12 @@ class _Locality:
         self.framed: list[bytes] = []
         self.size = len(self.head)
 
+    def copy(self) -> _Locality:
+        copied = _Locality("")
+        copied.head, copied.size = self.head, self.size
+        copied.orders, copied.framed = self.orders.copy(), self.framed.copy()
+        return copied
+
     def add(self, entries: Sequence[EndpointEntry]) -> None:
         self.size += sum(len(entry.framed) for entry in entries)
         if len(entries) * _SORT_SHARE > len(self.orders):
@@ -106,6 +112,12 @@ class LoadAssignment:
 
     def __len__(self) -> int:
         return sum(len(locality.orders) for locality in self._localities.values())
+
+    def copy(self) -> LoadAssignment:
+        """The same, to be changed on its own. O(entries), as copies of references."""
+        copied = LoadAssignment(self._cluster_name)
+        copied._localities = {zone: locality.copy() for zone, locality in self._localities.items()}
+        return copied
 
     def alter(self, removed: Sequence[EndpointEntry], added: Sequence[EndpointEntry]) -> None:
         """Take entries away and put others in. Raises KeyError for one to be taken away that is not there.

@@ -18,7 +18,8 @@ from kumafast.errors import Violation
 from kumafast.resources import aliases
 from kumafast.resources.connection_policy import ConnectionPolicy, Selector, check_selectors
 from kumafast.resources.fields import FrozenMap, Tags
-from kumafast.resources.resource import Frozen, PolicyTraits, ResourceType, Scope
+from kumafast.resources.resource import Frozen, PolicyTraits, Resource, ResourceType, Scope
+from kumafast.resources.tags import SERVICE_TAG
 
 _RULES_MAX = 256
 
@@ -57,6 +58,13 @@ class TrafficPermission(ConnectionPolicy):
     def translated(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields with the rules of 0.1.0 replaced by sources and destinations, where that says the same."""
         return aliases.permission_fields(fields)
+
+    @classmethod
+    def initial_routing(cls, mesh: str) -> tuple[Resource, ...]:
+        """Everybody may connect to everything."""
+        everything = {"match": {SERVICE_TAG: "*"}}
+        fields = {"mesh": mesh, "name": f"allow-all-{mesh}", "sources": [everything], "destinations": [everything]}
+        return (cls.model_validate(fields),)
 
     @property
     def parts(self) -> tuple[TrafficPermission, ...]:

@@ -1,0 +1,298 @@
+"""What proxies would get if something were stored that is not: the pipeline on a fork of the registry.
+
+In: the live registry and destinations, changes that nobody has made. Out: whom they concern, and the snapshot of any
+proxy without and with them. Never: a trace of it in what is live; a copy of the world; a certificate's key.
+
+It shares all that the changes leave as it is, and costs what they concern. It is good until the live registry changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import filterfalse
+
+from kumafast.addresses import Addresses
+from kumafast.certificates import Certificates, wanted_identity
+from kumafast.generation import names
+from kumafast.generation.generate import generate
+from kumafast.generation.proxy import Part
+from kumafast.identity.identities import MeshIdentity
+from kumafast.reached import Destinations, Reached
+from kumafast.registry import Affected, DataplaneId, Registry
+from kumafast.registry.reach import Destination
+from kumafast.resolution import Layers, Resolution
+from kumafast.resources import Dataplane
+from kumafast.resources.fields import FrozenMap
+from kumafast.resources.target_ref_policy import EFFECT_LABEL
+from kumafast.snapshot import LateLayer, Layer, Snapshot, XdsResource
+from kumafast.snapshot.encoding import encode
+from kumafast.snapshot.node import TAKES_DELTA, Node
+from kumafast.snapshot.resource import SECRET
+from kumafast.store import Change, StoredResource
+
+SHADOW = "shadow"
+"""The effect of policies that are looked at and not in force."""
+
+
+class Fork:
+    """The registry with and without some changes, and what proxies get in either.
+
+    The changes are to be taken in before anything is asked of the state that they make.
+    """
+
+    def __init__(self, *, registry: Registry, destinations: Destinations, addresses: Addresses, now: datetime) -> None:
+        """`now` is when certificates are issued that have to be."""
+        addresses = _Addresses(addresses)
+        self._live = registry
+        self._generation = registry.generation
+        self._changed = _Changed()
+        self.registry = registry.fork()
+        """The registry with the changes."""
+        present = _Present(destinations, registry=registry, addresses=addresses)
+        later = _Later(present, live=registry, registry=self.registry, addresses=addresses, changed=self._changed)
+        self._parts = _Parts()
+        self._before = _Side(registry, present, addresses, self._parts, now=now)
+        self._after = _Side(self.registry, later, addresses, self._parts, now=now)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the live registry is as it was when this was made; otherwise a new one has to be."""
+        return self._live.generation == self._generation
+
+    @property
+    def generated(self) -> int:
+        """How many parts were generated so far, as a count of work."""
+        return self._parts.generated
+
+    # Changes.
+
+    def steps(self, changes: Iterable[Change]) -> Iterator[None]:
+        """Take in changes as `Registry.steps` does, piece by piece; between two pieces others may have their turn."""
+        for affected in self.registry.steps(changes):
+            self._changed.add(affected)
+            yield
+
+    def take_in(self, changes: Iterable[Change]) -> None:
+        """Take in changes at once."""
+        for _ in self.steps(changes):
+            pass
+
+    def take_in_shadows(self, mesh: str) -> None:
+        """Take in the mesh's shadow policies as if they were in force. O(policies of the mesh)."""
+        self.take_in([Change(each.resource.key, _in_force(each)) for each in shadows(self.registry, mesh)])
+
+    # Whom they concern.
+
+    def concerned(self) -> Iterator[DataplaneId]:
+        """Those that may get something else, each once. Too many are named where what differs comes to the same."""
+        seen: set[DataplaneId] = set()
+        for dataplane_id in self._concerned():
+            if dataplane_id not in seen and self.registry.dataplane(dataplane_id) is not None:
+                seen.add(dataplane_id)
+                yield dataplane_id
+
+    def _concerned(self) -> Iterator[DataplaneId]:
+        yield from self._changed.bound
+        yield from self._changed.proxies
+        # Where nobody reached a destination before whoever does now has changed, and is named already.
+        known = (key for key in self._changed.destinations if self._live.is_reached(*key))
+        for key in filterfalse(self._changed.vanished.__contains__, known):
+            if self._before.destinations.get(*key) is not self._after.destinations.get(*key):
+                yield from self.registry.consumers(*key)
+        for mesh in self._changed.meshes:
+            view = self.registry.mesh(mesh)
+            if view is not None:
+                yield from (DataplaneId(mesh, name) for name in view.dataplanes)
+
+    def alike(self, dataplane_id: DataplaneId) -> tuple[object, object]:
+        """What the policies come to for a dataplane, without and with the changes: equal for those bound alike."""
+        return self._before.bindings(dataplane_id), self._after.bindings(dataplane_id)
+
+    # What they get.
+
+    def before(self, node: Node) -> Snapshot | None:
+        """What a node gets now; None where its dataplane is not known. O(its parts); messages are made when read."""
+        return self._before.snapshot(node)
+
+    def after(self, node: Node) -> Snapshot | None:
+        """What a node would get; None where it keeps what it has, for its dataplane would be gone."""
+        return self._after.snapshot(node)
+
+    def dataplane_before(self, dataplane_id: DataplaneId) -> Dataplane | None:
+        """A dataplane without the changes."""
+        return self._live.dataplane(dataplane_id)
+
+
+def shadows(registry: Registry, mesh: str) -> Iterator[StoredResource]:
+    """The shadow policies of a mesh."""
+    return (each for each in registry.policies(mesh) if each.resource.labels.get(EFFECT_LABEL) == SHADOW)
+
+
+def _in_force(stored: StoredResource) -> StoredResource:
+    labels = {key: value for key, value in stored.resource.labels.items() if key != EFFECT_LABEL}
+    policy = stored.resource.model_copy(update={"labels": FrozenMap(labels)})
+    return StoredResource(policy, stored.revision, stored.creation_time, stored.modification_time)
+
+
+class _Changed:
+    """All that the changes can touch; those that a policy selects in the order in which they were found."""
+
+    def __init__(self) -> None:
+        self.bound: dict[DataplaneId, None] = {}
+        self.proxies: dict[DataplaneId, None] = {}
+        self.destinations: dict[tuple[str, Destination], set[str]] = {}
+        self.meshes: set[str] = set()
+        self.vanished: set[tuple[str, Destination]] = set()
+
+    def add(self, affected: Affected) -> None:
+        self.bound.update(dict.fromkeys(affected.bound))
+        self.proxies.update(dict.fromkeys(affected.proxies))
+        for key, changed in affected.destinations.items():
+            self.destinations.setdefault(key, set()).update(changed)
+        self.meshes |= affected.meshes
+        self.vanished |= affected.vanished
+
+
+class _Side:
+    """One of the two states, and what proxies get in it."""
+
+    def __init__(
+        self, registry: Registry, destinations: Destinations, addresses: Addresses, parts: Layers, *, now: datetime
+    ) -> None:
+        self.destinations = destinations
+        self._registry = registry
+        self._resolution = Resolution(
+            registry=registry,
+            destinations=destinations,
+            addresses=addresses,
+            certificates=_Certificates(now),
+            layers=parts,
+        )
+        # Joined once for all who reach it.
+        self._endpoints: dict[tuple[Reached, bool], Layer] = {}
+
+    def bindings(self, dataplane_id: DataplaneId) -> object:
+        if self._registry.dataplane(dataplane_id) is None:
+            return None
+        return self._registry.bindings(dataplane_id)
+
+    def snapshot(self, node: Node) -> Snapshot | None:
+        dataplane_id = self._registry.identify(node.id)
+        dataplane = None if dataplane_id is None else self._registry.dataplane(dataplane_id)
+        if dataplane_id is None or dataplane is None or self._registry.identities.is_broken(dataplane_id.mesh):
+            return None
+        plan = self._resolution.plan(dataplane_id, dataplane, node)
+        one_by_one = node.metadata.get(TAKES_DELTA) is True
+        return Snapshot((*plan.layers(), *(self._seen(each, one_by_one) for each in plan.reached)))
+
+    def _seen(self, reached: Reached, one_by_one: bool) -> Layer:
+        key = (reached, one_by_one)
+        layer = self._endpoints.get(key)
+        if layer is None:
+            layer = self._endpoints[key] = reached.seen(one_by_one=one_by_one)
+        return layer
+
+
+class JoinedLayer(LateLayer):
+    """Several layers in one, of which each may be another's too."""
+
+    __slots__ = ("layers",)
+
+    def __init__(self, layers: tuple[Layer, ...]) -> None:
+        super().__init__(lambda: (resource for layer in layers for resource in layer))
+        self.layers = layers
+
+
+class _Parts(Layers):
+    """The layers of both states: one for equal parts, and nothing is generated before somebody looks."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _, __: None)
+        self.generated = 0
+        # Held for as long as the fork is, where layers of live proxies go with the last of them.
+        self._held: dict[Part, Layer] = {}
+
+    def of(self, part: Part) -> Layer:
+        layer = self._held.get(part)
+        if layer is None:
+            layer = self._held[part] = LateLayer(lambda: self._generate(part))
+        return layer
+
+    def joined(self, parts: Iterable[Part]) -> Layer:
+        return JoinedLayer(tuple(map(self.of, parts)))
+
+    def _generate(self, part: Part) -> Iterator[XdsResource]:
+        self.generated += 1
+        return map(encode, generate(part))
+
+
+class _Addresses(Addresses):
+    """Says what is known, and has nothing looked up."""
+
+    def __init__(self, live: Addresses) -> None:
+        super().__init__(in_use=list, changed=lambda _: None)
+        self._live = live
+
+    def get(self, host: str) -> str | None:
+        return self._live.find(host)
+
+
+class _Certificates(Certificates):
+    """Says which certificate a node is to have, and issues none."""
+
+    def __init__(self, now: datetime) -> None:
+        super().__init__(count=lambda: None, clock=now.timestamp)
+
+    def layer(self, mesh: MeshIdentity, node_id: str, dataplane: Dataplane) -> Layer:
+        identity = wanted_identity(mesh, node_id, dataplane, now=self._now())
+        return Layer([XdsResource(SECRET, names.identity_name(mesh.mesh), b"", version=identity.version)])
+
+    def forget(self, node_id: str) -> None:
+        pass
+
+
+class _Present(Destinations):
+    """What is reached now: what connected nodes reach as it is, and of the rest what is asked for."""
+
+    def __init__(self, live: Destinations, *, registry: Registry, addresses: Addresses) -> None:
+        super().__init__(registry=registry, addresses=addresses, leds_threshold=live.leds_threshold)
+        self._live = live
+
+    def get(self, mesh: str, tags: Destination) -> Reached:
+        return self._live.find(mesh, tags) or super().get(mesh, tags)
+
+
+class _Later(Destinations):
+    """What would be reached: the same where nothing of it is different, else a fork of what is reached now."""
+
+    def __init__(
+        self, present: _Present, *, live: Registry, registry: Registry, addresses: Addresses, changed: _Changed
+    ) -> None:
+        super().__init__(registry=registry, addresses=addresses, leds_threshold=present.leds_threshold)
+        self._present = present
+        self._live_registry = live
+        self._changed = changed
+
+    def get(self, mesh: str, tags: Destination) -> Reached:
+        key = (mesh, tags)
+        found = self._reached.get(key)
+        if found is not None:
+            return found
+        if key in self._changed.vanished or not self._live_registry.is_reached(mesh, tags):
+            # Changes of what nobody reaches go unnoticed, so nothing is known of it.
+            return super().get(mesh, tags)
+        found = before = self._present.get(mesh, tags)
+        changed = self._changed.destinations.get(key, ())
+        if changed or mesh in self._changed.meshes:
+            forked = before.fork(self._registry)
+            forked.follow(changed, self._registry)
+            forked.renew()
+            if forked.destination != before.destination or (changed and _body(forked) != _body(before)):
+                found = forked
+        self._reached[key] = found
+        return found
+
+
+def _body(reached: Reached) -> tuple[XdsResource, ...]:
+    return reached.seen().resources

@@ -1,0 +1,64 @@
+"""What a live control plane is made of, as plain data: to see that whoever only looks has left no trace.
+
+In: a reconciler and its snapshots. Out: a value that is equal as long as nothing has changed. Never: caches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.simulation.histories import INBOUND_TAGS
+
+from kumafast import TagSelector
+from kumafast.reconciler import Reconciler
+from kumafast.registry.registry import Registry
+from kumafast.snapshot import SnapshotCache
+
+_SELECTORS = (TagSelector({}), TagSelector({"@proxy": "*"}), *map(TagSelector, INBOUND_TAGS))
+
+
+def state_of(reconciler: Reconciler, cache: SnapshotCache) -> dict[str, Any]:
+    """Everything that a change would leave its mark on."""
+    registry = reconciler._registry
+    nodes = reconciler.connected_nodes()
+    return {
+        "snapshots": {node: None if (held := cache.get(node)) is None else held.content_key() for node in nodes},
+        "resources": sorted(map(repr, registry.resources())),
+        "generation": registry.generation,
+        "meshes": {mesh: _mesh(registry, mesh) for mesh in registry._meshes},
+        "hosts": {host: sorted(ids) for host, ids in registry._by_host.items()},
+        "secured": sorted(registry._secured),
+        "identities": sorted(map(repr, registry.identities)),
+        "broken": sorted(registry.identities._broken),
+        "destinations": {
+            key: (reached.destination, dict(reached._served), sorted(reached.nodes), sorted(reached._unsecured))
+            for key, reached in reconciler._destinations._reached.items()
+        },
+        "addresses": dict(reconciler.addresses._known),
+        "certificates": {node: reconciler.certificates.get(node) for node in nodes},
+        "work": repr(reconciler.work),
+        "revision": reconciler.revision,
+        "is_behind": reconciler._publisher.is_behind,
+    }
+
+
+def _mesh(registry: Registry, name: str) -> dict[str, Any]:
+    state = registry._meshes[name]
+    policies, reach = state.policies, state.reach
+    return {
+        "view": (state.view.mesh, dict(state.view.dataplanes)),
+        "policies": id(policies._policies),
+        "bindings": {
+            dataplane: (bound.ranks, bound.inbounds)
+            for dataplane in policies._dataplanes
+            for bound in [policies.bindings(dataplane)]
+        },
+        "numbers": (dict(policies._numbers), policies._next_number, list(policies._free_numbers)),
+        "ids": (dict(policies._ids), dict(policies._names), policies._next_id, list(policies._free_ids)),
+        "consumers": {service: sorted(names) for service, names in policies._consumers.items()},
+        "index": [list(policies._index.match(selector)) for selector in _SELECTORS],
+        "reach": (dict(reach._ids), dict(reach._names), reach._next_id, list(reach._free_ids)),
+        "reach index": [list(reach._index.match(selector)) for selector in _SELECTORS],
+        "reach selectors": (dict(reach._selector_ids), dict(reach._destinations), list(reach._free_selector_ids)),
+        "reach consumers": {key: sorted(names) for key, names in reach._consumers.items()},
+    }
