@@ -84,8 +84,8 @@ class Session {
     }
 
     // Appends what `octets` bring to `events`. `now`: seconds of a clock that never goes back. Frames
-    // are taken in while there are fewer events than `events_max`; where `is_behind` says that some are left, nothing
-    // more should be read before `receive` of nothing has taken them in.
+    // are taken in while there are fewer events than `events_max`, and they cost as little; where `is_behind` says that
+    // some are left, nothing more should be read before `receive` of nothing has taken them in.
     void receive(std::span<const std::uint8_t> octets, double now, std::vector<Event>& events,
                  std::size_t events_max = SIZE_MAX) {
         if (is_failed_) return;
@@ -98,11 +98,11 @@ class Session {
             octets = {reinterpret_cast<const std::uint8_t*>(joined.data()), joined.size()};
         }
         if (!has_preface_ && !read_preface(octets)) return;
-        while (!is_failed_ && octets.size() >= kFrameHeaderBytes && events.size() < events_max) {
+        const double least = events_max == SIZE_MAX ? -limits::kBudgetMax : budget_ - limits::kBudgetEachTurn;
+        while (!is_failed_ && octets.size() >= kFrameHeaderBytes && events.size() < events_max && budget_ > least) {
             FrameHeader frame = read_frame_header(octets.data());
             if (frame.length > limits::kFrameBytesMax) {
-                fail(ErrorCode::kFrameSizeError, "a frame larger than SETTINGS_MAX_FRAME_SIZE");
-                return;
+                return fail(ErrorCode::kFrameSizeError, "a frame larger than SETTINGS_MAX_FRAME_SIZE");
             }
             if (octets.size() < kFrameHeaderBytes + frame.length) break;
             read_frame(frame, octets.subspan(kFrameHeaderBytes, frame.length));
