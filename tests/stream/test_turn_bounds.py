@@ -1,4 +1,4 @@
-"""What one connection brings in one turn of the loop: so many events, or refusals of so much; others come first then."""
+"""What one connection brings in one turn of the loop: some events, or refusals of so much; others come first then."""
 
 from __future__ import annotations
 
