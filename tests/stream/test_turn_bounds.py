@@ -50,10 +50,10 @@ def test_refusals_of_many_turns_are_not_said_in_one(kind: str) -> None:
         answered = 0
         wire.say(b"".join(make(at) for at in range(COUNT)))
         most = [count()]
-        assert wire.protocol.is_behind
         while wire.protocol.is_behind:
             await asyncio.sleep(0)
             most.append(count())
+        assert len(most) > 1
         assert answered == COUNT
         assert max(most) <= BUDGET_EACH_TURN / cost + 1
 
