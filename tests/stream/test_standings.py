@@ -102,7 +102,7 @@ def test_same_response_is_encoded_once_and_never_sent_twice_with_one_nonce() -> 
 
 
 def test_what_is_large_is_encoded_once_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty clients that ask for eight megabytes at a time cost the encoding of eight, not of a hundred and sixty."""
+    """Twenty clients that ask for four megabytes at a time cost the encoding of four, not of eighty."""
     encoded: list[int] = []
     encode = wire.encode
 
@@ -116,14 +116,14 @@ def test_what_is_large_is_encoded_once_too(monkeypatch: pytest.MonkeyPatch) -> N
     request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER).SerializeToString()
     origin = standings.origin(Variant.DELTA, None)
     for at in range(3):
-        goal = Snapshot.of(XdsResource(CLUSTER, "c", bytes([at]) * (8 << 20)))
+        goal = Snapshot.of(XdsResource(CLUSTER, "c", bytes([at]) * (4 << 20)))
         moves = [standings.compute(origin, request, goal, True) for _ in range(20)]
         assert len({id(move.payload) for move in moves}) == 1
         assert len(encoded) == at + 1
     # What came long ago makes room.
     assert standings._encoded._bytes == sum(encoded) < PAYLOAD_BYTES_KEPT_MAX
     for at in range(3, 7):
-        goal = Snapshot.of(XdsResource(CLUSTER, "c", bytes([at]) * (8 << 20)))
+        goal = Snapshot.of(XdsResource(CLUSTER, "c", bytes([at]) * (4 << 20)))
         standings.compute(origin, request, goal, True)
     assert PAYLOAD_BYTES_KEPT_MAX / 2 < standings._encoded._bytes <= PAYLOAD_BYTES_KEPT_MAX
     assert PAYLOAD_BYTES_KEPT_MAX / 2 < standings._numbered._bytes <= PAYLOAD_BYTES_KEPT_MAX

@@ -25,7 +25,7 @@ from kumafast.stream.substream import Draft
 PAYLOADS_MAX = 256
 RESOURCES_COMPARED_MAX = 16
 """Responses of more resources are not looked for: to compare them costs what encoding them does."""
-PAYLOAD_BYTES_KEPT_MAX = 32 << 20
+PAYLOAD_BYTES_KEPT_MAX = 16 << 20
 """Of all payloads, and of all bodies, that are kept for other streams; a larger one is not."""
 _REQUEST_BYTES_KEPT_MAX = 1024
 _DIGITS_MAX = 19
