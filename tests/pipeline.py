@@ -150,6 +150,18 @@ def split(*destinations: tuple[int, dict[str, str]]) -> list[dict[str, Any]]:
     return [{"weight": weight, "destination": tags} for weight, tags in destinations]
 
 
+def external_service(
+    name: str,
+    address: str,
+    tags: dict[str, str],
+    *,
+    mesh: str = "default",
+    tls: dict[str, Any] | None = None,
+) -> Resource:
+    networking = {"address": address, **({} if tls is None else {"tls": {"enabled": True, **tls}})}
+    return parse({"type": "ExternalService", "name": name, "mesh": mesh, "networking": networking, "tags": tags})
+
+
 HTTP = {"kuma.io/protocol": "http"}
 HERE = {"kuma.io/zone": "default"}
 
@@ -204,7 +216,7 @@ def mesh_traffic_permission(
 def _random_route(rng: random.Random, name: str, mesh: str) -> Resource:
     """A route for anybody, from any service to any, also to those that nobody serves."""
     matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
-    targets = [*matches, service("*", version="1"), service("*", version="*"), service("c"), service("nobody")]
+    targets = [*matches, service("*", version="1"), service("*", version="*"), service("c"), service("outside")]
     halves = split((1, rng.choice(targets)), (rng.choice([0, 1, 9]), rng.choice(targets)))
     conf: dict[str, Any] = rng.choice([{"destination": rng.choice(targets)}, {"split": halves}])
     if rng.random() < 0.3:
@@ -215,6 +227,14 @@ def _random_route(rng: random.Random, name: str, mesh: str) -> Resource:
     return traffic_route(
         name, mesh=mesh, sources=rng.sample(matches, 2), destinations=rng.sample(["*", "a", "b", "c"], 2), **conf
     )
+
+
+def random_external_service(rng: random.Random, mesh: str) -> Resource:
+    """Something outside of the mesh, by an address or a name, whose secret may be there."""
+    tags = rng.choice([service("a"), service("b", version="1"), service("c", **HTTP), service("outside", version="1")])
+    tls = rng.choice([None, None, {}, {"caCert": {"secret": "ca"}}, {"caCert": {"inlineString": "authority"}}])
+    address = rng.choice(["192.0.2.1:80", "192.0.2.2:443", "example.com:443"])
+    return external_service(f"outside-{rng.randrange(3)}", address, tags, mesh=mesh, tls=tls)
 
 
 def random_policy(rng: random.Random, mesh: str) -> Resource:

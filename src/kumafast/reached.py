@@ -10,10 +10,12 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
+from functools import partial
 
+from kumafast import external
 from kumafast.addresses import Addresses
 from kumafast.generation import endpoints, names
-from kumafast.generation.proxy import Destination, Endpoint, OutboundTls
+from kumafast.generation.proxy import Destination, Endpoint, ExternalEndpoint, OutboundTls
 from kumafast.generation.tls import server_name
 from kumafast.matching import common_protocol, serving_inbounds
 from kumafast.registry import Affected, DataplaneId, Registry
@@ -40,6 +42,7 @@ class Reached:
         "_addresses",
         "_assignment",
         "_end",
+        "_external",
         "_layer",
         "_leds_threshold",
         "_one_by_one",
@@ -82,6 +85,8 @@ class Reached:
         self._one_by_one: Layer | None = None
         self._leds_threshold = leds_threshold
         self._alter((dataplane.name, dataplane) for dataplane in registry.providers(mesh, tags))
+        # Who serves it from outside of the mesh: their protocols and endpoints; None where nobody does.
+        self._external = self._look_outside()
         self.destination = self._destination(cluster_name)
         """The cluster as clients see it."""
 
@@ -93,6 +98,11 @@ class Reached:
         self.destination = destination
         return Moved.PROTOCOL
 
+    def renew_external(self) -> Moved:
+        """Look anew at who serves it from outside of the mesh: O(those)."""
+        self._external = self._look_outside()
+        return self.renew()
+
     def follow(self, changed: Iterable[str], registry: Registry) -> Moved:
         """Look at these dataplanes of the mesh anew: O(those), whatever the number of endpoints."""
         mesh = self.key[0]
@@ -100,17 +110,18 @@ class Reached:
             return Moved.NOTHING
         destination = self._destination(self.destination.cluster_name)
         if destination == self.destination:
-            return Moved.ENDPOINTS if self._layer is None and self._one_by_one is None else Moved.NOTHING
+            has_moved = self._layer is None and self._one_by_one is None and self._external is None
+            return Moved.ENDPOINTS if has_moved else Moved.NOTHING
         self.destination = destination
         return Moved.PROTOCOL
 
-    def fork(self, registry: Registry) -> Reached:
+    def fork(self, registry: Registry, addresses: Addresses) -> Reached:
         """The same in another state of the registry, to be changed on its own. O(endpoints), as copies of references.
 
         Nobody has it; it is what it was until `follow` and `renew` are told what is different there.
         """
         forked = copy.copy(self)
-        forked._registry = registry
+        forked._registry, forked._addresses = registry, addresses
         forked._end = lambda _: None
         forked.nodes = {}
         forked._unsecured, forked._served = self._unsecured.copy(), self._served.copy()
@@ -119,6 +130,8 @@ class Reached:
 
     def seen(self, *, one_by_one: bool = False) -> Layer:
         """`layer` for one who only looks: where it is not there yet, what is put together is not kept."""
+        if self._external is not None:
+            return _NOTHING
         if one_by_one and 0 < self._leds_threshold <= len(self._assignment):
             if self._one_by_one is not None:
                 return self._one_by_one
@@ -139,7 +152,10 @@ class Reached:
         """The endpoints as one layer, and whether it was put together just now: it is when somebody first asks.
 
         `one_by_one` where the node can take them as collections: it does from so many endpoints on as is set.
+        Endpoints outside of the mesh are in no layer; they stand in the cluster.
         """
+        if self._external is not None:
+            return _NOTHING, False
         if one_by_one and 0 < self._leds_threshold <= len(self._assignment):
             if self._one_by_one is not None:
                 return self._one_by_one, False
@@ -208,10 +224,24 @@ class Reached:
             zone=inbound.tags.get(ZONE_TAG, ""),
         )
 
+    def _look_outside(self) -> tuple[tuple[str, ...], tuple[ExternalEndpoint, ...]] | None:
+        mesh, tags = self.key
+        services = self._registry.external_services(mesh, tags)
+        if not services:
+            return None
+        secret = partial(self._registry.identities.secret, mesh)
+        endpoints = (external.endpoint(service, secret) for service in services)
+        protocols = sorted({service.protocol for service in services})
+        return tuple(protocols), tuple(endpoint for endpoint in endpoints if endpoint is not None)
+
     def _destination(self, cluster_name: str) -> Destination:
-        protocols = sorted(protocol for protocol, count in self._protocols.items() if count > 0)
         service = self._tags.get(SERVICE_TAG, "")
-        return Destination(cluster_name, service, common_protocol(protocols), tls=self._tls(service))
+        if self._external is not None:
+            # As in Kuma, what a mesh has outside comes before what it has within under the same tags.
+            protocols, outside = self._external
+            return Destination(cluster_name, service, common_protocol(protocols), external=outside)
+        within = sorted(protocol for protocol, count in self._protocols.items() if count > 0)
+        return Destination(cluster_name, service, common_protocol(within), tls=self._tls(service))
 
     def _tls(self, service: str) -> OutboundTls | None:
         mesh = self.key[0]
@@ -220,6 +250,9 @@ class Reached:
         if identity is None or (identity.is_permissive and self._unsecured):
             return None
         return OutboundTls(mesh=mesh, service=service, sni=server_name(mesh, self._tags))
+
+
+_NOTHING = Layer(())
 
 
 class Destinations:
@@ -262,6 +295,10 @@ class Destinations:
         for held in list(self._reached.values()) if affected.meshes else ():
             if held.key[0] in affected.meshes and (moved := held.renew()) is not Moved.NOTHING:
                 yield held, moved
+        for key in affected.external:
+            reached = self._reached.get(key)
+            if reached is not None and (moved := reached.renew_external()) is not Moved.NOTHING:
+                yield reached, moved
         for key, changed in affected.destinations.items():
             reached = self._reached.get(key)
             if reached is not None:

@@ -257,18 +257,20 @@ def _listener(port: _Port, *, binds: bool, reuses_port: bool) -> Outbound:
     address, number, tags, route, led = port
     # A destination that has no endpoints yet has no say in how all of them are spoken to.
     protocols = sorted(each.protocol for each in led if each.protocol != UNKNOWN)
-    names = {destination: each.cluster_name for destination, each in zip(_destinations(tags, route), led, strict=True)}
+    clusters = dict(zip(_destinations(tags, route), led, strict=True))
     is_split = route is not None and (len(route.legs) > 1 or route.rules)
+    default = clusters[tags if route is None else route.legs[0].destination]
     return Outbound(
         address=address,
         port=number,
         service=dict(tags).get(SERVICE_TAG, ""),
         protocol=common_protocol(protocols),
         tags=tags,
-        cluster_name=names[tags if route is None else route.legs[0].destination],
+        cluster_name=default.cluster_name,
         binds_to_port=binds,
         reuses_port=reuses_port,
-        route=_led(route, names) if route is not None and is_split else None,
+        route=_led(route, clusters) if route is not None and is_split else None,
+        is_external=default.external is not None and not is_split,
     )
 
 
@@ -276,11 +278,12 @@ def _destinations(tags: DestinationTags, route: Route | None) -> tuple[Destinati
     return (tags,) if route is None else route.destinations
 
 
-def _led(route: Route, names: Mapping[DestinationTags, str]) -> OutboundRoute:
+def _led(route: Route, clusters: Mapping[DestinationTags, Destination]) -> OutboundRoute:
     """A route by the names of clusters."""
 
     def legs(of: Route | RequestRule) -> tuple[proxy.Leg, ...]:
-        return tuple(proxy.Leg(names[leg.destination], leg.weight) for leg in of.legs)
+        led = ((clusters[leg.destination], leg.weight) for leg in of.legs)
+        return tuple(proxy.Leg(each.cluster_name, weight, each.external is not None) for each, weight in led)
 
     rules = (proxy.RequestRule(rule.match, rule.modify, legs(rule)) for rule in route.rules)
     return OutboundRoute(legs(route), tuple(rules))

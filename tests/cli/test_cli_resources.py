@@ -81,10 +81,9 @@ def test_what_only_the_server_can_refuse_names_the_document(kumafast: Command) -
 def test_unknown_types_and_empty_input_are_errors(kumafast: Command) -> None:
     unknown = kumafast("apply", "-f", "-", stdin="type: Cloud\nname: x\n")
     assert unknown.exit_code == 1
-    assert (
-        "document 1: the control plane knows no type 'Cloud'; it knows: Dataplane, GlobalSecret, Mesh, "
-        in unknown.stderr
-    )
+    assert "document 1: the control plane knows no type 'Cloud'; it knows: " in unknown.stderr
+    assert "Dataplane, " in unknown.stderr
+    assert "GlobalSecret, " in unknown.stderr
     empty = kumafast("apply", "-f", "-", stdin="---\n---\n")
     assert (empty.exit_code, empty.stderr) == (1, "error: there is nothing to apply: all documents are empty\n")
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import signal
-import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,19 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.ports import free_port as free_port
 
 ECHO = {"kuma.io/service": "echo"}
 READY = re.compile(r"^ready api=(\S+) dp=(\S+) diagnostics=(\S+)$")
 DEADLINE_S = 30.0
 SLOW_S = 1.0
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = DEADLINE_S) -> Any:
@@ -195,7 +188,7 @@ class Sidecar:
 class EchoService:
     """A small HTTP service that answers its name, at `/slow` after a second; it counts what it answered."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, tls: ssl.SSLContext | None = None) -> None:
         service = self
         self.name = name
         self.answered = 0
@@ -221,6 +214,8 @@ class EchoService:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()

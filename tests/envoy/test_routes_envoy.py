@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import math
+import ssl
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
 import pytest
-from tests.envoy.harness import ECHO, Mesh, Sidecar, rejected, wait_until
+from tests.envoy.harness import ECHO, EchoService, Mesh, Sidecar, rejected, wait_until
+
+from kumafast.identity.authority import create_authority
+from kumafast.identity.server_certificate import write_server_certificate
 
 pytestmark = pytest.mark.envoy
 
 REQUESTS = 2_000
+BILLING = {"kuma.io/service": "billing"}
+FAILED_VERIFY = "cluster.billing.ssl.fail_verify_error"
 V1, V2 = {**ECHO, "version": "1"}, {**ECHO, "version": "2"}
 
 
@@ -23,18 +33,20 @@ class Routed:
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
+        self._http = httpx.Client(timeout=5)
         self.services = {version: mesh.echo(f"echo-{version}", version=version)[0] for version in ("1", "2")}
         self.client: Sidecar
-        self.client, (self.port,) = mesh.client("web-1", ECHO)
+        self.client, (self.port, self.outside) = mesh.client("web-1", ECHO, BILLING)
         wait_until(lambda: self.get("/").status_code == 200, "the service answers")
 
-    def get(self, path: str, **headers: str) -> httpx.Response:
+    def get(self, path: str, headers: Mapping[str, str] = MappingProxyType({}), *, port: int = 0) -> httpx.Response:
         """One request on a connection of its own: those that are open stay with the listener that took them."""
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=5)
+        url = f"http://127.0.0.1:{port or self.port}{path}"
+        return self._http.get(url, headers={"connection": "close", **headers})
 
     def instance(self, path: str, **headers: str) -> str:
         """Who answers a request."""
-        name: str = self.get(path, **headers).json()["instance"]
+        name: str = self.get(path, headers).json()["instance"]
         return name
 
     @contextmanager
@@ -48,12 +60,35 @@ class Routed:
             "destinations": [{"match": ECHO}],
             "conf": conf,
         }
-        url = f"{self.mesh.control_plane.api}/meshes/default/traffic-routes/led"
+        with self.written("traffic-routes", document):
+            yield
+
+    @contextmanager
+    def external(self, address: str, **tls: Any) -> Iterator[None]:
+        """Have a service outside of the mesh while in the block."""
+        networking = {"address": address, **({"tls": {"enabled": True, **tls}} if tls else {})}
+        tags = {**BILLING, "kuma.io/protocol": "http"}
+        document = {"type": "ExternalService", "mesh": "default", "name": "es", "networking": networking, "tags": tags}
+        with self.written("external-services", document):
+            yield
+
+    @contextmanager
+    def secret(self, name: str, content: bytes, *, keeps: bool = False) -> Iterator[None]:
+        """Have a secret while in the block, or from then on."""
+        document = {"type": "Secret", "mesh": "default", "name": name, "data": base64.b64encode(content).decode()}
+        with self.written("secrets", document, keeps=keeps):
+            yield
+
+    @contextmanager
+    def written(self, path: str, document: dict[str, Any], *, keeps: bool = False) -> Iterator[None]:
+        """Have a resource while in the block, or from then on."""
+        url = f"{self.mesh.control_plane.api}/meshes/default/{path}/{document['name']}"
         self._settle(httpx.put(url, json=document))
         try:
             yield
         finally:
-            self._settle(httpx.delete(url))
+            if not keeps:
+                self._settle(httpx.delete(url))
         assert rejected(self.client) == []
 
     def _settle(self, written: httpx.Response) -> None:
@@ -100,13 +135,91 @@ def test_what_a_rule_changes_the_service_and_the_client_see(routed: Routed) -> N
     }
     rule = {"match": {"path": {"prefix": "/old"}}, "modify": change, "destination": {"kuma.io/service": "*"}}
     with routed.route(destination=ECHO, http=[rule]):
-        answer = routed.get("/old/page", **{"x-removed": "0"})
+        answer = routed.get("/old/page", {"x-removed": "0"})
         seen = answer.json()
         assert seen["path"] == "/new/page"
         assert seen["headers"]["host"] == "backend.example"
         assert seen["headers"]["x-added"] == "1"
         assert "x-removed" not in seen["headers"]
         assert answer.headers["x-answer"] == "2"
-        other = routed.get("/other", **{"x-removed": "0"})
+        other = routed.get("/other", {"x-removed": "0"})
         assert other.json()["headers"]["x-removed"] == "0"
         assert "x-answer" not in other.headers
+
+
+def answer(routed: Routed) -> dict[str, Any]:
+    """What the service outside says, once it is reached."""
+    response = wait_until(
+        lambda: reply if (reply := routed.get("/", port=routed.outside)).status_code == 200 else None, "it is reached"
+    )
+    body: dict[str, Any] = response.json()
+    return body
+
+
+@contextmanager
+def serving(name: str, tls: ssl.SSLContext | None = None) -> Iterator[EchoService]:
+    service = EchoService(name, tls=tls)
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+def test_a_service_outside_is_reached_by_its_address_and_by_its_name(routed: Routed) -> None:
+    with serving("outside") as service:
+        with routed.external(f"127.0.0.1:{service.port}"):
+            assert answer(routed)["instance"] == "outside"
+        with routed.external(f"localhost:{service.port}"):
+            seen = answer(routed)
+            # A name of the mesh means nothing there.
+            assert (seen["instance"], seen["headers"]["host"]) == ("outside", "localhost")
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate for a name that is its own authority, and its key."""
+    files = folder / "certificate.pem", folder / "key.pem"
+    folder.mkdir()
+    write_server_certificate(certificate=files[0], key=files[1], names=[name])
+    return files
+
+
+def test_a_service_outside_is_reached_by_tls_and_nobody_else_in_its_place(routed: Routed, tmp_path: Path) -> None:
+    own, others = (certificate(tmp_path / name, "localhost") for name in ("own", "others"))
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*own)
+    with serving("secured", server) as service:
+        address = f"localhost:{service.port}"
+        with routed.secret("ca", own[0].read_bytes()), routed.external(address, caCert={"secret": "ca"}):
+            assert answer(routed)["instance"] == "secured"
+            # Another authority under the same name, and the connections that are there are not used any more.
+            with routed.secret("ca", others[0].read_bytes(), keeps=True):
+                wait_until(lambda: routed.get("/", port=routed.outside).status_code == 503, "it is refused")
+                wait_until(lambda: routed.client.stats(FAILED_VERIFY)[FAILED_VERIFY], "its certificate is refused")
+        with routed.external(address, caCert={"inlineString": own[0].read_text()}, serverName="elsewhere"):
+            assert routed.get("/", port=routed.outside).status_code == 503
+        with routed.external(f"127.0.0.1:{service.port}", caCert={"inlineString": own[0].read_text()}):
+            assert routed.get("/", port=routed.outside).status_code == 503
+        # In plaintext it does not understand.
+        with routed.external(address):
+            assert routed.get("/", port=routed.outside).status_code in (502, 503)
+
+
+def test_a_service_outside_that_wants_a_certificate_is_shown_one(routed: Routed, tmp_path: Path) -> None:
+    own = certificate(tmp_path / "own", "localhost")
+    pair = create_authority("client", now=datetime.now(UTC))
+    (tmp_path / "client.pem").write_bytes(pair.certificate)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*own)
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.load_verify_locations(tmp_path / "client.pem")
+    shown = {"clientCert": {"secret": "client"}, "clientKey": {"secret": "client-key"}}
+    with (
+        serving("choosy", server) as service,
+        routed.secret("client", pair.certificate),
+        routed.secret("client-key", pair.key),
+    ):
+        address, known = f"localhost:{service.port}", {"caCert": {"inlineString": own[0].read_text()}}
+        with routed.external(address, **known, **shown):
+            assert answer(routed)["instance"] == "choosy"
+        with routed.external(address, **known):
+            assert routed.get("/", port=routed.outside).status_code == 503

@@ -24,6 +24,8 @@ from kumafast.generation.proxy import (
     Destination,
     Endpoint,
     EndpointSet,
+    ExternalEndpoint,
+    ExternalTls,
     Inbound,
     InboundTls,
     Leg,
@@ -61,6 +63,7 @@ _PARTS: dict[str, type[Part]] = {
     "endpoint_set": EndpointSet,
     "trust_bundle": TrustBundle,
 }
+_PEM = ("authority", "chain", "key")
 _TLS = {"inbound": InboundTls, "destination": OutboundTls}
 
 
@@ -79,6 +82,8 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
         values["tls"] = _TLS[kind](**values["tls"])
     if "route" in values:
         values["route"] = _route(**values["route"])
+    if "external" in values:
+        values["external"] = tuple(_external(**endpoint) for endpoint in values["external"])
     if "load_balancer" in values:
         values["load_balancer"] = freeze(values["load_balancer"])
     if "chains" in values:
@@ -98,7 +103,13 @@ def _route(legs: Mapping[str, int], rules: Iterable[Mapping[str, Any]] = ()) -> 
 
 
 def _legs(weights: Mapping[str, int]) -> tuple[Leg, ...]:
-    return tuple(Leg(cluster_name, weight) for cluster_name, weight in weights.items())
+    return tuple(Leg(name, weight, is_external=name.startswith("outside")) for name, weight in weights.items())
+
+
+def _external(tls: Mapping[str, Any] | None = None, **fields: Any) -> ExternalEndpoint:
+    """An endpoint outside of the mesh, with certificates as texts."""
+    texts = {} if tls is None else {key: value.encode() if key in _PEM else value for key, value in tls.items()}
+    return ExternalEndpoint(**_with_sorted_tags(fields), tls=None if tls is None else ExternalTls(**texts))
 
 
 def policy_effects(confs: Mapping[str, Mapping[str, Any]], kind: str, protocol: str) -> tuple[Effect, ...]:

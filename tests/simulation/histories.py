@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from tests.pipeline import random_policy
+from tests.pipeline import random_external_service, random_policy
 from tests.simulation.authorities import (
     MESH_FORMS,
     SECRET_FORMS,
@@ -26,7 +26,7 @@ from tests.simulation.authorities import (
 
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
-from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, parse
+from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, parse, secret_data
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.snapshot.resource import SECRET
@@ -111,6 +111,12 @@ def policy(mesh: str, number: int) -> Resource:
     return random_policy(random.Random(number), mesh)
 
 
+@cache
+def outside(mesh: str, number: int) -> Resource:
+    """One of `VARIANTS` external services of a mesh; the same in every process."""
+    return random_external_service(random.Random(number), mesh)
+
+
 def history(seed: int, length: int) -> list[Step]:
     """A random history with `length` changes of resources, and what happens between them."""
     rng = random.Random(seed)
@@ -126,12 +132,16 @@ def history(seed: int, length: int) -> list[Step]:
             steps.append(Step("put", (mesh, name, rng.randrange(VARIANTS))))
         elif kind < 0.62:
             steps.append(Step("bind" if rng.random() < 0.7 else "unbind", (mesh, rng.randrange(VARIANTS))))
-        elif kind < 0.72:
+        elif kind < 0.7:
             steps.append(Step("delete", (mesh, name)))
+        elif kind < 0.75:
+            steps.append(Step("extend" if rng.random() < 0.7 else "curtail", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.8:
             steps.append(Step("secure", (mesh, name, rng.random() < secure_share)))
         elif kind < 0.88:
             steps.append(Step("mesh", (mesh, rng.randrange(MESH_FORMS) if rng.random() < 0.9 else None)))
+        elif kind < 0.9:
+            steps.append(Step("disclose", (mesh, rng.choice([None, "one", "two"]))))
         elif kind < 0.94:
             form = rng.randrange(SECRET_FORMS if rng.random() < broken_share else WHOLE_FORMS)
             steps.append(Step("secret", (mesh, form)))
@@ -196,6 +206,19 @@ class World:
 
     def unbind(self, mesh: str, number: int) -> None:
         self._forget(policy(mesh, number).key)
+
+    def extend(self, mesh: str, number: int) -> None:
+        self._note(outside(mesh, number))
+
+    def curtail(self, mesh: str, number: int) -> None:
+        self._forget(outside(mesh, number).key)
+
+    def disclose(self, mesh: str, content: str | None) -> None:
+        """A secret that external services read is written or goes."""
+        if content is None:
+            self._forget(ResourceKey("Secret", mesh, "ca"))
+        else:
+            self._note(Secret(mesh=mesh, name="ca", data=secret_data(content.encode())))
 
     def mesh(self, name: str, form: int | None) -> None:
         if form is None:

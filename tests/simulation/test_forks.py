@@ -38,6 +38,10 @@ def changes(rng: random.Random) -> list[Step]:
             steps.append(Step("put", (mesh, name, rng.randrange(VARIANTS))))
         elif kind < 0.65:
             steps.append(Step(rng.choice(["bind", "bind", "unbind"]), (mesh, rng.randrange(VARIANTS))))
+        elif kind < 0.72:
+            steps.append(Step(rng.choice(["extend", "extend", "curtail"]), (mesh, rng.randrange(VARIANTS))))
+        elif kind < 0.75:
+            steps.append(Step("disclose", (mesh, rng.choice([None, "one", "two"]))))
         elif kind < 0.8:
             steps.append(Step("delete", (mesh, name)))
         elif kind < 0.9:

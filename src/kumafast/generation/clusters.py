@@ -15,7 +15,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf.any_pb2 import Any as PackedMessage
 
-from kumafast.generation import defaults, fields, names, protocols, tls
+from kumafast.generation import defaults, external, fields, names, protocols, tls
 from kumafast.generation.proxy import Destination, Inbound
 from kumafast.resources.policies.traffic_route import LoadBalancer
 
@@ -60,12 +60,20 @@ def _local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
 
 
 def destination_cluster(destination: Destination) -> cluster_pb2.Cluster:
-    """A service, or the part of it that an outbound's tags choose. Sidecars speak HTTP/2 among themselves."""
+    """A service, or the part of it that an outbound's tags choose.
+
+    Sidecars speak HTTP/2 among themselves; what is outside of the mesh is spoken to as it says.
+    """
+    is_http, is_external = protocols.is_http(destination.protocol), destination.external is not None
     options = http_protocol_options_pb2.HttpProtocolOptions()
-    options.CopyFrom(_any_options(is_http=protocols.is_http(destination.protocol)))
+    over_http2 = not is_external or protocols.is_http2(destination.protocol)
+    options.CopyFrom(_any_options(is_http=is_http, over_http2=over_http2))
     cluster = cluster_pb2.Cluster()
     cluster.CopyFrom(_ANY_DESTINATION)
     cluster.name = destination.cluster_name
+    if destination.external is not None:
+        cluster.ClearField("eds_cluster_config")
+        external.place(cluster, destination.external, destination.protocol)
     cluster.alt_stat_name = names.alternative_stat_name(destination.cluster_name)
     if destination.tls is not None:
         cluster.transport_socket.CopyFrom(tls.upstream_socket(destination.tls))
@@ -73,7 +81,8 @@ def destination_cluster(destination: Destination) -> cluster_pb2.Cluster:
         _balance(cluster, LoadBalancer.model_validate(destination.load_balancer))
     for effect in destination.effects:
         effect.on_destination_cluster(cluster, options)
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY].Pack(options, deterministic=True)
+    if is_http or not is_external:
+        cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY].Pack(options, deterministic=True)
     return cluster
 
 
@@ -175,8 +184,8 @@ def _only_tracked() -> circuit_breaker_pb2.CircuitBreakers:
 
 
 @cache
-def _any_options(*, is_http: bool) -> http_protocol_options_pb2.HttpProtocolOptions:
-    return _http_options(idle_timeout=defaults.IDLE_TIMEOUT if is_http else None, over_http2=True)
+def _any_options(*, is_http: bool, over_http2: bool) -> http_protocol_options_pb2.HttpProtocolOptions:
+    return _http_options(idle_timeout=defaults.IDLE_TIMEOUT if is_http else None, over_http2=over_http2)
 
 
 _ANY_DESTINATION = cluster_pb2.Cluster(

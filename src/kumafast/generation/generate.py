@@ -10,7 +10,7 @@ from typing import assert_never
 
 from google.protobuf.message import Message
 
-from kumafast.generation import admin, clusters, endpoints, listeners, tls, transparent
+from kumafast.generation import admin, clusters, endpoints, external, listeners, tls, transparent
 from kumafast.generation.proxy import (
     AdminInterface,
     Destination,
@@ -50,7 +50,7 @@ def generate(part: Part) -> tuple[Message, ...]:
         case Outbound():
             return (listeners.outbound_listener(part),)
         case Destination():
-            return (clusters.destination_cluster(part),)
+            return (clusters.destination_cluster(part), *external.secrets(part))
         case EndpointSet():
             return (endpoints.load_assignment(part),)
         case TrustBundle():

@@ -80,6 +80,11 @@ def mesh_ca_name(mesh: str) -> str:
     return f"mesh_ca:secret:{mesh}"
 
 
+def external_secret_name(cluster: str, number: int) -> str:
+    """The secret with a certificate that is shown to what is outside; one for each way in which a cluster connects."""
+    return f"external_cert:secret:{cluster}:{number}"
+
+
 def stat_name(name: str) -> str:
     """A name as Envoy's statistics may hold it: all but letters, digits, dashes and underscores become underscores."""
     return _NOT_IN_A_STAT.sub("_", name)

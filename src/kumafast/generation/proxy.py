@@ -10,7 +10,7 @@ Addresses are IP addresses. Envoy rejects a name in an endpoint or a listener, s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from kumafast.generation.effects import Effect
@@ -127,6 +127,8 @@ class Leg:
 
     cluster_name: str
     weight: int = 1
+    is_external: bool = False
+    """Where it is outside of the mesh; requests then name the host that they go to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,8 @@ class OutboundRoute:
 class Outbound:
     """A local port of the sidecar that leads to a cluster. `tags` are those by which the user chose the destination.
 
-    With a `route` it leads where that says, and `cluster_name` does not count.
+    With a `route` it leads where that says, and `cluster_name` does not count. `is_external` where the cluster is
+    outside of the mesh: requests then name the host that they go to.
     """
 
     address: str
@@ -163,13 +166,45 @@ class Outbound:
     reuses_port: bool = True
     effects: tuple[Effect, ...] = ()
     route: OutboundRoute | None = None
+    is_external: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalTls:
+    """How an external service is connected to by TLS; certificates and keys are PEM, and empty where there are none.
+
+    The server's certificate is to be one of the authority, for the verified name; without an authority it is any.
+    """
+
+    server_name: str = ""
+    authority: bytes = b""
+    verified_name: str = ""
+    chain: bytes = b""
+    key: bytes = field(default=b"", repr=False)
+    allows_renegotiation: bool = False
+
+    @property
+    def shows_certificate(self) -> bool:
+        """Whether the sidecar shows the server a certificate."""
+        return bool(self.chain and self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalEndpoint:
+    """Where something outside of the mesh is, by an IP address or a name. `tags` are without the service tag."""
+
+    address: str
+    port: int
+    tags: Tags = ()
+    tls: ExternalTls | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What an outbound leads to, seen from the client: a cluster whose endpoints come by EDS.
+    """What an outbound leads to, seen from the client: a cluster whose endpoints come by EDS, or stand in it.
 
-    `load_balancer` is how one of these is chosen, as a TrafficRoute says it.
+    `load_balancer` is how one of these is chosen, as a TrafficRoute says it. `external` are the endpoints of what is
+    outside of the mesh; None where it is within.
     """
 
     cluster_name: str
@@ -178,6 +213,7 @@ class Destination:
     tls: OutboundTls | None = None
     effects: tuple[Effect, ...] = ()
     load_balancer: Mapping[str, Any] = FrozenMap()
+    external: tuple[ExternalEndpoint, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,9 @@ def _ruled(everything: route_components_pb2.Route, rule: RequestRule) -> route_c
 
 
 def _split(action: route_components_pb2.RouteAction, legs: tuple[Leg, ...]) -> None:
+    if any(leg.is_external for leg in legs):
+        # A host of the mesh means nothing out there. A rule may say which one is meant instead.
+        action.auto_host_rewrite.value = True
     if len(legs) == 1:
         action.cluster = legs[0].cluster_name
         return

@@ -70,6 +70,8 @@ def lead_outbound(routes: route_pb2.RouteConfiguration, outbound: Outbound) -> N
     _lead(routes, name=name, service=outbound.service, cluster=outbound.cluster_name)
     if outbound.route is not None:
         requests.lead(routes.virtual_hosts[0], outbound.route)
+    elif outbound.is_external:
+        routes.virtual_hosts[0].routes[0].route.auto_host_rewrite.value = True
 
 
 def lead_connections(proxy: tcp_proxy_pb2.TcpProxy, outbound: Outbound) -> None:

@@ -26,7 +26,7 @@ _NAME = "envoy.transport_sockets.tls"
 def downstream_socket(mesh: str) -> base_pb2.TransportSocket:
     """For inbounds: only clients with a certificate of the mesh."""
     any_of_mesh = string_pb2.StringMatcher(prefix=mesh_prefix(mesh))
-    return _socket(
+    return socket(
         tls_pb2.DownstreamTlsContext(
             common_tls_context=_context(mesh, any_of_mesh), require_client_certificate={"value": True}
         )
@@ -42,7 +42,7 @@ def upstream_socket(tls: OutboundTls) -> base_pb2.TransportSocket:
     )
     context = _context(tls.mesh, wanted)
     context.alpn_protocols.append(ALPN)
-    return _socket(tls_pb2.UpstreamTlsContext(common_tls_context=context, sni=tls.sni))
+    return socket(tls_pb2.UpstreamTlsContext(common_tls_context=context, sni=tls.sni))
 
 
 def trust_bundle(bundle: TrustBundle) -> secret_pb2.Secret:
@@ -58,8 +58,13 @@ def trust_bundle(bundle: TrustBundle) -> secret_pb2.Secret:
 
 def identity_secret(mesh: str, *, chain: bytes, key: bytes) -> secret_pb2.Secret:
     """A workload's certificate and key, PEM."""
+    return certificate_secret(names.identity_name(mesh), chain=chain, key=key)
+
+
+def certificate_secret(name: str, *, chain: bytes, key: bytes) -> secret_pb2.Secret:
+    """A certificate and its key, PEM."""
     return secret_pb2.Secret(
-        name=names.identity_name(mesh),
+        name=name,
         tls_certificate=common_pb2.TlsCertificate(
             certificate_chain=base_pb2.DataSource(inline_bytes=chain),
             private_key=base_pb2.DataSource(inline_bytes=key),
@@ -81,15 +86,16 @@ def server_name(mesh: str, tags: Mapping[str, str]) -> str:
 def _context(mesh: str, peers: string_pb2.StringMatcher) -> tls_pb2.CommonTlsContext:
     matcher = common_pb2.SubjectAltNameMatcher(san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=peers)
     return tls_pb2.CommonTlsContext(
-        tls_certificate_sds_secret_configs=[_secret(names.identity_name(mesh))],
+        tls_certificate_sds_secret_configs=[secret_reference(names.identity_name(mesh))],
         combined_validation_context=tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
             default_validation_context=common_pb2.CertificateValidationContext(match_typed_subject_alt_names=[matcher]),
-            validation_context_sds_secret_config=_secret(names.mesh_ca_name(mesh)),
+            validation_context_sds_secret_config=secret_reference(names.mesh_ca_name(mesh)),
         ),
     )
 
 
-def _secret(name: str) -> secret_pb2.SdsSecretConfig:
+def secret_reference(name: str) -> secret_pb2.SdsSecretConfig:
+    """A secret of another resource, which comes on the same stream."""
     return secret_pb2.SdsSecretConfig(
         name=name,
         sds_config=config_source_pb2.ConfigSource(
@@ -98,5 +104,6 @@ def _secret(name: str) -> secret_pb2.SdsSecretConfig:
     )
 
 
-def _socket(context: Message) -> base_pb2.TransportSocket:
+def socket(context: Message) -> base_pb2.TransportSocket:
+    """A transport socket that speaks TLS so."""
     return base_pb2.TransportSocket(name=_NAME, typed_config=fields.packed(context))

@@ -91,7 +91,7 @@ def load_backend(mesh: str, backend: CertificateAuthority, find: FindSecret) -> 
         certificate, key = (_secret(name, find) for name in builtin_names(mesh, backend.name))
     else:
         conf: Mapping[str, Any] = backend.conf or {}
-        certificate, key = (_read(field, conf.get(field), find) for field in ("cert", "key"))
+        certificate, key = (read_source(field, conf.get(field), find) for field in ("cert", "key"))
     return load_authority(KeyPair(certificate, key))
 
 
@@ -116,7 +116,8 @@ def create_builtin(mesh: str, backend: CertificateAuthority, *, now: datetime) -
     )
 
 
-def _read(field: str, source: object, find: FindSecret) -> bytes:
+def read_source(field: str, source: object, find: FindSecret) -> bytes:
+    """What a data source of Kuma's form holds. Raises `AuthorityError`, which names the field and what is wrong."""
     if not isinstance(source, Mapping) or not any(source.get(kind) for kind in _SOURCES):
         raise AuthorityError(f"{field} has to be given as one of {', '.join(_SOURCES)}")
     kind = next(kind for kind in _SOURCES if source.get(kind))

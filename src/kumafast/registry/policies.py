@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeAlias
 from weakref import WeakValueDictionary
 
-from kumafast._core import TagIndex, TagSet
+from kumafast._core import TagIndex, TagSelector, TagSet
 from kumafast.matching import Bindings, CompiledPolicy, PolicySet, candidates, routing
 from kumafast.registry.overlay import Ids, Index, IndexOverlay, Overlay
 from kumafast.registry.reach import Destination, destination_of
@@ -24,6 +25,10 @@ from kumafast.resources.tags import SERVICE_TAG
 
 LOOK_MAX = 64
 """How many dataplanes are looked at before everything else may have its turn: some milliseconds if all differ."""
+
+
+_Way: TypeAlias = tuple[tuple[Destination, ...], frozenset[Destination] | None]
+"""Outbounds, and what they lead to where that is not what their tags say."""
 
 
 class Policies:
@@ -42,9 +47,7 @@ class Policies:
         self._dataplanes: MutableMapping[str, _Known] = {}
         self._consumers: MutableMapping[str, set[str]] = {}
         # What dataplanes reach, one for all that reach the same in the same way.
-        self._outward: WeakValueDictionary[tuple[tuple[Destination, ...], frozenset[Destination]], Outward] = (
-            WeakValueDictionary()
-        )
+        self._outward: WeakValueDictionary[_Way, Outward] = WeakValueDictionary()
         # While there is none, nobody's routes are asked for.
         self._routing: MutableMapping[ResourceKey, None] = {}
 
@@ -73,6 +76,10 @@ class Policies:
         """The policies of a dataplane. O(its tags + policies found)."""
         known = self._dataplanes[name]
         return self._policies.bind(known.inbounds, known.gateway)
+
+    def selected(self, selectors: Iterable[TagSelector]) -> set[str]:
+        """The dataplanes that one of the selectors matches. O(those found)."""
+        return {self._names[number] for selector in selectors for number in self._index.match(selector)}
 
     def destinations(self, name: str) -> frozenset[Destination]:
         """What a dataplane's outbounds lead to, under the routes of now; nothing where it is not known."""
@@ -105,15 +112,14 @@ class Policies:
     def _known(
         self, inbounds: tuple[TagSet, ...], gateway: tuple[TagSet, ...], outbounds: tuple[Destination, ...]
     ) -> _Known:
+        destinations: frozenset[Destination] | None = None
         if self._routing:
             bindings = self._policies.bind(inbounds, gateway)
             destinations = routing.reached((each, bindings.route(each)) for each in outbounds)
-        else:
-            destinations = frozenset(outbounds)
-        key = (outbounds, destinations)
-        outward = self._outward.get(key)
+        outward = self._outward.get((outbounds, destinations))
         if outward is None:
-            outward = self._outward[key] = Outward(outbounds, destinations)
+            outward = Outward(outbounds, frozenset(outbounds) if destinations is None else destinations)
+            self._outward[outbounds, destinations] = outward
         return _Known(inbounds, gateway, outward)
 
     def remove_dataplane(self, name: str) -> None:

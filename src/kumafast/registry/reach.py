@@ -75,9 +75,16 @@ class Reach:
     def destinations_served_by(self, name: str) -> list[Destination]:
         """Of the destinations that somebody reaches, those that this dataplane serves. O(tags + found)."""
         inbounds = self._inbounds.get(name)
-        if not inbounds or not self._destinations:
+        return self._served(inbounds) if inbounds else []
+
+    def destinations_with(self, tags: Mapping[str, str]) -> list[Destination]:
+        """Of the destinations that somebody reaches, those that an endpoint with these tags serves."""
+        return self._served(TagSet(tags))
+
+    def _served(self, endpoints: TagSet | tuple[TagSet, ...]) -> list[Destination]:
+        if not self._destinations:
             return []
-        return [self._destinations[selector_id] for selector_id, _ in self._selectors.match(inbounds)]
+        return [self._destinations[selector_id] for selector_id, _ in self._selectors.match(endpoints)]
 
     def set(self, name: str, inbounds: Iterable[Mapping[str, str]]) -> None:
         """Take in a dataplane that is new or whose inbounds, given by their tags, may have changed."""

@@ -14,11 +14,22 @@ from typing import NamedTuple
 from kumafast.addresses import is_ip
 from kumafast.identity.identities import Identities
 from kumafast.matching import Bindings, CompiledPolicy, compile_policies, routing
+from kumafast.matching.policy import ends
+from kumafast.registry.external_services import ExternalServices
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
 from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach
-from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, catalog
+from kumafast.resources import (
+    Dataplane,
+    DataplaneInsight,
+    ExternalService,
+    Mesh,
+    Resource,
+    ResourceKey,
+    Secret,
+    catalog,
+)
 from kumafast.resources.connection_policy import ConnectionPolicy
 from kumafast.snapshot.node import dataplane_of
 from kumafast.store import Change, StoredResource
@@ -49,6 +60,8 @@ class Affected:
     """Those (mesh, destination) whose endpoints may differ now, each with the names of the dataplanes that changed."""
     meshes: Set[str]
     """Those whose identity is another, and with it that of all their proxies."""
+    external: Set[tuple[str, Destination]]
+    """Those (mesh, destination) that other external services serve, or the same in another way."""
     vanished: frozenset[tuple[str, Destination]]
     """Those (mesh, destination) that for a moment nobody reached; what is known of them may have been missed since."""
 
@@ -56,7 +69,7 @@ class Affected:
 class _Gathered:
     """The `Affected` of a batch while it comes together."""
 
-    __slots__ = ("bound", "destinations", "meshes", "proxies", "vanished")
+    __slots__ = ("bound", "destinations", "external", "meshes", "proxies", "vanished")
 
     def __init__(self) -> None:
         # A dict, since a set of names has another order in each process.
@@ -64,15 +77,20 @@ class _Gathered:
         self.bound: dict[DataplaneId, None] = {}
         self.destinations: dict[tuple[str, Destination], set[str]] = {}
         self.meshes: set[str] = set()
+        self.external: set[tuple[str, Destination]] = set()
         self.vanished: set[tuple[str, Destination]] = set()
 
     def served(self, dataplane_id: DataplaneId, destinations: Iterable[Destination]) -> None:
         for destination in destinations:
             self.destinations.setdefault((dataplane_id.mesh, destination), set()).add(dataplane_id.name)
 
+    def served_outside(self, mesh: str, reach: Reach, service: ExternalService | None) -> None:
+        if service is not None:
+            self.external.update((mesh, destination) for destination in reach.destinations_with(service.tags))
+
     def complete(self) -> Affected:
         vanished = frozenset(self.vanished)
-        return Affected(self.proxies.keys(), self.bound.keys(), self.destinations, self.meshes, vanished)
+        return Affected(self.proxies.keys(), self.bound.keys(), self.destinations, self.meshes, self.external, vanished)
 
     def add(self, affected: Affected) -> None:
         self.proxies.update(dict.fromkeys(affected.proxies))
@@ -80,6 +98,7 @@ class _Gathered:
         for destination, names in affected.destinations.items():
             self.destinations.setdefault(destination, set()).update(names)
         self.meshes.update(affected.meshes)
+        self.external.update(affected.external)
         self.vanished.update(affected.vanished)
 
 
@@ -87,11 +106,12 @@ _POLICIES = frozenset(kind.name for kind in catalog.POLICY_TYPES)
 
 
 class _MeshState:
-    __slots__ = ("policies", "reach", "view", "written")
+    __slots__ = ("external", "policies", "reach", "view", "written")
 
     def __init__(self, name: str) -> None:
         self.view = MeshView(name)
         self.reach = Reach()
+        self.external = ExternalServices()
         self.policies = Policies()
         # As users wrote them; matching knows them by their compiled form.
         self.written: MutableMapping[ResourceKey, StoredResource] = {}
@@ -100,12 +120,13 @@ class _MeshState:
         forked = _MeshState(self.view.name)
         forked.view = self.view
         forked.reach, forked.policies = self.reach.fork(), self.policies.fork()
+        forked.external = self.external.fork()
         forked.written = Overlay(self.written)
         return forked
 
     @property
     def is_empty(self) -> bool:
-        return self.view.mesh is None and not self.view.dataplanes and not self.written
+        return self.view.mesh is None and not (self.view.dataplanes or self.written or self.external)
 
 
 class Registry:
@@ -149,6 +170,7 @@ class Registry:
             if state.view.mesh is not None:
                 yield state.view.mesh
             yield from state.view.dataplanes.values()
+            yield from state.external
             yield from (stored.resource for stored in state.written.values())
         yield from self.identities.secrets()
 
@@ -169,6 +191,11 @@ class Registry:
             for name in state.reach.providers(destination):
                 yield state.view.dataplanes[name]
 
+    def external_services(self, mesh: str, destination: Destination) -> list[ExternalService]:
+        """The external services that have all tags of the destination, by name. O(those found)."""
+        state = self._meshes.get(mesh)
+        return [] if state is None else state.external.serving(destination)
+
     def consumers(self, mesh: str, destination: Destination) -> Iterator[DataplaneId]:
         """The dataplanes with an outbound to the destination, in no order. O(those found)."""
         state = self._meshes.get(mesh)
@@ -188,6 +215,21 @@ class Registry:
     def bindings(self, dataplane_id: DataplaneId) -> Bindings:
         """The policies of a dataplane that is there. O(its tags + policies found)."""
         return self._meshes[dataplane_id.mesh].policies.bindings(dataplane_id.name)
+
+    def written(self, key: ResourceKey) -> StoredResource | None:
+        """A policy as a user wrote it; None where there is none."""
+        state = self._meshes.get(key.mesh)
+        return None if state is None else state.written.get(key)
+
+    def selected_by(self, key: ResourceKey) -> list[str]:
+        """The names of the dataplanes that a policy selects, in alphabetical order. O(those found, sorted).
+
+        For a policy with `destinations` those at either end. A shadow selects whom it would select in force.
+        """
+        stored = self.written(key)
+        if stored is None:
+            return []
+        return sorted(self._meshes[key.mesh].policies.selected(ends(stored.resource)))
 
     def hosts(self) -> Collection[str]:
         """The host names, not addresses, that dataplanes give as theirs."""
@@ -225,6 +267,8 @@ class Registry:
                 identities.append((change.key, None if change.stored is None else change.stored.resource))
             elif change.key.type == DataplaneInsight.type.name:
                 self._apply_insight(change, gathered)
+            elif change.key.type == ExternalService.type.name:
+                self._apply_external(change, gathered)
             elif change.key.type == Dataplane.type.name:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
@@ -237,6 +281,8 @@ class Registry:
                     gathered = _Gathered()
         # Of a Mesh and of secrets only what makes certificates reaches Envoy: any other change affects nobody.
         gathered.meshes |= self.identities.apply(identities)
+        for key, _ in identities:
+            self._note_readers(key, gathered)
         yield gathered.complete()
 
     def _state(self, mesh: str) -> _MeshState:
@@ -259,6 +305,26 @@ class Registry:
         state = self._meshes.get(dataplane_id.mesh)
         if state is not None and dataplane_id.name in state.view.dataplanes:
             gathered.served(dataplane_id, state.reach.destinations_served_by(dataplane_id.name))
+
+    def _apply_external(self, change: Change, gathered: _Gathered) -> None:
+        mesh, name = change.key.mesh, change.key.name
+        state = self._state(mesh)
+        before = state.external.get(name)
+        after = None if change.stored is None else change.stored.resource
+        assert after is None or isinstance(after, ExternalService)
+        if after != before:
+            self.generation += 1
+            state.external.set(name, after)
+            for service in (before, after):
+                gathered.served_outside(mesh, state.reach, service)
+        self._drop_if_empty(mesh)
+
+    def _note_readers(self, key: ResourceKey, gathered: _Gathered) -> None:
+        """Note whose certificates may be others with a secret."""
+        state = self._meshes.get(key.mesh)
+        if state is not None:
+            for service in state.external.reading(key.name):
+                gathered.served_outside(key.mesh, state.reach, service)
 
     def _apply_mesh(self, change: Change) -> None:
         name = change.key.name

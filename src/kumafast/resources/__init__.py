@@ -8,6 +8,7 @@ from kumafast.resources.dataplane import Dataplane
 from kumafast.resources.dataplane_insight import DataplaneInsight, status
 from kumafast.resources.defaults import kri, with_defaults
 from kumafast.resources.document import decode, encode, parse, to_document, unknown_fields
+from kumafast.resources.external_service import ExternalService
 from kumafast.resources.initial import initial_resources
 from kumafast.resources.mesh import Mesh
 from kumafast.resources.resource import DataplaneName, MeshName, Resource, ResourceKey, ResourceType, Scope
@@ -18,6 +19,7 @@ __all__ = [
     "Dataplane",
     "DataplaneInsight",
     "DataplaneName",
+    "ExternalService",
     "GlobalSecret",
     "Mesh",
     "MeshName",

@@ -12,9 +12,11 @@ from importlib import import_module
 from kumafast.resources import policies
 from kumafast.resources.dataplane import Dataplane
 from kumafast.resources.dataplane_insight import DataplaneInsight
+from kumafast.resources.external_service import ExternalService
 from kumafast.resources.mesh import Mesh
 from kumafast.resources.resource import Resource, ResourceType
 from kumafast.resources.secret import GlobalSecret, Secret
+from kumafast.resources.virtual_outbound import VirtualOutbound
 
 
 def _policy_models() -> list[type[Resource]]:
@@ -32,7 +34,16 @@ def _policy_models() -> list[type[Resource]]:
     return models
 
 
-_ALL: list[type[Resource]] = [Mesh, Dataplane, DataplaneInsight, Secret, GlobalSecret, *_policy_models()]
+_ALL: list[type[Resource]] = [
+    Mesh,
+    Dataplane,
+    DataplaneInsight,
+    ExternalService,
+    Secret,
+    GlobalSecret,
+    VirtualOutbound,
+    *_policy_models(),
+]
 _MODELS = {model.type.name: model for model in sorted(_ALL, key=lambda model: model.type.name)}
 
 RESOURCE_TYPES: tuple[ResourceType, ...] = tuple(model.type for model in _MODELS.values())

@@ -108,6 +108,11 @@ def check_ip(path: str, address: str, *, field: str = "address") -> Iterator[Vio
         yield Violation(path, f"{field} has to be valid IP address")
 
 
+def is_tag_name(text: str) -> bool:
+    """Whether a tag may be called so; an empty text passes here, as in Kuma."""
+    return _TAG_NAME.fullmatch(text) is not None
+
+
 def check_tags(path: str, tags: Mapping[str, str], *, requires_service: bool = False) -> Iterator[Violation]:
     """Names and values of tags; entries are checked in the order of their names."""
     yield from _check_entries(path, tags, _TAG_VALUE, _TAG_VALUE_MESSAGE)

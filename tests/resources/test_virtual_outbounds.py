@@ -1,0 +1,152 @@
+"""Virtual outbounds are refused in Kuma's words, and make of an inbound's tags the host and port that they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kumafast.resources import parse, to_document, validate
+from kumafast.resources.virtual_outbound import TemplateError, VirtualAddress, VirtualOutbound
+
+SERVICE = {"name": "srv", "tagKey": "kuma.io/service"}
+MUST = "must consist of alphanumeric characters to be used as a gotemplate key"
+FAILED = "template pre evaluation failed with error="
+
+
+def document(host: str = "{{.srv}}.mesh", port: str = "80", *parameters: dict[str, str]) -> dict[str, Any]:
+    conf = {"host": host, "port": port, "parameters": list(parameters or (SERVICE,))}
+    selectors = [{"match": {"kuma.io/service": "*"}}]
+    return {"type": "VirtualOutbound", "mesh": "default", "name": "vo", "selectors": selectors, "conf": conf}
+
+
+def outbound(*conf: Any) -> VirtualOutbound:
+    resource = parse(document(*conf))
+    assert isinstance(resource, VirtualOutbound)
+    return resource
+
+
+def violations(written: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(violation.field, violation.message) for violation in validate(parse(written))]
+
+
+def test_makes_a_host_a_port_and_the_tags_that_it_names() -> None:
+    parameters = (SERVICE, {"name": "version"}, {"name": "p", "tagKey": "kuma.io/port"})
+    both = outbound("v{{ .version }}.{{.srv}}.mesh", "{{.p}}", *parameters)
+    assert validate(both) == ()
+    assert to_document(both) == document("v{{ .version }}.{{.srv}}.mesh", "{{.p}}", *parameters)
+    tags = {"kuma.io/service": "web", "version": "2", "kuma.io/port": "8080", "region": "eu"}
+    chosen = (("kuma.io/port", "8080"), ("kuma.io/service", "web"), ("version", "2"))
+    assert both.address_of(tags) == VirtualAddress("v2.web.mesh", 8080, chosen)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("{{.srv}}.mesh", "web.mesh"),
+        ("a {{- .srv -}} .mesh", "aweb.mesh"),
+        ("{{.srv}}{{.srv}}", "webweb"),
+        ("{{.nobody}}a.mesh", "a.mesh"),
+        ("}}.mesh", None),
+        ("{{.srv}} .mesh", None),
+        ("{{.srv", None),
+        ("{{if .srv}}a{{end}}", None),
+        ("{{.srv.a}}", None),
+    ],
+)
+def test_templates_are_go_s_as_far_as_values_go(host: str, expected: str | None) -> None:
+    made = outbound(host)
+    if expected is None:
+        with pytest.raises(TemplateError):
+            made.host_of({"kuma.io/service": "web"})
+    else:
+        assert made.host_of({"kuma.io/service": "web"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("tag", "reason"),
+    [
+        ("a", 'evaluation of template with parameters didn\'t evaluate to a parsable number result="a"'),
+        ("", 'evaluation of template with parameters didn\'t evaluate to a parsable number result=""'),
+        ("0", "evaluation of template returned a port outside of the range [1..65535] result=0"),
+        ("65536", "evaluation of template returned a port outside of the range [1..65535] result=65536"),
+    ],
+)
+def test_an_inbound_that_gives_no_port_is_told_why(tag: str, reason: str) -> None:
+    with pytest.raises(TemplateError) as refused:
+        outbound("a.mesh", "{{.p}}", {"name": "p", "tagKey": "port"}).address_of({"port": tag})
+    assert str(refused.value) == reason
+
+
+def test_what_is_not_valid_is_said_all_at_once() -> None:
+    empty = {"type": "VirtualOutbound", "mesh": "default", "name": "vo"}
+    assert violations(empty) == [("selectors", "must have at least one element"), ("conf", "has to be defined")]
+    assert violations({**document(), "selectors": [{"match": {}}], "conf": {}}) == [
+        ("selectors[0].match", "must have at least one tag"),
+        ("conf.parameters", "must contain a parameter with kuma.io/service as a tagKey"),
+        ("conf.host", "has to be defined"),
+        ("conf.port", "has to be defined"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("conf", "expected"),
+    [
+        (
+            ("foo.{{mesh", "{{port"),
+            [
+                (
+                    "conf.host",
+                    FAILED + '\'failed compiling gotemplate error="template: :1: function \\"mesh\\" not defined"\'',
+                ),
+                (
+                    "conf.port",
+                    FAILED + '\'failed compiling gotemplate error="template: :1: function \\"port\\" not defined"\'',
+                ),
+            ],
+        ),
+        (
+            ("a.mesh", "{{.srv}}a"),
+            [
+                (
+                    "conf.port",
+                    FAILED + "'evaluation of template with parameters didn't evaluate to a parsable number "
+                    'result="1a"\'',
+                )
+            ],
+        ),
+        (
+            ("a b", "80"),
+            [
+                (
+                    "conf.host",
+                    FAILED + "'evaluation of template with parameters didn't return a valid dns name result=\"a b\"'",
+                )
+            ],
+        ),
+        (
+            ("a.mesh", "80", SERVICE, {"name": "port", "tagKey": "***"}),
+            [("conf.parameters[1].tagKey", "must be a valid tag name")],
+        ),
+        (("a.mesh", "80", SERVICE, {"name": "kuma.io/port"}), [("conf.parameters[1].name", MUST)]),
+        (
+            ("a.mesh", "80", {"name": "", "tagKey": "kuma.io/service"}, {"name": "*"}),
+            [
+                ("conf.parameters[0].name", MUST),
+                ("conf.parameters[1].name", "must be a valid tag name if you are not setting tagKey"),
+                ("conf.parameters[1].name", MUST),
+            ],
+        ),
+        (("a.mesh", "80", SERVICE, {"name": "srv"}), [("conf.parameters[1].name", "name is already used")]),
+        (
+            ("a.mesh", "80", {"name": "foo", "tagKey": "kuma.io/port"}),
+            [("conf.parameters", "must contain a parameter with kuma.io/service as a tagKey")],
+        ),
+    ],
+)
+def test_confs_that_are_not_valid(conf: tuple[Any, ...], expected: list[tuple[str, str]]) -> None:
+    assert violations(document(*conf)) == expected
+
+
+def test_whoever_writes_one_is_told_that_nothing_comes_of_it_yet() -> None:
+    assert [remark[:17] for remark in outbound().remarks()] == ["virtual outbounds"]

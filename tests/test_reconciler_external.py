@@ -1,0 +1,178 @@
+"""External services in the pipeline: who reaches one follows it and its secrets, and nobody else hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from tests.pipeline import (
+    HTTP,
+    Pipeline,
+    dataplane,
+    external_service,
+    names,
+    secured,
+    service,
+    split,
+    traffic_route,
+    with_new_mesh,
+)
+from tests.test_reconciler_routes import cluster, counting, routes
+
+from kumafast.resources import Resource, Secret, secret_data
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, SECRET
+from kumafast.store import MemoryStore, Put
+
+BILLING = service("billing", **HTTP)
+
+
+def secret(content: str) -> Secret:
+    return Secret(mesh="default", name="ca", data=secret_data(content.encode()))
+
+
+def billing(address: str = "192.0.2.1:80", /, **tls: object) -> Resource:
+    return external_service("billing-1", address, BILLING, tls=tls or None)
+
+
+def hosts(found: cluster_pb2.Cluster) -> list[str]:
+    return [
+        f"{each.endpoint.address.socket_address.address}:{each.endpoint.address.socket_address.port_value}"
+        for locality in found.load_assignment.endpoints
+        for each in locality.lb_endpoints
+    ]
+
+
+async def mesh_with(*resources: Resource) -> MemoryStore:
+    store = await with_new_mesh()
+    for resource in resources:
+        await store.put(resource)
+    return store
+
+
+def test_comes_with_its_endpoints_and_goes_without_a_trace() -> None:
+    async def main() -> None:
+        store = await mesh_with(dataplane("web", tags=service("web"), reaches=[service("billing")]))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web")
+            before = pipeline.snapshot("web")
+            assert names(before, ENDPOINT) == {"billing"}
+            await store.put(billing())
+            await store.put(external_service("billing-2", "billing.example:80", BILLING))
+            await pipeline.settle()
+            snapshot = pipeline.snapshot("web")
+            found = cluster(snapshot, "billing")
+            assert found.type == cluster_pb2.Cluster.STRICT_DNS
+            assert hosts(found) == ["192.0.2.1:80", "billing.example:80"]
+            assert names(snapshot, ENDPOINT) == set()
+            assert routes(snapshot)[0].route.auto_host_rewrite.value
+            await store.delete(billing().key._replace(name="billing-2"))
+            await pipeline.settle()
+            assert cluster(pipeline.snapshot("web"), "billing").type == cluster_pb2.Cluster.STATIC
+            await store.delete(billing().key)
+            await pipeline.settle()
+            assert pipeline.snapshot("web").has_content_of(before)
+
+    asyncio.run(main())
+
+
+def test_no_tls_of_the_mesh_is_spoken_to_the_outside() -> None:
+    async def main() -> None:
+        store = await mesh_with(billing(), dataplane("web", tags=service("web"), reaches=[service("billing")]))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web")
+            before = cluster(pipeline.snapshot("web"), "billing")
+            await store.put(secured())
+            await pipeline.settle()
+            assert cluster(pipeline.snapshot("web"), "billing") == before
+
+    asyncio.run(main())
+
+
+def test_what_is_outside_comes_before_what_is_within() -> None:
+    async def main() -> None:
+        within = dataplane("billing-0", tags=BILLING, address="10.0.0.1")
+        store = await mesh_with(within, billing(), dataplane("web", tags=service("web"), reaches=[service("billing")]))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web")
+            counted = counting(pipeline)
+            assert hosts(cluster(pipeline.snapshot("web"), "billing")) == ["192.0.2.1:80"]
+            # Endpoints within come and go unseen, until nothing is outside any more.
+            assert await counted(store.put(dataplane("more", tags=BILLING, address="10.0.0.2"))) == (0, 0, 0, 0)
+            await store.delete(billing().key)
+            await pipeline.settle()
+            assert names(pipeline.snapshot("web"), ENDPOINT) == {"billing"}
+            assert cluster(pipeline.snapshot("web"), "billing").type == cluster_pb2.Cluster.EDS
+
+    asyncio.run(main())
+
+
+def test_a_part_of_a_split_may_be_outside() -> None:
+    async def main() -> None:
+        within = dataplane("backend-0", tags=service("backend", **HTTP), address="10.0.0.1")
+        store = await mesh_with(within, billing(), dataplane("web", tags=service("web"), reaches=[service("backend")]))
+        halves = split((1, service("backend")), (1, service("billing")))
+        await store.put(traffic_route(destinations=["backend"], split=halves))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web")
+            snapshot = pipeline.snapshot("web")
+            assert names(snapshot, CLUSTER) >= {"backend", "billing"}
+            assert names(snapshot, ENDPOINT) == {"backend"}
+            assert routes(snapshot)[0].route.auto_host_rewrite.value
+
+    asyncio.run(main())
+
+
+def test_a_key_is_in_a_secret_and_nowhere_else() -> None:
+    async def main() -> None:
+        shown: dict[str, object] = {"clientCert": {"inlineString": "a chain"}, "clientKey": {"inlineString": "a key"}}
+        store = await mesh_with(billing(**shown), dataplane("web", tags=service("web"), reaches=[service("billing")]))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web")
+            snapshot = pipeline.snapshot("web")
+            holding = {
+                name
+                for type_url in snapshot.type_urls
+                for name, resource in snapshot.resources(type_url).items()
+                if b"a key" in resource.body
+            }
+            assert holding == {"external_cert:secret:billing:0"}
+            before = snapshot.resources(CLUSTER)["billing"]
+            shown["clientKey"] = {"inlineString": "another key"}
+            await store.put(billing(**shown))
+            await pipeline.settle()
+            # Envoy replaces it in the cluster that is there.
+            assert pipeline.snapshot("web").resources(CLUSTER)["billing"] == before
+            [secret] = pipeline.snapshot("web").resources(SECRET).values()
+            assert b"another key" in secret.body
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("bystanders", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_touches_those_who_reach_it_whatever_the_size_of_the_mesh(bystanders: int) -> None:
+    async def main() -> None:
+        store = await with_new_mesh()
+        users, others = [f"user-{n}" for n in range(10)], [f"other-{n}" for n in range(bystanders)]
+        for group, reached in ((users, service("billing")), (others, service("shared"))):
+            await store.write([Put(dataplane(name, tags=service("x"), reaches=[reached])) for name in group])
+        async with Pipeline(store) as pipeline:
+            pipeline.connect(*users, *others)
+            counted = counting(pipeline)
+            assert await counted(store.put(billing())) == (10, 10, 0, 0)
+            assert await counted(store.put(billing().model_copy(update={"labels": {"a": "b"}}))) == (0, 0, 0, 0)
+            nobody = external_service("nobody", "192.0.2.9:80", service("nobody"))
+            assert await counted(store.put(nobody)) == (0, 0, 0, 0)
+            elsewhere = external_service("elsewhere", "192.0.2.9:80", service("shared"))
+            assert (await counted(store.put(elsewhere)))[0] == bystanders
+            # Until its secret is there it has no endpoint; another content is another cluster, any other secret is not.
+            assert await counted(store.put(billing(caCert={"secret": "ca"}))) == (10, 10, 0, 0)
+            assert hosts(cluster(pipeline.snapshot("user-0"), "billing")) == []
+            assert await counted(store.put(secret("one"))) == (10, 10, 0, 0)
+            assert hosts(cluster(pipeline.snapshot("user-0"), "billing")) == ["192.0.2.1:80"]
+            assert await counted(store.put(secret("two"))) == (10, 10, 0, 0)
+            assert await counted(store.put(secret("three").model_copy(update={"name": "other"}))) == (0, 0, 0, 0)
+            assert await counted(store.put(billing())) == (10, 10, 0, 0)
+            assert await counted(store.put(secret("four"))) == (0, 0, 0, 0)
+
+    asyncio.run(main())
