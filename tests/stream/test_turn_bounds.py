@@ -1,4 +1,4 @@
-"""What one connection brings in one turn of the loop: some events, or so much of header lists; others come first then."""
+"""What one connection brings in one turn of the loop: events, or octets of header lists; others come first then."""
 
 from __future__ import annotations
 
