@@ -201,7 +201,7 @@ inline void Session::read_headers(const FrameHeader& frame, Octets content) {
 }
 
 inline bool Session::has_room(std::size_t events_max) const {
-    return events_max == SIZE_MAX || (events_->size() < events_max && listed_ < limits::kListedBytesEachTurn);
+    return events_max == SIZE_MAX || (events_->size() < events_max && decoded_ < limits::kListedBytesEachTurn);
 }
 
 inline void Session::read_continuation(const FrameHeader& frame, Octets content) {
@@ -229,7 +229,7 @@ inline void Session::end_block(std::uint32_t id, bool is_last, Octets block) {
     if (!hpack_.decode(block, listed, take)) {
         return fail(ErrorCode::kCompressionError, "a header block that cannot be decoded");
     }
-    listed_ += listed;
+    decoded_ += listed;
     bool is_too_large = listed > limits::kHeaderListBytesMax;
     if (is_too_large) {
         double times = static_cast<double>(listed) / limits::kHeaderListBytesMax;

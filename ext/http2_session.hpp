@@ -98,7 +98,7 @@ class Session {
             octets = {reinterpret_cast<const std::uint8_t*>(joined.data()), joined.size()};
         }
         if (!has_preface_ && !read_preface(octets)) return;
-        for (listed_ = 0; !is_failed_ && octets.size() >= kFrameHeaderBytes && has_room(events_max);) {
+        for (decoded_ = 0; !is_failed_ && octets.size() >= kFrameHeaderBytes && has_room(events_max);) {
             FrameHeader frame = read_frame_header(octets.data());
             if (frame.length > limits::kFrameBytesMax) {
                 return fail(ErrorCode::kFrameSizeError, "a frame larger than SETTINGS_MAX_FRAME_SIZE");
@@ -471,7 +471,7 @@ class Session {
     HpackDecoder hpack_;
     double budget_ = limits::kBudgetMax;
     double last_refill_ = 0;
-    std::size_t listed_ = 0;  // octets of header lists in this call of `receive`
+    std::size_t decoded_ = 0;  // octets of header lists in this call of `receive`
     std::int64_t send_window_ = limits::kInitialWindow;
     std::int64_t receive_used_ = 0;
     // What new streams may be sent.
