@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,12 +16,14 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 
 from kumafast.identity.admission import admit
 from kumafast.metrics import Metrics
+from kumafast.preview import Preview, foresee
 from kumafast.reconciler import Reconciler
+from kumafast.rejections import Cause, Refusal
 from kumafast.resources import Dataplane, Mesh, Resource, initial_resources, parse, with_defaults
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import LISTENER
-from kumafast.store import MemoryStore, Put, Store
+from kumafast.store import Change, MemoryStore, Put, Store
 
 
 def dataplane(
@@ -90,6 +92,22 @@ class Pipeline:
     def _total(self, name: str) -> float:
         families = self.metrics.registry.collect()
         return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+
+def foresight(store: Store) -> Callable[[Sequence[Change]], Awaitable[Preview]]:
+    """What changes would do, asked of a control plane that has just read the store and serves nobody."""
+
+    async def ask(changes: Sequence[Change]) -> Preview:
+        reconciler = Pipeline(store).reconciler
+        await reconciler.load()
+        return await foresee(reconciler.fork, reconciler.node, changes)
+
+    return ask
+
+
+async def no_cause(refusals: Sequence[Refusal]) -> list[Cause]:
+    """For those who know of no policy."""
+    return [Cause() for _ in refusals]
 
 
 async def with_default_mesh() -> MemoryStore:

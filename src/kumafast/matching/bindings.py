@@ -10,7 +10,7 @@ share one computation, however different the rest of their policies.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -93,6 +93,14 @@ class Bindings:
         if found is None:
             found = self._inbounds[position] = _inbound(self.about_inbound(position))
         return found
+
+    def outward(self, outbounds: Iterable[Tags]) -> Hashable:
+        """All that a proxy with outbounds of these tags is told by these bindings of what it sends, as one value."""
+        return tuple((self.outbound(dict(tags).get(SERVICE_TAG, "")), self.route(tags)) for tags in outbounds)
+
+    def inward(self) -> Hashable:
+        """All that a proxy is told by these bindings of what comes in, as one value."""
+        return tuple(map(self.inbound, range(len(self.inbounds))))
 
     def about_inbound(self, position: int) -> tuple[Ranked, ...]:
         """The policies that say something about requests to the inbound at a position, each with its rank."""
