@@ -11,6 +11,7 @@ PAYLOAD_BYTES_KEPT_MAX: Final[int]
 AHEAD_MAX: Final[int]
 BYTES_AHEAD_MAX: Final[int]
 REQUEST_BYTES_AT_ONCE_MAX: Final[int]
+NODE_BYTES_MAX: Final[int]
 
 @final
 class Tally:
