@@ -11,7 +11,7 @@ import pytest
 from tests.pipeline import HTTP, Pipeline, dataplane, mesh_timeout, service, timeout, to_everything, with_new_mesh
 
 from kumafast import preview
-from kumafast.fork import Fork
+from kumafast.fork import RESTARTS_MAX, Fork
 from kumafast.preview import Edit, Kind, Preview, foresee
 from kumafast.resources import Resource
 from kumafast.snapshot.resource import CLUSTER, LISTENER
@@ -113,7 +113,7 @@ def test_of_too_many_the_number_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     assert (sum(len(group.edits) for group in found.groups), found.edits_left_out) == (1, 1)
 
 
-@pytest.mark.parametrize(("writes", "forks"), [(0, 1), (2, 3), (10_000, preview.RESTARTS_MAX + 1)])
+@pytest.mark.parametrize(("writes", "forks"), [(0, 1), (2, 3), (10_000, RESTARTS_MAX + 1)])
 def test_it_begins_anew_when_something_changes_and_ends_though_it_never_rests(
     writes: int, forks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
