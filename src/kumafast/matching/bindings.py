@@ -17,10 +17,10 @@ from functools import lru_cache
 from immutables import Map
 
 from kumafast.matching import routing
-from kumafast.matching.connection import Ranked, outbound_winner, winner
+from kumafast.matching.connection import Ranked, in_order, outbound_winner, winner
 from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Conf, Rank
 from kumafast.matching.routing import Route, Tags
-from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, to_rule
+from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, sources, to_rule
 from kumafast.resources.tags import SERVICE_TAG
 
 # Entries are small and live as long as they are asked for; the bound is the number of combinations, not of proxies.
@@ -141,6 +141,8 @@ def inbound_rule(ranked: list[Ranked]) -> Rule | None:
     if one.is_target_ref:
         policies = [policy for policy, _ in ranked]
         return listing(policies) if one.is_listed else catch_all(inbound_rules(policies))
+    if one.is_listed:
+        return sources(in_order(policy for policy, _ in ranked))
     best = winner(ranked)
     return None if best is None else Rule(best.inbound[0].conf, (best,))
 

@@ -416,8 +416,8 @@ class Registry:
 
 
 def _parts(policy: Resource | None) -> int:
-    """How many policies a resource stands for."""
-    return len(policy.parts) if isinstance(policy, ConnectionPolicy) else int(policy is not None)
+    """How many policies a resource stands for at most."""
+    return len(policy.parts) + 1 if isinstance(policy, ConnectionPolicy) else int(policy is not None)
 
 
 def _hosts(dataplane: Dataplane | None) -> set[str]:
