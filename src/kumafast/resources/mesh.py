@@ -152,6 +152,15 @@ class Mesh(Resource):
         """The fields with the forms of 0.1.0 to 0.6 replaced by today's."""
         return aliases.mesh_fields(fields)
 
+    def remarks(self) -> Iterator[str]:
+        """That the log of 0.1.0 is kept and needs a policy to be written to."""
+        old = (aliases.ACCESS_LOG, aliases.ACCESS_LOG_FORMAT)
+        if self.logging is not None and old in ((each.name, each.format) for each in self.logging.backends):
+            yield (
+                f"logging.accessLogs: it is the backend {aliases.ACCESS_LOG} now; connections are logged where a "
+                "TrafficLog is for them"
+            )
+
     def violations(self) -> Iterator[Violation]:
         """Every rule of meshes that this one breaks, in the order of Kuma's checks."""
         return _check(self)

@@ -39,7 +39,7 @@ class TrafficLog(ConnectionPolicy):
         singular="Traffic Log",
         plural="Traffic Logs",
         is_in_federation=True,
-        policy=PolicyTraits(order=600, successor="MeshAccessLog", mesh_fields=("logging",)),
+        policy=PolicyTraits(order=600, successor="MeshAccessLog", mesh_fields=("logging",), is_by_service=True),
     )
 
     conf: Conf | None = None
