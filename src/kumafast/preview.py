@@ -312,11 +312,13 @@ def _pairs(before: Snapshot | None, after: Snapshot) -> Iterator[_Pair]:
     (own, shared), (own_now, shared_now) = _parted(was), _parted(after.layers)
     # Layers of both sides are the same objects where they are equal, and then need not be made. But of those that are
     # for the proxy alone one may hide what another holds under the same name: where one differs all are looked at.
-    if own != own_now:
-        yield from _differing(own, own_now)
+    if own == own_now:
+        own, own_now = [], []
     here, there = set(map(id, shared)), set(map(id, shared_now))
-    yield from _differing(
-        [layer for layer in shared if id(layer) not in there], [layer for layer in shared_now if id(layer) not in here]
+    # Together, for a template makes what was the proxy's alone a layer like any other.
+    return _differing(
+        [*own, *(layer for layer in shared if id(layer) not in there)],
+        [*own_now, *(layer for layer in shared_now if id(layer) not in here)],
     )
 
 
