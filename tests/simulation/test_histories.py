@@ -92,7 +92,8 @@ def test_a_fault_is_found_and_its_history_shrunk(metrics: Metrics, monkeypatch: 
     steps = next(steps for steps in (history(seed, LENGTH) for seed in range(100)) if _faults(steps, metrics))
     kept = shrunk(steps, lambda fewer: bool(_faults(fewer, metrics)))
     # A proxy that reaches a service, its stream, and an endpoint that comes: nothing can be left out, and its order
-    # within a commit does not count.
-    assert [step.what for step in kept if step.what not in ("commit", "publish")] != []
-    assert len(kept) <= 8
+    # within a commit does not count. Each endpoint that is there already takes a slice to be read.
+    happened = [step.what for step in kept if step.what not in ("commit", "publish")]
+    assert 0 < len(happened) <= 5
+    assert len(kept) <= 10
     assert _report(steps, metrics).count("Step(") == len(kept)
