@@ -211,11 +211,11 @@ class ControlPlane:
             self._proxies = ProxyAccess(self._keys, find_dataplane=reconciler.find_dataplane)
             self._spawn(self._proxies.follow(self._store, after=await self._store.revision()), "proxies")
         self._spawn(Rollout(store=self._store, converged=self._has_converged).follow(), "authorities")
-        await self._serve_http(convergence)
+        await self._serve_http(reconciler, convergence)
         await self._serve_proxies(_Observers(reconciler, insights), insights.clients)
         self._is_ready = True
 
-    async def _serve_http(self, convergence: Convergence) -> None:
+    async def _serve_http(self, reconciler: Reconciler, convergence: Convergence) -> None:
         settings = self.settings
         keys = self._keys
         assert keys is not None
@@ -226,6 +226,10 @@ class ControlPlane:
         )
         services = ApiServices(
             store=self.store,
+            picture=reconciler.registry,
+            settle=reconciler.settle,
+            snapshot_of=self.cache.get,
+            shadowed=reconciler.shadowed,
             zone=settings.zone,
             instance_id=self.instance_id,
             cluster_id=str(uuid.uuid5(uuid.NAMESPACE_URL, settings.store_url)),

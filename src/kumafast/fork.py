@@ -8,7 +8,9 @@ It shares all that the changes leave as it is, and costs what they concern. It i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import filterfalse
 
@@ -30,6 +32,11 @@ from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.snapshot.resource import SECRET
 from kumafast.store import Change, StoredResource
+
+TURN_S = 0.005
+"""For how long changes are taken in before everything else has its turn."""
+RESTARTS_MAX = 5
+"""How often it begins anew because something was stored meanwhile; then it is done in one turn."""
 
 SHADOW = "shadow"
 """The effect of policies that are looked at and not in force."""
@@ -78,9 +85,14 @@ class Fork:
         for _ in self.steps(changes):
             pass
 
+    def shadow_steps(self, mesh: str) -> Iterator[None]:
+        """Take in the mesh's shadow policies as if they were in force, piece by piece. O(policies of the mesh)."""
+        return self.steps([Change(each.resource.key, _in_force(each)) for each in shadows(self.registry, mesh)])
+
     def take_in_shadows(self, mesh: str) -> None:
-        """Take in the mesh's shadow policies as if they were in force. O(policies of the mesh)."""
-        self.take_in([Change(each.resource.key, _in_force(each)) for each in shadows(self.registry, mesh)])
+        """Take in the mesh's shadow policies at once."""
+        for _ in self.shadow_steps(mesh):
+            pass
 
     # Whom they concern.
 
@@ -134,6 +146,26 @@ def _in_force(stored: StoredResource) -> StoredResource:
     labels = {key: value for key, value in stored.resource.labels.items() if key != EFFECT_LABEL}
     policy = stored.resource.model_copy(update={"labels": FrozenMap(labels)})
     return StoredResource(policy, stored.revision, stored.creation_time, stored.modification_time)
+
+
+async def shadowed(fork: Callable[[], Fork], node: Node, *, mesh: str) -> tuple[Snapshot, Snapshot] | None:
+    """What a node gets now, and what it would get if its mesh's shadow policies were in force; None for no dataplane.
+
+    Everything else has its turns meanwhile; what it gives is to be read before the next one.
+    """
+    for restarts in range(RESTARTS_MAX + 1):
+        attempt = fork()
+        began = time.monotonic()
+        for _ in attempt.shadow_steps(mesh):
+            if time.monotonic() - began >= TURN_S and restarts < RESTARTS_MAX:
+                await asyncio.sleep(0)
+                if not attempt.is_good:
+                    break
+                began = time.monotonic()
+        else:
+            before, after = attempt.before(node), attempt.after(node)
+            return None if before is None or after is None else (before, after)
+    return None
 
 
 class _Changed:
@@ -288,7 +320,7 @@ class _Later(Destinations):
         found = before = self._present.get(mesh, tags)
         changed = self._changed.destinations.get(key, ())
         if changed or key in self._changed.external or mesh in self._changed.meshes:
-            forked = before.fork(self._registry)
+            forked = before.fork(self._registry, self._addresses)
             forked.follow(changed, self._registry)
             if key in self._changed.external:
                 forked.renew_external()

@@ -141,13 +141,13 @@ class Reached:
         self.destination = destination
         return Moved.PROTOCOL
 
-    def fork(self, registry: Registry) -> Reached:
+    def fork(self, registry: Registry, addresses: Addresses) -> Reached:
         """The same in another state of the registry, to be changed on its own. O(endpoints), as copies of references.
 
         Nobody has it; it is what it was until `follow` and `renew` are told what is different there.
         """
         forked = copy.copy(self)
-        forked._registry = registry
+        forked._registry, forked._addresses = registry, addresses
         forked._end = lambda _: None
         forked.nodes = {}
         forked._unsecured, forked._served = self._unsecured.copy(), self._served.copy()

@@ -7,6 +7,7 @@ Never: what the stages themselves do. This is the only module that knows their o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from kumafast import garbage
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
 from kumafast.errors import CompactedError
-from kumafast.fork import Fork
+from kumafast.fork import Fork, shadowed
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth
 from kumafast.publisher import Published, Publisher, Work
@@ -33,7 +34,7 @@ from kumafast.resources import (
     Secret,
     catalog,
 )
-from kumafast.snapshot import SnapshotCache
+from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.store import Change, Store
 
@@ -55,6 +56,9 @@ APPLY_MAX = 128
 
 # About how many objects a resource is.
 _OBJECTS_OF_RESOURCE = 30
+
+SETTLE_S = 2.0
+"""How long whoever looks at the registry waits for it to show what is stored."""
 
 TURN_S = 0.005
 """For how long it is said whom a change touches before everything else gets its turn."""
@@ -97,6 +101,7 @@ class Reconciler:
         )
         # The revision that the registry stands at; the publisher follows when everybody has got it.
         self._applied = 0
+        self._has_applied = asyncio.Event()
         # Set when there is something to do: changes to take in, an end, or nodes that have fallen behind.
         self._has_work = asyncio.Event()
         # The revision at which each kind was listed: what a watch repeats of before is older than what is held.
@@ -225,6 +230,8 @@ class Reconciler:
     def _stand_at(self, revision: int) -> None:
         self._applied = max(self._applied, revision)
         self._publisher.stand_at(revision)
+        self._has_applied.set()
+        self._has_applied = asyncio.Event()
 
     def expire(self, nodes: Sequence[str]) -> None:
         """Note that these nodes need another certificate."""
@@ -291,6 +298,24 @@ class Reconciler:
             addresses=self.addresses,
             now=datetime.fromtimestamp(self._clock(), UTC),
         )
+
+    @property
+    def registry(self) -> Registry:
+        """What is true now, to be read."""
+        return self._registry
+
+    async def settle(self) -> None:
+        """Return once the registry shows what is stored now, or after `SETTLE_S`: then it shows what it has."""
+        revision = await self._store.revision()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                while self._applied < revision:
+                    await self._has_applied.wait()
+
+    async def shadowed(self, node_id: str) -> tuple[Snapshot, Snapshot] | None:
+        """What a connected node gets, and would get under the shadow policies too; None for one that is not there."""
+        node = self.node(node_id)
+        return None if node is None else await shadowed(self.fork, node, mesh=_mesh_of(node_id))
 
     def find_dataplane(self, mesh: str, name: str) -> Dataplane | None:
         """A dataplane as the registry has it now; None where it has none."""

@@ -15,11 +15,14 @@ from typer.testing import CliRunner, Result
 from kumafast.cli.main import app
 from kumafast.identity.token_keys import TokenKeys
 from kumafast.insights import ConvergenceReport, Rejection
+from kumafast.metrics import Metrics
+from kumafast.reconciler import Reconciler
 from kumafast.resources import Mesh
 from kumafast.rest.access import AccessRules
 from kumafast.rest.api import create_api
 from kumafast.rest.http_server import HttpServer
 from kumafast.rest.services import ApiServices
+from kumafast.snapshot import SnapshotCache
 from kumafast.store import MemoryStore
 
 
@@ -29,6 +32,7 @@ class Api:
 
     loop: asyncio.AbstractEventLoop
     store: MemoryStore
+    reconciler: Reconciler
     url: str = ""
     waiting: tuple[str, ...] = ()
     rejected: tuple[Rejection, ...] = ()
@@ -50,10 +54,17 @@ def api() -> Iterator[Api]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    served = Api(loop, MemoryStore())
-    keys = TokenKeys(served.store)
+    store, cache = MemoryStore(), SnapshotCache()
+    # It follows no commits: whoever looks at it has it read the store.
+    reconciler = Reconciler(store=store, cache=cache, metrics=Metrics(), debounce_ms=0)
+    served = Api(loop, store, reconciler)
+    keys = TokenKeys(store)
     services = ApiServices(
         store=served.store,
+        picture=reconciler.registry,
+        settle=reconciler.load,
+        snapshot_of=cache.get,
+        shadowed=reconciler.shadowed,
         zone="default",
         instance_id="test-0001",
         cluster_id="test",

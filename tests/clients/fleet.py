@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import socket
 import ssl
@@ -17,9 +16,8 @@ from tests.clients.envoy_contents import LISTENERS, EnvoyContents
 from tests.clients.raw_envoy import Mode, RawEnvoy
 from tests.clients.xds_server import ServerProcess, wait_until
 from tests.envoy.harness import EchoService
+from tests.ports import free_ports
 
-# Below the ports that the kernel gives to connections, which would take them while nobody listens.
-_PORTS = range(15_000, 30_000)
 # What moves when an Envoy refuses something, or gives up waiting for it.
 _TROUBLE = "(update_rejected|update_failure|init_fetch_timeout)$"
 # What moves when an Envoy applies something, be it what it had already.
@@ -27,22 +25,6 @@ _APPLIED = (
     "(cluster_added|cluster_modified|cluster_removed|listener_added|listener_modified|listener_removed"
     "|config_reload|update_success|membership_change|ssl_context_update_by_sds|key_rotation_failed)$"
 )
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are different and were all free a moment ago."""
-    with ExitStack() as held:
-        found: list[int] = []
-        for port in random.sample(_PORTS, 1000):
-            probe = held.enter_context(socket.socket())
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found.append(port)
-            if len(found) == count:
-                return found
-    raise OSError(f"fewer than {count} ports are free")
 
 
 class Fleet:

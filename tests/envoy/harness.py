@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -20,19 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.ports import free_port as free_port
 
 ECHO = {"kuma.io/service": "echo"}
 READY = re.compile(r"^ready api=(\S+) dp=(\S+) diagnostics=(\S+)$")
 DEADLINE_S = 30.0
 SLOW_S = 1.0
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until(condition: Callable[[], Any], what: str, *, timeout_s: float = DEADLINE_S) -> Any:

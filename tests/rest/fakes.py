@@ -7,9 +7,12 @@ from typing import Any
 
 from kumafast.identity.token_keys import TokenKeys
 from kumafast.insights import ConvergenceReport, Rejection
+from kumafast.metrics import Metrics
+from kumafast.reconciler import Reconciler
 from kumafast.resources import catalog
 from kumafast.rest.access import AccessRules
 from kumafast.rest.services import ApiServices
+from kumafast.snapshot import SnapshotCache
 from kumafast.store import Store, StoredResource
 
 ERROR_TYPE = "/std-errors"
@@ -39,10 +42,23 @@ class Convergence:
         )
 
 
-def services(store: Store, convergence: Convergence) -> ApiServices:
+def pipeline(store: Store) -> tuple[Reconciler, SnapshotCache]:
+    """A reconciler that follows no commits: whoever looks at it has it read the store."""
+    cache = SnapshotCache()
+    return Reconciler(store=store, cache=cache, metrics=Metrics(), debounce_ms=0), cache
+
+
+def services(
+    store: Store, convergence: Convergence, live: tuple[Reconciler, SnapshotCache] | None = None
+) -> ApiServices:
     keys = TokenKeys(store)
+    reconciler, cache = live or pipeline(store)
     return ApiServices(
         store=store,
+        picture=reconciler.registry,
+        settle=reconciler.load,
+        snapshot_of=cache.get,
+        shadowed=reconciler.shadowed,
         zone="east",
         instance_id="host-1a2b",
         cluster_id="757ff8a3-9429-4c88-8b61-73358dc7b43c",

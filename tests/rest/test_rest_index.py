@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -255,3 +257,13 @@ def test_types_of_clients_cannot_fill_the_memory() -> None:
     pushed = {name: value for name, value in _samples(metrics).items() if name.startswith("kumafast_xds_pushes_total")}
     assert len(pushed) == XDS_TYPES_MAX + 1
     assert pushed["kumafast_xds_pushes_total[type=other]"] == 9 * XDS_TYPES_MAX
+
+
+@pytest.mark.parametrize(("path", "listing"), [("/policies", "policies"), ("/_resources", "resources")])
+async def test_every_kind_is_listed_as_kuma_lists_it(client: httpx.AsyncClient, path: str, listing: str) -> None:
+    reference = json.loads((Path(__file__).parent / "kuma-2.14" / f"GET_{listing}.json").read_text())[listing]
+    known = {entry["name"]: entry for entry in reference}
+    listed = (await client.get(path)).json()[listing]
+    assert [entry["name"] for entry in listed] == sorted(entry["name"] for entry in listed)
+    for entry in listed:
+        assert entry == known[entry["name"]]

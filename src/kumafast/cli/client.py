@@ -33,6 +33,7 @@ class Kind:
     path: str
     is_global: bool
     is_read_only: bool
+    is_policy: bool
     words: frozenset[str]
 
 
@@ -204,6 +205,7 @@ def _kind(entry: Mapping[str, Any]) -> Kind:
         path=path,
         is_global=entry.get("scope") == "Global",
         is_read_only=bool(entry.get("readOnly")),
+        is_policy=bool(entry.get("policy")),
         words=frozenset(_word(word) for word in words) - {""},
     )
 

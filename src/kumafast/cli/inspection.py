@@ -1,13 +1,16 @@
-"""`kumafast inspect`: what the proxies do.
+"""`kumafast inspect`: what the proxies do, what they are configured to do, and why.
 
-In: overviews of dataplanes. Out: kumactl's table, the status of one. Never: what a dataplane is configured to do.
+In: overviews, explanations and configurations of the API. Out: kumactl's table, the status of one, trees of policies.
+Never: a reason that the control plane did not give.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,7 +19,24 @@ from kumafast.cli.get import OutputOption
 from kumafast.cli.output import Format, age, formatted, table, tag_sets_of, tags_text
 from kumafast.cli.target import ApiOption, MeshOption, connect
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, help="Look at what the proxies do.")
+if TYPE_CHECKING:
+    from kumafast.cli.client import ApiClient
+
+
+class _Inspections(Commands):
+    """Beside the commands that there are, each kind of policy is one: the control plane knows which."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name) or typer.main.get_command(_policies)
+
+
+app = typer.Typer(
+    cls=_Inspections,
+    no_args_is_help=True,
+    subcommand_metavar="dataplanes | dataplane NAME | POLICY NAME",
+    help="Look at what the proxies do, or at what becomes of a policy: `kumafast inspect timeout slow-web`.",
+)
+_policies = typer.Typer(add_completion=False)
 
 _TYPES = ("cds", "eds", "lds", "rds")
 _HEADERS = (
@@ -28,6 +48,7 @@ _DETAIL_HEADERS = ("BYTES", "VERSION", "STATE")
 # Enough of a digest to tell one from another.
 _VERSION_SHOWN = 12
 _WIDE_HEADERS = ("KUMA-DP VERSION", "ENVOY VERSION")
+_RESOURCE_HEADERS = ("TYPE", "NAME")
 
 
 class Aspect(StrEnum):
@@ -70,22 +91,109 @@ def inspect_dataplane(
     aspect: Annotated[
         Aspect, typer.Option("--type", envvar="KUMAFAST_INSPECT_DATAPLANE_TYPE", help="What to look at.")
     ] = Aspect.STATUS,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="With --type config: what the mesh's shadow policies would change.")
+    ] = False,
     output: OutputOption = Format.TABLE,
     api: ApiOption = None,
 ) -> None:
-    """Show one dataplane: its streams, what it was sent, and what it refused."""
+    """Show one dataplane: its streams and what it refused, its policies and why, or its Envoy configuration."""
     from urllib.parse import quote
 
+    if shadow and aspect is not Aspect.CONFIG:
+        raise CommandError("--shadow shows another configuration: it goes with --type config")
+    path = f"/meshes/{quote(mesh, safe='')}/dataplanes/{quote(name, safe='')}"
+    with connect(context, api) as client:
+        if aspect is Aspect.STATUS:
+            item = _found(client, f"{path}/_overview", name, mesh)
+            text = status_text(item)
+        elif aspect is Aspect.POLICIES:
+            item = _found(client, f"{path}/_explanation", name, mesh)
+            text = _explained(item) if output is Format.TABLE else ""
+        else:
+            item = _config(client, path, name, mesh, is_shadow=shadow)
+            text = config_text(item, aspect, is_shadow=shadow)
+    typer.echo(text if output is Format.TABLE else formatted(item, output))
+
+
+@_policies.command()
+def inspect_policy(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    mesh: MeshOption = "default",
+    output: OutputOption = Format.TABLE,
+    api: ApiOption = None,
+) -> None:
+    """Show one policy: the dataplanes that it is for, where it applies, and what it loses to and why."""
+    from kumafast.cli.client import item_path, json_of
+
+    with connect(context, api) as client:
+        kind = client.kind(context.info_name or "")
+        if not kind.is_policy:
+            raise CommandError(
+                f"{kind.name} is no policy; `kumafast inspect dataplane NAME` shows those of a dataplane"
+            )
+        path = item_path(kind, mesh=mesh, name=name)
+        if client.find(path) is None:
+            raise CommandError(f"there is no {kind.name} {name} in mesh {mesh}")
+        resource = json_of(client.get(f"{path}/_explanation", params={"size": "1"}))["resource"]
+        items = client.items(f"{path}/_explanation")
+    if output is Format.TABLE:
+        from kumafast.cli.explanation import policy_tree, printed
+
+        typer.echo(printed(policy_tree(resource, items), is_terminal=sys.stdout.isatty()))
+    else:
+        typer.echo(formatted({"resource": resource, "total": len(items), "items": items, "next": None}, output))
+
+
+def _found(client: ApiClient, path: str, name: str, mesh: str) -> dict[str, Any]:
     from kumafast.cli.client import json_of
 
-    if aspect is not Aspect.STATUS:
-        raise CommandError(f"--type {aspect.value} is not available yet; --type status is")
-    with connect(context, api) as client:
-        found = client.find(f"/meshes/{quote(mesh, safe='')}/dataplanes/{quote(name, safe='')}/_overview")
-        if found is None:
-            raise CommandError(f"there is no Dataplane {name} in mesh {mesh}")
-        item = json_of(found)
-    typer.echo(status_text(item) if output is Format.TABLE else formatted(item, output))
+    found = client.find(path)
+    if found is None:
+        raise CommandError(f"there is no Dataplane {name} in mesh {mesh}")
+    return json_of(found)
+
+
+def _config(client: ApiClient, path: str, name: str, mesh: str, *, is_shadow: bool) -> dict[str, Any]:
+    from kumafast.cli.client import json_of
+
+    found = client.find(f"{path}/_config?shadow=true&include=diff" if is_shadow else f"{path}/_config")
+    if found is None:
+        _found(client, path, name, mesh)
+        raise CommandError(f"{name} is not connected, so it has no configuration; `inspect dataplanes` shows who is")
+    return json_of(found)
+
+
+def _explained(document: Mapping[str, Any]) -> str:
+    from kumafast.cli.explanation import printed, proxy_tree
+
+    return printed(proxy_tree(document), is_terminal=sys.stdout.isatty())
+
+
+def config_text(document: Mapping[str, Any], aspect: Aspect, *, is_shadow: bool) -> str:
+    """An Envoy's configuration: what shadow policies would change of it, the names in it, or all."""
+    if is_shadow:
+        return shadow_text(document["diff"])
+    if aspect is Aspect.CONFIG:
+        return formatted(document, Format.JSON)
+    rows = [[url.rpartition(".")[2], name] for url, resources in document["xds"].items() for name in resources]
+    return table(_RESOURCE_HEADERS, rows)
+
+
+def shadow_text(patch: Sequence[Mapping[str, Any]]) -> str:
+    """A JSON patch as lines that begin with `-` for what goes and `+` for what comes."""
+    if not patch:
+        return "the shadow policies would change nothing"
+    signs = {"remove": "-", "add": "+"}
+    lines = []
+    for step in patch:
+        if step["op"] in signs:
+            # The names of types are long, and the last part of one says it all.
+            _, url, *path = str(step["path"]).split("/")
+            where = "/".join((url.rpartition(".")[2], *path)).replace("~1", "/").replace("~0", "~")
+            lines.append(f"{signs[step['op']]} {where}: {json.dumps(step.get('value'), ensure_ascii=False)}")
+    return "\n".join(lines)
 
 
 def overview_table(items: Sequence[Mapping[str, Any]], *, is_wide: bool = False) -> str:

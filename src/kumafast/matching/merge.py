@@ -1,15 +1,18 @@
 """Merging what several policies say into one conf.
 
-In: confs as JSON objects, those of less weight first. Out: a new one. Never: what a field means, but for its name:
-lists whose name begins with `append` are joined, all else follows RFC 7396.
+In: confs as JSON objects, those of less weight first. Out: a new one; which of them each of its fields is from.
+Never: what a field means, but for its name: lists that begin with `append` are joined, all else follows RFC 7396.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 from kumafast.resources.fields import FrozenMap, freeze
+
+Path: TypeAlias = tuple[str, ...]
+"""A field of a conf: the names that lead to it."""
 
 _APPENDED = "append"
 
@@ -41,3 +44,45 @@ def _patched(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, A
         else:
             result[key] = value
     return result
+
+
+def givers(confs: Iterable[Mapping[str, Any]]) -> dict[Path, tuple[int, ...]]:
+    """Which of the confs each field of `merge(confs)` is from: by its path, the positions of those that gave it.
+
+    >>> givers([{"http": {"retries": 1, "on": ["5xx"]}}, {"http": {"on": ["reset"]}}])
+    {('http', 'retries'): (0,), ('http', 'on'): (1,)}
+    """
+    found: dict[Path, tuple[int, ...]] = {}
+    merged: dict[str, Any] = {}
+    for position, conf in enumerate(confs):
+        _give(found, (), merged, conf, position)
+        merged = _patched(merged, conf)
+    return found
+
+
+def _give(
+    found: dict[Path, tuple[int, ...]], path: Path, target: Mapping[str, Any], patch: Mapping[str, Any], position: int
+) -> None:
+    for key, value in patch.items():
+        here, before = (*path, key), target.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            _give(found, here, before, value, position)
+            continue
+        joined: tuple[int, ...] = ()
+        if key.startswith(_APPENDED) and isinstance(value, list | tuple) and isinstance(before, list | tuple):
+            joined = found.get(here, ())
+        for gone in [each for each in found if each[: len(here)] == here]:
+            del found[gone]
+        if isinstance(value, Mapping):
+            _give(found, here, {}, value, position)
+        elif value is not None:
+            found[here] = (*joined, position)
+
+
+def leaves(conf: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
+    """The paths of all that a conf says, but for objects, which are what stands in them."""
+    for key, value in conf.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, (*path, key))
+        elif value is not None:
+            yield (*path, key)

@@ -21,7 +21,7 @@ from kumafast.resources.fields import FrozenMap, freeze
 from kumafast.resources.resource import Frozen
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.target_ref import MESH, MESH_HTTP_ROUTE, MESH_SERVICE, TargetRef
-from kumafast.resources.target_ref_policy import Match, TargetRefPolicy
+from kumafast.resources.target_ref_policy import EFFECT_LABEL, Match, TargetRefPolicy
 
 Conf: TypeAlias = FrozenMap[str, Any]
 """What a policy says, as JSON; read-only."""
@@ -126,6 +126,19 @@ def compile_policy(policy: Resource, *, created: datetime, position: int = 0) ->
         inbound=tuple(_listed(policy) if traits.is_listed else _inbound(policy)),
         is_listed=traits.is_listed,
     )
+
+
+def ends(policy: Resource) -> tuple[TagSelector, ...]:
+    """Selectors of those that a policy has to do with: those that it is for and, of connections, their other end.
+
+    As Kuma's API counts them; a shadow has to do with those that it would be for.
+    """
+    if isinstance(policy, ConnectionPolicy):
+        sides = ((*part.sources, *part.destinations) for part in policy.parts)
+        return tuple(dict.fromkeys(selector for side in sides for selector in _selectors(side)))
+    labels = FrozenMap((name, value) for name, value in policy.labels.items() if name != EFFECT_LABEL)
+    policy = policy.model_copy(update={"labels": labels})
+    return compile_policy(policy, created=datetime.min).selectors
 
 
 def _selectors(selectors: Iterable[Selector]) -> tuple[TagSelector, ...]:

@@ -53,6 +53,8 @@ _KIND_WEIGHTS = {kind: weight for weight, kind in enumerate(_KINDS)}
 _ROLE_WEIGHTS = {SYSTEM: 0, PRODUCER: 1, CONSUMER: 2, WORKLOAD_OWNER: 3}
 _ORIGIN_WEIGHTS = {"global": 0, "zone": 2}
 _UNLABELLED_WEIGHT = 1
+_ROLE_NAMES = tuple(_ROLE_WEIGHTS)
+_ORIGIN_NAMES = ("global", "that is not labelled", "zone")
 
 
 def selectors(policy: TargetRefPolicy) -> tuple[TagSelector, ...]:
@@ -129,7 +131,48 @@ def weight(policy: TargetRefPolicy) -> Weight:
     )
 
 
+def precedence(heavier: Weight, lighter: Weight) -> str:
+    """Why a policy of one weight outweighs another of the same family, in words; empty where it does not.
+
+    >>> def of(policy: str, **top: object) -> Weight:
+    ...     return weight(TargetRefPolicy.model_validate({"name": policy, "spec": {"targetRef": top}}))
+    >>> precedence(of("b", kind="Dataplane", name="web-1"), of("a", kind="Mesh"))
+    'kind Dataplane outweighs Mesh'
+    >>> precedence(of("a", kind="Mesh"), of("b", kind="Mesh"))
+    'as specific; the name a comes before b'
+    """
+    differing = (place for place, both in enumerate(zip(heavier, lighter, strict=True)) if both[0] != both[1])
+    place = next(differing, None)
+    if place is None:
+        return ""
+    mine, theirs = heavier[place], lighter[place]
+    match place:
+        case 0:
+            return f"kind {_kind(mine)} outweighs {_kind(theirs)}"
+        case 1:
+            return "a dataplane by its name outweighs dataplanes by labels"
+        case 2:
+            return "one inbound (sectionName) outweighs all inbounds"
+        case 3:
+            return f"origin {_ORIGIN_NAMES[mine]} outweighs {_ORIGIN_NAMES[theirs]}"
+        case 4:
+            return f"more tags of the gateway: {mine} against {theirs}"
+        case 5:
+            return f"role {_ROLE_NAMES[mine]} outweighs {_ROLE_NAMES[theirs]}"
+        case _:
+            return f"as specific; the name {ascending(mine)} comes before {ascending(theirs)}"
+
+
+def _kind(place: int) -> str:
+    return _KINDS[place] if place < len(_KINDS) else "of a target that is not known"
+
+
 def descending(text: str) -> tuple[int, ...]:
     """A key by which a text compares as greater than those that come after it."""
     # The end of the text counts as the greatest character, so that a name outweighs those that it begins.
     return (*(-ord(character) for character in text), 1)
+
+
+def ascending(key: tuple[int, ...]) -> str:
+    """The text that `descending` made a key of."""
+    return "".join(chr(-code) for code in key[:-1])

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
-from kumafast._core import TagIndex, TagSet
+from kumafast._core import TagIndex, TagSelector, TagSet
 from kumafast.matching import Bindings, CompiledPolicy, PolicySet, candidates, routing
 from kumafast.registry.overlay import Ids, Index, IndexOverlay, Overlay
 from kumafast.registry.reach import Destination, destination_of
@@ -81,6 +81,10 @@ class Policies:
             known = self._dataplanes[name]
             found = self._policies.bind(known.inbounds, known.gateway)
         return found
+
+    def selected(self, selectors: Iterable[TagSelector]) -> set[str]:
+        """The dataplanes that one of the selectors matches. O(those found)."""
+        return {self._names[number] for selector in selectors for number in self._index.match(selector)}
 
     def destinations(self, name: str) -> frozenset[Destination]:
         """What a dataplane's outbounds lead to, under the routes of now; nothing where it is not known."""

@@ -15,6 +15,7 @@ from kumafast._core import untrack_value
 from kumafast.addresses import is_ip
 from kumafast.identity.identities import Identities
 from kumafast.matching import Bindings, CompiledPolicy, compile_policies, routing
+from kumafast.matching.policy import ends
 from kumafast.registry.external_services import ExternalServices
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
@@ -215,6 +216,21 @@ class Registry:
     def bindings(self, dataplane_id: DataplaneId) -> Bindings:
         """The policies of a dataplane that is there. O(its tags + policies found)."""
         return self._meshes[dataplane_id.mesh].policies.bindings(dataplane_id.name)
+
+    def written(self, key: ResourceKey) -> StoredResource | None:
+        """A policy as a user wrote it; None where there is none."""
+        state = self._meshes.get(key.mesh)
+        return None if state is None else state.written.get(key)
+
+    def selected_by(self, key: ResourceKey) -> list[str]:
+        """The names of the dataplanes that a policy selects, in alphabetical order. O(those found, sorted).
+
+        For a policy with `destinations` those at either end. A shadow selects whom it would select in force.
+        """
+        stored = self.written(key)
+        if stored is None:
+            return []
+        return sorted(self._meshes[key.mesh].policies.selected(ends(stored.resource)))
 
     def hosts(self) -> Collection[str]:
         """The host names, not addresses, that dataplanes give as theirs."""

@@ -57,7 +57,6 @@ class ExternalService(Resource):
         path="external-services",
         singular="External Service",
         plural="External Services",
-        short_name="es",
         is_in_federation=True,
     )
 

@@ -45,6 +45,8 @@ class PolicyTraits:
     """True where all that is said of what comes in counts, in order, instead of one conf merged from it."""
     is_by_inbound: bool = False
     """True in the family with sources where the winner is chosen for each inbound, by what its destinations say."""
+    is_by_service: bool = False
+    """True where Kuma's older API shows it beside the service that it is about, and not beside each outbound to it."""
     is_routing: bool = False
     """True where it says what outbounds lead to: a proxy for which that differs is another as a whole."""
     successor: str = ""
@@ -69,6 +71,8 @@ class ResourceType:
     """The type whose resource of the same mesh and name takes this one along when it is deleted."""
     policy: PolicyTraits | None = None
     """What kind of policy it is; None for what is no policy."""
+    is_called_policy: bool = False
+    """True for what Kuma lists among the policies though no proxy is bound by it."""
     is_secret: bool = False
     """True for what only administrators may see and what stores seal."""
     other_path: str = ""

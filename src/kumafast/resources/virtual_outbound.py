@@ -74,8 +74,8 @@ class VirtualOutbound(Resource):
         path="virtual-outbounds",
         singular="Virtual Outbound",
         plural="Virtual Outbounds",
-        short_name="vo",
         is_in_federation=True,
+        is_called_policy=True,
     )
 
     selectors: tuple[Selector, ...] = ()

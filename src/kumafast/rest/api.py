@@ -18,13 +18,19 @@ from kumafast.resources import catalog
 from kumafast.resources.resource import ResourceType, Scope
 from kumafast.rest import index, openapi, tokens
 from kumafast.rest.access import Guard
+from kumafast.rest.attachments import Attachments
 from kumafast.rest.convergence import convergence
 from kumafast.rest.documents import Documents
 from kumafast.rest.endpoint import TEXT_TYPE, UNKNOWN_PATH, Endpoint, Methods, fixed
 from kumafast.rest.errors import UnknownPathError
+from kumafast.rest.explanations import explain_policy, explain_proxy
+from kumafast.rest.identifiers import show_by_identifier
 from kumafast.rest.overview import Overview
 from kumafast.rest.paging import LIST_QUERY
+from kumafast.rest.proxy_config import show_config
+from kumafast.rest.proxy_policies import ProxyPolicies
 from kumafast.rest.reads import Reader
+from kumafast.rest.rules import show_rules
 from kumafast.rest.services import ApiServices
 from kumafast.rest.writes import Writer
 
@@ -37,6 +43,8 @@ def create_api(services: ApiServices) -> Guard:
     overview = Overview(services.store, documents)
     routes = [
         *_overview_routes(overview),
+        *_proxy_routes(services, documents),
+        *_policy_routes(services, documents),
         Route("/meshes/{mesh}/{path}/{name}", Endpoint(partial(types.item, Scope.MESH))),
         Route("/meshes/{mesh}/{path}", Endpoint(types.of_mesh)),
         Route("/", fixed({"GET": index.index(services)})),
@@ -46,6 +54,7 @@ def create_api(services: ApiServices) -> Guard:
         *_token_routes(services),
         Route("/global-insights", fixed({"GET": index.global_insights(services)})),
         Route("/_resources", fixed({"GET": index.show_resource_types})),
+        Route("/_kri/{kri}", fixed({"GET": show_by_identifier(services.store, documents, zone=services.zone)})),
         Route("/_convergence", fixed({"GET": convergence(services)}, query=("revision", "timeout"))),
     ]
     routes += [
@@ -79,6 +88,28 @@ def _overview_routes(overview: Overview) -> list[Route]:
         Route("/meshes/{mesh}/dataplanes+insights/{name}", item),
         Route("/dataplanes+insights", items),
     ]
+
+
+def _policy_routes(services: ApiServices, documents: Documents) -> list[Route]:
+    attachments = Attachments(services, documents)
+    pages = ("size", "offset", "name")
+    endpoints = {
+        "_explanation": fixed({"GET": explain_policy(services)}, query=pages),
+        "_resources/dataplanes": fixed({"GET": attachments.selected}, query=pages),
+        "dataplanes": fixed({"GET": attachments.attached}),
+    }
+    return [Route(f"/meshes/{{mesh}}/{{path}}/{{name}}/{path}", endpoint) for path, endpoint in endpoints.items()]
+
+
+def _proxy_routes(services: ApiServices, documents: Documents) -> list[Route]:
+    endpoints = {
+        "_rules": fixed({"GET": show_rules(services)}),
+        "_explanation": fixed({"GET": explain_proxy(services)}),
+        "_config": fixed({"GET": show_config(services)}, query=("shadow", "include")),
+        "policies": fixed({"GET": Attachments(services, documents).policies}),
+        **ProxyPolicies(services).endpoints(),
+    }
+    return [Route(f"/meshes/{{mesh}}/dataplanes/{{name}}/{path}", endpoint) for path, endpoint in endpoints.items()]
 
 
 class _TypeEndpoints:

@@ -42,6 +42,18 @@ class BodyTooLargeError(Exception):
         super().__init__(f"the body must not be longer than {limit} bytes")
 
 
+class AbsentError(Exception):
+    """What the request is about is not there; `title` says what was looked for."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title)
+        self.title = title
+
+
+class BadRequestError(Exception):
+    """The request makes no sense, or not in this mesh, and why."""
+
+
 class InvalidQueryError(Exception):
     """A parameter of the query that cannot be used."""
 
@@ -110,6 +122,10 @@ def translate(error: Exception, method: str) -> Response | None:
             )
         case NotFoundError():
             return std_error(404, title=title, detail="Not found")
+        case AbsentError():
+            return std_error(404, title=error.title, detail="Not found")
+        case BadRequestError():
+            return std_error(400, title="Bad Request", detail=f"bad request: {error}")
         case InvalidResourceError():
             return std_error(400, title=title, detail="Resource is not valid", violations=error.violations)
         case MalformedResourceError():

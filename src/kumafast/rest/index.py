@@ -59,8 +59,9 @@ async def show_resource_types(_: Request) -> Response:
 
 async def show_policies(_: Request) -> Response:
     """The types of policies."""
-    policies = (_described_policy(kind, kind.policy) for kind in RESOURCE_TYPES if kind.policy is not None)
-    return json_response({"policies": list(policies)})
+    described = ((kind, _traits(kind)) for kind in RESOURCE_TYPES)
+    policies = [_described_policy(kind, traits) for kind, traits in described if traits is not None]
+    return json_response({"policies": policies})
 
 
 async def who_am_i(request: Request) -> Response:
@@ -82,6 +83,10 @@ def global_insights(services: ApiServices) -> Handler:
     return count
 
 
+def _traits(kind: ResourceType) -> PolicyTraits | None:
+    return PolicyTraits(order=0) if kind.is_called_policy else kind.policy
+
+
 def _described_policy(kind: ResourceType, traits: PolicyTraits) -> dict[str, object]:
     return {
         "name": kind.name,
@@ -97,7 +102,7 @@ def _described_policy(kind: ResourceType, traits: PolicyTraits) -> dict[str, obj
 
 
 def _described(kind: ResourceType) -> dict[str, object]:
-    traits = kind.policy
+    traits = _traits(kind)
     policy = (
         {}
         if traits is None

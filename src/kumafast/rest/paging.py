@@ -73,9 +73,14 @@ def label_filters(request: Request) -> Mapping[str, str]:
 
 def page(request: Request, encoded: Iterable[bytes], *, total: int, window: Window) -> bytes:
     """One page of a list of `total` items as JSON; `next` leads to the one after it, with the same filters."""
-    end = window.offset + window.size
-    following = str(request.url.include_query_params(offset=end, size=window.size)) if end < total else None
+    following = next_page(request, total=total, window=window)
     return b'{"total":%d,"items":[%s],"next":%s}' % (total, b",".join(encoded), orjson.dumps(following))
+
+
+def next_page(request: Request, *, total: int, window: Window) -> str | None:
+    """The address of the page after this one, with the same filters; None where this is the last."""
+    end = window.offset + window.size
+    return str(request.url.include_query_params(offset=end, size=window.size)) if end < total else None
 
 
 def _number(text: str | None, *, default: int) -> int | None:

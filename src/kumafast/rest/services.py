@@ -6,14 +6,19 @@ Never: logic, defaults of the installation, or a way to reach more of the contro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from kumafast.identity.proxies import ProxyAccess
 from kumafast.identity.token_keys import TokenKeys
+from kumafast.matching import Bindings
+from kumafast.registry import DataplaneId, MeshView
+from kumafast.resources import Dataplane
+from kumafast.resources.resource import ResourceKey
 from kumafast.rest.access import AccessRules
-from kumafast.store.store import Store
+from kumafast.snapshot.snapshot import Snapshot
+from kumafast.store.store import Store, StoredResource
 
 KUMA_VERSION = "2.14.3"
 """The Kuma whose API is spoken. Its clients compare it with their own version."""
@@ -53,11 +58,30 @@ class AwaitConvergence(Protocol):
     async def __call__(self, revision: int, timeout_s: float, /) -> ConvergenceReport: ...
 
 
+class Picture(Protocol):
+    """The live picture of all meshes, to look at. An answer costs what it finds, never the mesh."""
+
+    def mesh(self, name: str, /) -> MeshView | None: ...
+    def dataplane(self, dataplane_id: DataplaneId, /) -> Dataplane | None: ...
+    def bindings(self, dataplane_id: DataplaneId, /) -> Bindings: ...
+    def written(self, key: ResourceKey, /) -> StoredResource | None: ...
+    def selected_by(self, key: ResourceKey, /) -> Sequence[str]: ...
+    def providers(self, mesh: str, destination: tuple[tuple[str, str], ...], /) -> Iterator[Dataplane]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
-    """For the API on 5681. `version` is kumafast's; `settings_document` is shown by `GET /config`: no secrets in it."""
+    """For the API on 5681. `version` is kumafast's; `settings_document` is shown by `GET /config`: no secrets in it.
+
+    `settle` returns once the picture shows what is stored when it is called. `snapshot_of` gives what the node with an
+    id runs, `shadowed` that of now and that under the shadow policies of its mesh too; None where none is connected.
+    """
 
     store: Store
+    picture: Picture
+    settle: Callable[[], Awaitable[None]]
+    snapshot_of: Callable[[str], Snapshot | None]
+    shadowed: Callable[[str], Awaitable[tuple[Snapshot, Snapshot] | None]]
     zone: str
     instance_id: str
     cluster_id: str

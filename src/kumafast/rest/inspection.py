@@ -1,0 +1,99 @@
+"""What requests about one proxy have in common: its dataplane with its policies, and how resources are referred to.
+
+In: a request. Out: the proxy that it names, as the live picture has it. Never: an answer; each has its module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from kumafast.errors import MeshNotFoundError
+from kumafast.matching import Bindings
+from kumafast.registry import DataplaneId
+from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, catalog, kri
+from kumafast.resources.defaults import ZONE_LABEL
+from kumafast.resources.networking import Inbound
+from kumafast.resources.resource import PolicyTraits
+from kumafast.rest.errors import AbsentError, UnknownPathError
+from kumafast.rest.services import ApiServices, Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A dataplane and its policies, in the picture of one moment; good until something is awaited."""
+
+    mesh: Mesh
+    dataplane: Dataplane
+    bindings: Bindings
+    picture: Picture
+
+    @property
+    def dataplane_id(self) -> DataplaneId:
+        """Its mesh and name."""
+        return DataplaneId(self.dataplane.mesh, self.dataplane.name)
+
+
+async def find_proxy(services: ApiServices, request: Request) -> Proxy:
+    """The proxy that a path names. Raises `MeshNotFoundError` and `AbsentError`."""
+    await services.settle()
+    return proxy_named(services.picture, request.path_params["mesh"], request.path_params["name"])
+
+
+def proxy_named(picture: Picture, mesh: str, name: str) -> Proxy:
+    """A proxy by its name. Raises `MeshNotFoundError` and `AbsentError`."""
+    view = picture.mesh(mesh)
+    if view is None or view.mesh is None:
+        raise MeshNotFoundError(mesh)
+    dataplane = view.dataplanes.get(name)
+    if dataplane is None:
+        raise AbsentError("Could not retrieve Dataplane")
+    return Proxy(view.mesh, dataplane, picture.bindings(DataplaneId(mesh, name)), picture)
+
+
+async def find_policy(services: ApiServices, request: Request) -> Resource:
+    """The policy that a path names. Raises `UnknownPathError`, `MeshNotFoundError` and `AbsentError`."""
+    kind = catalog.by_path(request.path_params["path"])
+    if kind is None or kind.policy is None:
+        raise UnknownPathError
+    await services.settle()
+    mesh = request.path_params["mesh"]
+    view = services.picture.mesh(mesh)
+    if view is None or view.mesh is None:
+        raise MeshNotFoundError(mesh)
+    stored = services.picture.written(ResourceKey(kind.name, mesh, request.path_params["name"]))
+    if stored is None:
+        raise AbsentError("Could not retrieve policy")
+    return stored.resource
+
+
+def traits_of(kind: str) -> PolicyTraits:
+    """What the catalogue knows of a kind of policy."""
+    found = catalog.by_name(kind)
+    assert found is not None
+    assert found.policy is not None
+    return found.policy
+
+
+def meta(resource: Resource) -> dict[str, Any]:
+    """How answers refer to a resource."""
+    return {
+        "labels": dict(resource.labels),
+        "mesh": resource.mesh,
+        "name": resource.name,
+        "type": resource.type.name,
+    }
+
+
+def kri_of(resource: Resource) -> str:
+    """The identifier of a resource, as answers about policies give it."""
+    return kri(resource, zone=resource.labels.get(ZONE_LABEL, ""))
+
+
+def inbound_document(inbound: Inbound) -> Mapping[str, Any]:
+    """How answers refer to an inbound."""
+    name = {"name": inbound.name} if inbound.name else {}
+    return {**name, "port": inbound.port, "tags": dict(inbound.tags)}
