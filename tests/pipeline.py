@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,12 +16,14 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 
 from kumafast.identity.admission import admit
 from kumafast.metrics import Metrics
+from kumafast.preview import Preview, foresee
 from kumafast.reconciler import Reconciler
+from kumafast.rejections import Cause, Refusal
 from kumafast.resources import Dataplane, Mesh, Resource, initial_resources, parse, with_defaults
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import LISTENER
-from kumafast.store import MemoryStore, Put, Store
+from kumafast.store import Change, MemoryStore, Put, Store
 
 
 def dataplane(
@@ -90,6 +92,22 @@ class Pipeline:
     def _total(self, name: str) -> float:
         families = self.metrics.registry.collect()
         return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+
+def foresight(store: Store) -> Callable[[Sequence[Change]], Awaitable[Preview]]:
+    """What changes would do, asked of a control plane that has just read the store and serves nobody."""
+
+    async def ask(changes: Sequence[Change]) -> Preview:
+        reconciler = Pipeline(store).reconciler
+        await reconciler.load()
+        return await foresee(reconciler.fork, reconciler.node, changes)
+
+    return ask
+
+
+async def no_cause(refusals: Sequence[Refusal]) -> list[Cause]:
+    """For those who know of no policy."""
+    return [Cause() for _ in refusals]
 
 
 async def with_default_mesh() -> MemoryStore:
@@ -213,6 +231,58 @@ def mesh_traffic_permission(
     return parse({"type": "MeshTrafficPermission", **fields})
 
 
+def connection_policy(
+    kind: str,
+    name: str,
+    *,
+    mesh: str = "default",
+    sources: Iterable[dict[str, str]],
+    destinations: Iterable[dict[str, str]],
+    conf: dict[str, Any],
+) -> Resource:
+    """A policy of the family with sources and destinations."""
+    ends = {
+        "sources": [{"match": each} for each in sources],
+        "destinations": [{"match": each} for each in destinations],
+    }
+    return parse({"type": kind, "mesh": mesh, "name": name, **ends, "conf": conf})
+
+
+_CHECK = {"interval": "1s", "timeout": "1s", "unhealthyThreshold": 1, "healthyThreshold": 1}
+
+# For services that somebody reaches: kinds, and what each may say.
+_ABOUT_SERVICES: dict[str, tuple[dict[str, Any], ...]] = {
+    "CircuitBreaker": ({"detectors": {"totalErrors": {}}}, {"thresholds": {"maxRequests": 1}}),
+    "HealthCheck": (_CHECK, {**_CHECK, "http": {"path": "/"}}),
+    "Retry": ({"http": {"numRetries": 1}}, {"tcp": {"maxConnectAttempts": 2}}, {"grpc": {"numRetries": 1}}),
+    "Timeout": tuple({"http": {"requestTimeout": limit}} for limit in ("1s", "2s", "15s")),
+}
+
+# For inbounds: those that let in, refuse or count requests by who sends them.
+_ABOUT_INBOUNDS: dict[str, tuple[dict[str, Any], ...]] = {
+    "FaultInjection": (
+        {"abort": {"percentage": 1, "httpStatus": 503}},
+        {"delay": {"percentage": 0.5, "value": "1s"}},
+    ),
+    "RateLimit": tuple({"http": {"requests": requests, "interval": "1s"}} for requests in (1, 2)),
+    "TrafficPermission": ({},),
+}
+
+
+def random_connection_policy(rng: random.Random, mesh: str) -> Resource:
+    """A policy with sources and destinations."""
+    name = f"p{rng.randrange(3)}"
+    matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
+    sources = rng.sample(matches, 2)
+    if rng.random() < 0.4:
+        confs, destinations = _ABOUT_INBOUNDS, rng.sample(matches, 2)
+    else:
+        confs, destinations = _ABOUT_SERVICES, [service(each) for each in rng.sample(["*", "a", "b", "c"], 2)]
+    kind = rng.choice(sorted(confs))
+    conf = rng.choice(confs[kind])
+    return connection_policy(kind, name, mesh=mesh, sources=sources, destinations=destinations, conf=conf)
+
+
 def _random_route(rng: random.Random, name: str, mesh: str) -> Resource:
     """A route for anybody, from any service to any, also to those that nobody serves."""
     matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
@@ -242,12 +312,8 @@ def random_policy(rng: random.Random, mesh: str) -> Resource:
     name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
     if rng.random() < 0.3:
         return _random_route(rng, name, mesh)
-    if rng.random() < 0.3:
-        matches = [service("*"), service("a"), service("a", version="1"), service("b", version="*")]
-        destinations = rng.sample(["*", "a", "b", "c"], 2)
-        if rng.random() < 0.4:
-            return traffic_permission(name, mesh=mesh, sources=rng.sample(matches, 2), destinations=matches[:2])
-        return timeout(name, mesh=mesh, sources=rng.sample(matches, 2), destinations=destinations, request=limit)
+    if rng.random() < 0.5:
+        return random_connection_policy(rng, mesh)
     top = rng.choice(
         [
             {"kind": "Mesh"},

@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import socket
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,9 @@ from kumafast.identity.token_keys import TokenKeys
 from kumafast.identity.tokens import TokenError, UserClaims, bearer
 from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
 from kumafast.metrics import Metrics
+from kumafast.preview import Preview, foresee
 from kumafast.reconciler import Reconciler
+from kumafast.rejections import Cause, Refusal, trace
 from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, validate, with_defaults
 from kumafast.rest.access import AccessRules
 from kumafast.rest.api import create_api
@@ -41,7 +43,7 @@ from kumafast.rest.services import ApiServices, DpServices
 from kumafast.settings import Settings
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node, dataplane_of
-from kumafast.store import Put, Store, StoredResource
+from kumafast.store import Change, Put, Store, StoredResource
 from kumafast.stream import Csds, TlsFiles, XdsServer
 from kumafast.stream.admission import End, PermissionDeniedError, UnauthenticatedError
 
@@ -235,6 +237,9 @@ class ControlPlane:
             cluster_id=str(uuid.uuid5(uuid.NAMESPACE_URL, settings.store_url)),
             version=kumafast.__version__,
             await_convergence=convergence.wait,
+            foresee=self._foresee,
+            rejections=convergence.rejections,
+            trace=self._trace,
             token_keys=keys,
             access=rules,
             settings_document=settings.as_shown(),
@@ -249,6 +254,17 @@ class ControlPlane:
         self.diagnostics_url = _url(
             "http", settings.host, await diagnostics.start(settings.host, settings.diagnostics_port)
         )
+
+    async def _foresee(self, changes: Sequence[Change]) -> Preview:
+        reconciler = self._reconciler
+        assert reconciler is not None
+        # Who has just written something asks about the state after it.
+        await reconciler.settle()
+        return await foresee(reconciler.fork, reconciler.node, changes)
+
+    async def _trace(self, refusals: Sequence[Refusal]) -> list[Cause]:
+        assert self._reconciler is not None
+        return await trace(refusals, self._reconciler.fork, self._reconciler.node)
 
     async def _serve_https(self, services: ApiServices) -> None:
         settings = self.settings

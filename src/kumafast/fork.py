@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import datetime
 from itertools import filterfalse
 
@@ -20,9 +20,10 @@ from kumafast.generation import names
 from kumafast.generation.generate import generate
 from kumafast.generation.proxy import Part
 from kumafast.identity.identities import MeshIdentity
+from kumafast.matching import Bindings
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import Affected, DataplaneId, Registry
-from kumafast.registry.reach import Destination
+from kumafast.registry.reach import Destination, destination_of
 from kumafast.resolution import Layers, Resolution
 from kumafast.resources import Dataplane
 from kumafast.resources.fields import FrozenMap
@@ -118,9 +119,26 @@ class Fork:
             if view is not None:
                 yield from (DataplaneId(mesh, name) for name in view.dataplanes)
 
-    def alike(self, dataplane_id: DataplaneId) -> tuple[object, object]:
-        """What the policies come to for a dataplane, without and with the changes: equal for those bound alike."""
-        return self._before.bindings(dataplane_id), self._after.bindings(dataplane_id)
+    def alike(self, dataplane_id: DataplaneId) -> Hashable:
+        """What the policies come to for a dataplane, without and with the changes: equal for those who may be compared.
+
+        Of what comes in nothing is said where it stays as it is.
+        """
+        was, now = self._before.bindings(dataplane_id), self._after.bindings(dataplane_id)
+        if was is None or now is None:
+            return dataplane_id
+        dataplane = self._live.dataplane(dataplane_id)
+        outbounds = () if dataplane is None else dataplane.outbounds
+        tags = [destination_of(each.destination_tags) for each in outbounds if each.destination_tags]
+        inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())
+        return was.outward(tags), now.outward(tags), inward
+
+    def is_same_inward(self, dataplane_id: DataplaneId) -> bool:
+        """Whether nothing changes in what comes in to a dataplane that itself stays as it is."""
+        was, now = self._before.bindings(dataplane_id), self._after.bindings(dataplane_id)
+        if dataplane_id.mesh in self._changed.meshes or was is None or now is None:
+            return False
+        return was is now or was.inward() == now.inward()
 
     # What they get.
 
@@ -207,7 +225,7 @@ class _Side:
         # Joined once for all who reach it.
         self._endpoints: dict[tuple[Reached, bool], Layer] = {}
 
-    def bindings(self, dataplane_id: DataplaneId) -> object:
+    def bindings(self, dataplane_id: DataplaneId) -> Bindings | None:
         if self._registry.dataplane(dataplane_id) is None:
             return None
         return self._registry.bindings(dataplane_id)
@@ -247,6 +265,7 @@ class _Parts(Layers):
         self.generated = 0
         # Held for as long as the fork is, where layers of live proxies go with the last of them.
         self._held: dict[Part, Layer] = {}
+        self._joins: dict[tuple[Layer, ...], Layer] = {}
 
     def of(self, part: Part) -> Layer:
         layer = self._held.get(part)
@@ -255,7 +274,11 @@ class _Parts(Layers):
         return layer
 
     def joined(self, parts: Iterable[Part]) -> Layer:
-        return JoinedLayer(tuple(map(self.of, parts)))
+        layers = tuple(map(self.of, parts))
+        joined = self._joins.get(layers)
+        if joined is None:
+            joined = self._joins[layers] = JoinedLayer(layers)
+        return joined
 
     def _generate(self, part: Part) -> Iterator[XdsResource]:
         self.generated += 1

@@ -9,14 +9,14 @@ policy for all of them is looked at once, and each of them has one reference to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
-from kumafast.generation import proxy
+from kumafast.generation import proxy, senders
 from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.policy_effects import effects
 from kumafast.generation.proxy import (
@@ -30,6 +30,7 @@ from kumafast.generation.proxy import (
     TransparentProxy,
     TrustBundle,
 )
+from kumafast.identity.proxies import tag_sets
 from kumafast.matching import UNKNOWN, Bindings, Route, Setting, common_protocol
 from kumafast.matching.routing import RequestRule
 from kumafast.reached import Destinations, Reached
@@ -44,6 +45,8 @@ from kumafast.snapshot.node import Node
 
 Count: TypeAlias = Callable[[str, Layer], None]
 """Told of each layer that a generator made."""
+
+_Towards = TypeVar("_Towards", Outbound, Destination)
 
 _Port: TypeAlias = tuple[str, int, DestinationTags, Route | None, tuple[Destination, ...]]
 """Where the workload sends requests, the tags and the route of that, and what it leads to as that is now."""
@@ -79,27 +82,41 @@ class Layers:
 class OutboundGroup:
     """The outbounds of all proxies that have the same ones."""
 
-    __slots__ = ("__weakref__", "_clusters", "_layers", "_listeners", "_made", "_subjects", "reached")
+    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_subjects", "reached")
 
     def __init__(
         self, layers: Layers, ports: Iterable[_Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
     ) -> None:
         self.reached, self._clusters = zip(*clusters, strict=True)
         self._layers = layers
-        self._listeners = tuple(_listener(port, binds=binds, reuses_port=reuses_port) for port in ports)
+        held = tuple(ports)
+        self._listeners = tuple(_listener(port, binds=binds, reuses_port=reuses_port) for port in held)
+        # The services of the mesh that each leads to, whatever service it is called by.
+        self._inside = tuple(frozenset(each.service for each in led if each.external is None) for *_, led in held)
         # What has been made under the policies of one moment; with the first question of a later moment it goes.
         self._subjects: object = None
-        self._made: dict[Bindings, Layer] = {}
+        self._made: dict[Bindings | tuple[Bindings, str], Layer] = {}
 
-    def layer(self, bindings: Bindings) -> Layer:
-        """The listeners and clusters under these policies: a look-up, but for the first proxy that is bound so."""
+    def layer(self, bindings: Bindings, sender: Callable[[], str]) -> Layer:
+        """The listeners and clusters under these policies: a look-up, but for the first proxy that is bound so.
+
+        Where a policy asks who sends, also by what the proxy says of itself: then those with the same tags share.
+        """
         if self._subjects is not bindings.subjects:
             self._subjects, self._made = bindings.subjects, {}
         layer = self._made.get(bindings)
+        return self._layer_of_sender(bindings, sender()) if layer is None else layer
+
+    def _layer_of_sender(self, bindings: Bindings, sender: str) -> Layer:
+        layer = self._made.get((bindings, sender))
         if layer is None:
-            listeners = (_with_effects(part, bindings, "outbound") for part in self._listeners)
+            parts = (_with_effects(part, bindings, "outbound") for part in self._listeners)
+            outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
             clusters = (_with_effects(part, bindings, "destination") for part in self._clusters)
-            layer = self._made[bindings] = self._layers.joined([*listeners, *clusters])
+            is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
+            listeners = [_of_sender(part, sender) for part in outbounds] if is_asked else outbounds
+            layer = self._layers.joined([*listeners, *clusters])
+            self._made[(bindings, sender) if is_asked else bindings] = layer
         return layer
 
 
@@ -129,12 +146,13 @@ class _InboundSlot:
 class Plan:
     """One proxy, resolved but for its policies."""
 
-    __slots__ = ("_fixed", "_inbounds", "_outbounds", "_resolution", "dataplane_id", "reached")
+    __slots__ = ("_dataplane", "_fixed", "_inbounds", "_outbounds", "_resolution", "dataplane_id", "reached")
 
     def __init__(
         self,
         resolution: Resolution,
         dataplane_id: DataplaneId,
+        dataplane: Dataplane,
         *,
         fixed: tuple[Layer, ...],
         inbounds: tuple[_InboundSlot, ...],
@@ -142,6 +160,7 @@ class Plan:
     ) -> None:
         self._resolution = resolution
         self.dataplane_id = dataplane_id
+        self._dataplane = dataplane
         self._fixed = fixed
         self._inbounds = inbounds
         self._outbounds = outbounds
@@ -155,7 +174,10 @@ class Plan:
         inbounds = [slot.layer(bindings, layers) for slot in self._inbounds]
         if self._outbounds is None:
             return (*self._fixed, *inbounds)
-        return (*self._fixed, *inbounds, self._outbounds.layer(bindings))
+        return (*self._fixed, *inbounds, self._outbounds.layer(bindings, self._sender))
+
+    def _sender(self) -> str:
+        return senders.sender(tag_sets(self._dataplane))
 
 
 class Resolution:
@@ -197,6 +219,7 @@ class Resolution:
         return Plan(
             self,
             dataplane_id,
+            dataplane,
             fixed=(*map(self.layers.of, fixed), *(() if certificate is None else (certificate,))),
             inbounds=tuple(self._inbounds(dataplane, tls=tls, binds=binds, reuses_port=reuses_port)),
             outbounds=self._group(dataplane_id, dataplane, binds=binds, reuses_port=reuses_port),
@@ -300,9 +323,26 @@ def _balanced(destination: Destination, route: Route | None) -> Destination:
     return replace(destination, load_balancer=route.load_balancer)
 
 
-def _with_effects(part: Outbound | Destination, bindings: Bindings, name: str) -> Part:
+def _with_effects(part: _Towards, bindings: Bindings, name: str) -> _Towards:
     found = effects(bindings.outbound(part.service), name, part.protocol)
     return replace(part, effects=found) if found else part
+
+
+def _asked(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:
+    """The part with what policies for the services it leads to ask of who sends; what is outside learns nothing."""
+    asking = [
+        effect
+        for service in sorted(inside - {part.service})
+        for effect in effects(bindings.outbound(service), "outbound", part.protocol)
+        if effect.asks_sender
+    ]
+    own = tuple(effect for effect in part.effects if inside or not effect.asks_sender)
+    found = tuple(dict.fromkeys((*own, *asking)))
+    return part if found == part.effects else replace(part, effects=found)
+
+
+def _of_sender(part: Outbound, sender: str) -> Outbound:
+    return replace(part, effects=tuple(effect.said_by(sender) for effect in part.effects))
 
 
 def _transparent(dataplane: Dataplane, node: Node, *, reuses_port: bool) -> TransparentProxy | None:

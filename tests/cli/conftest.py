@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from tests.cli.running import Run
+from tests.pipeline import foresight
 from typer.testing import CliRunner, Result
 
 from kumafast.cli.main import app
@@ -17,6 +18,7 @@ from kumafast.identity.token_keys import TokenKeys
 from kumafast.insights import ConvergenceReport, Rejection
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
+from kumafast.rejections import Cause, Refusal
 from kumafast.resources import Mesh
 from kumafast.rest.access import AccessRules
 from kumafast.rest.api import create_api
@@ -36,12 +38,16 @@ class Api:
     url: str = ""
     waiting: tuple[str, ...] = ()
     rejected: tuple[Rejection, ...] = ()
+    cause: Cause = field(default_factory=Cause)
     proxies: int = 0
     waits: list[tuple[int, float]] = field(default_factory=list)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """What a coroutine on the server's loop returns."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
+    async def trace(self, refusals: Sequence[Refusal]) -> list[Cause]:
+        return [self.cause for _ in refusals]
 
     async def converge(self, revision: int, timeout_s: float, /) -> ConvergenceReport:
         self.waits.append((revision, timeout_s))
@@ -70,6 +76,9 @@ def api() -> Iterator[Api]:
         cluster_id="test",
         version="0.1.0",
         await_convergence=served.converge,
+        foresee=foresight(served.store),
+        rejections=lambda: served.rejected,
+        trace=served.trace,
         token_keys=keys,
         access=AccessRules(verify=keys.verify_user),
     )

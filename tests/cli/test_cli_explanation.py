@@ -41,7 +41,7 @@ def scene(api: Api) -> Api:
             inbound=[inbound(17002, tags={"kuma.io/service": "web"})],
             outbound=[outbound(10080, "echo")],
         )
-        api.run(api.store.put(web))
+        api.run(api.store.put(with_defaults(web, zone="default")))
     for initial in initial_resources(Mesh(name="default"), zone="default"):
         api.run(api.store.put(initial))
     return api
@@ -119,7 +119,21 @@ def test_a_shadow_says_that_it_is_one(kumafast: Command, scene: Api) -> None:
     shadow = mesh_timeout("dark", {"kind": "Dataplane", "name": "web-1"}, idleTimeout="1s")
     add(scene, {**shadow, "labels": {"kuma.io/effect": "shadow"}})
     shown = kumafast("inspect", "meshtimeout", "dark", env={"COLUMNS": "120"}).stdout
-    assert "a shadow: it is not in force; `inspect dataplane NAME --type config --shadow`" in shown
+    assert shown == (
+        "MeshTimeout dark in mesh default\n"
+        "├── a shadow, not in force; it would be for web-1\n"
+        "└── what it would change: kumafast inspect dataplane NAME --type config --shadow\n"
+    )
+
+
+def test_a_policy_for_many_is_shown_in_part(kumafast: Command, scene: Api) -> None:
+    for number in range(120):
+        scene.run(scene.store.put(dataplane(f"more-{number:03}", inbound=[inbound(17002)])))
+    shown = kumafast("inspect", "mt", "mesh-timeout-all-default")
+    assert shown.stdout.splitlines()[-1] == "└── and 24 dataplanes more; with -o json all are there"
+    assert "├── 99 dataplanes: more-000, more-001, more-002 and 96 more\n" in shown.stdout
+    whole = json.loads(kumafast("inspect", "mt", "mesh-timeout-all-default", "-o", "json").stdout)
+    assert (whole["total"], len(whole["items"])) == (124, 124)
 
 
 @pytest.mark.parametrize("form", ["json", "yaml"])

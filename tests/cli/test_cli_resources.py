@@ -12,7 +12,6 @@ import yaml
 from tests.cli.conftest import Api
 from typer.testing import Result
 
-from kumafast.cli import documents
 from kumafast.insights import Rejection
 
 Command = Callable[..., Result]
@@ -92,19 +91,6 @@ def test_warnings_of_the_server_go_to_stderr(kumafast: Command) -> None:
     result = kumafast("apply", "-f", "-", stdin="type: Mesh\nname: payments\ncolour: red\n")
     assert (result.exit_code, result.stdout) == (0, "Mesh payments created\n")
     assert result.stderr == "warning: standard input, document 1: colour: unknown field, ignored\n"
-
-
-def test_dry_run_sends_nothing_and_prints_what_would_be_sent(kumafast: Command, api: Api) -> None:
-    result = kumafast(
-        "--api", "http://127.0.0.1:1", "apply", "--dry-run", "-f", "-", stdin=f"type: Mesh\nname: a\n---\n{ECHO}"
-    )
-    assert result.exit_code == 0
-    printed = [document.content for document in documents.parse_documents(result.stdout, source="stdout")]
-    assert printed == [{"type": "Mesh", "name": "a"}, {**yaml.safe_load(ECHO), "mesh": "default"}]
-    assert stored(api, "Dataplane") == []
-    bad = kumafast("apply", "--dry-run", "-f", "-", stdin="type: Mesh\nname: A B\n")
-    assert bad.exit_code == 1
-    assert "standard input, document 1: name: invalid characters" in bad.stderr
 
 
 def test_wait_asks_for_the_newest_revision_and_says_how_many(kumafast: Command, api: Api) -> None:

@@ -126,6 +126,21 @@ class ControlPlane:
         report: dict[str, Any] = response.json()
         return report
 
+    @contextlib.contextmanager
+    def policy(self, path: str, **fields: Any) -> Iterator[None]:
+        """A policy in the default mesh, which all Envoys run within the block and have left again after it."""
+        url = f"{self.api}/meshes/default/{path}/it"
+        self._settle(_HTTP.put(url, json={"mesh": "default", "name": "it", **fields}))
+        try:
+            yield
+        finally:
+            self._settle(_HTTP.delete(url))
+
+    def _settle(self, written: httpx.Response) -> None:
+        assert written.status_code in (200, 201), written.text
+        report = self.converge(int(written.headers["X-Kumafast-Revision"]))
+        assert report["is_converged"], report
+
     def overview(self, mesh: str, name: str) -> dict[str, Any]:
         """A dataplane's overview."""
         document: dict[str, Any] = _HTTP.get(f"{self.api}/meshes/{mesh}/dataplanes/{name}/_overview").json()
@@ -186,12 +201,16 @@ class Sidecar:
 
 
 class EchoService:
-    """A small HTTP service that answers its name, at `/slow` after a second; it counts what it answered."""
+    """A small HTTP service that answers its name, at `/slow` after a second; it counts what it answered.
+
+    `failures` are statuses that the next answers have instead of 200.
+    """
 
     def __init__(self, name: str, *, tls: ssl.SSLContext | None = None) -> None:
         service = self
         self.name = name
         self.answered = 0
+        self.failures: list[int] = []
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -204,7 +223,7 @@ class EchoService:
                 service.answered += 1
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 body = json.dumps({"instance": service.name, "path": self.path, "headers": headers}).encode()
-                self.send_response(200)
+                self.send_response(service.failures.pop(0) if service.failures else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

@@ -1,7 +1,8 @@
 """Golden scenarios: parts of a proxy as YAML, and the Envoy resources that they become.
 
 In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields; those of a policy
-are in a folder of its name. Under `policies` a part has what its policies say, by their kind.
+are in a folder of its name. Under `policies` a part has what its policies say, by their kind; `sender` is what
+its dataplane says of itself, where one asks.
 Out: parts, messages, documents by file. Never: an expectation of its own; what is expected stands in the golden files.
 """
 
@@ -88,9 +89,10 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
         values["load_balancer"] = freeze(values["load_balancer"])
     if "chains" in values:
         values["chains"] = tuple(values["chains"])
-    policies = values.pop("policies", {})
+    policies, sender = values.pop("policies", {}), values.pop("sender", "")
     if policies:
-        values["effects"] = policy_effects(policies, kind, str(values["protocol"]))
+        found = policy_effects(policies, kind, str(values["protocol"]))
+        values["effects"] = tuple(effect.said_by(sender) for effect in found)
     return _PARTS[kind](**_with_sorted_tags(values))
 
 

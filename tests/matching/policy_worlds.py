@@ -5,16 +5,30 @@ In: nothing. Out: Hypothesis strategies. Never: a policy that validation would r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from hypothesis import strategies as st
 
+from kumafast.matching import Bindings, compile_policies
+from kumafast.registry.policies import Policies
 from kumafast.resources import Dataplane, Resource, parse
 
 SERVICES = ("a", "b", "c")
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def bindings_of(policies: Sequence[tuple[Resource, datetime]], dataplane: Dataplane) -> Bindings:
+    """What stored policies are to a dataplane, by the way that every proxy's come to be."""
+    indexed = Policies()
+    indexed.set_dataplane(dataplane.name, dataplane)
+    for policy, created in policies:
+        for position, compiled in enumerate(compile_policies(policy, created=created)):
+            for _ in indexed.set_policy(policy.key._replace(name=f"{policy.name}#{position}"), compiled):
+                pass
+    return indexed.bindings(dataplane.name)
+
 
 _services = st.sampled_from(SERVICES)
 _versions = st.sampled_from(["1", "2"])

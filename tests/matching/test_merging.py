@@ -18,6 +18,8 @@ from kumafast.resources import Resource, parse
 from kumafast.resources.fields import thaw
 from kumafast.resources.target_ref_policy import TargetRefPolicy
 
+WEB = {"kuma.io/service": "web"}
+
 _numbers = st.integers(-9, 9)
 _keys = st.sampled_from(["a", "b", "http"])
 _values = st.one_of(_numbers, st.text("abc", max_size=3), st.lists(_numbers, max_size=2))
@@ -60,7 +62,7 @@ def test_lists_that_are_appended() -> None:
     }
 
 
-def test_policies_that_all_apply_are_in_the_order_of_their_precedence() -> None:
+def test_of_policies_one_wins_by_rank_then_time_then_name() -> None:
     def policy(name: str, *, hours: int) -> CompiledPolicy:
         written = parse({"type": "Timeout", "mesh": "default", "name": name})
         return compile_policy(written, created=EPOCH + timedelta(hours=hours))
@@ -72,13 +74,41 @@ def test_policies_that_all_apply_are_in_the_order_of_their_precedence() -> None:
         (policy("star", hours=9), (1, 0)),
     ]
     for seed in range(20):
-        shuffled = random.Random(seed).sample(ranked, len(ranked))
-        names = [each.key.name for each in connection.in_order(shuffled)]
+        left = random.Random(seed).sample(ranked, len(ranked))
+        names = []
+        while (first := connection.winner(left)) is not None:
+            names.append(first.key.name)
+            left = [each for each in left if each[0] is not first]
         assert names == ["narrow", "late", "a", "ab", "b", "star"]
-        first = connection.winner(shuffled)
-        assert first is not None
-        assert first.key.name == "narrow"
-    assert connection.winner([]) is None
+
+
+def test_what_applies_beside_each_other_goes_from_the_narrow_source_to_the_broad() -> None:
+    def limit(name: str, *sources: dict[str, str], hours: int = 0) -> CompiledPolicy:
+        ends = {"sources": [{"match": source} for source in sources], "destinations": [{"match": WEB}]}
+        conf = {"http": {"requests": 1, "interval": "1s"}}
+        written = parse({"type": "RateLimit", "mesh": "default", "name": name, **ends, "conf": conf})
+        return compile_policy(written, created=EPOCH + timedelta(hours=hours))
+
+    policies = [
+        limit("b", WEB),
+        limit("a", {**WEB, "kuma.io/service": "*"}, {**WEB, "version": "1"}, WEB),
+        limit("late", {**WEB, "version": "2"}, {"zone": "x"}, {"zone": "y"}, {"zone": "x"}, hours=1),
+        limit("ab", {**WEB, "version": "*"}),
+    ]
+    for seed in range(20):
+        shuffled = random.Random(seed).sample(policies, len(policies))
+        items = [(policy.key.name, dict(item.source or {})) for policy, item in connection.in_order(shuffled)]
+        assert items == [
+            ("late", {**WEB, "version": "2"}),
+            ("a", {**WEB, "version": "1"}),
+            ("ab", {**WEB, "version": "*"}),
+            # Within one policy as it is written, each source once.
+            ("late", {"zone": "x"}),
+            ("late", {"zone": "y"}),
+            ("a", WEB),
+            ("b", WEB),
+            ("a", {"kuma.io/service": "*"}),
+        ]
 
 
 _names = st.text("abz-", min_size=1, max_size=3)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.pipeline import foresight, no_cause
+
 from kumafast.identity.token_keys import TokenKeys
 from kumafast.insights import ConvergenceReport, Rejection
 from kumafast.metrics import Metrics
@@ -64,6 +66,9 @@ def services(
         cluster_id="757ff8a3-9429-4c88-8b61-73358dc7b43c",
         version="0.1.0",
         await_convergence=convergence.wait,
+        foresee=foresight(store),
+        rejections=lambda: convergence.rejected,
+        trace=no_cause,
         token_keys=keys,
         access=AccessRules(verify=keys.verify_user),
         settings_document={"api_port": 5681, "store": "memory"},

@@ -332,6 +332,11 @@ async def test_two_tokens_are_none(store: MemoryStore) -> None:
         ("DELETE", "/", Right.ADMIN, ""),
         ("TRACE", "/meshes", Right.WRITE, ""),
         ("PATCH", "/meshes/a/unknown/b", Right.ADMIN, ""),
+        ("POST", "/_diff", Right.ADMIN, ""),
+        ("POST", "/meshes/a/_diff", Right.WRITE, "a"),
+        ("GET", "/meshes/a/_diff", Right.WRITE, "a"),
+        ("POST", "/meshes/a/_diff/b", Right.ADMIN, ""),
+        ("GET", "/meshes/a/_rejections", Right.READ, ""),
     ],
 )
 def test_what_a_request_needs(method: str, path: str, right: Right, mesh: str) -> None:

@@ -151,9 +151,8 @@ async def test_convergence_that_did_not_happen(client: httpx.AsyncClient, conver
     assert answer.status_code == 200
     assert answer.json()["is_converged"] is False
     assert answer.json()["waiting"] == ["default.web-1"]
-    assert answer.json()["rejected"] == [
-        {"node": "default.web-2", "type_url": "type.googleapis.com/x.Listener", "message": "no such filter"}
-    ]
+    refusal = {"node": "default.web-2", "type_url": "type.googleapis.com/x.Listener", "message": "no such filter"}
+    assert answer.json()["rejected"] == [{**refusal, "resources": [], "policies": []}]
     assert convergence.asked == [(1, 10.0)]
 
 

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import random
+import re
+from collections.abc import Sequence
 
 import pytest
 from tests.simulation.authorities import MESH_FORMS, SECRET_FORMS
@@ -14,7 +18,10 @@ from tests.simulation.forks import state_of
 from tests.simulation.histories import MESHES, NAMES, NODES, VARIANTS, Step, World, history
 
 from kumafast.fork import Fork
+from kumafast.generation.differences import Difference, differences
 from kumafast.metrics import Metrics
+from kumafast.preview import Kind, foresee
+from kumafast.registry import DataplaneId
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node
 
@@ -69,12 +76,15 @@ def check(seed: int, metrics: Metrics) -> None:
     fork: Fork = world.reconciler.fork()
     fork.take_in(world._changes)
     concerned = {dataplane_id.node_id for dataplane_id in fork.concerned()}
+    preview = asyncio.run(foresee(world.reconciler.fork, world.reconciler.node, world._changes))
     before = {node_id: fork.before(node) for node_id, node in nodes.items()}
     after = {node_id: fork.after(node) for node_id, node in nodes.items()}
     for snapshot in (*before.values(), *after.values()):
         # Read, so that all of it is made.
         assert snapshot is None or snapshot.content_key()
     assert state_of(world.reconciler, world.cache) == was
+    assert (preview.proxies_left_out, preview.edits_left_out) == (0, 0)
+    foreseen = {dataplane_id.node_id for dataplane_id in preview.proxies}
     assert fork.is_good
     world.settle()
     for node_id in nodes:
@@ -83,8 +93,48 @@ def check(seed: int, metrics: Metrics) -> None:
         assert then is None or is_same(then, held), f"{node_id} has something else before"
         # Who would be told nothing keeps what it has.
         assert is_same(live, held if now is None else now), f"{node_id} gets something else"
-        has_moved = now is not None and (then is None or not is_same(now, then))
+        nothing = Snapshot()
+        has_moved = now is not None and not is_same(now, then or nothing)
         assert not has_moved or node_id in concerned, f"{node_id} is not concerned"
+        assert has_moved == (node_id in foreseen), f"{node_id} is wrongly foreseen to move, or not to"
+        told: dict[tuple[Kind, str, str], list[str]] = {}
+        for edit in (
+            edit for group in preview.groups if dataplane_id_of(node_id) in group.proxies for edit in group.edits
+        ):
+            words = in_words(edit.differences) if edit.kind is Kind.CHANGED else ""
+            told.setdefault((edit.kind, edit.type_url, words), []).extend(edit.names)
+        own = edits(then or nothing, now or then or nothing)
+        assert {key[:3] for key in own} == told.keys(), f"{node_id}: what is told is not what is so"
+        for kind, type_url, words, name in own:
+            assert is_among(name, told[kind, type_url, words]), f"{node_id}: nothing is said of {name}"
+
+
+def dataplane_id_of(node_id: str) -> DataplaneId:
+    return DataplaneId(*node_id.split("."))
+
+
+def edits(before: Snapshot, after: Snapshot) -> set[tuple[Kind, str, str, str]]:
+    """What is another, by the plainest way: all resources compared with all."""
+    found: set[tuple[Kind, str, str, str]] = set()
+    for type_url in {*before.type_urls, *after.type_urls}:
+        was, now = before.resources(type_url), after.resources(type_url)
+        for name in {*was, *now}:
+            if name not in was or name not in now:
+                found.add((Kind.ADDED if name in now else Kind.REMOVED, type_url, "", name))
+            elif was[name].version != now[name].version:
+                differing = differences(type_url, was[name].body, now[name].body)
+                found.add((Kind.CHANGED, type_url, in_words(differing), name))
+    return found
+
+
+def in_words(differing: Sequence[Difference]) -> str:
+    """Differences without the addresses in them: those of one proxy stand for those of all of its class."""
+    return re.sub(r"10([._])0[._]0[._][0-9]", r"10\g<1>x", json.dumps([list(each) for each in differing]))
+
+
+def is_among(name: str, names: Sequence[str]) -> bool:
+    """Whether a resource is one of an edit's, which may go by the address of any of the proxies."""
+    return name in names or re.sub(r"^inbound:.*:(?=[0-9]+$)", "inbound:<address>:", name) in names
 
 
 @pytest.mark.parametrize("first", range(0, FORKS, CHUNK))

@@ -162,6 +162,11 @@ def item_path(kind: Kind, *, mesh: str, name: str | None = None) -> str:
     return f"{prefix}/{kind.path}" + (f"/{quote(name, safe='')}" if name is not None else "")
 
 
+def mesh_path(mesh: str, *parts: str) -> str:
+    """A path below a mesh."""
+    return "/".join(("/meshes", quote(mesh, safe=""), *parts))
+
+
 def json_of(response: httpx.Response) -> dict[str, Any]:
     """The JSON object of an answer; `CommandError` where it is none."""
     try:

@@ -7,7 +7,7 @@ control plane answers when it knows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,7 +48,7 @@ def wait_for_envoys(client: ApiClient, revision: int | None, *, timeout: str) ->
     timeout_s = seconds_of(timeout)
     query = {"revision": str(revision), "timeout": timeout}
     report = json_of(client.get("/_convergence", params=query, timeout_s=timeout_s + _GRACE_S))
-    rejected = [_rejection(entry) for entry in report.get("rejected") or []]
+    rejected = [line for entry in report.get("rejected") or [] for line in refusal_lines(entry)]
     waiting = [f"{node} has not acknowledged" for node in report.get("waiting") or []]
     if rejected:
         raise CommandError("the change is stored, but an Envoy rejected it:", [*rejected, *waiting])
@@ -58,6 +58,11 @@ def wait_for_envoys(client: ApiClient, revision: int | None, *, timeout: str) ->
     return f"acknowledged by {count} {'proxy' if count == 1 else 'proxies'} in {took_ms} ms"
 
 
-def _rejection(entry: Mapping[str, Any]) -> str:
+def refusal_lines(entry: Mapping[str, Any]) -> Iterator[str]:
+    """A proxy's refusal in its own words, and below it the policies that have a share in it."""
     type_name = str(entry.get("type_url", "")).rpartition(".")[2]
-    return f"{entry.get('node')} rejected {type_name}: {entry.get('message')}"
+    yield f"{entry.get('node')} rejected {type_name}: {entry.get('message')}"
+    policies = [f"{key.get('type')} {key.get('name')}" for key in entry.get("policies") or []]
+    if policies:
+        resources = ", ".join(entry.get("resources") or ()) or f"its resources of type {type_name}"
+        yield f"  {resources} {'is' if len(entry.get('resources') or ()) == 1 else 'are'} made by {', '.join(policies)}"

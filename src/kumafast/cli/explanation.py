@@ -41,16 +41,18 @@ def proxy_tree(document: Json) -> RenderableType:
     return root
 
 
-def policy_tree(resource: Json, items: Sequence[Json]) -> RenderableType:
+def policy_tree(document: Json) -> RenderableType:
     """One policy: those for which it says something, alike ones together, and what becomes of it there."""
+    resource, items = document["resource"], document["items"]
     about = [item for item in items if item["subjects"]]
     rest = [str(item["name"]) for item in items if not item["subjects"]]
-    title = Text.assemble(f"{resource['type']} ", (resource["name"], "bold"), f" in mesh {resource['mesh']}")
-    root = Tree(title)
-    if resource["labels"].get("kuma.io/effect") == "shadow":
-        root.add(
-            Text("a shadow: it is not in force; `inspect dataplane NAME --type config --shadow` shows what it would do")
-        )
+    root = Tree(Text.assemble(f"{resource['type']} ", (resource["name"], "bold"), f" in mesh {resource['mesh']}"))
+    if not items:
+        root.add(Text("it selects no dataplane", style="dim"))
+    elif resource["labels"].get("kuma.io/effect") == "shadow":
+        root.add(Text(f"a shadow, not in force; it would be for {_dataplanes(rest, document['total'])}"))
+        root.add(Text("what it would change: kumafast inspect dataplane NAME --type config --shadow"))
+        return root
     for names, subjects in _alike(about):
         branch = root.add(Text(_dataplanes(names), style="bold"))
         for subject in subjects:
@@ -58,8 +60,8 @@ def policy_tree(resource: Json, items: Sequence[Json]) -> RenderableType:
             _add_policy(node, subject, subject["conf"])
     if rest:
         root.add(Text(f"{_dataplanes(rest)}: no inbound or outbound that it is about", style="dim"))
-    if not items:
-        root.add(Text("it selects no dataplane", style="dim"))
+    if document["total"] > len(items):
+        root.add(Text(f"and {document['total'] - len(items)} dataplanes more; with -o json all are there", style="dim"))
     return root
 
 
@@ -185,11 +187,12 @@ def _alike(items: Iterable[Json]) -> list[tuple[list[str], Sequence[Json]]]:
     return list(groups.values())
 
 
-def _dataplanes(names: Sequence[str]) -> str:
-    if len(names) == 1:
+def _dataplanes(names: Sequence[str], total: int = 0) -> str:
+    total = total or len(names)
+    if total == 1:
         return names[0]
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return f"{len(names)} dataplanes: {_listed(names[:_NAMES_SHOWN])}{more}"
+    more = f" and {total - _NAMES_SHOWN} more" if total > _NAMES_SHOWN else ""
+    return f"{total} dataplanes: {_listed(names[:_NAMES_SHOWN])}{more}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from kumafast.cli.convergence import TIMEOUT_DEFAULT, TimeoutOption, WaitOption, seconds_of, wait_for_envoys
+from kumafast.cli.dry_runs import DryRunOption, ask_of_deletion
 from kumafast.cli.failure import CommandError
 from kumafast.cli.output import Format, age, formatted, table, tag_sets_of, tags_text
 from kumafast.cli.target import ApiOption, MeshOption, connect
@@ -56,6 +57,7 @@ def delete(
     mesh: MeshOption = "default",
     wait: WaitOption = False,
     timeout: TimeoutOption = TIMEOUT_DEFAULT,
+    dry_run: DryRunOption = False,
     api: ApiOption = None,
 ) -> None:
     """Delete a resource."""
@@ -67,6 +69,9 @@ def delete(
         path = item_path(kind, mesh=mesh, name=name)
         if client.find(path) is None:
             raise CommandError(_absent(kind.name, name, None if kind.is_global else mesh))
+        if dry_run:
+            typer.echo(ask_of_deletion(client, kind, mesh=mesh, name=name).text())
+            return
         response = client.delete(path)
         typer.echo(f"{kind.name} {name} deleted")
         if wait:

@@ -17,6 +17,7 @@ import typer
 from kumafast.cli.failure import CommandError, Commands
 from kumafast.cli.get import OutputOption
 from kumafast.cli.output import Format, age, formatted, table, tag_sets_of, tags_text
+from kumafast.cli.refusals import refusals_by, refusals_of
 from kumafast.cli.target import ApiOption, MeshOption, connect
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ app = typer.Typer(
     subcommand_metavar="dataplanes | dataplane NAME | POLICY NAME",
     help="Look at what the proxies do, or at what becomes of a policy: `kumafast inspect timeout slow-web`.",
 )
-_policies = typer.Typer(add_completion=False)
+_policies = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _TYPES = ("cds", "eds", "lds", "rds")
 _HEADERS = (
@@ -49,6 +50,7 @@ _DETAIL_HEADERS = ("BYTES", "VERSION", "STATE")
 _VERSION_SHOWN = 12
 _WIDE_HEADERS = ("KUMA-DP VERSION", "ENVOY VERSION")
 _RESOURCE_HEADERS = ("TYPE", "NAME")
+_SHOWN_MAX = 100
 
 
 class Aspect(StrEnum):
@@ -97,7 +99,7 @@ def inspect_dataplane(
     output: OutputOption = Format.TABLE,
     api: ApiOption = None,
 ) -> None:
-    """Show one dataplane: its streams and what it refused, its policies and why, or its Envoy configuration."""
+    """Show one dataplane: status, policies, configuration."""
     from urllib.parse import quote
 
     if shadow and aspect is not Aspect.CONFIG:
@@ -106,7 +108,8 @@ def inspect_dataplane(
     with connect(context, api) as client:
         if aspect is Aspect.STATUS:
             item = _found(client, f"{path}/_overview", name, mesh)
-            text = status_text(item)
+            refused = refusals_by(client, mesh=mesh, name=name) if output is Format.TABLE else []
+            text = "\n".join((status_text(item), *refused))
         elif aspect is Aspect.POLICIES:
             item = _found(client, f"{path}/_explanation", name, mesh)
             text = _explained(item) if output is Format.TABLE else ""
@@ -124,7 +127,7 @@ def inspect_policy(
     output: OutputOption = Format.TABLE,
     api: ApiOption = None,
 ) -> None:
-    """Show one policy: the dataplanes that it is for, where it applies, and what it loses to and why."""
+    """Show one policy: for whom it is, where it applies, what it loses to and why."""
     from kumafast.cli.client import item_path, json_of
 
     with connect(context, api) as client:
@@ -136,14 +139,15 @@ def inspect_policy(
         path = item_path(kind, mesh=mesh, name=name)
         if client.find(path) is None:
             raise CommandError(f"there is no {kind.name} {name} in mesh {mesh}")
-        resource = json_of(client.get(f"{path}/_explanation", params={"size": "1"}))["resource"]
-        items = client.items(f"{path}/_explanation")
-    if output is Format.TABLE:
-        from kumafast.cli.explanation import policy_tree, printed
-
-        typer.echo(printed(policy_tree(resource, items), is_terminal=sys.stdout.isatty()))
-    else:
-        typer.echo(formatted({"resource": resource, "total": len(items), "items": items, "next": None}, output))
+        # A person reads no more than a page; programs get all.
+        document = json_of(client.get(f"{path}/_explanation", params={"size": str(_SHOWN_MAX)}))
+        refused: list[str] = []
+        if output is Format.TABLE:
+            refused = refusals_of(client, mesh=mesh, type_name=kind.name, name=name)
+        else:
+            items = client.items(f"{path}/_explanation")
+            document = {"resource": document["resource"], "total": len(items), "items": items, "next": None}
+    typer.echo("\n".join((_explained(document), *refused)) if output is Format.TABLE else formatted(document, output))
 
 
 def _found(client: ApiClient, path: str, name: str, mesh: str) -> dict[str, Any]:
@@ -166,9 +170,10 @@ def _config(client: ApiClient, path: str, name: str, mesh: str, *, is_shadow: bo
 
 
 def _explained(document: Mapping[str, Any]) -> str:
-    from kumafast.cli.explanation import printed, proxy_tree
+    from kumafast.cli.explanation import policy_tree, printed, proxy_tree
 
-    return printed(proxy_tree(document), is_terminal=sys.stdout.isatty())
+    tree = proxy_tree(document) if "subjects" in document else policy_tree(document)
+    return printed(tree, is_terminal=sys.stdout.isatty())
 
 
 def config_text(document: Mapping[str, Any], aspect: Aspect, *, is_shadow: bool) -> str:

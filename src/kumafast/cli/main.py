@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from kumafast import __version__
-from kumafast.cli import apply, dataplane, demo, envoy, generate, get, inspection, raw_xds, run
+from kumafast.cli import apply, dataplane, demo, diff, envoy, generate, get, inspection, raw_xds, run
 from kumafast.cli.failure import Commands
 from kumafast.cli.target import API_DEFAULT
 
@@ -63,6 +63,7 @@ def _options(
 
 app.command("run")(run.run)
 app.command("apply")(apply.apply)
+app.command("diff")(diff.diff)
 app.command("get")(get.get)
 app.command("delete")(get.delete)
 app.add_typer(inspection.app, name="inspect")

@@ -1,6 +1,6 @@
 """Check documents before they are sent, by the rules that the server will check.
 
-In: a document. Out: what is wrong with it, and what would be ignored. Never: a verdict on types not known here.
+In: a document. Out: what is wrong with it. Never: a verdict on types not known here.
 """
 
 from __future__ import annotations
@@ -34,8 +34,3 @@ def violations(document: dict[str, Any]) -> list[str]:
             return [error.detail]
         found = error.violations
     return [f"{violation.field}: {violation.message}" for violation in found]
-
-
-def ignored(document: dict[str, Any]) -> list[str]:
-    """What of a document of a known type would be left out, as the server's warnings say it."""
-    return [f"{field}: unknown field, ignored" for field in resources.unknown_fields(document)]

@@ -7,6 +7,7 @@ fields: an effect is a frozen value within a part, and so belongs to the cache k
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.rbac.v3 import rbac_pb2
@@ -35,6 +36,13 @@ class Effect:
     """
 
     __slots__ = ()
+
+    asks_sender: ClassVar[bool] = False
+    """Whether it depends on who the client is, so that clients that are otherwise alike do not share it."""
+
+    def said_by(self, sender: str) -> Effect:
+        """The effect in the outbounds of one client, which says so of itself (`senders`)."""
+        return self
 
     def on_inbound_http(self, manager: http_connection_manager_pb2.HttpConnectionManager) -> None:
         """Change how requests to the workload are handled; the routes stand inside."""

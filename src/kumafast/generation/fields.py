@@ -32,6 +32,13 @@ def pipe_address(path: str, *, mode: int = 0) -> address_pb2.Address:
     return address_pb2.Address(pipe=address_pb2.Pipe(path=path, mode=mode))
 
 
+def header(key: str, value: str, *, is_appended: bool) -> base_pb2.HeaderValueOption:
+    """A header to add: beside one of the same name, or in its place."""
+    option = base_pb2.HeaderValueOption(header=base_pb2.HeaderValue(key=key, value=value))
+    option.append_action = option.APPEND_IF_EXISTS_OR_ADD if is_appended else option.OVERWRITE_IF_EXISTS_OR_ADD
+    return option
+
+
 def packed(message: Message) -> PackedMessage:
     """A message within an Any. Deterministic, as the whole is compared by its bytes."""
     wrapped = PackedMessage()

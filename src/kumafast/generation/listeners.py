@@ -16,9 +16,9 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
-from google.protobuf.message import Message
 
 from kumafast.generation import defaults, fields, names, protocols, rbac, routes, tls
+from kumafast.generation.http_filters import http_filter
 from kumafast.generation.proxy import Inbound, Outbound, Tags
 
 _Hcm = http_connection_manager_pb2.HttpConnectionManager
@@ -163,7 +163,7 @@ def _add_secured_chain(
         guarded = _Hcm()
         guarded.CopyFrom(config)
         del guarded.http_filters[:]
-        guarded.http_filters.append(_http_filter("envoy.filters.http.rbac", rbac.http_filter(guard)))
+        guarded.http_filters.append(http_filter("envoy.filters.http.rbac", rbac.http_filter(guard)))
         guarded.http_filters.extend(config.http_filters)
         chain = _add_chain(listener, guarded)
     else:
@@ -255,17 +255,13 @@ def _any_outbound(protocol: str) -> http_connection_manager_pb2.HttpConnectionMa
 
 def _connection_manager(protocol: str) -> http_connection_manager_pb2.HttpConnectionManager:
     no_timeout = fields.duration(defaults.NO_TIMEOUT)
-    http_filters = [_http_filter("envoy.filters.http.router", router_pb2.Router())]
+    http_filters = [http_filter("envoy.filters.http.router", router_pb2.Router())]
     if protocols.is_grpc(protocol):
         statistics = grpc_stats_pb2.FilterConfig(emit_filter_state=True)
-        http_filters.insert(0, _http_filter("envoy.filters.http.grpc_stats", statistics))
+        http_filters.insert(0, http_filter("envoy.filters.http.grpc_stats", statistics))
     return _Hcm(
         http_filters=http_filters,
         internal_address_config=_INTERNAL_NETWORKS,
         common_http_protocol_options=protocol_pb2.HttpProtocolOptions(idle_timeout=no_timeout),
         request_headers_timeout=no_timeout,
     )
-
-
-def _http_filter(name: str, config: Message) -> http_connection_manager_pb2.HttpFilter:
-    return http_connection_manager_pb2.HttpFilter(name=name, typed_config=fields.packed(config))

@@ -52,4 +52,5 @@ def effects(settings: tuple[Setting, ...], part: str, protocol: str) -> tuple[Ef
     made = (
         _MAKERS[setting.kind, part](setting.conf, protocol) for setting in settings if (setting.kind, part) in _MAKERS
     )
-    return tuple(effect for effect in made if effect is not None)
+    # What two kinds ask for alike is done once.
+    return tuple(dict.fromkeys(effect for effect in made if effect is not None))

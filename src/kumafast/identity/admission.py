@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 from kumafast.errors import NotFoundError, Violation
 from kumafast.identity import backends
@@ -17,7 +18,15 @@ from kumafast.identity.membership import check_membership
 from kumafast.identity.trust import Trust, trust_name
 from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, Secret
 from kumafast.resources.mesh import CertificateAuthority
-from kumafast.store import Store
+from kumafast.store import StoredResource
+
+
+class Stored(Protocol):
+    """Where resources are looked up: a store, or one as it would be."""
+
+    async def get(self, key: ResourceKey) -> StoredResource:
+        """The stored resource; `NotFoundError` where there is none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +38,7 @@ class Admission:
     """What has to be there with it and is not; each only where nothing is at its key."""
 
 
-async def admit(resource: Resource, store: Store) -> Admission:
+async def admit(resource: Resource, store: Stored) -> Admission:
     """Whether a resource may be written now, and what has to be written along with it."""
     if isinstance(resource, Mesh) and resource.mtls is not None and resource.mtls.backends:
         return await _admit_authorities(resource, store)
@@ -38,7 +47,7 @@ async def admit(resource: Resource, store: Store) -> Admission:
     return Admission()
 
 
-async def _admit_member(dataplane: Dataplane, store: Store) -> Admission:
+async def _admit_member(dataplane: Dataplane, store: Stored) -> Admission:
     try:
         mesh = (await store.get(ResourceKey(Mesh.type.name, "", dataplane.mesh))).resource
     except NotFoundError:
@@ -48,7 +57,7 @@ async def _admit_member(dataplane: Dataplane, store: Store) -> Admission:
     return Admission(tuple(check_membership(dataplane, mesh)))
 
 
-async def _admit_authorities(mesh: Mesh, store: Store) -> Admission:
+async def _admit_authorities(mesh: Mesh, store: Stored) -> Admission:
     assert mesh.mtls is not None
     found = await _find(mesh, store)
     enabled = backends.enabled_backend(mesh)
@@ -79,7 +88,7 @@ async def _missing(mesh: Mesh, backend: CertificateAuthority, found: dict[str, b
     return await asyncio.to_thread(backends.create_builtin, mesh.name, backend, now=datetime.now(UTC))
 
 
-async def _find(mesh: Mesh, store: Store) -> dict[str, bytes]:
+async def _find(mesh: Mesh, store: Stored) -> dict[str, bytes]:
     assert mesh.mtls is not None
     names = {name for backend in mesh.mtls.backends for name in backends.secret_names(mesh.name, backend)}
     found: dict[str, bytes] = {}

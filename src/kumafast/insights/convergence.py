@@ -141,8 +141,7 @@ class Convergence:
                         await asyncio.sleep(LOOK_AGAIN_S)
         except TimeoutError:
             pass
-        waiting = tuple(sorted(self._waiting()))
-        rejected = tuple(rejection for stream in self._streams.values() for rejection in self._refusals(stream))
+        waiting, rejected = tuple(sorted(self._waiting())), self.rejections()
         concerned = {stream.node_id for stream in self._streams.values() if self._concerns(stream.node_id, revision)}
         return ConvergenceReport(
             revision=revision,
@@ -152,6 +151,10 @@ class Convergence:
             rejected=rejected,
             seconds=time.monotonic() - started,
         )
+
+    def rejections(self) -> tuple[Rejection, ...]:
+        """What connected proxies refuse now."""
+        return tuple(rejection for stream in self._streams.values() for rejection in self._refusals(stream))
 
     def _concerns(self, node_id: str, revision: int) -> bool:
         published = self._progress.published(node_id)

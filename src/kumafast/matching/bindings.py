@@ -10,17 +10,17 @@ share one computation, however different the rest of their policies.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from immutables import Map
 
 from kumafast.matching import routing
-from kumafast.matching.connection import Ranked, outbound_winner, winner
+from kumafast.matching.connection import Ranked, in_order, outbound_winner, winner
 from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Conf, Rank
 from kumafast.matching.routing import Route, Tags
-from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, to_rule
+from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, sources, to_rule
 from kumafast.resources.tags import SERVICE_TAG
 
 # Entries are small and live as long as they are asked for; the bound is the number of combinations, not of proxies.
@@ -94,6 +94,14 @@ class Bindings:
             found = self._inbounds[position] = _inbound(self.about_inbound(position))
         return found
 
+    def outward(self, outbounds: Iterable[Tags]) -> Hashable:
+        """All that a proxy with outbounds of these tags is told by these bindings of what it sends, as one value."""
+        return tuple((self.outbound(dict(tags).get(SERVICE_TAG, "")), self.route(tags)) for tags in outbounds)
+
+    def inward(self) -> Hashable:
+        """All that a proxy is told by these bindings of what comes in, as one value."""
+        return tuple(map(self.inbound, range(len(self.inbounds))))
+
     def about_inbound(self, position: int) -> tuple[Ranked, ...]:
         """The policies that say something about requests to the inbound at a position, each with its rank."""
         ranked = ((self.subjects.policies[number], rank) for number, rank in self.inbounds[position])
@@ -133,6 +141,8 @@ def inbound_rule(ranked: list[Ranked]) -> Rule | None:
     if one.is_target_ref:
         policies = [policy for policy, _ in ranked]
         return listing(policies) if one.is_listed else catch_all(inbound_rules(policies))
+    if one.is_listed:
+        return sources(in_order(policy for policy, _ in ranked))
     best = winner(ranked)
     return None if best is None else Rule(best.inbound[0].conf, (best,))
 

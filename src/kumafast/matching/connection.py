@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
-from kumafast.matching.policy import CompiledPolicy, Rank
+from kumafast.matching.policy import CompiledPolicy, InboundItem, Rank
 from kumafast.matching.selection import Weight, ascending
 
 Ranked: TypeAlias = tuple[CompiledPolicy, Rank]
@@ -35,9 +35,13 @@ def winner(ranked: Iterable[Ranked]) -> CompiledPolicy | None:
     return None if best is None else best[0]
 
 
-def in_order(ranked: Iterable[Ranked]) -> tuple[CompiledPolicy, ...]:
-    """For kinds of which all apply: policies in the order in which they take precedence."""
-    return tuple(policy for policy, _ in sorted(ranked, key=_precedence, reverse=True))
+def in_order(policies: Iterable[CompiledPolicy]) -> tuple[tuple[CompiledPolicy, InboundItem], ...]:
+    """For kinds of which all apply: what each says of each of its sources, the most specific of these first.
+
+    Of several as specific the last created comes first, then the first by name, then in the order of the policy.
+    """
+    items = [(policy, item) for policy in policies for item in policy.inbound]
+    return tuple(sorted(items, key=lambda each: (each[1].rank, each[0].weight), reverse=True))
 
 
 def _precedence(each: Ranked) -> tuple[Rank, Weight]:

@@ -7,7 +7,7 @@ Never: a dataplane, or what a conf means.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias, cast
 
@@ -49,6 +49,8 @@ class InboundItem:
     conf: Conf
     source: FrozenMap[str, str] | None = None
     """The tags of those that it is about, where it names them."""
+    rank: Rank = (0, 0)
+    """That of the source, where what is most specific comes first."""
     name: str = ""
     """What logs of proxies call it, where they tell one from another."""
 
@@ -89,10 +91,17 @@ class CompiledPolicy:
 
 
 def compile_policies(policy: Resource, *, created: datetime) -> tuple[CompiledPolicy, ...]:
-    """The policies that a resource stands for: one, or one for each rule of those that have several in one document."""
+    """The policies that a resource stands for: one, or one for each rule of those that have several in one document.
+
+    One that tells clients apart is two: what it says of requests that come in, and that its sources send their tags.
+    """
     if not isinstance(policy, ConnectionPolicy):
         return (compile_policy(policy, created=created),)
-    return tuple(compile_policy(part, created=created, position=position) for position, part in enumerate(policy.parts))
+    traits = policy.type.policy
+    parts = [compile_policy(part, created=created, position=position) for position, part in enumerate(policy.parts)]
+    if traits is not None and traits.asks_sender:
+        parts.append(_asking(policy, parts[0]))
+    return tuple(parts)
 
 
 def compile_policy(policy: Resource, *, created: datetime, position: int = 0) -> CompiledPolicy:
@@ -112,7 +121,8 @@ def compile_policy(policy: Resource, *, created: datetime, position: int = 0) ->
             # Where two have the same rank, the later created wins, then the first by name.
             weight=(created, selection.descending(policy.name), -position),
             outbound=() if by_inbound else tuple(_outbound(policy)),
-            inbound=(InboundItem(None, _conf(policy.settings())),) if by_inbound else (),
+            inbound=tuple(_inbound_of_connections(policy)) if by_inbound else (),
+            is_listed=traits.is_listed,
         )
     return CompiledPolicy(
         key=policy.key,
@@ -126,6 +136,36 @@ def compile_policy(policy: Resource, *, created: datetime, position: int = 0) ->
         inbound=tuple(_listed(policy) if traits.is_listed else _inbound(policy)),
         is_listed=traits.is_listed,
     )
+
+
+def _asking(policy: ConnectionPolicy, compiled: CompiledPolicy) -> CompiledPolicy:
+    """The policy for clients that may be one of the sources, in requests to what may be one of the destinations.
+
+    A source's tags may be those of several inbounds, so whoever has one of them may be it.
+    """
+    tags = [min(source.match.items(), key=_vagueness, default=None) for source in policy.sources]
+    services = (destination.match.get(SERVICE_TAG, ANY_SERVICE) for destination in policy.destinations)
+    return replace(
+        compiled,
+        selectors=tuple(TagSelector(dict([tag] if tag else ())) for tag in dict.fromkeys(tags)),
+        outbound=tuple(OutboundItem(service, (0, 0), FrozenMap()) for service in dict.fromkeys(services)),
+        inbound=(),
+    )
+
+
+def _vagueness(tag: tuple[str, str]) -> tuple[bool, bool, str]:
+    name, value = tag
+    return value == ANY_SERVICE, name != SERVICE_TAG, name
+
+
+def _inbound_of_connections(policy: ConnectionPolicy) -> Iterator[InboundItem]:
+    settings, traits = policy.settings(), policy.type.policy
+    if traits is None or not traits.is_listed:
+        yield InboundItem(None, _conf(settings))
+    elif settings is not None:
+        for source in dict.fromkeys(source.match for source in policy.sources):
+            rank = TagSelector(dict(source)).rank
+            yield InboundItem(None, _conf(settings), source=FrozenMap(source), rank=rank)
 
 
 def ends(policy: Resource) -> tuple[TagSelector, ...]:

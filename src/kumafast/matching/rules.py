@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from kumafast.matching.merge import merge
-from kumafast.matching.policy import CompiledPolicy, Conf
+from kumafast.matching.policy import CompiledPolicy, Conf, InboundItem
 from kumafast.resources.target_ref_policy import Match
 
 _weight = attrgetter("weight")
@@ -70,6 +70,15 @@ def listing(policies: Iterable[CompiledPolicy]) -> Rule | None:
     rules = [{"name": item.name, "default": item.conf} for _, item in items if item.source is None]
     conf = merge([{"from": sources[::-1]} if sources else {}, {"rules": rules} if rules else {}])
     return Rule(conf, _distinct(policy for policy, _ in items))
+
+
+def sources(items: Iterable[tuple[CompiledPolicy, InboundItem]]) -> Rule | None:
+    """What each of several policies says of each of its sources, in the order in which they count; None for nothing."""
+    ordered = list(items)
+    if not ordered:
+        return None
+    conf = merge([{"from": [{"tags": item.source or {}, "default": item.conf} for _, item in ordered]}])
+    return Rule(conf, _distinct(policy for policy, _ in ordered))
 
 
 def _breadth(rule: Rule) -> tuple[bool, bool, bool]:

@@ -217,6 +217,13 @@ class Registry:
         """The policies of a dataplane that is there. O(its tags + policies found)."""
         return self._meshes[dataplane_id.mesh].policies.bindings(dataplane_id.name)
 
+    def bound(self, dataplane_id: DataplaneId) -> list[ResourceKey]:
+        """The policies that select a dataplane that is there, the newest first."""
+        state = self._meshes[dataplane_id.mesh]
+        policies = state.policies.bindings(dataplane_id.name)
+        keys = {policies.subjects.policies[number].key for number in policies.ranks}
+        return sorted(keys, key=lambda key: (-state.written[key].revision, key))
+
     def written(self, key: ResourceKey) -> StoredResource | None:
         """A policy as a user wrote it; None where there is none."""
         state = self._meshes.get(key.mesh)
@@ -412,8 +419,8 @@ class Registry:
 
 
 def _parts(policy: Resource | None) -> int:
-    """How many policies a resource stands for."""
-    return len(policy.parts) if isinstance(policy, ConnectionPolicy) else int(policy is not None)
+    """How many policies a resource stands for at most."""
+    return len(policy.parts) + 1 if isinstance(policy, ConnectionPolicy) else int(policy is not None)
 
 
 def _hosts(dataplane: Dataplane | None) -> set[str]:

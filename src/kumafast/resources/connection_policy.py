@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kumafast.errors import Violation
+from kumafast.resources.durations import nanoseconds
 from kumafast.resources.fields import FrozenMap, Tags
 from kumafast.resources.resource import Frozen, Resource
 from kumafast.resources.tags import SERVICE_TAG
@@ -66,6 +67,14 @@ def check_service_destinations(path: str, selectors: Sequence[Selector]) -> Iter
                 yield Violation(key_of(where, name), f'tag "{name}" is not allowed')
         yield from check_selector_entries(where, selector.match)
         yield from _check_service(where, selector)
+
+
+def check_positive(path: str, section: Frozen, *names: str) -> Iterator[Violation]:
+    """Durations that, where they are set, are more than zero."""
+    written = section.model_dump(by_alias=True)
+    for name in names:
+        if written[name] is not None and nanoseconds(written[name]) <= 0:
+            yield Violation(f"{path}.{name}", "must have a positive value")
 
 
 def _check_service(path: str, selector: Selector) -> Iterator[Violation]:

@@ -7,16 +7,19 @@ Never: rules about what a text or number may be (`validation` has those).
 from __future__ import annotations
 
 import math
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
 from collections.abc import Mapping
 from typing import Annotated, Any, NoReturn, TypeVar, cast
 
 from annotated_types import Ge, Le, MaxLen
-from pydantic import AfterValidator, GetCoreSchemaHandler, PlainSerializer, Strict
+from pydantic import AfterValidator, AllowInfNan, GetCoreSchemaHandler, PlainSerializer, Strict, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 TEXT_LENGTH_MAX = 65536
 _DEPTH_MAX = 64
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+_COUNT_MAX = 2**32 - 1
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -96,11 +99,43 @@ def thaw(value: object) -> object:
     return value
 
 
+def _count(value: int) -> int:
+    if not 0 <= value <= _COUNT_MAX:
+        raise ValueError(f"must be a whole number between 0 and {_COUNT_MAX}")
+    return value
+
+
+def _shortest(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
+
+
+def _base64(text: str) -> str:
+    try:
+        # As protobuf reads it: of either alphabet, and with or without its padding.
+        padded = text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4)
+        return b64encode(b64decode(padded.translate(_URL_SAFE), validate=True)).decode()
+    except (Base64Error, ValueError):
+        raise ValueError("must be bytes in base64") from None
+
+
+_URL_SAFE = str.maketrans("-_", "+/")
+
 Text = Annotated[str, Strict(), MaxLen(TEXT_LENGTH_MAX)]
 """Text in UTF-8, of bounded length."""
 Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, Strict(), Ge(_INT_MIN), Le(_INT_MAX)]
 """A whole number of 64 bits: neither text that looks like one nor a truth value. A narrower range is a rule."""
+Count = Annotated[
+    int,
+    Strict(),
+    AfterValidator(_count),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _COUNT_MAX}),
+]
+"""A whole number of 32 bits without a sign, as Envoy counts."""
+Number = Annotated[float, Strict(), AllowInfNan(False), PlainSerializer(_shortest, return_type=float | int)]
+"""A number, written without decimals where it has none."""
+Base64 = Annotated[Text, AfterValidator(_base64)]
+"""Bytes, as the text that JSON has for them."""
 
 Tags = Annotated[Mapping[str, str], _TextMap]
 """Tags or labels: text to text, read-only and sorted by key after validation."""

@@ -45,6 +45,8 @@ class PolicyTraits:
     """True where all that is said of what comes in counts, in order, instead of one conf merged from it."""
     is_by_inbound: bool = False
     """True in the family with sources where the winner is chosen for each inbound, by what its destinations say."""
+    asks_sender: bool = False
+    """True beside that where requests are told apart by the tags of who sends them, so that its sidecar says them."""
     is_by_service: bool = False
     """True where Kuma's older API shows it beside the service that it is about, and not beside each outbound to it."""
     is_routing: bool = False

@@ -112,6 +112,8 @@ def needed(method: str, path: str) -> tuple[Right, str]:
     mesh = parts[1] if parts[0] == "meshes" and len(parts) > 2 else ""
     collection = parts[2] if mesh else parts[0]
     kind = catalog.by_path(collection)
+    if mesh and collection == "_diff" and len(parts) == 3:
+        return Right.WRITE, mesh
     if parts[0] == "tokens" or (kind is not None and kind.is_secret):
         return Right.ADMIN, ""
     if collection == "dataplanes" and parts[-1] in _DUMPS and len(parts) > 3:

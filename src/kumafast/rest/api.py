@@ -21,6 +21,7 @@ from kumafast.rest.access import Guard
 from kumafast.rest.attachments import Attachments
 from kumafast.rest.convergence import convergence
 from kumafast.rest.documents import Documents
+from kumafast.rest.dry_runs import DIFF_REQUEST, DryRuns
 from kumafast.rest.endpoint import TEXT_TYPE, UNKNOWN_PATH, Endpoint, Methods, fixed
 from kumafast.rest.errors import UnknownPathError
 from kumafast.rest.explanations import explain_policy, explain_proxy
@@ -30,6 +31,7 @@ from kumafast.rest.paging import LIST_QUERY
 from kumafast.rest.proxy_config import show_config
 from kumafast.rest.proxy_policies import ProxyPolicies
 from kumafast.rest.reads import Reader
+from kumafast.rest.rejections import rejections
 from kumafast.rest.rules import show_rules
 from kumafast.rest.services import ApiServices
 from kumafast.rest.writes import Writer
@@ -38,11 +40,15 @@ from kumafast.rest.writes import Writer
 def create_api(services: ApiServices) -> Guard:
     """The API as an ASGI application, behind its door."""
     documents = Documents(zone=services.zone)
-    writer = Writer(services.store, zone=services.zone, creates_routes=services.creates_routes)
+    dry_runs = DryRuns(services.store, services.foresee, zone=services.zone, creates_routes=services.creates_routes)
+    writer = Writer(services.store, dry_runs, zone=services.zone, creates_routes=services.creates_routes)
     types = _TypeEndpoints(Reader(services.store, documents), writer)
     overview = Overview(services.store, documents)
     routes = [
         *_overview_routes(overview),
+        Route("/meshes/{mesh}/_diff", fixed({"POST": dry_runs.diff}, body=DIFF_REQUEST)),
+        Route("/meshes/{mesh}/_rejections", fixed({"GET": rejections(services)})),
+        Route("/_diff", fixed({"POST": dry_runs.diff}, body=DIFF_REQUEST)),
         *_proxy_routes(services, documents),
         *_policy_routes(services, documents),
         Route("/meshes/{mesh}/{path}/{name}", Endpoint(partial(types.item, Scope.MESH))),

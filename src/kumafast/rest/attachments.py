@@ -6,8 +6,6 @@ In: a proxy; a policy. Out: Kuma's documents `…/dataplanes/{name}/policies`, `
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -21,14 +19,12 @@ from kumafast.registry import DataplaneId
 from kumafast.resources.resource import ResourceKey
 from kumafast.rest.documents import Documents
 from kumafast.rest.errors import json_response
-from kumafast.rest.inspection import Proxy, find_policy, find_proxy, meta, proxy_named, traits_of
+from kumafast.rest.inspection import Proxy, find_policy, find_proxy, in_turns, meta, proxy_named, traits_of
 from kumafast.rest.paging import next_page, window
 from kumafast.rest.services import ApiServices
 
 Json: TypeAlias = dict[str, Any]
 
-_TURN_S: Final = 0.005
-"""How long proxies are looked at before everything else may have its turn."""
 _SIDECAR: Final = "SidecarDataplane"
 _KINDS: Final = ("dataplane", "inbound", "outbound", "service")
 
@@ -70,8 +66,7 @@ class Attachments:
         key = (await find_policy(self._services, request)).key
         picture = self._services.picture
         items = []
-        began = time.monotonic()
-        for name in picture.selected_by(key):
+        async for name in in_turns(picture.selected_by(key)):
             if picture.dataplane(DataplaneId(key.mesh, name)) is not None:
                 found = [where for where, policy in attachments(proxy_named(picture, key.mesh, name)) if policy == key]
                 if found:
@@ -82,9 +77,6 @@ class Attachments:
                             "attachments": [where.document for where in _ordered(found)],
                         }
                     )
-            if time.monotonic() - began >= _TURN_S:
-                await asyncio.sleep(0)
-                began = time.monotonic()
         return json_response({"total": len(items), "items": items})
 
     async def policies(self, request: Request) -> Response:

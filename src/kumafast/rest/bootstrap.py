@@ -38,8 +38,8 @@ from kumafast.rest.certificate import authority_for
 from kumafast.rest.endpoint import UNKNOWN_PATH, fixed
 from kumafast.rest.errors import UnreachableError, json_response, std_error
 from kumafast.rest.launch_request import LaunchRequest, read_launch_request
+from kumafast.rest.proposals import parse
 from kumafast.rest.services import DpServices
-from kumafast.rest.writes import parse
 
 _TITLE: Final = "Could not make a bootstrap"
 _LOOPBACK: Final = "127.0.0.1"

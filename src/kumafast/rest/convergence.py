@@ -15,6 +15,7 @@ from starlette.responses import Response
 from kumafast.errors import Violation
 from kumafast.rest.endpoint import Handler
 from kumafast.rest.errors import InvalidQueryError, json_response
+from kumafast.rest.rejections import documents
 from kumafast.rest.services import ApiServices
 
 TIMEOUT_S_DEFAULT: Final = 10.0
@@ -33,14 +34,13 @@ def convergence(services: ApiServices) -> Handler:
         revision = _revision(request.query_params.get("revision", ""))
         timeout_s = _timeout_s(request.query_params.get("timeout", ""))
         report = await services.await_convergence(revision, timeout_s)
-        rejected = [{"node": r.node, "type_url": r.type_url, "message": r.message} for r in report.rejected]
         return json_response(
             {
                 "revision": report.revision,
                 "is_converged": report.is_converged,
                 "proxies": report.proxies,
                 "waiting": list(report.waiting),
-                "rejected": rejected,
+                "rejected": await documents(services, report.rejected),
                 "seconds": report.seconds,
             }
         )

@@ -16,10 +16,11 @@ from starlette.responses import Response
 
 from kumafast.matching import CompiledPolicy
 from kumafast.matching.explanation import Candidate, Explanation, explain_inbound, explain_outbound
+from kumafast.registry import DataplaneId
 from kumafast.resources.resource import ResourceKey
 from kumafast.rest.endpoint import Handler
 from kumafast.rest.errors import encoded_response, json_response
-from kumafast.rest.inspection import Proxy, find_policy, find_proxy, meta, proxy_named, traits_of
+from kumafast.rest.inspection import Proxy, find_policy, find_proxy, in_turns, meta, proxy_named, traits_of
 from kumafast.rest.paging import page, window
 from kumafast.rest.services import ApiServices
 
@@ -57,7 +58,10 @@ def explain_policy(services: ApiServices) -> Handler:
         key, picture = policy.key, services.picture
         wanted = request.query_params.get("name", "")
         found = [name for name in picture.selected_by(key) if wanted in name]
-        items = [orjson.dumps(_of_policy(proxy_named(picture, key.mesh, name), key)) for name in part.of(found)]
+        items = []
+        async for name in in_turns(part.of(found)):
+            if picture.dataplane(DataplaneId(key.mesh, name)) is not None:
+                items.append(orjson.dumps(_of_policy(proxy_named(picture, key.mesh, name), key)))
         body = page(request, items, total=len(found), window=part)
         return encoded_response(b'{"resource":%s,%s' % (orjson.dumps(meta(policy)), body[1:]))
 

@@ -5,9 +5,11 @@ In: a request. Out: the proxy that it names, as the live picture has it. Never: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 
@@ -20,6 +22,10 @@ from kumafast.resources.networking import Inbound
 from kumafast.resources.resource import PolicyTraits
 from kumafast.rest.errors import AbsentError, UnknownPathError
 from kumafast.rest.services import ApiServices, Picture
+
+T = TypeVar("T")
+
+_TURN_S: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,16 @@ def proxy_named(picture: Picture, mesh: str, name: str) -> Proxy:
     if dataplane is None:
         raise AbsentError("Could not retrieve Dataplane")
     return Proxy(view.mesh, dataplane, picture.bindings(DataplaneId(mesh, name)), picture)
+
+
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """Items one by one; after some milliseconds with them everything else has its turn, and the picture may change."""
+    began = time.monotonic()
+    for item in items:
+        yield item
+        if time.monotonic() - began >= _TURN_S:
+            await asyncio.sleep(0)
+            began = time.monotonic()
 
 
 async def find_policy(services: ApiServices, request: Request) -> Resource:

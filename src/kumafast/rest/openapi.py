@@ -25,6 +25,9 @@ from kumafast.rest.paging import LIST_QUERY
 
 Json = dict[str, Any]
 
+WRITE_QUERY: Final = ("dry_run",)
+"""What writes understand: with `true` they say what they would do."""
+
 _REFERENCE: Final = "#/components/schemas/"
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _ERROR: Final[Json] = {
@@ -117,11 +120,11 @@ def _type_paths(kind: ResourceType) -> dict[str, Json]:
     item_methods = {"get": _operation(summary=f"One {kind.singular}", success=model)}
     if not kind.is_read_only:
         written = {"$ref": f"{_REFERENCE}Written"}
-        put = _operation(summary=f"Create or replace a {kind.singular}", success=written)
+        put = _operation(summary=f"Create or replace a {kind.singular}", success=written, query=WRITE_QUERY)
         put["responses"]["201"] = {**put["responses"]["200"], "description": "Created"}
         put["requestBody"] = {"required": True, "content": {"application/json": {"schema": model}}}
         item_methods["put"] = put
-        item_methods["delete"] = _operation(summary=f"Delete a {kind.singular}", success=written)
+        item_methods["delete"] = _operation(summary=f"Delete a {kind.singular}", success=written, query=WRITE_QUERY)
     listing = {"get": _operation(summary=f"A page of {kind.plural}", success=listed, query=LIST_QUERY)}
     paths = {collection: _with_parameters(collection, listing), item: _with_parameters(item, item_methods)}
     if kind.scope is Scope.MESH:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kumafast.errors import MeshNotFoundError, NotFoundError
+from kumafast.identity.admission import Stored
 from kumafast.resources import Mesh
 from kumafast.resources.resource import ResourceKey, ResourceType
 from kumafast.rest.documents import Documents
@@ -49,7 +50,7 @@ async def list_of(store: Store, kind: ResourceType, mesh: str | None) -> tuple[S
     return items
 
 
-async def require_mesh(store: Store, mesh: str) -> None:
+async def require_mesh(store: Stored, mesh: str) -> None:
     """Raises `MeshNotFoundError` where there is no such mesh."""
     try:
         await store.get(ResourceKey(Mesh.type.name, "", mesh))

@@ -13,12 +13,14 @@ from typing import Protocol
 from kumafast.identity.proxies import ProxyAccess
 from kumafast.identity.token_keys import TokenKeys
 from kumafast.matching import Bindings
+from kumafast.preview import Preview
 from kumafast.registry import DataplaneId, MeshView
+from kumafast.rejections import Cause
 from kumafast.resources import Dataplane
 from kumafast.resources.resource import ResourceKey
 from kumafast.rest.access import AccessRules
 from kumafast.snapshot.snapshot import Snapshot
-from kumafast.store.store import Store, StoredResource
+from kumafast.store.store import Change, Store, StoredResource
 
 KUMA_VERSION = "2.14.3"
 """The Kuma whose API is spoken. Its clients compare it with their own version."""
@@ -58,6 +60,13 @@ class AwaitConvergence(Protocol):
     async def __call__(self, revision: int, timeout_s: float, /) -> ConvergenceReport: ...
 
 
+Trace = Callable[[Sequence[Rejection]], Awaitable[Sequence[Cause]]]
+"""What refusals come from, one for each."""
+
+Foresee = Callable[[Sequence[Change]], Awaitable[Preview]]
+"""What changes would do if they were stored in one commit."""
+
+
 class Picture(Protocol):
     """The live picture of all meshes, to look at. An answer costs what it finds, never the mesh."""
 
@@ -87,6 +96,10 @@ class ApiServices:
     cluster_id: str
     version: str
     await_convergence: AwaitConvergence
+    foresee: Foresee
+    rejections: Callable[[], Sequence[Rejection]] = tuple
+    """What connected proxies refuse now."""
+    trace: Trace
     token_keys: TokenKeys
     access: AccessRules
     kuma_version: str = KUMA_VERSION

@@ -1,7 +1,7 @@
 """Writing and deleting resources.
 
 In: the store, a request. Out: the durable write, or every violation at once. Never: anything stored from a request
-that was refused.
+that was refused, or that asked with `?dry_run=true` what it would do.
 
 A write may be made conditional: `If-Match: "<revision>"` writes only over that revision, `If-None-Match: *` only where
 nothing is. Both fail with 409.
@@ -10,24 +10,22 @@ nothing is. Both fail with 409.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from kumafast import resources
-from kumafast.errors import ConflictError, InvalidResourceError, NotFoundError, Violation
-from kumafast.identity.admission import admit
-from kumafast.resources.resource import Resource, ResourceKey, ResourceType, Scope
+from kumafast.errors import ConflictError, Violation
+from kumafast.resources.resource import Resource, ResourceKey, ResourceType
 from kumafast.rest.body import read_object
+from kumafast.rest.dry_runs import DryRuns
 from kumafast.rest.errors import InvalidQueryError, json_response
-from kumafast.rest.reads import require_mesh
+from kumafast.rest.proposals import propose
 from kumafast.store.store import Put, Store, StoredResource
 
 REVISION_HEADER: Final = "X-Kumafast-Revision"
-
-WARNINGS_MAX: Final = 20
 
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?"?([0-9]{1,18})"?', re.ASCII)
 
@@ -35,8 +33,9 @@ _ENTITY_TAG: Final = re.compile(r'(?:W/)?"?([0-9]{1,18})"?', re.ASCII)
 class Writer:
     """Answers PUT and DELETE for every type of resource that users write."""
 
-    def __init__(self, store: Store, *, zone: str, creates_routes: bool = False) -> None:
+    def __init__(self, store: Store, dry_runs: DryRuns, *, zone: str, creates_routes: bool = False) -> None:
         self._store = store
+        self._dry_runs = dry_runs
         self._zone = zone
         self._creates_routes = creates_routes
 
@@ -44,34 +43,21 @@ class Writer:
         """Create or replace a resource: 201 or 200, once it is durable."""
         key = ResourceKey(kind.name, request.path_params.get("mesh", ""), request.path_params["name"])
         document = await read_object(request)
-        resource = parse(kind, document)
-        if kind.scope is Scope.MESH:
-            await require_mesh(self._store, key.mesh)
-        existing = await self._find(key)
-        violations = [*_differences(key, kind, document), *resources.validate(resource)]
-        if violations:
-            raise InvalidResourceError(violations)
-        complete = resources.with_defaults(resource, zone=self._zone)
-        admission = await admit(complete, self._store)
-        if admission.violations:
-            raise InvalidResourceError(admission.violations)
+        if _is_dry_run(request):
+            return await self._dry_runs.put(kind, key, document)
+        proposal = await propose(kind, key, document, self._store, zone=self._zone)
         expected = _expected_revision(request)
-        revision, is_new = await self._write(complete, existing, expected, admission.companions)
-        warnings = [*_ignored(document), *resource.remarks()]
-        body = {"warnings": warnings} if warnings else {}
+        revision, is_new = await self._write(proposal.resource, proposal.existing, expected, proposal.companions)
+        body = {"warnings": list(proposal.warnings)} if proposal.warnings else {}
         return json_response(body, 201 if is_new else 200, {REVISION_HEADER: str(revision)})
 
     async def delete(self, kind: ResourceType, request: Request) -> Response:
         """Delete a resource and what it owns."""
         key = ResourceKey(kind.name, request.path_params.get("mesh", ""), request.path_params["name"])
+        if _is_dry_run(request):
+            return await self._dry_runs.delete(key)
         revision = await self._store.delete(key, expected_revision=_expected_revision(request))
         return json_response({}, 200, {REVISION_HEADER: str(revision)})
-
-    async def _find(self, key: ResourceKey) -> StoredResource | None:
-        try:
-            return await self._store.get(key)
-        except NotFoundError:
-            return None
 
     async def _write(
         self,
@@ -102,29 +88,11 @@ class Writer:
         return await self._store.write([*created, *map(Put, with_it)])
 
 
-def parse(kind: ResourceType, document: Mapping[str, Any]) -> Resource:
-    """The document as a resource of this type, whatever type it claims. Raises `MalformedResourceError`.
-
-    A name or mesh that is missing reads as an empty one, as in Kuma, so that it is reported with all other violations.
-    """
-    fields = ("name", "mesh") if kind.scope is Scope.MESH else ("name",)
-    missing = {field: "" for field in fields if document.get(field) is None}
-    return resources.parse({**document, **missing, "type": kind.name})
-
-
-def _differences(key: ResourceKey, kind: ResourceType, document: Mapping[str, Any]) -> Iterator[Violation]:
-    fields = ["name", "type", "mesh"] if kind.scope is Scope.MESH else ["name", "type"]
-    for field in fields:
-        if document.get(field) != getattr(key, field):
-            yield Violation(field, f"{field} from the URL has to be the same as in body")
-
-
-def _ignored(document: Mapping[str, Any]) -> Iterator[str]:
-    unknown = resources.unknown_fields(document)
-    for field in unknown[:WARNINGS_MAX]:
-        yield f"{field}: unknown field, ignored"
-    if len(unknown) > WARNINGS_MAX:
-        yield f"{len(unknown) - WARNINGS_MAX} more unknown fields, ignored"
+def _is_dry_run(request: Request) -> bool:
+    text = request.query_params.get("dry_run", "false")
+    if text not in ("true", "false"):
+        raise InvalidQueryError("Invalid dry_run", Violation("dry_run", "must be true or false"))
+    return text == "true"
 
 
 def _expected_revision(request: Request) -> int | None:

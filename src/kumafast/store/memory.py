@@ -14,7 +14,7 @@ from kumafast.errors import NotFoundError, StoreUnavailableError
 from kumafast.resources.resource import Resource, ResourceKey
 from kumafast.store.draft import Draft, Outcome
 from kumafast.store.image import Image
-from kumafast.store.store import Commit, Delete, Listing, Put, StoredResource
+from kumafast.store.store import Change, Commit, Delete, Listing, Put, StoredResource
 from kumafast.store.watch import CommitLog, Watch
 
 Clock = Callable[[], datetime]
@@ -72,6 +72,12 @@ class MemoryStore:
     async def write(self, operations: Sequence[Put | Delete]) -> int:
         """As `Store.write`."""
         return (await self._commit(tuple(operations))).revision
+
+    async def plan(self, operations: Sequence[Put | Delete]) -> tuple[Change, ...]:
+        """As `Store.plan`."""
+        self._check_open()
+        commit = Draft(self._image).plan(operations, now=self._clock()).commit
+        return () if commit is None else commit.changes
 
     async def revision(self) -> int:
         """As `Store.revision`."""

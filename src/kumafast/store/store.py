@@ -106,6 +106,10 @@ class Store(Protocol):
         """
         ...
 
+    async def plan(self, operations: Sequence[Put | Delete]) -> tuple[Change, ...]:
+        """What `write` would change now, and raise; nothing is written."""
+        ...
+
     async def revision(self) -> int:
         """The revision of the newest commit; 0 where there was none."""
         ...

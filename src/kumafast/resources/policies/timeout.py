@@ -9,8 +9,13 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from kumafast.errors import Violation
-from kumafast.resources.connection_policy import ConnectionPolicy, check_service_destinations, check_sources
-from kumafast.resources.durations import ProtoDuration, nanoseconds
+from kumafast.resources.connection_policy import (
+    ConnectionPolicy,
+    check_positive,
+    check_service_destinations,
+    check_sources,
+)
+from kumafast.resources.durations import ProtoDuration
 from kumafast.resources.resource import Frozen, PolicyTraits, ResourceType, Scope
 
 
@@ -71,7 +76,7 @@ class Timeout(ConnectionPolicy):
         if self.conf is None:
             yield Violation("conf", "has to be defined")
             return
-        yield from _check_positive("conf", self.conf, "connectTimeout")
+        yield from check_positive("conf", self.conf, "connectTimeout")
         yield from _check_section("conf.tcp", self.conf.tcp)
         yield from _check_section("conf.http", self.conf.http)
         yield from _check_section("conf.grpc", self.conf.grpc)
@@ -83,11 +88,4 @@ def _check_section(path: str, section: Tcp | Http | Grpc | None) -> Iterator[Vio
     if section == type(section)():
         yield Violation(path, "at least one timeout in section has to be defined")
     names = [str(field.alias) for field in type(section).model_fields.values()]
-    yield from _check_positive(path, section, *names)
-
-
-def _check_positive(path: str, section: Frozen, *names: str) -> Iterator[Violation]:
-    written = section.model_dump(by_alias=True)
-    for name in names:
-        if written[name] is not None and nanoseconds(written[name]) <= 0:
-            yield Violation(f"{path}.{name}", "must have a positive value")
+    yield from check_positive(path, section, *names)
