@@ -8,7 +8,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
-NATIVE := $(wildcard ext/*.pyx ext/*.pxd ext/*.hpp ext/CMakeLists.txt)
+NATIVE := $(wildcard ext/*.pyx ext/*.pxd ext/*.pxi ext/*.hpp ext/CMakeLists.txt)
 
 MINUTES ?= 30
 

@@ -1,8 +1,9 @@
 """Clients that connect, take a push and vanish, plaintext and TLS, for as long as is asked: what stays behind?
 
 `make churn MINUTES=30`, or `python -m bench.churn --minutes 30`. Two servers, each in a process of its own, have a few
-neighbours that stay; each second says what the servers hold (`churn.csv`, `churn.svg` with matplotlib). The last line
-is the verdict, and a server that grows makes the exit code 1.
+neighbours that stay; each second says what the servers hold (`churn.csv`, `churn.svg` with matplotlib). The first
+quarter is the warm-up: until then caches fill up to their bounds, and what of that stays is said by type. From there on
+nothing may rise. The last line is the verdict, and a server that grows makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ssl
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -29,15 +31,20 @@ from tests.stream.grpc_client import create_certificate
 
 NEIGHBOURS = 50
 AT_A_TIME = 10
-# What memory may grow by over the last three quarters of a run: 2 %, and 2 MB.
+WARM_UP = 0.25
+"""Of a run, and what is not looked at: caches fill, and allocators take what they need at the busiest moment."""
+# What may be added over the rest of it: 2 % and 2 MB of memory, 1 % of the objects.
 GROWTH_MAX = 0.02
 GROWTH_MAX_BYTES = 2 << 20
-# Pushes of megabytes are under way in most seconds and no part of what stays: the least of so many samples counts,
-# or of an eighth of them.
-WINDOW_MIN = 20
+OBJECTS_GROWTH_MAX = 0.01
+# Pushes of megabytes are under way in most seconds and no part of what stays: the least of each window counts.
+WINDOWS = 8
+# To count objects is to collect the garbage first, which holds up the server.
+OBJECTS_EACH_S = 10.0
+TYPES_SHOWN = 6
 _HEAD = [
     *("second", "server", "connections_made", "rss_mb", "malloc_mb", "descriptors", "tasks", "streams", "cpu_s"),
-    *("p50_ms", "p99_ms", "max_ms"),
+    *("p50_ms", "p99_ms", "max_ms", "objects"),
 ]
 
 
@@ -73,44 +80,72 @@ class Side:
     server: VictimProcess
     others: Neighbours
     pipe: Pipe
+    warm_up_s: float
     rows: list[list[Any]] = field(default_factory=list)
+    objects_due: float = 0.0
+    cold: Counter[str] = field(default_factory=Counter)
+    """Its objects by type before the first connection, and at the end of the warm-up."""
+    warm: Counter[str] | None = None
 
     def sample(self, second: float) -> list[Any]:
         self.pipe.send("how many")
-        usage, delays = self.server.glance(), self.others.report()
+        if self.warm is None and second >= self.warm_up_s:
+            self.warm = self.server.census()
+        is_exact = second >= self.objects_due
+        if is_exact:
+            self.objects_due = second + OBJECTS_EACH_S
+        usage = self.server.usage() if is_exact else self.server.glance()
+        delays = self.others.report()
         made = self.pipe.recv() if self.pipe.poll(60) else -1
         memory = [round(usage.rss_bytes / 1e6, 2), round(usage.malloc_bytes / 1e6, 3)]
         clocks = [round(value, 2) for value in (usage.cpu_s, delays.p50_ms, delays.p99_ms, delays.max_ms)]
-        row = [round(second, 1), self.name, made, *memory, usage.descriptors, usage.tasks, usage.streams, *clocks]
+        counts = [usage.descriptors, usage.tasks, usage.streams]
+        row = [round(second, 1), self.name, made, *memory, *counts, *clocks, usage.objects if is_exact else ""]
         self.rows.append(row)
         return row
 
     def findings(self, before: Usage, after: Usage) -> list[str]:
         """What is wrong with this side's run."""
         found = []
-        for name in ("rss_mb", "malloc_mb"):
-            growth, level = grown([(row[0], row[_HEAD.index(name)]) for row in self.rows])
-            if growth > max(level * GROWTH_MAX, GROWTH_MAX_BYTES / 1e6):
+        limits = dict.fromkeys(("rss_mb", "malloc_mb"), (GROWTH_MAX, GROWTH_MAX_BYTES / 1000000.0))
+        for name, (share, least) in {**limits, "objects": (OBJECTS_GROWTH_MAX, 0.0)}.items():
+            column = _HEAD.index(name)
+            growth, level = grown([(row[0], row[column]) for row in self.rows if row[column] != ""])
+            sys.stdout.write(f"{self.name}: {name} {level:,.1f}, {growth:+,.2f} since the warm-up\n")
+            if growth > max(level * share, least):
                 found.append(f"{self.name}: {name} grew by {growth:.1f} at {level:.1f}")
         for name in ("descriptors", "tasks", "streams", "connections"):
             if getattr(after, name) != getattr(before, name):
                 found.append(f"{self.name}: {name} {getattr(before, name)} before, {getattr(after, name)} after")
-        if after.objects > before.objects * 1.01:
-            found.append(f"{self.name}: objects {before.objects} before, {after.objects} after")
+        at_rest = self.server.census()
+        sys.stdout.write(f"{self.name}: since the first connection {held(self.cold, at_rest)}\n")
+        if self.warm is not None:
+            sys.stdout.write(f"{self.name}: since the warm-up {held(self.warm, at_rest)}\n")
         lost = self.others.report().lost
         return [*found, f"{self.name}: {lost} neighbours lost"] if lost else found
 
 
 def grown(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """By how much the line through what is least in each window of the last three quarters rises, and their mean."""
-    points = points[len(points) // 4 :]
-    window = max(WINDOW_MIN, len(points) // 8)
-    points = [min(points[at : at + window], key=lambda point: point[1]) for at in range(0, len(points), window)]
+    """By how much the line through what is least in each window after the warm-up rises, and their mean.
+
+    Windows are of one length: the least of a few samples is no low.
+    """
+    points = points[int(len(points) * WARM_UP) :]
+    window = max(1, len(points) // WINDOWS)
+    starts = range(len(points) % window, len(points), window)
+    points = [min(points[at : at + window], key=lambda point: point[1]) for at in starts]
     count = len(points)
     middle_x, middle_y = sum(x for x, _ in points) / count, sum(y for _, y in points) / count
     spread = sum((x - middle_x) ** 2 for x, _ in points)
     slope = sum((x - middle_x) * (y - middle_y) for x, y in points) / spread if spread else 0.0
     return slope * (points[-1][0] - points[0][0]), middle_y
+
+
+def held(before: Counter[str], after: Counter[str]) -> str:
+    """Of which types there are more objects than before, and fewer."""
+    moved = {name: after[name] - before[name] for name in before.keys() | after.keys()}
+    most = sorted(moved, key=lambda name: -abs(moved[name]))[:TYPES_SHOWN]
+    return f"{sum(moved.values()):+} objects: " + ", ".join(f"{name} {moved[name]:+}" for name in most if moved[name])
 
 
 def plot(sides: Sequence[Side], path: Path) -> bool:
@@ -122,12 +157,15 @@ def plot(sides: Sequence[Side], path: Path) -> bool:
     matplotlib.use("Agg")
     from matplotlib import pyplot  # type: ignore[import-not-found, unused-ignore]
 
-    shown = {"rss_mb": "resident, MB", "descriptors": "descriptors", "p99_ms": "neighbours' p99, ms"}
-    figure, axes = pyplot.subplots(len(shown), 1, sharex=True, figsize=(9, 8))
+    shown = {"rss_mb": "resident, MB", "malloc_mb": "allocated, MB", "objects": "Python's objects"}
+    shown |= {"descriptors": "descriptors", "p99_ms": "neighbours' p99, ms"}
+    figure, axes = pyplot.subplots(len(shown), 1, sharex=True, figsize=(9, 11))
     for axis, (name, label) in zip(axes, shown.items(), strict=True):
         for side in sides:
-            column = [row[_HEAD.index(name)] for row in side.rows]
-            axis.plot([row[0] / 60 for row in side.rows], column, label=side.name, linewidth=0.8)
+            rows = [row for row in side.rows if row[_HEAD.index(name)] != ""]
+            column = [row[_HEAD.index(name)] for row in rows]
+            axis.plot([row[0] / 60 for row in rows], column, label=side.name, linewidth=0.8)
+        axis.axvspan(0, sides[0].rows[-1][0] / 60 * WARM_UP, color="0.92", label="warm-up")
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
     axes[0].legend()
@@ -150,11 +188,12 @@ def run(seconds: float, folder: Path) -> list[str]:
             ca = tls.certificate if tls else None
             others = stack.enter_context(neighbours(server.port, NEIGHBOURS, ca=ca))
             before.append(server.settle(lambda usage: usage.streams == NEIGHBOURS))
+            cold = server.census()
             here, there = context.Pipe()
             process = context.Process(target=come_and_go, args=(server.port, tls is not None, there), daemon=True)
             process.start()
             stack.callback(process.kill)
-            sides.append(Side(name, server, others, here))
+            sides.append(Side(name, server, others, here, seconds * WARM_UP, cold=cold))
         sample_all(sides, seconds, folder / "churn.csv")
         for side in sides:
             side.pipe.send("stop")

@@ -200,6 +200,10 @@ inline void Session::read_headers(const FrameHeader& frame, Octets content) {
     continuations_ = 0;
 }
 
+inline bool Session::has_room(std::size_t events_max) const {
+    return events_max == SIZE_MAX || (events_->size() < events_max && decoded_ < limits::kListedBytesEachTurn);
+}
+
 inline void Session::read_continuation(const FrameHeader& frame, Octets content) {
     if (block_stream_ == 0) return fail(ErrorCode::kProtocolError, "CONTINUATION of nothing");
     if (++continuations_ > limits::kContinuationsMax) {
@@ -225,6 +229,7 @@ inline void Session::end_block(std::uint32_t id, bool is_last, Octets block) {
     if (!hpack_.decode(block, listed, take)) {
         return fail(ErrorCode::kCompressionError, "a header block that cannot be decoded");
     }
+    decoded_ += listed;
     bool is_too_large = listed > limits::kHeaderListBytesMax;
     if (is_too_large) {
         double times = static_cast<double>(listed) / limits::kHeaderListBytesMax;

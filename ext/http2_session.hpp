@@ -84,8 +84,8 @@ class Session {
     }
 
     // Appends what `octets` bring to `events`. `now`: seconds of a clock that never goes back. Frames
-    // are taken in while there are fewer events than `events_max`; where `is_behind` says that some are left, nothing
-    // more should be read before `receive` of nothing has taken them in.
+    // are taken in while there are fewer events than `events_max`, and header lists of few octets; where `is_behind`
+    // says that some are left, nothing more should be read before `receive` of nothing has taken them in.
     void receive(std::span<const std::uint8_t> octets, double now, std::vector<Event>& events,
                  std::size_t events_max = SIZE_MAX) {
         if (is_failed_) return;
@@ -98,11 +98,10 @@ class Session {
             octets = {reinterpret_cast<const std::uint8_t*>(joined.data()), joined.size()};
         }
         if (!has_preface_ && !read_preface(octets)) return;
-        while (!is_failed_ && octets.size() >= kFrameHeaderBytes && events.size() < events_max) {
+        for (decoded_ = 0; !is_failed_ && octets.size() >= kFrameHeaderBytes && has_room(events_max);) {
             FrameHeader frame = read_frame_header(octets.data());
             if (frame.length > limits::kFrameBytesMax) {
-                fail(ErrorCode::kFrameSizeError, "a frame larger than SETTINGS_MAX_FRAME_SIZE");
-                return;
+                return fail(ErrorCode::kFrameSizeError, "a frame larger than SETTINGS_MAX_FRAME_SIZE");
             }
             if (octets.size() < kFrameHeaderBytes + frame.length) break;
             read_frame(frame, octets.subspan(kFrameHeaderBytes, frame.length));
@@ -320,10 +319,10 @@ class Session {
 
     // ---- The budget
     void refill(double now) {
-        double passed = std::max(0.0, now - last_refill_);
-        budget_ = std::min(limits::kBudgetMax, budget_ + passed * limits::kBudgetEachSecond);
+        budget_ = std::min(limits::kBudgetMax, budget_ + std::max(0.0, now - last_refill_) * limits::kBudgetEachSecond);
         last_refill_ = now;
     }
+    bool has_room(std::size_t events_max) const;
     void spend(double cost, std::string_view what) {
         budget_ -= cost;
         if (budget_ < 0) fail(ErrorCode::kEnhanceYourCalm, what);
@@ -472,6 +471,7 @@ class Session {
     HpackDecoder hpack_;
     double budget_ = limits::kBudgetMax;
     double last_refill_ = 0;
+    std::size_t decoded_ = 0;  // octets of header lists in this call of `receive`
     std::int64_t send_window_ = limits::kInitialWindow;
     std::int64_t receive_used_ = 0;
     // What new streams may be sent.

@@ -84,8 +84,10 @@ inline constexpr double kCostOfSmallFrame = 1;
 inline constexpr std::size_t kSmallMessageBytes = 16;
 
 // What one connection may bring in one turn of a driver that has others to serve: frames are taken in while there are
-// fewer events than this. The rest waits, and nothing more is read.
+// fewer events than this, and fewer octets of decoded header lists, for a list that is refused is no event. The rest
+// waits, and nothing more is read.
 inline constexpr std::size_t kEventsEachTurn = 32;
+inline constexpr std::size_t kListedBytesEachTurn = 1u << 20;
 
 // ---- Windows: how much may be under way -------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from libc.string cimport memcmp
 from asyncio import get_running_loop
 from collections import deque
 
-from kumafast._core.requests import cut_field
+from kumafast._core.requests import NODE_BYTES_MAX, cut_field
 
 # What `Protocol.write` answers.
 cdef int _GONE = 0, _WAITING = 2
@@ -24,29 +24,14 @@ PAYLOAD_BYTES_KEPT_MAX = 1048576
 # What is remembered for those who may come, beside what is for those who are there: so far ahead, and so much.
 AHEAD_MAX = 8
 BYTES_AHEAD_MAX = 16777216
+# A request of more octets, without its node, is taken in by pieces: so many can hold some thousand names.
+REQUEST_BYTES_AT_ONCE_MAX = 65536
+cdef Py_ssize_t _BYTES_AT_ONCE_MAX = REQUEST_BYTES_AT_ONCE_MAX + NODE_BYTES_MAX
 # What a move costs beside its octets: a session.
 cdef size_t _BYTES_OF_MOVE = 4096
 
 
-cdef class Tally:
-    """What all streams of a server together were sent and have answered, counted without asking any of them.
-
-    >>> Tally().sent
-    0
-    """
-
-    cdef readonly size_t sent
-    """Responses that went out."""
-    cdef readonly size_t acknowledged
-    """Responses that a client took."""
-    cdef readonly size_t rejected
-    """Responses that a client refused."""
-    cdef readonly size_t computed
-    """Moves that had to be worked out."""
-    cdef readonly size_t repeated
-    """Moves that another stream had made before."""
-    cdef readonly size_t bytes_kept
-    """What is remembered of moves, about."""
+include "tally.pxi"
 
 
 cdef class Standing:
@@ -267,7 +252,8 @@ cdef class Streams:
     """What the streams of one server share. A subclass knows what to do where nobody has done the same before.
 
     It has `admit(stream, node | None, request)` for the first request and for a move `compute(standing, request, goal,
-    is_patient)`; it is told by `report`, `settled`, `finish`, `fail` and `closed`.
+    is_patient)`; it is told by `report`, `settled`, `finish`, `fail` and `closed`. To `defer(stream, data)` is to call
+    `stream.take` with it later, and at last the stream, when it is not `is_deferred` any more.
 
     >>> Streams().tally.acknowledged
     0
@@ -353,6 +339,8 @@ cdef class Stream:
     cdef bint is_observed, is_impatient, is_over
     cdef readonly bint is_waiting
     """Whether its last message has not gone out."""
+    cdef public bint is_deferred
+    """Whether its requests are taken in later, so that nothing is due until then."""
 
     def __cinit__(
         self, Streams fleet not None, connection, uint32_t id, Standing standing not None, /, *,
@@ -383,13 +371,23 @@ cdef class Stream:
         cdef bytes node, request
         if self.connection is None:
             return
-        node, request = cut_field(data, self.node_field)
+        if not self.is_deferred and PyBytes_GET_SIZE(data) <= _BYTES_AT_ONCE_MAX:
+            node, request = cut_field(data, self.node_field)
+            if PyBytes_GET_SIZE(request) <= REQUEST_BYTES_AT_ONCE_MAX:
+                self.take(node, request, is_followed)
+                return
+        self.is_deferred = True
+        self.fleet.defer(self, data)
+
+    cpdef int take(self, bytes node, bytes request, bint is_followed) except -1:
+        """Take in a request, set apart from its node, and send what is due, unless it is followed by another."""
         try:
             if self.target is None:
                 self.fleet.admit(self, node, request)
             self._go(request, is_followed)
         except Exception as error:
             self.fleet.fail(self, error)
+        return 0
 
     def end_received(self):
         """The client will ask for nothing more; what it has asked for it still gets."""
@@ -409,7 +407,7 @@ cdef class Stream:
 
     def __call__(self):
         """Send what is due by now."""
-        if self.connection is None:
+        if self.connection is None or self.is_deferred:
             return
         try:
             if not self.is_waiting and self.target is not None:

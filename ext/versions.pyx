@@ -1,12 +1,12 @@
 """Differences between version maps: what a client holds against what it should.
 
-In: two maps of resource name to version. Out: names to send, names to take away.
+In: two maps of resource name to version. Out: names to send, names to take away; a map without these.
 Never: a copy of the maps. Both are dicts of str already, hashed and mostly the same objects, so this works on the
 dicts themselves: any C++ form would first have to be built from them, at several times the cost of the comparison.
 """
 
 from border cimport exact_texts
-from cpython.dict cimport PyDict_GetItemWithError, PyDict_Next
+from cpython.dict cimport PyDict_DelItem, PyDict_GetItemWithError, PyDict_Next
 from cpython.object cimport PyObject
 
 
@@ -51,3 +51,16 @@ def diff_versions(held, wanted, /):
         if PyDict_GetItemWithError(after, <object>name) == NULL:
             removed.append(<object>name)
     return changed, removed
+
+
+def forget_names(dict held not None, names, /):
+    """Take names out of a map that may have them: a hundred thousand in some milliseconds.
+
+    >>> held = {"a": "1", "b": "1"}
+    >>> forget_names(held, ["b", "c"])
+    >>> held
+    {'a': '1'}
+    """
+    for name in names:
+        if PyDict_GetItemWithError(held, name) != NULL:
+            PyDict_DelItem(held, name)

@@ -1,6 +1,7 @@
 """Every attack in turn, and all of them at once, against one server with neighbours; what each did to whom.
 
-`python -m tests.attack.campaign --neighbours 1000 --seconds 3` prints the table.
+`python -m tests.attack.campaign --neighbours 1000 --seconds 3` prints a line for each; `--output FILE` adds a table, in
+which a delay is compared with the worst that there was with nobody attacking in the same run.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import re
 import ssl
 import sys
 import tempfile
@@ -30,6 +32,9 @@ from tests.stream.grpc_client import create_certificate
 from kumafast.stream import TlsFiles
 
 ALL = "all at once"
+NOBODY = "(nobody)"
+# The machine's own noise is looked at again after so many attacks.
+_NOBODY_EACH = 16
 _NICENESS = 10
 
 
@@ -52,6 +57,23 @@ class Result:
             f"  seen {self.delays.count:5} cpu {self.cpu_s:5.2f} s  RSS max {self.during.rss_max_bytes / 1e6:5.0f} MB"
             + (f"  LOST {self.delays.lost}" if self.delays.lost else "")
         )
+
+
+def as_table(results: Sequence[Result], title: str) -> str:
+    """Markdown: what the neighbours' pushes took beside each attack, and the longest turn of the server's own clock."""
+    alone = [result.delays for result in results if result.name == NOBODY]
+    p99, longest = max(each.p99_ms for each in alone), max(each.max_ms for each in alone)
+    lines = [f"## {title}", ""]
+    lines += ["| attack | ends | pushes seen | p50 ms | p99 ms | max ms | added to p99 | added to max | turn, CPU ms |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    for result in results:
+        ends = ", ".join(f"{outcome} × {count:,}" for outcome, count in result.outcomes.most_common(3))
+        delays, turn = result.delays, result.during.turn_max_s * 1e3
+        seen = f"{delays.count:,}" + (f", {delays.lost} lost" if delays.lost else "")
+        times = f"{delays.p50_ms:.1f} | {delays.p99_ms:.1f} | {delays.max_ms:.1f}"
+        added = f"{max(0.0, delays.p99_ms - p99):.1f} | {max(0.0, delays.max_ms - longest):.1f}"
+        lines.append(f"| {result.name} | {ends} | {seen} | {times} | {added} | {turn:.1f} |")
+    return "\n".join([*lines, ""])
 
 
 def repeat(name: str, target: Target, outcomes: Counter[str]) -> None:
@@ -134,7 +156,7 @@ class Campaign:
             time.sleep(seconds)
             return {}
 
-        return self._measure("(nobody)", wait)
+        return self._measure(NOBODY, wait)
 
     def run(self, name: str, seconds: float) -> Result:
         """One attack, or `ALL`."""
@@ -142,11 +164,12 @@ class Campaign:
         return self._measure(name, lambda: self._carry_out(names, self.server.port, seconds, self.is_tls))
 
     def _measure(self, name: str, do: Callable[[], dict[str, Counter[str]]]) -> Result:
-        before = self.server.usage()
+        # At a glance: to collect the garbage would hold up the server for as long as the worst of attacks.
+        before = self.server.glance()
         self.others.report()
         found = do()
         # In this order: once the server answers, it has also sent what was due until then.
-        during = self.server.usage()
+        during = self.server.glance()
         time.sleep(0.1)
         delays = self.others.report()
         return Result(
@@ -171,24 +194,43 @@ def campaign(count: int, *, each_s: float, tls: TlsFiles | None = None) -> Itera
         yield Campaign(server, others, carry_out, is_tls=tls is not None)
 
 
+def run_all(words: argparse.Namespace, tls: TlsFiles | None) -> list[Result]:
+    """Each attack that was asked for, then all of them at once."""
+    results: list[Result] = []
+
+    def note(result: Result) -> None:
+        results.append(result)
+        sys.stdout.write(f"{result}\n")
+        sys.stdout.flush()
+
+    with campaign(words.neighbours, each_s=1.0, tls=tls) as running:
+        running.quiet(words.seconds)
+        before = running.server.usage()
+        chosen = [name for name in [*ATTACKS, ALL] if re.search(words.only, name)]
+        for at, name in enumerate(chosen):
+            if at % _NOBODY_EACH == 0:
+                note(running.quiet(words.seconds))
+            note(running.run(name, words.seconds))
+        note(running.quiet(words.seconds))
+        after = running.server.settle(lambda usage: usage.descriptors <= before.descriptors)
+        sys.stdout.write(f"before: {before}\nafter:  {after}\n")
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--neighbours", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--tls", action="store_true")
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="a regular expression of names")
+    parser.add_argument("--output", type=Path, help="where to append the table")
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        tls = create_certificate(Path(folder)) if words.tls else None
-        with campaign(words.neighbours, each_s=1.0, tls=tls) as all_of_it:
-            before = all_of_it.server.usage()
-            sys.stdout.write(f"{all_of_it.quiet(words.seconds)}\n")
-            for name in [*ATTACKS, ALL]:
-                if words.only in name:
-                    sys.stdout.write(f"{all_of_it.run(name, words.seconds)}\n")
-                    sys.stdout.flush()
-            after = all_of_it.server.settle(lambda usage: usage.descriptors <= before.descriptors)
-            sys.stdout.write(f"before: {before}\nafter:  {after}\n")
+        results = run_all(words, create_certificate(Path(folder)) if words.tls else None)
+    if words.output is not None:
+        wire = "TLS" if words.tls else "plaintext"
+        with words.output.open("a", encoding="utf-8") as file:
+            file.write(as_table(results, f"{words.neighbours:,} neighbours, {wire}, {words.seconds} s each") + "\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,6 +159,9 @@ class Victim:
             command = "stop"
         if command == "stop":
             self._stopped.set()
+        elif command == "census":
+            gc.collect()
+            self._pipe.send(Counter(type(each).__qualname__ for each in gc.get_objects()))
         elif command == "unit":
             self._pipe.send(min(loop_second() for _ in range(3)))
             self._turn_at = time.thread_time()
@@ -221,6 +225,10 @@ class VictimProcess:
     def glance(self) -> Usage:
         """The same at no cost: nothing is collected, and objects are not counted."""
         return cast(Usage, self._ask("glance", 60.0))
+
+    def census(self) -> Counter[str]:
+        """How many objects there are of each type, once the garbage is collected."""
+        return cast("Counter[str]", self._ask("census", 60.0))
 
     def unit_s(self) -> float:
         return cast(float, self._ask("unit", 60.0))

@@ -181,3 +181,19 @@ def test_what_cannot_be_looked_at(kumafast: Command, scene: Api) -> None:
     assert "there is no type 'nonsense'" in refused("nonsense", "x")
     assert "it goes with --type config" in refused("dataplane", "web-1", "--shadow")
     assert kumafast("inspect", "timeout").exit_code == 2
+
+
+def test_lists_stand_in_lines_of_their_own(kumafast: Command, scene: Api) -> None:
+    legs = [
+        {"weight": 90, "destination": {"kuma.io/service": "echo", "version": "v1"}},
+        {"weight": 10, "destination": {"kuma.io/service": "echo", "version": "v2"}},
+    ]
+    route = timeout("split", "web", "echo") | {"type": "TrafficRoute", "conf": {"split": legs}}
+    add(scene, route)
+    shown = kumafast("inspect", "trafficroute", "split", env={"COLUMNS": "80"}).stdout
+    assert (
+        "│       └── split   - weight: 90\n"
+        "│                     destination: {kuma.io/service: echo, version: v1}\n"
+        "│                   - weight: 10\n"
+        "│                     destination: {kuma.io/service: echo, version: v2}\n"
+    ) in shown

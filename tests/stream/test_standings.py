@@ -9,12 +9,12 @@ from envoy.service.discovery.v3 import discovery_pb2
 from tests.stream.test_stream_model import snapshot_of
 
 from kumafast._core import Standing
-from kumafast.snapshot import Snapshot
+from kumafast.snapshot import Snapshot, XdsResource
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
 from kumafast.stream import wire
 from kumafast.stream.messages import ProtocolError, Request, Variant
 from kumafast.stream.session import Session
-from kumafast.stream.standings import RESOURCES_COMPARED_MAX, Standings, decode
+from kumafast.stream.standings import PAYLOAD_BYTES_KEPT_MAX, RESOURCES_COMPARED_MAX, Standings, decode
 
 
 def goal_of(version: str) -> Snapshot:
@@ -99,6 +99,34 @@ def test_same_response_is_encoded_once_and_never_sent_twice_with_one_nonce() -> 
     large = snapshot_of({CLUSTER: {str(at): "1" for at in range(RESOURCES_COMPARED_MAX + 1)}})
     first, second = (standings.compute(standings.origin(Variant.DELTA, None), request, large, True) for _ in range(2))
     assert first.payload is not second.payload
+
+
+def test_what_is_large_is_encoded_once_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty clients that ask for four megabytes at a time cost the encoding of four, not of eighty."""
+    encoded: list[int] = []
+    encode = wire.encode
+
+    def count(*what: Any, **named: Any) -> bytes:
+        data = encode(*what, **named)
+        encoded.append(len(data))
+        return data
+
+    monkeypatch.setattr(wire, "encode", count)
+    standings = Standings(instance_id="kumafast")
+    request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER).SerializeToString()
+    origin = standings.origin(Variant.DELTA, None)
+    for at in range(3):
+        goal = Snapshot.of(XdsResource(CLUSTER, "c", bytes([at]) * (4 << 20)))
+        moves = [standings.compute(origin, request, goal, True) for _ in range(20)]
+        assert len({id(move.payload) for move in moves}) == 1
+        assert len(encoded) == at + 1
+    # What came long ago makes room.
+    assert standings._encoded._bytes == sum(encoded) < PAYLOAD_BYTES_KEPT_MAX
+    for at in range(3, 7):
+        goal = Snapshot.of(XdsResource(CLUSTER, "c", bytes([at]) * (4 << 20)))
+        standings.compute(origin, request, goal, True)
+    assert PAYLOAD_BYTES_KEPT_MAX / 2 < standings._encoded._bytes <= PAYLOAD_BYTES_KEPT_MAX
+    assert PAYLOAD_BYTES_KEPT_MAX / 2 < standings._numbered._bytes <= PAYLOAD_BYTES_KEPT_MAX
 
 
 def test_standing_of_one_stream_is_changed_in_place_and_one_of_many_is_not() -> None:

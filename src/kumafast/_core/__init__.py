@@ -6,7 +6,7 @@ Never: resources, policies, Envoy messages. The core knows tags, numbers and oct
 
 from kumafast._core.cycles import untrack, untrack_value
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
-from kumafast._core.requests import NAMES_MAX, NODE_BYTES_MAX, cut_field, request_excess
+from kumafast._core.requests import NAMES_MAX, NODE_BYTES_MAX, VersionReader, cut_field, join_texts, request_excess
 from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
 from kumafast._core.streams import Move, Standing, Stream, Streams, Tally, Target
 from kumafast._core.tls import HAS_TLS, TlsContext, TlsTransport, plain_socket
@@ -26,7 +26,7 @@ from kumafast._core.transport import (
     push,
 )
 from kumafast._core.turns import Turns
-from kumafast._core.versions import diff_versions
+from kumafast._core.versions import diff_versions, forget_names
 
 __all__ = [
     "BUSY",
@@ -60,10 +60,13 @@ __all__ = [
     "TlsContext",
     "TlsTransport",
     "Turns",
+    "VersionReader",
     "changed_snapshots",
     "cut_field",
     "diff_versions",
     "digest",
+    "forget_names",
+    "join_texts",
     "live_tags",
     "plain_socket",
     "push",

@@ -10,6 +10,8 @@ REQUEST_BYTES_KEPT_MAX: Final[int]
 PAYLOAD_BYTES_KEPT_MAX: Final[int]
 AHEAD_MAX: Final[int]
 BYTES_AHEAD_MAX: Final[int]
+REQUEST_BYTES_AT_ONCE_MAX: Final[int]
+NODE_BYTES_MAX: Final[int]
 
 @final
 class Tally:
@@ -102,6 +104,7 @@ class Stream:
     synced: Any
     timer: Any
     patient_until: float
+    is_deferred: bool
     def __new__(
         cls,
         fleet: Streams,
@@ -129,6 +132,7 @@ class Stream:
     def is_open(self) -> bool: ...
     def aim(self, target: Target, /) -> None: ...
     def message_received(self, data: bytes, is_followed: bool = False, /) -> None: ...
+    def take(self, node: bytes | None, request: bytes, is_followed: bool) -> int: ...
     def end_received(self) -> None: ...
     def written(self) -> None: ...
     def stream_lost(self) -> None: ...

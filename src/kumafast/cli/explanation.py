@@ -152,8 +152,11 @@ def _at(conf: Json | None, field: str) -> tuple[bool, Any]:
 
 
 def _value(value: Any) -> Text:
-    plain = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return Text(plain, overflow="fold")
+    if isinstance(value, list | Mapping):
+        # Elements in lines of their own, each as short as can be.
+        plain = yaml.safe_dump(value, default_flow_style=None, sort_keys=False, allow_unicode=True, width=_WIDTH_MAX)
+        return Text(plain.rstrip("\n"), overflow="fold")
+    return Text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), overflow="fold")
 
 
 def _as_yaml(conf: Json | None) -> RenderableType:

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from google.protobuf import descriptor_pool, json_format, message_factory
-from google.protobuf.message import DecodeError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kumafast.generation.differences import as_json
 from kumafast.rest.endpoint import Handler
 from kumafast.rest.errors import AbsentError, BadRequestError, json_response
 from kumafast.rest.inspection import find_proxy
@@ -74,14 +73,7 @@ def config_document(snapshot: Snapshot) -> dict[str, dict[str, Json]]:
 
 
 def _shown(resource: XdsResource) -> Json:
-    if resource.type_url == SECRET:
-        return {"name": resource.name}
-    try:
-        descriptor = descriptor_pool.Default().FindMessageTypeByName(resource.type_url.rpartition("/")[2])
-        return json_format.MessageToDict(message_factory.GetMessageClass(descriptor).FromString(resource.body))
-    except (KeyError, TypeError, DecodeError, json_format.Error):
-        # Of a type, or with an extension of one, that nothing here makes.
-        return {"name": resource.name, "bytes": len(resource.body)}
+    return as_json(resource.type_url, resource.body if resource.type_url != SECRET else b"") or {"name": resource.name}
 
 
 def patch(before: Json, after: Json, path: str = "") -> Iterator[Step]:

@@ -18,9 +18,10 @@ from kumafast.snapshot.node import Node, key_of
 from kumafast.snapshot.snapshot import Snapshot
 from kumafast.stream import wire
 from kumafast.stream.admission import Authenticate, UnauthenticatedError
+from kumafast.stream.large_requests import LargeRequests
 from kumafast.stream.messages import Acknowledged, Event, Sent, Variant
 from kumafast.stream.observer import NodeObserver
-from kumafast.stream.standings import Standings, decode
+from kumafast.stream.standings import Standings
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Fleet(Streams):
         self._finish = finish
         self._node_key = node_key
         self._standings = Standings(instance_id=instance_id)
+        self._large_requests = LargeRequests(has_read=self._standings.has_read, fail=self.fail)
         self._targets: dict[str, Target] = {}
         self._unfollow: Callable[[], None] | None = None
         self._count = 0
@@ -116,7 +118,7 @@ class Fleet(Streams):
         if node_bytes is not None:
             node: Node | None = wire.decode_node(node_bytes)
             # What cannot be read opens nothing.
-            decode(request, variant)
+            self._standings.decode(request, variant)
         else:
             node = wire.find_node(request, variant)
         node = node or Node(id="")
@@ -134,6 +136,10 @@ class Fleet(Streams):
         if self._observer is not None:
             stream.name = str(uuid.uuid4())
             self._tell(stream, self._observer.stream_opened, node)
+
+    def defer(self, stream: Stream, data: bytes) -> None:
+        """Have a request taken in by pieces, and what follows it on its stream after it."""
+        self._large_requests.add(stream, data)
 
     def _refuse(self, stream: Stream, why: str) -> None:
         """End a stream that may not stay."""
@@ -159,6 +165,8 @@ class Fleet(Streams):
     def closed(self, stream: Stream) -> None:
         """A stream is no more."""
         self._count -= 1
+        if stream.is_deferred:
+            self._large_requests.discard(stream)
         if stream.timer is not None:
             stream.timer.cancel()
         if self._authenticate is not None:

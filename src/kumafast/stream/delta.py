@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Self
 
-from kumafast._core import diff_versions
+from kumafast._core import diff_versions, forget_names
 from kumafast.snapshot.resource import XdsResource
 from kumafast.snapshot.snapshot import Content, Snapshot
 from kumafast.stream.messages import Event, Rejected, Request
@@ -70,7 +70,7 @@ class DeltaSubstream(Substream):
     def _open(self, request: Request) -> None:
         """The first request of the type says what the client still holds from an earlier stream (rule 44)."""
         self._is_open = True
-        self._told = {name: version for name, version in request.initial_versions.items() if name in self.subscription}
+        self._told = dict(self.subscription.select(request.initial_versions))
         self.is_update = bool(self._told)
         # Envoy waits for a wildcard's first answer in order to start, so it comes even when it is empty (rule 43); a
         # client that comes back and holds all of it has started (rule 46).
@@ -158,7 +158,7 @@ class DeltaSubstream(Substream):
         changed |= self._asked
         unknown = {name for name in self.subscription.names if name not in self._told_absent} | self._asked | again
         absent = sorted(name for name in unknown if name not in wanted and name not in self._told)
-        removed = dict.fromkeys([*gone, *absent])
+        removed = (*gone, *absent)
         resources = snapshot.resources(self.type_url)
         # In the snapshot's order, without a walk through all of it where little has changed.
         sent = [name for name in changed_names if name in changed]
@@ -166,7 +166,7 @@ class DeltaSubstream(Substream):
         if not sent and not removed and not self._must_answer:
             return None
         version = snapshot.version(self.type_url)
-        return Draft(version, tuple(resources[name] for name in sent), tuple(removed), frozenset(sent))
+        return Draft(version, tuple(resources[name] for name in sent), removed, frozenset(sent))
 
     def _record(self, draft: Draft) -> None:
         if draft.settles is not None and self._held is not None:
@@ -178,9 +178,8 @@ class DeltaSubstream(Substream):
             told[resource.name] = resource.version
         if self._told_absent:
             self._told_absent.difference_update([resource.name for resource in draft.resources])
-        for name in draft.removed:
-            told.pop(name, None)
-            if name in self.subscription.names:
-                self._told_absent.add(name)
+        forget_names(told, draft.removed)
+        if names := self.subscription.names:
+            self._told_absent.update([name for name in draft.removed if name in names])
         self._forget_refusal_of(draft.removed)
         self._asked.clear()

@@ -27,6 +27,10 @@ class ProtocolError(Exception):
     """The client broke the protocol so that its stream cannot go on; other streams do."""
 
 
+class ExhaustedError(Exception):
+    """The server has too much to do to take this in: the client may try again."""
+
+
 class Request(NamedTuple):
     """A `DiscoveryRequest`, with `names` and `version`, or a `DeltaDiscoveryRequest`, with the three after them."""
 

@@ -29,7 +29,7 @@ from kumafast.stream.admission import Authenticate, UnauthenticatedError
 from kumafast.stream.ads import Fleet, NodeKey
 from kumafast.stream.driver import Call, CallError, GrpcProtocol, Handler, Opener, Status
 from kumafast.stream.http2_requests import AsgiApp, AsgiRequests
-from kumafast.stream.messages import ProtocolError, Variant
+from kumafast.stream.messages import ExhaustedError, ProtocolError, Variant
 from kumafast.stream.observer import NodeObserver
 from kumafast.stream.port import HttpProtocol, Port
 from kumafast.stream.silence import Silence
@@ -249,6 +249,8 @@ def _finish(connection: Protocol, stream_id: int, error: Exception | None) -> No
         connection.end(stream_id, Status.OK)
     elif isinstance(error, ProtocolError):
         connection.end(stream_id, Status.INVALID_ARGUMENT, str(error))
+    elif isinstance(error, ExhaustedError):
+        connection.end(stream_id, Status.RESOURCE_EXHAUSTED, str(error))
     elif isinstance(error, UnauthenticatedError):
         connection.end(stream_id, Status.UNAUTHENTICATED, str(error))
     else:

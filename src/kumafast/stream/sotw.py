@@ -80,14 +80,18 @@ class SotwSubstream(Substream):
         return self._draft_all(snapshot, wanted, hold)
 
     def _adopt_claim(self, snapshot: Snapshot) -> None:
-        """On a new stream, believe a client that says it holds the very version of a wildcard's content (rule 22)."""
+        """On a new stream, believe a client that says it holds the very version of a type's content.
+
+        A wildcard needs no answer then (rule 22). Names are answered, for some may be new, but what is sent again
+        changes nothing: clusters that a client holds as they are do not begin to warm (rules 41, 50).
+        """
         claimed, self._claimed_version = self._claimed_version, ""
-        if not claimed or self.type_url not in _WILDCARD_TYPES or self.subscription.names:
+        if not claimed or self.type_url not in _WILDCARD_TYPES or claimed != snapshot.version(self.type_url):
             return
         resources = snapshot.resources(self.type_url)
-        if self.subscription.is_wildcard and resources and claimed == snapshot.version(self.type_url):
-            self._told = dict(resources)
-            self._must_answer = False
+        if resources:
+            self._told = dict(self.subscription.select(resources))
+            self._must_answer = bool(self.subscription.names) or not self.subscription.is_wildcard
 
     def _draft_all(self, snapshot: Snapshot, wanted: Mapping[str, XdsResource], hold: Hold) -> Draft | None:
         version: str = snapshot.version(self.type_url)

@@ -7,9 +7,11 @@ Never: rules of the protocol, which the `Session` of a standing has; streams, so
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, MutableMapping, Sequence
+from collections.abc import Hashable, Iterator, MutableMapping
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
+from typing import Generic, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 from kumafast._core import Move, Payload, Standing, cut_field
@@ -22,10 +24,37 @@ from kumafast.stream.substream import Draft
 
 PAYLOADS_MAX = 256
 RESOURCES_COMPARED_MAX = 16
-BODIES_KEPT_MAX = 65536
-"""Responses of more resources or bytes are not looked for: to compare or keep them costs what encoding them does."""
+"""Responses of more resources are not looked for: to compare them costs what encoding them does."""
+PAYLOAD_BYTES_KEPT_MAX = 16 << 20
+"""Of all payloads, and of all bodies, that are kept for other streams; a larger one is not."""
 _REQUEST_BYTES_KEPT_MAX = 1024
 _DIGITS_MAX = 19
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
+
+
+class _Recent(Generic[_Key, _Value]):
+    """The newest values, as many as there is room for."""
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[_Key, tuple[_Value, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: _Key) -> _Value | None:
+        found = self._values.get(key)
+        return None if found is None else found[0]
+
+    def add(self, key: _Key, value: _Value, size: int) -> None:
+        """Keep a value of so many bytes, and let the oldest go for it."""
+        if size > PAYLOAD_BYTES_KEPT_MAX:
+            return
+        _, replaced = self._values.pop(key, (None, 0))
+        self._values[key] = (value, size)
+        self._bytes += size - replaced
+        while len(self._values) > PAYLOADS_MAX or self._bytes > PAYLOAD_BYTES_KEPT_MAX:
+            _, (_, freed) = self._values.popitem(last=False)
+            self._bytes -= freed
 
 
 class Standings:
@@ -49,9 +78,11 @@ class Standings:
         self._shared: WeakSet[Snapshot] = WeakSet()
         # Nonces of all streams are numbered together, so that one payload has one.
         self._numbers = count(1)
-        # The number that a response had, and what it was encoded to; oldest out.
-        self._numbered: OrderedDict[Hashable, tuple[int, tuple[XdsResource, ...], tuple[str, ...]]] = OrderedDict()
-        self._encoded: OrderedDict[tuple[bool, str], Payload] = OrderedDict()
+        # The number that a response had, and what it was encoded to.
+        self._numbered: _Recent[Hashable, tuple[int, tuple[XdsResource, ...], tuple[str, ...]]] = _Recent()
+        self._encoded: _Recent[tuple[bool, str], Payload] = _Recent()
+        # A request that was read before it counts, which may have taken many turns.
+        self._read: tuple[bytes, Request] | None = None
 
     def origin(self, variant: Variant, type_url: str | None) -> Standing:
         """Where streams of a service begin."""
@@ -74,6 +105,21 @@ class Standings:
         """Take note that several streams have a goal."""
         self._shared.add(goal)
 
+    @contextmanager
+    def has_read(self, data: bytes, request: Request) -> Iterator[None]:
+        """Within this, those very bytes are that request."""
+        self._read = (data, request)
+        try:
+            yield
+        finally:
+            self._read = None
+
+    def decode(self, data: bytes, variant: Variant) -> Request:
+        """A request without its node. Raises `ProtocolError` for bytes that are not one."""
+        if self._read is not None and self._read[0] is data:
+            return self._read[1]
+        return decode(data, variant)
+
     def compute(self, standing: Standing, request: bytes | None, goal: Snapshot | None, is_patient: bool) -> Move:
         """The move from a standing: first the request is taken in, then at most one response is sent.
 
@@ -83,7 +129,7 @@ class Standings:
         told: tuple[Event | Sent, ...] = ()
         acknowledged = rejected = 0
         if request is not None:
-            told = tuple(session.receive(decode(request, session.variant)))
+            told = tuple(session.receive(self.decode(request, session.variant)))
             for event in told:
                 acknowledged += isinstance(event, Acknowledged)
                 rejected += isinstance(event, Rejected)
@@ -161,11 +207,9 @@ class Standings:
         if found is not None and found[0] > last and found[1] == resources and found[2] == removed:
             return found[0]
         number = next(self._numbers)
-        if not _is_small(resources, removed):
-            return number
-        self._numbered[key] = (number, resources, removed)
-        if len(self._numbered) > PAYLOADS_MAX:
-            self._numbered.popitem(last=False)
+        if len(resources) <= RESOURCES_COMPARED_MAX and len(removed) <= RESOURCES_COMPARED_MAX:
+            size = sum([len(resource.body) for resource in resources])
+            self._numbered.add(key, (number, resources, removed), size)
         return number
 
     def _encode(self, response: Response, variant: Variant) -> Payload:
@@ -176,10 +220,7 @@ class Standings:
         payload = self._encoded.get(key)
         if payload is None:
             payload = Payload(wire.encode(response, variant, instance_id=self._instance_id))
-            if len(payload) <= BODIES_KEPT_MAX:
-                self._encoded[key] = payload
-                if len(self._encoded) > PAYLOADS_MAX:
-                    self._encoded.popitem(last=False)
+            self._encoded.add(key, payload, len(payload))
         return payload
 
 
@@ -189,14 +230,6 @@ def _stand(session: Session, place: Standing | None) -> Standing:
         return Standing(session)
     place.session = session
     return place
-
-
-def _is_small(resources: Sequence[XdsResource], removed: Sequence[str]) -> bool:
-    return (
-        len(resources) <= RESOURCES_COMPARED_MAX
-        and len(removed) <= RESOURCES_COMPARED_MAX
-        and sum([len(resource.body) for resource in resources]) <= BODIES_KEPT_MAX
-    )
 
 
 def decode(data: bytes, variant: Variant) -> Request:

@@ -6,6 +6,7 @@ Never: state; the place of a node in a request, which the core finds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from envoy.config.core.v3 import base_pb2
@@ -13,23 +14,59 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
 
-from kumafast._core import NODE_BYTES_MAX, request_excess
+from kumafast._core import NODE_BYTES_MAX, VersionReader, join_texts, request_excess
 from kumafast.snapshot import framing
 from kumafast.snapshot.node import Node
 from kumafast.stream.messages import ProtocolError, Request, Response, Variant
 
-# `response_nonce` in envoy/service/discovery/v3/discovery.proto.
+# `response_nonce`, `initial_resource_versions` and `removed_resources` in envoy/service/discovery/v3/discovery.proto.
 DELTA_NONCE_FIELD = 6
+_VERSIONS_FIELD = 5
+_REMOVED_FIELD = 6
 
 
 def decode(data: bytes, variant: Variant) -> Request:
     """One request of a client, but for its node. Raises `ProtocolError` for bytes that are not one, or ask too much."""
-    if excess := request_excess(data, is_delta=variant is Variant.DELTA):
-        raise ProtocolError(f"a request with {excess}")
-    try:
-        return _decode_sotw(data) if variant is Variant.SOTW else _decode_delta(data)
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"not a {variant.value} discovery request: {error}") from error
+    request = RequestReader(data, variant).read(len(data))
+    assert request is not None
+    return request
+
+
+class RequestReader:
+    """Reads one request, some of its fields at a time. What it raises is as for `decode`.
+
+    >>> message = discovery_pb2.DeltaDiscoveryRequest(type_url="t", initial_resource_versions={"a": "1", "b": "1"})
+    >>> reader = RequestReader(message.SerializeToString(), Variant.DELTA)
+    >>> reader.read(2), reader.read(1000).initial_versions
+    (None, {'a': '1', 'b': '1'})
+    """
+
+    def __init__(self, data: bytes, variant: Variant) -> None:
+        if excess := request_excess(data, is_delta=variant is Variant.DELTA):
+            raise ProtocolError(f"a request with {excess}")
+        self._variant = variant
+        self._data = data
+        self._versions = VersionReader(data, _VERSIONS_FIELD) if variant is Variant.DELTA else None
+
+    def read(self, count: int) -> Request | None:
+        """Read so many fields more; the request, once that was all of them. In SotW, which has no versions, all is."""
+        try:
+            if self._versions is None:
+                return _sotw_request(discovery_pb2.DiscoveryRequest.FromString(self._data))
+            if not self._versions.read(count):
+                return None
+            message = discovery_pb2.DeltaDiscoveryRequest.FromString(bytes(self._versions.rest))
+            return _delta_request(message, self._versions.versions)
+        except (DecodeError, ValueError, RecursionError) as error:
+            raise ProtocolError(f"not a {self._variant.value} discovery request: {error}") from error
+
+    def find_node(self) -> bytes:
+        """The node of a request that was read, wherever it stands in it; empty where it has none."""
+        if self._versions is None:
+            node = discovery_pb2.DiscoveryRequest.FromString(self._data).node
+        else:
+            node = discovery_pb2.DeltaDiscoveryRequest.FromString(bytes(self._versions.rest)).node
+        return bytes(node.SerializeToString())
 
 
 def decode_node(data: bytes) -> Node:
@@ -54,8 +91,7 @@ def find_node(data: bytes, variant: Variant) -> Node | None:
         raise ProtocolError(f"not a {variant.value} discovery request: {error}") from error
 
 
-def _decode_sotw(data: bytes) -> Request:
-    message = discovery_pb2.DiscoveryRequest.FromString(data)
+def _sotw_request(message: discovery_pb2.DiscoveryRequest) -> Request:
     return Request(
         type_url=message.type_url,
         names=tuple(message.resource_names),
@@ -65,13 +101,12 @@ def _decode_sotw(data: bytes) -> Request:
     )
 
 
-def _decode_delta(data: bytes) -> Request:
-    message = discovery_pb2.DeltaDiscoveryRequest.FromString(data)
+def _delta_request(message: discovery_pb2.DeltaDiscoveryRequest, versions: Mapping[str, str]) -> Request:
     return Request(
         type_url=message.type_url,
         subscribe=tuple(message.resource_names_subscribe),
         unsubscribe=tuple(message.resource_names_unsubscribe),
-        initial_versions=dict(message.initial_resource_versions),
+        initial_versions=versions,
         nonce=message.response_nonce,
         error=message.error_detail.message if message.HasField("error_detail") else None,
     )
@@ -87,9 +122,8 @@ def encode(response: Response, variant: Variant, *, instance_id: str) -> bytes:
         parts.append(resource.body)
     parts.append(_type_field(response.type_url))
     parts.append(framing.text(5, response.nonce))
-    if not is_sotw:
-        # A removed name may be empty, and an element of a repeated field must not be left out.
-        parts += [framing.text(6, name) or framing.opening(6, 0) for name in response.removed]
+    if response.removed and not is_sotw:
+        parts.append(join_texts(_REMOVED_FIELD, response.removed))
     parts.append(_control_plane_field(is_sotw, instance_id))
     return b"".join(parts)
 
