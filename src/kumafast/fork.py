@@ -16,6 +16,7 @@ from itertools import filterfalse
 
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates, wanted_identity
+from kumafast.errors import ModificationError
 from kumafast.generation import names
 from kumafast.generation.generate import generate
 from kumafast.generation.proxy import Part
@@ -237,7 +238,12 @@ class _Side:
             return None
         plan = self._resolution.plan(dataplane_id, dataplane, node)
         one_by_one = node.metadata.get(TAKES_DELTA) is True
-        return Snapshot((*plan.layers(), *(self._seen(each, one_by_one) for each in plan.reached)))
+        try:
+            layers = plan.layers()
+        except ModificationError:
+            # Whoever has something keeps it while its template cannot be applied.
+            return None
+        return Snapshot((*layers, *(self._seen(each, one_by_one) for each in plan.reached)))
 
     def _seen(self, reached: Reached, one_by_one: bool) -> Layer:
         key = (reached, one_by_one)

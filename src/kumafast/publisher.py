@@ -12,17 +12,21 @@ everybody has it. A later change of a node that waits widens its task and does n
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from kumafast import garbage
+from kumafast.errors import ModificationError
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth, Pending, Task
 from kumafast.reached import Reached, Unready
 from kumafast.snapshot import Layer, Snapshot, SnapshotCache
 from kumafast.snapshot.node import TAKES_DELTA, Node
+
+_LOG = logging.getLogger(__name__)
 
 SLICE_S = 0.005
 """For how long the snapshots of many nodes are made before everything else on the event loop gets its turn."""
@@ -53,7 +57,10 @@ class Resolved(Protocol):
         """The destinations whose endpoints are the last layers."""
 
     def layers(self) -> tuple[Layer, ...]:
-        """The layers that no endpoint is in, under the policies of now; always as many, each in its place."""
+        """The layers that no endpoint is in, under the policies of now; always as many, each in its place.
+
+        Raises `ModificationError` where they cannot be made.
+        """
 
 
 Resolve = Callable[[str, Node], Resolved | None]
@@ -73,6 +80,8 @@ class _Connected:
     """What its dataplane gives. The cache may hold an older one that has the same content."""
     resolved: Resolved | None = None
     """What its dataplane gives, where it is known."""
+    failure: str = ""
+    """Why it keeps what it had, where what its dataplane gives cannot be made."""
 
     @property
     def reached(self) -> tuple[Reached, ...]:
@@ -168,6 +177,11 @@ class Publisher:
     def published(self, node_id: str) -> Published | None:
         """When the snapshot of a connected node last moved."""
         return self._published.get(node_id)
+
+    def failure(self, node_id: str) -> str:
+        """Why a connected node keeps what it has, though something else holds for it; nothing where it does not."""
+        connected = self._connected.get(node_id)
+        return "" if connected is None else connected.failure
 
     def node(self, node_id: str) -> Node | None:
         """A connected node as it named itself; None for one that is not connected."""
@@ -273,17 +287,19 @@ class Publisher:
         if node_id in self._unready:
             # It gets what is true once that is known.
             return
-        if task.depth is Depth.WHOLE or snapshot is None or resolved is None:
+        # What failed may have been more than policies.
+        depth = Depth.WHOLE if connected.failure and task.depth is Depth.POLICIES else task.depth
+        if depth is Depth.WHOLE or snapshot is None or resolved is None:
             self._renew(node_id, connected, task.at)
             return
         node = connected.node
         layers = {reached.nodes[node_id]: self._endpoints(reached, node) for reached in task.reached}
-        if task.depth is Depth.ENDPOINTS:
+        if depth is Depth.ENDPOINTS:
             self.work.spliced += 1
         else:
             self.work.rebound += 1
             held = snapshot.layers
-            for place, layer in enumerate(resolved.layers()):
+            for place, layer in enumerate(self._made(node_id, connected, resolved) or ()):
                 if layer is not held[place]:
                     layers[place] = layer
             if not layers:
@@ -299,12 +315,17 @@ class Publisher:
         if resolved is None:
             # A node that is not known gets no answer, and one whose dataplane was deleted keeps what it has: an empty
             # configuration would cut the traffic that still runs through it.
-            connected.snapshot = None
+            connected.snapshot, connected.failure = None, ""
             self._reach_only(node_id, connected, None)
             self._note_ready(node_id)
             return
         self.work.resolved += 1
-        layers = resolved.layers()
+        layers = self._made(node_id, connected, resolved)
+        if layers is None:
+            for reached in resolved.reached:
+                reached.end_unless_reached()
+            self._note_ready(node_id)
+            return
         for place, reached in enumerate(resolved.reached, len(layers)):
             reached.nodes[node_id] = place
         self._reach_only(node_id, connected, resolved)
@@ -321,6 +342,20 @@ class Publisher:
     def _note_ready(self, node_id: str) -> None:
         if self._unready.pop(node_id, None) is not None and not self._unready:
             self._rest()
+
+    def _made(self, node_id: str, connected: _Connected, resolved: Resolved) -> tuple[Layer, ...] | None:
+        """What a node gets; None where that cannot be made. Then it keeps what it has, of which the endpoints go on to
+        follow, until a change of its dataplane or policies is worth another attempt.
+        """
+        try:
+            layers = resolved.layers()
+        except ModificationError as error:
+            if connected.failure != str(error):
+                _LOG.warning("%s keeps its configuration: %s", node_id, error)
+            connected.failure = str(error)
+            return None
+        connected.failure = ""
+        return layers
 
     def _publish(self, node_id: str, connected: _Connected, snapshot: Snapshot, at: float) -> None:
         connected.snapshot = snapshot

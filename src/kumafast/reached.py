@@ -174,6 +174,11 @@ class Reached:
         if not self.nodes:
             self._end(self)
 
+    def end_unless_reached(self) -> None:
+        """Where this was asked for and then not needed: end it, unless a node has it."""
+        if not self.nodes:
+            self._end(self)
+
     def layer(self, *, one_by_one: bool = False) -> tuple[Layer, bool]:
         """The endpoints as one layer, and whether it was put together just now: it is when somebody first asks.
 

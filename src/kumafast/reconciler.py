@@ -278,6 +278,10 @@ class Reconciler:
         """When the snapshot of a connected node last moved."""
         return self._publisher.published(node_id)
 
+    def failure(self, node_id: str) -> str:
+        """Why a connected node keeps what it has, though something else holds for it; nothing where it does not."""
+        return self._publisher.failure(node_id)
+
     def connected_nodes(self) -> list[str]:
         """The ids of the nodes with at least one stream."""
         return self._publisher.connected_nodes()

@@ -56,6 +56,7 @@ NODES: tuple[dict[str, object], ...] = (
     {},
     {"features": ["feature-reuse-port"], "dataplane.admin.port": "9901"},
     {TAKES_DELTA: True},
+    {"features": ["feature-tcp-accesslog-via-named-pipe"], "workdir": "/tmp/w"},
 )
 VARIANTS = 150
 LEDS_THRESHOLD = 3

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from immutables import Map
 
 from kumafast._core import SelectorSet, TagSet
-from kumafast.matching.bindings import Bindings, Subjects
+from kumafast.matching.bindings import PROXY, Bindings, Subjects
 from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Rank
 
 _NO_TAGS = TagSet()
@@ -107,7 +107,8 @@ class PolicySet:
 
 
 def _subjects(policy: CompiledPolicy) -> Iterable[str]:
-    return (ANY_SERVICE,) if policy.services is None else policy.services
+    services = (ANY_SERVICE,) if policy.services is None else policy.services
+    return services if policy.proxy is None else (*services, PROXY)
 
 
 def _keep_best(ranks: dict[int, Rank], hits: Sequence[tuple[int, Rank]]) -> None:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 from kumafast._core import TagIndex, TagSelector, TagSet
-from kumafast.matching import Bindings, CompiledPolicy, PolicySet, candidates, routing
+from kumafast.matching import PASS_THROUGH, Bindings, CompiledPolicy, PolicySet, candidates, routing
 from kumafast.registry.overlay import Ids, Index, IndexOverlay, Overlay
 from kumafast.registry.reach import Destination, destination_of
 from kumafast.resources import Dataplane, ResourceKey
@@ -27,8 +27,8 @@ LOOK_MAX = 64
 """How many dataplanes are looked at before everything else may have its turn: some milliseconds if all differ."""
 
 
-_Way: TypeAlias = tuple[tuple[Destination, ...], frozenset[Destination] | None]
-"""Outbounds, and what they lead to where that is not what their tags say."""
+_Way: TypeAlias = tuple[tuple[Destination, ...], frozenset[Destination] | None, bool]
+"""Outbounds, what they lead to where that is not what their tags say, and whether all else is redirected too."""
 
 
 class Policies:
@@ -102,7 +102,7 @@ class Policies:
                 destination_of(each.destination_tags) for each in dataplane.outbounds if each.destination_tags
             )
         )
-        known = self._known(found[:inbounds], found[inbounds:], outbounds)
+        known = self._known(found[:inbounds], found[inbounds:], outbounds, is_transparent=_is_transparent(dataplane))
         self._dataplanes[name] = known
         self._lately.pop(name, None)
         if before is None:
@@ -116,16 +116,22 @@ class Policies:
         self._note_services(name, frozenset() if before is None else before.services, known.services)
 
     def _known(
-        self, inbounds: tuple[TagSet, ...], gateway: tuple[TagSet, ...], outbounds: tuple[Destination, ...]
+        self,
+        inbounds: tuple[TagSet, ...],
+        gateway: tuple[TagSet, ...],
+        outbounds: tuple[Destination, ...],
+        *,
+        is_transparent: bool,
     ) -> _Known:
         destinations: frozenset[Destination] | None = None
         if self._routing:
             bindings = self._policies.bind(inbounds, gateway)
             destinations = routing.reached((each, bindings.route(each)) for each in outbounds)
-        outward = self._outward.get((outbounds, destinations))
+        key = (outbounds, destinations, is_transparent)
+        outward = self._outward.get(key)
         if outward is None:
-            outward = Outward(outbounds, frozenset(outbounds) if destinations is None else destinations)
-            self._outward[outbounds, destinations] = outward
+            reached = frozenset(outbounds) if destinations is None else destinations
+            outward = self._outward[key] = Outward(outbounds, reached, is_transparent)
         return _Known(inbounds, gateway, outward)
 
     def remove_dataplane(self, name: str) -> None:
@@ -215,7 +221,10 @@ class Policies:
             yield touched
 
     def _reroute(self, name: str, before: _Known) -> None:
-        known = self._dataplanes[name] = self._known(before.inbounds, before.gateway, before.outward.outbounds)
+        outward = before.outward
+        known = self._dataplanes[name] = self._known(
+            before.inbounds, before.gateway, outward.outbounds, is_transparent=outward.is_transparent
+        )
         self._note_services(name, before.services, known.services)
 
     def _selected(self, policies: Sequence[CompiledPolicy]) -> Iterable[int]:
@@ -223,7 +232,7 @@ class Policies:
         found: list[Sequence[int]] = []
         for policy in policies:
             chosen = [self._index.match(selector) for selector in policy.selectors]
-            if policy.services is not None and not policy.inbound:
+            if policy.services is not None and not policy.inbound and policy.proxy is None:
                 # Of those that it selects and those that reach its services, the fewer are looked at one by one.
                 reaching = {self._ids[name] for each in policy.services for name in self._consumers.get(each, ())}
                 if len(reaching) < sum(map(len, chosen)):
@@ -243,12 +252,15 @@ class Outward:
     """The tags of their outbounds."""
     destinations: frozenset[Destination]
     """What these lead to."""
+    is_transparent: bool
+    """Whether what they send is redirected to the proxy, which lets through what is for no service."""
     services: frozenset[str] = field(init=False)
-    """Those of both: a policy about the first is for a listener, about the second for a cluster."""
+    """Those of all: a policy about the first is for a listener, about the second for a cluster."""
 
     def __post_init__(self) -> None:
         named = (dict(each).get(SERVICE_TAG) for each in (*self.outbounds, *self.destinations))
-        object.__setattr__(self, "services", frozenset(service for service in named if service))
+        let_through = frozenset({PASS_THROUGH} if self.is_transparent else ())
+        object.__setattr__(self, "services", let_through | {service for service in named if service})
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +292,18 @@ def _about(policies: Iterable[CompiledPolicy]) -> frozenset[str] | None:
     return found
 
 
+def _is_transparent(dataplane: Dataplane) -> bool:
+    proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
+    return proxying is not None and bool(proxying.redirect_port_outbound)
+
+
 def _differs(was: Bindings, now: Bindings, subject: frozenset[str] | Outward) -> bool:
     if isinstance(subject, Outward):
         return any(was.route(tags) != now.route(tags) for tags in subject.outbounds)
-    return any(was.outbound(service) != now.outbound(service) for service in subject) or any(
-        was.inbound(position) != now.inbound(position) for position in range(len(was.inbounds))
+    return (
+        was.proxy != now.proxy
+        or any(was.outbound(service) != now.outbound(service) for service in subject)
+        or any(was.inbound(position) != now.inbound(position) for position in range(len(was.inbounds)))
     )
 
 
