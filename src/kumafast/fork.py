@@ -26,7 +26,7 @@ from kumafast.reached import Destinations, Reached
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination, destination_of
 from kumafast.resolution import Layers, Resolution
-from kumafast.resources import Dataplane
+from kumafast.resources import Dataplane, catalog
 from kumafast.resources.fields import FrozenMap
 from kumafast.resources.target_ref_policy import EFFECT_LABEL
 from kumafast.snapshot import LateLayer, Layer, Snapshot, XdsResource
@@ -126,13 +126,13 @@ class Fork:
         Of what comes in nothing is said where it stays as it is.
         """
         was, now = self._before.bindings(dataplane_id), self._after.bindings(dataplane_id)
-        if was is None or now is None:
+        if was is None or now is None or _names_itself(was) or _names_itself(now):
             return dataplane_id
         dataplane = self._live.dataplane(dataplane_id)
         outbounds = () if dataplane is None else dataplane.outbounds
         tags = [destination_of(each.destination_tags) for each in outbounds if each.destination_tags]
         inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())
-        return was.outward(tags), now.outward(tags), inward
+        return was.outward(tags), now.outward(tags), was.proxy, now.proxy, inward
 
     def is_same_inward(self, dataplane_id: DataplaneId) -> bool:
         """Whether nothing changes in what comes in to a dataplane that itself stays as it is."""
@@ -154,6 +154,15 @@ class Fork:
     def dataplane_before(self, dataplane_id: DataplaneId) -> Dataplane | None:
         """A dataplane without the changes."""
         return self._live.dataplane(dataplane_id)
+
+
+_RECORDING = {kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and kind.policy.mesh_fields}
+
+
+def _names_itself(bindings: Bindings) -> bool:
+    """Whether a policy may have records name the proxy, which then is like no other."""
+    policies = bindings.subjects.policies
+    return any(policies[number].key.type in _RECORDING for number in bindings.ranks)
 
 
 def shadows(registry: Registry, mesh: str) -> Iterator[StoredResource]:

@@ -21,6 +21,12 @@ NOTHING = Layer(())
 _KINDS = {xds.CLUSTER: CLUSTER, xds.LISTENER: LISTENER}
 
 
+class TemplatedLayer(Layer):
+    """What a template made of a layer, or added."""
+
+    __slots__ = ()
+
+
 class TemplatedLayers:
     """What is made of layers. What a layer was made from lives as long as it does, and no longer because of this."""
 
@@ -59,7 +65,7 @@ def _modify(layer: Layer, origin: str, template: Template) -> Layer:
     messages = (decode(each) for each in layer if each.type_url in _KINDS)
     before = {(each.type_url, each.name): each for each in layer}
     now = map(encode, modifications.modified(template, origin, messages))
-    return Layer([*(_same(before, each) for each in now), *others])
+    return TemplatedLayer([*(_same(before, each) for each in now), *others])
 
 
 def _same(before: dict[tuple[xds.TypeUrl, str], XdsResource], resource: XdsResource) -> XdsResource:
@@ -69,4 +75,4 @@ def _same(before: dict[tuple[xds.TypeUrl, str], XdsResource], resource: XdsResou
 
 
 def _add(layer: Layer, origin: str, template: Template) -> Layer:
-    return Layer([*layer, *map(encode, modifications.added(template))])
+    return TemplatedLayer([*layer, *map(encode, modifications.added(template))])

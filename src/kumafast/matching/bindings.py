@@ -18,7 +18,7 @@ from immutables import Map
 
 from kumafast.matching import routing
 from kumafast.matching.connection import Ranked, in_order, outbound_winner, winner
-from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Conf, Rank
+from kumafast.matching.policy import ANY_SERVICE, PASS_THROUGH, CompiledPolicy, Conf, Rank
 from kumafast.matching.routing import Route, Tags
 from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, sources, to_rule, whole_rule
 from kumafast.resources.tags import SERVICE_TAG
@@ -115,11 +115,12 @@ class Bindings:
 
     def outward(self, outbounds: Iterable[Tags]) -> Hashable:
         """All that a proxy with outbounds of these tags is told by these bindings of what it sends, as one value."""
-        return tuple((self.outbound(dict(tags).get(SERVICE_TAG, "")), self.route(tags)) for tags in outbounds)
+        sent = tuple((self.outbound(dict(tags).get(SERVICE_TAG, "")), self.route(tags)) for tags in outbounds)
+        return sent, self.outbound(PASS_THROUGH), self.proxy
 
     def inward(self) -> Hashable:
         """All that a proxy is told by these bindings of what comes in, as one value."""
-        return tuple(map(self.inbound, range(len(self.inbounds))))
+        return tuple(map(self.inbound, range(len(self.inbounds)))), self.proxy
 
     def about_inbound(self, position: int) -> tuple[Ranked, ...]:
         """The policies that say something about requests to the inbound at a position, each with its rank."""
