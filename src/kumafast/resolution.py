@@ -134,15 +134,20 @@ class OutboundGroup:
 class _InboundSlot:
     """An inbound of one proxy, as it was last asked for."""
 
-    __slots__ = ("_layer", "_part", "_position")
+    __slots__ = ("_layer", "_part", "_position", "_settings")
 
     def __init__(self, part: Inbound, position: int) -> None:
         self._part = part
         self._position = position
         self._layer: Layer | None = None
+        self._settings: tuple[Setting, ...] | None = None
 
     def layer(self, bindings: Bindings, layers: Layers) -> Layer:
-        now = effects(_with_proxy(bindings.inbound(self._position), bindings), "inbound", self._part.protocol)
+        settings = _with_proxy(bindings.inbound(self._position), bindings)
+        if self._layer is not None and settings is self._settings:
+            return self._layer
+        self._settings = settings
+        now = effects(settings, "inbound", self._part.protocol)
         if self._layer is None or now != self._part.effects:
             self._part = self._part.with_effects(now)
             self._layer = layers.of(self._part)

@@ -325,6 +325,7 @@ class World:
         for stream, (node_id, node) in enumerate(self._nodes.items()):
             world._nodes[node_id] = node
             world.reconciler.connect(f"stream {stream}", node)
+        world.settle()
         return world
 
     def differences(self) -> Iterator[str]:

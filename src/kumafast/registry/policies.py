@@ -10,7 +10,7 @@ selected and, where it is about some services, that reach one of these; it touch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
@@ -46,6 +46,8 @@ class Policies:
         self._free_ids: list[int] = []
         self._dataplanes: MutableMapping[str, _Known] = {}
         self._consumers: MutableMapping[str, set[str]] = {}
+        # What those are bound by that the last change of a policy was looked at for: they are asked for next.
+        self._lately: dict[str, Bindings] = {}
         # What dataplanes reach, one for all that reach the same in the same way.
         self._outward: WeakValueDictionary[_Way, Outward] = WeakValueDictionary()
         # While there is none, nobody's routes are asked for.
@@ -74,8 +76,11 @@ class Policies:
 
     def bindings(self, name: str) -> Bindings:
         """The policies of a dataplane. O(its tags + policies found)."""
-        known = self._dataplanes[name]
-        return self._policies.bind(known.inbounds, known.gateway)
+        found = self._lately.get(name)
+        if found is None:
+            known = self._dataplanes[name]
+            found = self._policies.bind(known.inbounds, known.gateway)
+        return found
 
     def selected(self, selectors: Iterable[TagSelector]) -> set[str]:
         """The dataplanes that one of the selectors matches. O(those found)."""
@@ -99,6 +104,7 @@ class Policies:
         )
         known = self._known(found[:inbounds], found[inbounds:], outbounds, is_transparent=_is_transparent(dataplane))
         self._dataplanes[name] = known
+        self._lately.pop(name, None)
         if before is None:
             # Ids are used again, so that the index stays dense however long the process lives.
             number = self._free_ids.pop() if self._free_ids else self._next_id
@@ -131,6 +137,7 @@ class Policies:
     def remove_dataplane(self, name: str) -> None:
         """Forget a dataplane."""
         known = self._dataplanes.pop(name)
+        self._lately.pop(name, None)
         number = self._ids.pop(name)
         del self._names[number]
         self._index.remove(number)
@@ -161,11 +168,12 @@ class Policies:
         self._policies = old.replaced(self._number(key), policy)
         if policy is None:
             self._free_numbers.append(self._numbers.pop(key))
+        lately, self._lately = self._lately, {}
         if key.type in routing.KINDS:
             self._routing.pop(key, None)
             if policy is not None:
                 self._routing[key] = None
-        return self._touched(old, self._policies, before, policy)
+        return self._touched(old, self._policies, before, policy, lately)
 
     def _number(self, key: ResourceKey) -> int:
         number = self._numbers.get(key)
@@ -176,11 +184,17 @@ class Policies:
         return number
 
     def _touched(
-        self, old: PolicySet, new: PolicySet, before: CompiledPolicy | None, after: CompiledPolicy | None
+        self,
+        old: PolicySet,
+        new: PolicySet,
+        before: CompiledPolicy | None,
+        after: CompiledPolicy | None,
+        lately: Mapping[str, Bindings],
     ) -> Iterator[list[str]]:
         """Those that one of the policies selects and is about, where the outcome of all policies differs."""
         policies = [policy for policy in (before, after) if policy is not None]
         about = _about(policies)
+        inherits = new.inherits_from(old)
         is_routing = policies[0].key.type in routing.KINDS
         numbers = iter(self._selected(policies))
         # Most dataplanes are bound like others, and reach what others reach: then this is asked once for all of them.
@@ -190,7 +204,9 @@ class Policies:
             for number in piece:
                 name = self._names[number]
                 dataplane = self._dataplanes[name]
-                was, now = (policies.bind(dataplane.inbounds, dataplane.gateway) for policies in (old, new))
+                was = lately.get(name) or old.bind(dataplane.inbounds, dataplane.gateway)
+                now = new.inherit(was) if inherits else new.bind(dataplane.inbounds, dataplane.gateway)
+                self._lately[name] = now
                 subject: frozenset[str] | Outward = dataplane.outward
                 if not is_routing:
                     subject = dataplane.services if about is None else dataplane.services & about
