@@ -16,5 +16,7 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] == "grpc"))
 
 
 def test_no_module_loads_grpc() -> None:
-    result = subprocess.run([sys.executable, "-c", _IMPORT_ALL], capture_output=True, text=True, timeout=120, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", _IMPORT_ALL], capture_output=True, text=True, timeout=120, check=True
+    )
     assert result.stdout.strip() == "[]"
