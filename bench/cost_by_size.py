@@ -11,11 +11,12 @@ import asyncio
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
-from bench.regular_mesh import Cost, RegularMesh, dataplane, fill, for_all, for_cell
+from bench.regular_mesh import Cost, RegularMesh, dataplane, fill, for_all, for_cell, for_inbounds
 
 from kumafast import garbage
 from kumafast.resources import Resource
@@ -48,9 +49,13 @@ def measure(size: int) -> dict[str, tuple[float, float]]:
         "endpoint": _typical(mesh, 21, lambda number: Change(new.key, None) if number % 2 else new),
         "policy for 1 %": _typical(mesh, 9, lambda number: for_cell(2 + number % 5)),
         "policy for all": _typical(mesh, 3, lambda number: for_all(2 + number % 5)),
+        "policy for all inbounds": _typical(mesh, 3, lambda number: for_inbounds(2 + number % 5)),
     }
     for kind, (published, sent) in found.items():
         _say(f"        {kind}: {published * 1e3:.2f} ms published, {sent * 1e3:.2f} ms with the streams")
+    started = time.process_time()
+    garbage.look_through_all()
+    _say(f"        a look for dead cycles through everything: {(time.process_time() - started) * 1e3:.0f} ms")
     return found
 
 

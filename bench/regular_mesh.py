@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -25,7 +25,7 @@ from kumafast.snapshot import SnapshotCache
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, SECRET
 from kumafast.store import Change, Put, SqliteStore, StoredResource
-from kumafast.stream.messages import Request, Variant
+from kumafast.stream.messages import Request, Response, Variant
 from kumafast.stream.session import Session
 
 PER_SERVICE = 10
@@ -165,7 +165,8 @@ class Sink:
 
     def __init__(self, node_id: str, cache: SnapshotCache, woken: list[Sink]) -> None:
         self.messages = 0
-        self.bytes = 0
+        self.responses: list[Response] | None = None
+        """What it was sent, where somebody is to count that: it is not the streams' work."""
         self._node_id = node_id
         self._cache = cache
         self._session = Session(Variant.DELTA)
@@ -181,24 +182,25 @@ class Sink:
         snapshot = self._cache.get(self._node_id)
         while (response := self._session.respond(snapshot)) is not None:
             self.messages += 1
-            self.bytes += sum(len(item.delta_head) + len(item.body) for item in response.resources)
+            if self.responses is not None:
+                self.responses.append(response)
             self._session.receive(Request(type_url=response.type_url, nonce=response.nonce))
             if response.type_url == CLUSTER and snapshot is not None:
                 there = snapshot.resources(ENDPOINT)
                 # Of a cluster that it is sent anew, Envoy does not ask for the endpoints again.
                 names = [
-                    item.name for item in response.resources if item.name in there and item.name not in self._asked
+                    item.name for item in response.resources if item.name not in self._asked and item.name in there
                 ]
                 self._asked.update(names)
                 self._asked.difference_update(response.removed)
                 if names or response.removed:
                     request = Request(type_url=ENDPOINT, subscribe=names, unsubscribe=tuple(response.removed))
                     self._session.receive(request)
-                self._ask_for_secrets(set(snapshot.resources(SECRET)))
+                self._ask_for_secrets(snapshot.resources(SECRET).keys())
 
-    def _ask_for_secrets(self, names: set[str]) -> None:
+    def _ask_for_secrets(self, names: Set[str]) -> None:
         if names != self._secrets:
-            gone, self._secrets = self._secrets - names, names
+            gone, self._secrets = self._secrets - names, set(names)
             self._session.receive(Request(type_url=SECRET, subscribe=sorted(names), unsubscribe=tuple(sorted(gone))))
 
     def watch(self, wake: Callable[[], object]) -> None:
@@ -226,6 +228,8 @@ class Cost:
     encoded_bytes: int
     messages: int
     sent_bytes: int
+    lists: int
+    """Lists of clusters or listeners that were put together for these messages; those who are alike share one."""
     reconcile_s: float
     """Processor seconds from the commit to the last snapshot."""
     stream_s: float
@@ -286,6 +290,7 @@ class RegularMesh:
             self.sinks[node_id] = Sink(node_id, self.cache, self.woken)
         for sink in self.sinks.values():
             sink.drink()
+            sink.responses = []
 
     def change(self, *changes: Resource | Change) -> Cost:
         """Commit these and let everybody have what follows from it."""
@@ -305,20 +310,20 @@ class RegularMesh:
             pass
         published = time.process_time()
         sinks = list(dict.fromkeys(self.woken))
-        messages, size = _received(sinks)
         for sink in sinks:
             sink.drink()
         drunk = time.process_time()
         assert self.reconciler.revision == self._revision
-        now_messages, now_size = _received(sinks)
+        messages, size, lists = _received(sinks)
         return Cost(
             resolved=self.reconciler.work.resolved - before.resolved,
             rebound=self.reconciler.work.rebound - before.rebound,
             spliced=self.reconciler.work.spliced - before.spliced,
             generated=self.reconciler.work.generated - before.generated,
             encoded_bytes=self.reconciler.work.encoded_bytes - before.encoded_bytes,
-            messages=now_messages - messages,
-            sent_bytes=now_size - size,
+            messages=messages,
+            sent_bytes=size,
+            lists=lists,
             reconcile_s=published - started,
             stream_s=drunk - published,
         )
@@ -341,9 +346,19 @@ def _authority(name: str) -> tuple[Secret, Secret]:
 _AUTHORITIES = {name: partial(_authority, name) for name in ("ca-1", "ca-2")}
 
 
-def _received(sinks: Iterable[Sink]) -> tuple[int, int]:
-    sinks = list(sinks)
-    return sum(sink.messages for sink in sinks), sum(sink.bytes for sink in sinks)
+def _received(sinks: Iterable[Sink]) -> tuple[int, int, int]:
+    """Of the messages since that was last asked: how many, the bytes of their resources, and lists of these."""
+    messages = size = 0
+    lists: dict[int, object] = {}
+    for sink in sinks:
+        for response in sink.responses or ():
+            messages += 1
+            size += sum(len(item.delta_head) + len(item.body) for item in response.resources)
+            if response.type_url in (CLUSTER, LISTENER) and response.resources:
+                # Kept, so that no other is at its place in memory.
+                lists[id(response.resources)] = response.resources
+        sink.responses = []
+    return messages, size, len(lists)
 
 
 def _resident_bytes() -> int:

@@ -154,6 +154,8 @@ class PolicyKind:
     generated: int = 0
     messages: int = 3
     """For each of them: clusters, their endpoints once more since they warm anew, listeners."""
+    alike: int = 50
+    """How many are sent the very same clusters and listeners."""
     sizes: tuple[int, ...] = SIZES
 
 
@@ -164,16 +166,18 @@ _INBOUNDS_GONE = Change(for_inbounds(1).key, None)
 # Those that are alike share what is generated: an instance has the outbounds of the nine others of its service, and in
 # the whole mesh those of 40 more. So 1 % has a cluster and a listener for each of the five outbounds of ten proxies.
 POLICY_KINDS: dict[str, PolicyKind] = {
-    "for 1 %, comes": PolicyKind(for_cell(3), share=100, generated=10),
-    "for 1 %, is edited": PolicyKind(for_cell(4), share=100, before=(for_cell(3),), generated=10),
-    "for 1 %, goes": PolicyKind(_CELL_GONE, share=100, before=(for_cell(3),)),
+    "for 1 %, comes": PolicyKind(for_cell(3), share=100, generated=10, alike=10),
+    "for 1 %, is edited": PolicyKind(for_cell(4), share=100, before=(for_cell(3),), generated=10, alike=10),
+    "for 1 %, goes": PolicyKind(_CELL_GONE, share=100, before=(for_cell(3),), alike=10),
     "for 1 %, says what holds anyway": PolicyKind(for_cell(7), share=0),
     "for nobody": PolicyKind(for_nobody(3), share=0),
     "for all, is edited": PolicyKind(for_all(8), share=1, generated=2),
     "for all, goes": PolicyKind(_ALL_GONE, share=1, generated=2, sizes=SIZES[:-1]),
     "for all, comes": PolicyKind(for_all(8), share=1, before=(_ALL_GONE,), generated=2, sizes=SIZES[:-1]),
     # Every inbound has an address of its own, so here nothing is shared.
-    "for all, about what comes in": PolicyKind(for_inbounds(9), share=1, generated=10, messages=1, sizes=SIZES[:-1]),
+    "for all, about what comes in": PolicyKind(
+        for_inbounds(9), share=1, generated=10, messages=1, alike=1, sizes=SIZES[:-1]
+    ),
     "for all, with another label": PolicyKind(
         for_all(7).model_copy(update={"labels": {**for_all(7).labels, "a": "b"}}), share=0
     ),
@@ -194,6 +198,7 @@ def test_a_policy_costs_what_it_touches_in_every_mesh(
         affected = size // kind.share if kind.share else 0
         assert all(sink.is_synced() for sink in mesh.woken)
         assert cost.counts() == (0, affected, 0, affected * kind.generated // 10, affected * kind.messages)
+        assert cost.lists * kind.alike == affected * (1 if kind.messages == 1 else 2)
         if affected:
             bytes_each.add((cost.encoded_bytes / affected, cost.sent_bytes / affected))
         seconds[size] = (round(cost.reconcile_s * 1e3, 1), round(cost.stream_s * 1e3, 1))

@@ -121,6 +121,13 @@ cdef class SnapshotDigest:
         """Count in all that `other` has: a snapshot of layers is the sum of its layers."""
         self.sum.add(other.sum)
 
+    def plus(self, SnapshotDigest other not None, /):
+        """Another digest, of what this one has and what `other` has; both stay as they are."""
+        cdef SnapshotDigest total = SnapshotDigest.__new__(SnapshotDigest)
+        total.sum = self.sum
+        total.sum.add(other.sum)
+        return total
+
     def remove_all(self, SnapshotDigest other not None, /):
         """Take out all that `other` has."""
         self.sum.subtract(other.sum)

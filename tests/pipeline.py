@@ -231,6 +231,82 @@ def mesh_traffic_permission(
     return parse({"type": "MeshTrafficPermission", **fields})
 
 
+def traffic_log(
+    name: str = "tl",
+    *,
+    mesh: str = "default",
+    sources: Iterable[dict[str, str]] = ({"kuma.io/service": "*"},),
+    destinations: Iterable[str] = ("*",),
+    backend: str = "",
+) -> Resource:
+    ends = {
+        "sources": [{"match": each} for each in sources],
+        "destinations": [{"match": service(each)} for each in destinations],
+    }
+    return parse({"type": "TrafficLog", "mesh": mesh, "name": name, "conf": {"backend": backend}, **ends})
+
+
+def of_dataplanes(
+    kind: str, name: str, *, mesh: str = "default", selectors: Iterable[dict[str, str]] = (), **conf: Any
+) -> Resource:
+    """A policy of the dataplanes that its selectors choose."""
+    chosen = [{"match": each} for each in selectors]
+    return parse({"type": kind, "mesh": mesh, "name": name, "selectors": chosen, "conf": conf})
+
+
+_LUA = """
+name: envoy.filters.http.lua
+typedConfig:
+  '@type': type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua
+  defaultSourceCode: {inlineString: "function envoy_on_request(handle) end"}
+"""
+
+
+def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[dict[str, str]]) -> Resource:
+    """A template that can be applied to whatever there is."""
+    match = rng.choice([{}, {"origin": "outbound"}, {"origin": "inbound"}, {"name": "a"}, {"name": "localhost:80"}])
+    changes = [
+        {"cluster": {"operation": "patch", "match": match, "value": f"connectTimeout: {rng.randrange(1, 4)}s"}},
+        {"cluster": {"operation": "remove", "match": {"name": rng.choice("abc")}}},
+        {"cluster": {"operation": "add", "value": f"{{name: {rng.choice('abz')}, type: STATIC}}"}},
+        {
+            "listener": {
+                "operation": "patch",
+                "match": {"tags": service("a")},
+                "value": "continueOnListenerFiltersTimeout: true",
+            }
+        },
+        {"httpFilter": {"operation": "addFirst", "match": {"origin": "outbound"}, "value": _LUA}},
+        {"virtualHost": {"operation": "remove", "match": {"name": "b"}}},
+    ]
+    raw = "'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\nname: b\ntype: STATIC\n"
+    resources = [{"name": "b", "version": "v1", "resource": raw}]
+    return of_dataplanes(
+        "ProxyTemplate",
+        name,
+        mesh=mesh,
+        selectors=selectors,
+        imports=[rng.choice(["default-proxy", "default-proxy", "gateway-proxy", "ingress-proxy"])],
+        resources=rng.choice([[], [], resources]),
+        modifications=rng.sample(changes, rng.randrange(4)),
+    )
+
+
+def _random_observer(rng: random.Random, name: str, mesh: str) -> Resource:
+    matches = [service("*"), service("a"), service("a", version="1"), {"version": "*"}]
+    backend = rng.choice(["", "one", "two", "missing"])
+    if rng.random() < 0.5:
+        destinations = rng.sample(["*", "a", "b", "pass_through"], 2)
+        return traffic_log(
+            name, mesh=mesh, sources=rng.sample(matches[:3], 2), destinations=destinations, backend=backend
+        )
+    everybody: list[dict[str, str]] = [{}]
+    chosen = rng.choice([[], everybody, rng.sample(matches, 2), rng.sample(matches, 1)])
+    if rng.random() < 0.5:
+        return _random_template(rng, name, mesh, chosen)
+    return of_dataplanes("TrafficTrace", name, mesh=mesh, selectors=chosen, backend=backend)
+
+
 def connection_policy(
     kind: str,
     name: str,
@@ -310,6 +386,8 @@ def random_external_service(rng: random.Random, mesh: str) -> Resource:
 def random_policy(rng: random.Random, mesh: str) -> Resource:
     """A policy of either family, for anybody and about anything that the other random resources may be."""
     name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
+    if rng.random() < 0.25:
+        return _random_observer(rng, name, mesh)
     if rng.random() < 0.3:
         return _random_route(rng, name, mesh)
     if rng.random() < 0.5:

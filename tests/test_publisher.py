@@ -11,7 +11,7 @@ from kumafast import publisher as scheduling
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth
 from kumafast.publisher import Publisher
-from kumafast.reached import Reached
+from kumafast.reached import Reached, Unready
 from kumafast.snapshot import Layer, SnapshotCache, XdsResource
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER
@@ -37,10 +37,20 @@ class Stage:
     def __init__(self) -> None:
         self.truth = 0
         self.resolved: list[str] = []
+        self.unready: dict[str, int] = {}
+        self.rests = 0
         self.cache = SnapshotCache()
-        self.publisher = Publisher(cache=self.cache, metrics=Metrics(), resolve=self._resolve)
+        self.publisher = Publisher(
+            cache=self.cache,
+            metrics=Metrics(),
+            resolve=self._resolve,
+            rest=lambda: setattr(self, "rests", self.rests + 1),
+        )
 
     def _resolve(self, node_id: str, node: Node) -> Numbered:
+        if self.unready.get(node_id, 0):
+            self.unready[node_id] -= 1
+            raise Unready
         self.resolved.append(node_id)
         return Numbered(self)
 
@@ -193,3 +203,45 @@ def test_nobody_waits_for_those_who_have_gone(stage: Stage) -> None:
 
 def test_those_who_are_not_connected_are_not_behind(stage: Stage) -> None:
     assert stage.publisher.fall_behind(["default.elsewhere", NODES[0]], since=1, at=0.0) == [NODES[0]]
+
+
+def test_one_who_is_not_ready_waits_and_keeps_nobody_waiting(stage: Stage) -> None:
+    stage.unready["default.new"] = 4
+    assert not stage.publisher.connect("stream of default.new", Node("default.new"))
+    assert stage.publisher.connect("stream of default.other", Node("default.other"))
+    stage.change(1, *NODES[: scheduling.SLICE_NODES_MAX])
+    stage.publisher.publish_slice()
+    # The others have what they should, and a piece of the work has been done.
+    assert stage.held(NODES[0]) == 1
+    assert stage.unready["default.new"] == 2
+    assert stage.cache.get("default.new") is None
+    # What it lacks is not there yet, so that revision is not everybody's.
+    assert (stage.publisher.revision, stage.publisher.is_behind, stage.rests) == (0, True, 0)
+    stage.change(2, "default.new")
+    while stage.publisher.is_behind:
+        stage.publisher.publish_slice()
+    assert stage.held("default.new") == 2
+    assert stage.resolved.count("default.new") == 1
+    assert (stage.publisher.revision, stage.rests) == (2, 1)
+
+
+def test_one_who_has_become_unready_keeps_what_it_has_until_it_is_ready(stage: Stage) -> None:
+    stage.unready[NODES[0]] = 2
+    stage.change(1, *NODES[:2])
+    stage.publisher.publish_slice()
+    assert [stage.held(node_id) for node_id in NODES[:2]] == [0, 1]
+    stage.change(2, *NODES[:2], depth=Depth.POLICIES)
+    while stage.publisher.is_behind:
+        stage.publisher.publish_slice()
+    assert [stage.held(node_id) for node_id in NODES[:2]] == [2, 2]
+    assert stage.publisher.revision == 2
+
+
+def test_one_who_goes_before_it_is_ready_is_forgotten(stage: Stage) -> None:
+    stage.unready["default.new"] = 10
+    stage.connect("default.new")
+    stage.change(1, NODES[0])
+    stage.publisher.publish_slice()
+    assert stage.publisher.revision == 0
+    stage.publisher.disconnect("stream of default.new", "default.new")
+    assert (stage.publisher.revision, stage.publisher.is_behind, stage.rests) == (1, False, 1)

@@ -18,10 +18,15 @@ from tests.pipeline import (
 )
 
 from kumafast.errors import KumafastError
+from kumafast.metrics import Metrics
+from kumafast.reached import READ_MAX, Reached
+from kumafast.reconciler import Reconciler
 from kumafast.registry import DataplaneId
-from kumafast.resources import Mesh, ResourceKey, initial_resources
+from kumafast.resources import Dataplane, Mesh, ResourceKey, initial_resources
+from kumafast.snapshot import SnapshotCache
+from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
-from kumafast.store import MemoryStore, Put, Store
+from kumafast.store import Change, MemoryStore, Put, Store
 
 
 def test_an_outbound_leads_to_the_inbounds_with_all_its_tags() -> None:
@@ -152,6 +157,62 @@ def test_nobody_connected_means_nothing_computed() -> None:
             assert len(pipeline.cache) == 0
 
     asyncio.run(main())
+
+
+def test_the_first_client_of_many_endpoints_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = 0
+    serves = Reached._serves
+
+    def count(self: Reached, dataplane: Dataplane) -> object:
+        nonlocal looked
+        looked += 1
+        return serves(self, dataplane)
+
+    monkeypatch.setattr(Reached, "_serves", count)
+
+    async def main() -> None:
+        store = await with_default_mesh()
+        many = [dataplane(f"b-{number}", address=_address(number), tags=service("backend")) for number in range(1_000)]
+        await store.write([Put(each) for each in many])
+        await store.put(dataplane("web", reaches=[service("backend")]))
+        await store.put(dataplane("other"))
+        cache, fresh = SnapshotCache(), SnapshotCache()
+        reconciler = Reconciler(store=store, cache=cache, metrics=Metrics(), debounce_ms=0)
+        await reconciler.load()
+        reconciler.connect("web", Node("default.web"))
+        reconciler.connect("other", Node("default.other"))
+        assert cache.get("default.web") is None
+        assert cache.get("default.other") is not None
+        # While it is looked at some move, one goes and one comes: of those that were looked at and of the others.
+        moved = [dataplane(f"b-{n}", address=_address(2_000 + n), tags=service("backend")) for n in (3, 500, 998)]
+        moved.append(dataplane("b-new", address=_address(3_000), tags=service("backend")))
+        stored = [await store.put(each) for each in moved]
+        gone = [many[4].key, many[997].key]
+        for key in gone:
+            await store.delete(key)
+        changes = [*(Change(each.resource.key, each) for each in stored), *(Change(key, None) for key in gone)]
+        reconciler.take_in(changes, revision=await store.revision())
+        turns = [looked]
+        while cache.get("default.web") is None:
+            reconciler.publish_slice()
+            turns.append(looked - sum(turns))
+        assert max(turns) <= READ_MAX + len(changes)
+        assert reconciler.revision == await store.revision()
+        again = Reconciler(store=store, cache=fresh, metrics=Metrics(), debounce_ms=0)
+        await again.load()
+        again.connect("web", Node("default.web"))
+        while again.publish_slice():
+            pass
+        one, other = cache.get("default.web"), fresh.get("default.web")
+        assert one is not None
+        assert other is not None
+        assert one.has_content_of(other)
+
+    asyncio.run(main())
+
+
+def _address(number: int) -> str:
+    return f"10.1.{number >> 8}.{number & 255}"
 
 
 def test_an_endpoint_with_a_host_name_comes_when_the_name_has_an_address() -> None:

@@ -31,6 +31,10 @@ class MalformedResourceError(KumafastError):
         self.violations = tuple(violations)
 
 
+class ModificationError(KumafastError):
+    """What a user wants to be changed in Envoy's resources cannot be done to the resources that are there."""
+
+
 class InvalidResourceError(KumafastError):
     """A well-formed resource that breaks rules; carries all violations, in the order of the rules."""
 

@@ -16,6 +16,7 @@ from itertools import filterfalse
 
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates, wanted_identity
+from kumafast.errors import ModificationError
 from kumafast.generation import names
 from kumafast.generation.generate import generate
 from kumafast.generation.proxy import Part
@@ -25,7 +26,7 @@ from kumafast.reached import Destinations, Reached
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination, destination_of
 from kumafast.resolution import Layers, Resolution
-from kumafast.resources import Dataplane
+from kumafast.resources import Dataplane, catalog
 from kumafast.resources.fields import FrozenMap
 from kumafast.resources.target_ref_policy import EFFECT_LABEL
 from kumafast.snapshot import LateLayer, Layer, Snapshot, XdsResource
@@ -125,13 +126,13 @@ class Fork:
         Of what comes in nothing is said where it stays as it is.
         """
         was, now = self._before.bindings(dataplane_id), self._after.bindings(dataplane_id)
-        if was is None or now is None:
+        if was is None or now is None or _names_itself(was) or _names_itself(now):
             return dataplane_id
         dataplane = self._live.dataplane(dataplane_id)
         outbounds = () if dataplane is None else dataplane.outbounds
         tags = [destination_of(each.destination_tags) for each in outbounds if each.destination_tags]
         inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())
-        return was.outward(tags), now.outward(tags), inward
+        return was.outward(tags), now.outward(tags), was.proxy, now.proxy, inward
 
     def is_same_inward(self, dataplane_id: DataplaneId) -> bool:
         """Whether nothing changes in what comes in to a dataplane that itself stays as it is."""
@@ -153,6 +154,15 @@ class Fork:
     def dataplane_before(self, dataplane_id: DataplaneId) -> Dataplane | None:
         """A dataplane without the changes."""
         return self._live.dataplane(dataplane_id)
+
+
+_RECORDING = {kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and kind.policy.mesh_fields}
+
+
+def _names_itself(bindings: Bindings) -> bool:
+    """Whether a policy may have records name the proxy, which then is like no other."""
+    policies = bindings.subjects.policies
+    return any(policies[number].key.type in _RECORDING for number in bindings.ranks)
 
 
 def shadows(registry: Registry, mesh: str) -> Iterator[StoredResource]:
@@ -237,7 +247,12 @@ class _Side:
             return None
         plan = self._resolution.plan(dataplane_id, dataplane, node)
         one_by_one = node.metadata.get(TAKES_DELTA) is True
-        return Snapshot((*plan.layers(), *(self._seen(each, one_by_one) for each in plan.reached)))
+        try:
+            layers = plan.layers()
+        except ModificationError:
+            # Whoever has something keeps it while its template cannot be applied.
+            return None
+        return Snapshot((*layers, *(self._seen(each, one_by_one) for each in plan.reached)))
 
     def _seen(self, reached: Reached, one_by_one: bool) -> Layer:
         key = (reached, one_by_one)

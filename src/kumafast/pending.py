@@ -20,7 +20,7 @@ class Depth(IntEnum):
     ENDPOINTS = 0
     """The endpoints of some destinations."""
     POLICIES = 1
-    """What its policies come to, and all its endpoints."""
+    """What its policies come to, and the endpoints of some destinations."""
     WHOLE = 2
     """Everything."""
 
@@ -35,7 +35,7 @@ class Task:
     """The monotonic second at which that revision was read."""
     depth: Depth
     reached: set[Reached] = field(default_factory=set)
-    """At the depth of `ENDPOINTS` the destinations whose endpoints have moved; the task is then one node's alone."""
+    """The destinations whose endpoints have moved, below the depth of `WHOLE`: then the task is one node's."""
 
 
 class Pending:
@@ -54,7 +54,7 @@ class Pending:
         for node_id in node_ids:
             held = self._tasks.setdefault(node_id, task)
             if held.depth < depth:
-                self._tasks[node_id] = Task(held.since, held.at, depth)
+                self._tasks[node_id] = Task(held.since, held.at, depth, held.reached)
 
     def widen_endpoints(self, node_ids: Iterable[str], reached: Reached, *, since: int, at: float) -> None:
         """Note that nodes are behind with the endpoints of a destination."""
@@ -62,8 +62,10 @@ class Pending:
             task = self._tasks.get(node_id)
             if task is None:
                 self._tasks[node_id] = Task(since, at, Depth.ENDPOINTS, {reached})
-            elif task.depth is Depth.ENDPOINTS:
+            elif task.reached:
                 task.reached.add(reached)
+            elif task.depth is not Depth.WHOLE:
+                self._tasks[node_id] = Task(task.since, task.at, task.depth, {reached})
 
     def take(self) -> tuple[str, Task] | None:
         """The node that has been behind for longest, and what it lacks; None where nobody is."""

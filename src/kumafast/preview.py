@@ -25,6 +25,7 @@ from kumafast.resources import Dataplane
 from kumafast.snapshot import LateLayer, Layer, Snapshot, XdsResource
 from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.store import Change
+from kumafast.templates import TemplatedLayer
 
 CLASSES_MAX = 1_000
 """How many classes of proxies are computed; of the proxies that are in none of these only the number is told."""
@@ -303,14 +304,21 @@ _Pair = tuple[XdsResource | None, XdsResource | None]
 
 def _pairs(before: Snapshot | None, after: Snapshot) -> Iterator[_Pair]:
     """The resources that are not the same, in the order of the layers."""
-    (own, shared), (own_now, shared_now) = _parted(() if before is None else before.layers), _parted(after.layers)
+    was = () if before is None else before.layers
+    if any(isinstance(layer, TemplatedLayer) for layer in (*was, *after.layers)):
+        # What a template has changed is in no layer that others have.
+        yield from _differing(was, after.layers)
+        return
+    (own, shared), (own_now, shared_now) = _parted(was), _parted(after.layers)
     # Layers of both sides are the same objects where they are equal, and then need not be made. But of those that are
     # for the proxy alone one may hide what another holds under the same name: where one differs all are looked at.
-    if own != own_now:
-        yield from _differing(own, own_now)
+    if own == own_now:
+        own, own_now = [], []
     here, there = set(map(id, shared)), set(map(id, shared_now))
-    yield from _differing(
-        [layer for layer in shared if id(layer) not in there], [layer for layer in shared_now if id(layer) not in here]
+    # Together, for a template makes what was the proxy's alone a layer like any other.
+    return _differing(
+        [*own, *(layer for layer in shared if id(layer) not in there)],
+        [*own_now, *(layer for layer in shared_now if id(layer) not in here)],
     )
 
 

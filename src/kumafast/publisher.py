@@ -12,17 +12,21 @@ everybody has it. A later change of a node that waits widens its task and does n
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from kumafast import garbage
+from kumafast.errors import ModificationError
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth, Pending, Task
-from kumafast.reached import Reached
+from kumafast.reached import Reached, Unready
 from kumafast.snapshot import Layer, Snapshot, SnapshotCache
 from kumafast.snapshot.node import TAKES_DELTA, Node
+
+_LOG = logging.getLogger(__name__)
 
 SLICE_S = 0.005
 """For how long the snapshots of many nodes are made before everything else on the event loop gets its turn."""
@@ -53,11 +57,17 @@ class Resolved(Protocol):
         """The destinations whose endpoints are the last layers."""
 
     def layers(self) -> tuple[Layer, ...]:
-        """The layers that no endpoint is in, under the policies of now; always as many, each in its place."""
+        """The layers that no endpoint is in, under the policies of now; always as many, each in its place.
+
+        Raises `ModificationError` where they cannot be made.
+        """
 
 
 Resolve = Callable[[str, Node], Resolved | None]
-"""What the node with an id gets now; None where its dataplane is not known."""
+"""What the node with an id gets now; None where its dataplane is not known.
+
+Raises `Unready` where to find that out takes more than one turn: it goes on with the next call.
+"""
 
 
 @dataclass(slots=True)
@@ -70,6 +80,8 @@ class _Connected:
     """What its dataplane gives. The cache may hold an older one that has the same content."""
     resolved: Resolved | None = None
     """What its dataplane gives, where it is known."""
+    failure: str = ""
+    """Why it keeps what it had, where what its dataplane gives cannot be made."""
 
     @property
     def reached(self) -> tuple[Reached, ...]:
@@ -95,19 +107,27 @@ class Work:
 class Publisher:
     """Keeps the snapshot of every connected node at what is true, or knows that it is behind."""
 
-    def __init__(self, *, cache: SnapshotCache, metrics: Metrics, resolve: Resolve) -> None:
+    def __init__(
+        self, *, cache: SnapshotCache, metrics: Metrics, resolve: Resolve, rest: Callable[[], None] = lambda: None
+    ) -> None:
+        """`rest` is called when nobody waits any more for whom `resolve` was not ready."""
         self.revision = 0
         """All commits up to this revision are in the published snapshots of all connected nodes."""
         self.work = Work()
         self._cache = cache
         self._metrics = metrics
         self._resolve = resolve
+        self._rest = rest
         self._connected: dict[str, _Connected] = {}
         self._published: dict[str, Published] = {}
         # Those of one commit share one.
         self._last: Published | None = None
         # Bounded by the connected nodes.
         self._pending = Pending()
+        # Nodes for which it takes several turns to find out what they get, each with the second at which it came or
+        # fell behind; the revision of which they may lack something. They are looked at beside those who are behind.
+        self._unready: dict[str, float] = {}
+        self._unready_since = 0
         # The revision that snapshots are made of now; `revision` follows when nobody is behind.
         self._newest = 0
         # Since when somebody has been behind; counts only while somebody is.
@@ -117,8 +137,11 @@ class Publisher:
 
     # The nodes' side.
 
-    def connect(self, stream_id: str, node: Node) -> None:
-        """A node has opened a stream: from now on its snapshot is kept. It gets it at once, whoever else waits."""
+    def connect(self, stream_id: str, node: Node) -> bool:
+        """A node has opened a stream: from now on its snapshot is kept. It gets it at once, whoever else waits.
+
+        False where that takes more than one turn, and slices have to be published.
+        """
         connected = self._connected.get(node.id)
         if connected is None:
             connected = self._connected[node.id] = _Connected(node, set())
@@ -131,6 +154,7 @@ class Publisher:
         self._pending.forget(node.id)
         self._renew(node.id, connected, time.monotonic())
         self._advance()
+        return node.id not in self._unready
 
     def disconnect(self, stream_id: str, node_id: str) -> bool:
         """A stream has ended; with the last one of a node its snapshot is let go, and True comes back."""
@@ -143,6 +167,7 @@ class Publisher:
         del self._connected[node_id]
         self._pending.forget(node_id)
         self._reach_only(node_id, connected, None)
+        self._note_ready(node_id)
         self._published.pop(node_id, None)
         self._cache.clear(node_id)
         self._metrics.connected_proxies.set(len(self._connected))
@@ -152,6 +177,11 @@ class Publisher:
     def published(self, node_id: str) -> Published | None:
         """When the snapshot of a connected node last moved."""
         return self._published.get(node_id)
+
+    def failure(self, node_id: str) -> str:
+        """Why a connected node keeps what it has, though something else holds for it; nothing where it does not."""
+        connected = self._connected.get(node_id)
+        return "" if connected is None else connected.failure
 
     def node(self, node_id: str) -> Node | None:
         """A connected node as it named itself; None for one that is not connected."""
@@ -192,6 +222,8 @@ class Publisher:
 
     def _advance(self) -> None:
         done = self._pending.done(self._newest)
+        if self._unready:
+            done = min(done, self._unready_since - 1)
         if done > self.revision:
             self.revision = done
             self._progress.set()
@@ -202,11 +234,12 @@ class Publisher:
     @property
     def is_behind(self) -> bool:
         """Whether any node waits for its snapshot."""
-        return bool(self._pending)
+        return bool(self._pending) or bool(self._unready)
 
     def publish_slice(self) -> None:
         """Bring those up to date who have been behind for longest, for `SLICE_S` and `SLICE_NODES_MAX` at the most."""
         started = now = time.monotonic()
+        self._go_on_with_unready(started)
         for _ in range(SLICE_NODES_MAX):
             oldest = self._pending.take()
             if oldest is None:
@@ -219,9 +252,19 @@ class Publisher:
                 break
         self._advance()
 
+    def _go_on_with_unready(self, started: float) -> None:
+        for node_id, at in list(self._unready.items()):
+            self._renew(node_id, self._connected[node_id], at)
+            if node_id in self._unready:
+                # The piece of work was as much as a turn has room for.
+                return
+            self._pending.forget(node_id)
+            if time.monotonic() - started >= SLICE_S:
+                return
+
     async def publish_until(self, is_enough: Callable[[], bool]) -> None:
         """Publish slice by slice until nobody is behind, or `is_enough`; at least one slice where somebody is."""
-        while self._pending:
+        while self.is_behind:
             await self._give_way()
             self.publish_slice()
             if is_enough():
@@ -241,37 +284,78 @@ class Publisher:
     def _catch_up(self, node_id: str, task: Task) -> None:
         connected = self._connected[node_id]
         snapshot, resolved = connected.snapshot, connected.resolved
-        if task.depth is Depth.WHOLE or snapshot is None or resolved is None:
+        if node_id in self._unready:
+            # It gets what is true once that is known.
+            return
+        # What failed may have been more than policies.
+        depth = Depth.WHOLE if connected.failure and task.depth is Depth.POLICIES else task.depth
+        if depth is Depth.WHOLE or snapshot is None or resolved is None:
             self._renew(node_id, connected, task.at)
             return
-        if task.depth is Depth.ENDPOINTS:
+        node = connected.node
+        layers = {reached.nodes[node_id]: self._endpoints(reached, node) for reached in task.reached}
+        if depth is Depth.ENDPOINTS:
             self.work.spliced += 1
-            layers = {reached.nodes[node_id]: self._endpoints(reached, connected.node) for reached in task.reached}
         else:
             self.work.rebound += 1
-            endpoints = (self._endpoints(reached, connected.node) for reached in resolved.reached)
-            now = (*resolved.layers(), *endpoints)
             held = snapshot.layers
-            layers = {place: layer for place, layer in enumerate(now) if layer is not held[place]}
+            for place, layer in enumerate(self._made(node_id, connected, resolved) or ()):
+                if layer is not held[place]:
+                    layers[place] = layer
             if not layers:
                 return
         self._publish(node_id, connected, snapshot.replaced(layers), task.at)
 
     def _renew(self, node_id: str, connected: _Connected, at: float) -> None:
-        resolved = self._resolve(node_id, connected.node)
+        try:
+            resolved = self._resolve(node_id, connected.node)
+        except Unready:
+            self._note_unready(node_id, at)
+            return
         if resolved is None:
             # A node that is not known gets no answer, and one whose dataplane was deleted keeps what it has: an empty
             # configuration would cut the traffic that still runs through it.
-            connected.snapshot = None
+            connected.snapshot, connected.failure = None, ""
             self._reach_only(node_id, connected, None)
+            self._note_ready(node_id)
             return
         self.work.resolved += 1
-        layers = resolved.layers()
+        layers = self._made(node_id, connected, resolved)
+        if layers is None:
+            for reached in resolved.reached:
+                reached.end_unless_reached()
+            self._note_ready(node_id)
+            return
         for place, reached in enumerate(resolved.reached, len(layers)):
             reached.nodes[node_id] = place
         self._reach_only(node_id, connected, resolved)
         endpoints = (self._endpoints(reached, connected.node) for reached in resolved.reached)
         self._publish(node_id, connected, Snapshot((*layers, *endpoints)), at)
+        self._note_ready(node_id)
+
+    def _note_unready(self, node_id: str, at: float) -> None:
+        if not self._unready:
+            # All that is lacked is newer: of what is at or below `revision` nothing is.
+            self._unready_since = self.revision + 1
+        self._unready.setdefault(node_id, at)
+
+    def _note_ready(self, node_id: str) -> None:
+        if self._unready.pop(node_id, None) is not None and not self._unready:
+            self._rest()
+
+    def _made(self, node_id: str, connected: _Connected, resolved: Resolved) -> tuple[Layer, ...] | None:
+        """What a node gets; None where that cannot be made. Then it keeps what it has, of which the endpoints go on to
+        follow, until a change of its dataplane or policies is worth another attempt.
+        """
+        try:
+            layers = resolved.layers()
+        except ModificationError as error:
+            if connected.failure != str(error):
+                _LOG.warning("%s keeps its configuration: %s", node_id, error)
+            connected.failure = str(error)
+            return None
+        connected.failure = ""
+        return layers
 
     def _publish(self, node_id: str, connected: _Connected, snapshot: Snapshot, at: float) -> None:
         connected.snapshot = snapshot

@@ -24,6 +24,13 @@ from kumafast.resources import Dataplane, networking
 from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
 from kumafast.snapshot import EndpointEntry, Layer, LoadAssignment
 
+READ_MAX = 256
+"""How many dataplanes of a destination are looked at before everything else has its turn: some 9 µs each."""
+
+
+class Unready(Exception):
+    """Raised where a destination has more dataplanes than one turn has room for: ask again in a later one."""
+
 
 class Moved(Enum):
     """How far a change of dataplanes reaches into what a destination is."""
@@ -50,6 +57,7 @@ class Reached:
         "_registry",
         "_served",
         "_tags",
+        "_unread",
         "_unsecured",
         "destination",
         "key",
@@ -66,6 +74,7 @@ class Reached:
         end: Callable[[Reached], None],
         leds_threshold: int = 0,
     ) -> None:
+        """Nothing is known of it until `read` has looked at all who serve it."""
         self.key = (mesh, tags)
         self._end = end
         self.nodes: dict[str, int] = {}
@@ -84,11 +93,28 @@ class Reached:
         # The same for those who take endpoints one by one.
         self._one_by_one: Layer | None = None
         self._leds_threshold = leds_threshold
-        self._alter((dataplane.name, dataplane) for dataplane in registry.providers(mesh, tags))
+        # Names of dataplanes that serve it and have not been looked at; those that came since have.
+        self._unread = [dataplane.name for dataplane in registry.providers(mesh, tags)]
         # Who serves it from outside of the mesh: their protocols and endpoints; None where nobody does.
         self._external = self._look_outside()
         self.destination = self._destination(cluster_name)
         """The cluster as clients see it."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all who serve it have been looked at."""
+        return not self._unread
+
+    def read(self, count: int | None = None) -> None:
+        """Look at so many more of those who serve it, or at all of them, as they are by now."""
+        if not self._unread:
+            return
+        mesh = self.key[0]
+        start = 0 if count is None else max(0, len(self._unread) - count)
+        piece, self._unread = self._unread[start:], self._unread[:start]
+        self._alter((name, self._registry.dataplane(DataplaneId(mesh, name))) for name in piece)
+        if self.is_ready:
+            self.destination = self._destination(self.destination.cluster_name)
 
     def renew(self) -> Moved:
         """Look anew at how it is connected to, when the mesh's identity is another."""
@@ -145,6 +171,11 @@ class Reached:
     def leave(self, node_id: str) -> None:
         """A node does not reach this any more, and after the last one nobody does."""
         del self.nodes[node_id]
+        if not self.nodes:
+            self._end(self)
+
+    def end_unless_reached(self) -> None:
+        """Where this was asked for and then not needed: end it, unless a node has it."""
         if not self.nodes:
             self._end(self)
 
@@ -258,9 +289,15 @@ _NOTHING = Layer(())
 class Destinations:
     """What the connected nodes reach. Bounded by it."""
 
-    def __init__(self, *, registry: Registry, addresses: Addresses, leds_threshold: int = 0) -> None:
-        """From `leds_threshold` endpoints on nodes that can take them one by one do; 0 is never."""
+    def __init__(
+        self, *, registry: Registry, addresses: Addresses, leds_threshold: int = 0, in_turns: bool = False
+    ) -> None:
+        """From `leds_threshold` endpoints on nodes that can take them one by one do; 0 is never.
+
+        `in_turns`: no more than `READ_MAX` dataplanes are looked at for one question.
+        """
         self.leds_threshold = leds_threshold
+        self._in_turns = in_turns
         self._registry = registry
         self._addresses = addresses
         self._reached: dict[tuple[str, DestinationTags], Reached] = {}
@@ -270,10 +307,14 @@ class Destinations:
 
     def find(self, mesh: str, tags: DestinationTags) -> Reached | None:
         """A destination that a connected node reaches; None for any other."""
-        return self._reached.get((mesh, tags))
+        found = self._reached.get((mesh, tags))
+        return found if found is not None and found.is_ready else None
 
     def get(self, mesh: str, tags: DestinationTags) -> Reached:
-        """A destination as it is now; at first O(its endpoints). It is kept until the last of its `nodes` leaves."""
+        """A destination as it is now; at first O(its endpoints). It is kept until the last of its `nodes` leaves.
+
+        Raises `Unready` where it is asked in turns, and this one did not suffice.
+        """
         key = (mesh, tags)
         reached = self._reached.get(key)
         if reached is None:
@@ -285,7 +326,17 @@ class Destinations:
                 end=self._end,
                 leds_threshold=self.leds_threshold,
             )
+        if not reached.is_ready:
+            reached.read(READ_MAX if self._in_turns else None)
+            if not reached.is_ready:
+                raise Unready
         return reached
+
+    def forget_unreached(self) -> None:
+        """Let go of what was asked for by nodes that have gone since. O(destinations)."""
+        for reached in list(self._reached.values()):
+            if not reached.nodes:
+                self._end(reached)
 
     def follow(self, affected: Affected) -> Iterator[tuple[Reached, Moved]]:
         """Take in what has changed; the destinations that moved. O(what changed)."""

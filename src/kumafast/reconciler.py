@@ -85,9 +85,11 @@ class Reconciler:
         self.addresses = Addresses(in_use=self._registry.hosts, changed=self._moved)
         """The addresses of the dataplanes' host names."""
         self._destinations = Destinations(
-            registry=self._registry, addresses=self.addresses, leds_threshold=leds_threshold
+            registry=self._registry, addresses=self.addresses, leds_threshold=leds_threshold, in_turns=True
         )
-        self._publisher = Publisher(cache=cache, metrics=metrics, resolve=self._resolve)
+        self._publisher = Publisher(
+            cache=cache, metrics=metrics, resolve=self._resolve, rest=self._destinations.forget_unreached
+        )
         self.certificates = Certificates(count=metrics.certificates_issued.inc, clock=clock)
         """The certificates of the connected nodes."""
         self._resolution = Resolution(
@@ -264,7 +266,8 @@ class Reconciler:
 
     def connect(self, stream_id: str, node: Node) -> None:
         """A node has opened a stream: from now on its snapshot is kept."""
-        self._publisher.connect(stream_id, node)
+        if not self._publisher.connect(stream_id, node):
+            self._has_work.set()
 
     def disconnect(self, stream_id: str, node_id: str) -> None:
         """A stream has ended; with the last one of a node its snapshot is let go."""
@@ -274,6 +277,10 @@ class Reconciler:
     def published(self, node_id: str) -> Published | None:
         """When the snapshot of a connected node last moved."""
         return self._publisher.published(node_id)
+
+    def failure(self, node_id: str) -> str:
+        """Why a connected node keeps what it has, though something else holds for it; nothing where it does not."""
+        return self._publisher.failure(node_id)
 
     def connected_nodes(self) -> list[str]:
         """The ids of the nodes with at least one stream."""

@@ -17,8 +17,10 @@ from weakref import WeakValueDictionary
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
 from kumafast.generation import proxy, senders
+from kumafast.generation.effects import Source
 from kumafast.generation.generate import generate, generator_name
-from kumafast.generation.policy_effects import effects
+from kumafast.generation.modifications import ADMIN, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
+from kumafast.generation.policy_effects import effects, proxy_parts, template
 from kumafast.generation.proxy import (
     AdminInterface,
     Destination,
@@ -31,7 +33,7 @@ from kumafast.generation.proxy import (
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
-from kumafast.matching import UNKNOWN, Bindings, Route, common_protocol
+from kumafast.matching import PASS_THROUGH, UNKNOWN, Bindings, Route, Setting, common_protocol
 from kumafast.matching.routing import RequestRule
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import DataplaneId, Registry
@@ -42,11 +44,15 @@ from kumafast.resources.tags import SERVICE_TAG
 from kumafast.snapshot import Layer
 from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
+from kumafast.templates import NOTHING, TemplatedLayers
 
 Count: TypeAlias = Callable[[str, Layer], None]
 """Told of each layer that a generator made."""
 
 _Towards = TypeVar("_Towards", Outbound, Destination)
+
+# Kuma's launcher cuts it there, as if it were a socket.
+_PIPE_PATH_MAX = 98
 
 _Port: TypeAlias = tuple[str, int, DestinationTags, Route | None, tuple[Destination, ...]]
 """Where the workload sends requests, the tags and the route of that, and what it leads to as that is now."""
@@ -61,6 +67,8 @@ class Layers:
         self._count = count
         self._of_part: WeakValueDictionary[Part, Layer] = WeakValueDictionary()
         self._joined: WeakValueDictionary[tuple[Layer, ...], Layer] = WeakValueDictionary()
+        self.templated = TemplatedLayers(count)
+        """What templates make of these layers."""
 
     def of(self, part: Part) -> Layer:
         """The layer of a part, generated and encoded where nobody has it yet."""
@@ -97,41 +105,49 @@ class OutboundGroup:
         self._subjects: object = None
         self._made: dict[Bindings | tuple[Bindings, str], Layer] = {}
 
-    def layer(self, bindings: Bindings, sender: Callable[[], str]) -> Layer:
+    def layer(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
         """The listeners and clusters under these policies: a look-up, but for the first proxy that is bound so.
 
-        Where a policy asks who sends, also by what the proxy says of itself: then those with the same tags share.
+        Where a policy asks who sends, also by what the proxy says of itself: then those with the same tags share. Where
+        an effect needs to know whose ports these are, proxies share the clusters alone.
         """
         if self._subjects is not bindings.subjects:
             self._subjects, self._made = bindings.subjects, {}
         layer = self._made.get(bindings)
-        return self._layer_of_sender(bindings, sender()) if layer is None else layer
+        return self._layer_of_sender(bindings, source, sender()) if layer is None else layer
 
-    def _layer_of_sender(self, bindings: Bindings, sender: str) -> Layer:
+    def _layer_of_sender(self, bindings: Bindings, source: Source, sender: str) -> Layer:
         layer = self._made.get((bindings, sender))
         if layer is None:
             parts = (_with_effects(part, bindings, "outbound") for part in self._listeners)
             outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
             clusters = (_with_effects(part, bindings, "destination") for part in self._clusters)
             is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
-            listeners = [_of_sender(part, sender) for part in outbounds] if is_asked else outbounds
+            said = [_of_sender(part, sender) for part in outbounds] if is_asked else outbounds
+            listeners = [_sent_by(source, part) for part in said]
             layer = self._layers.joined([*listeners, *clusters])
-            self._made[(bindings, sender) if is_asked else bindings] = layer
+            if listeners == said:
+                self._made[(bindings, sender) if is_asked else bindings] = layer
         return layer
 
 
 class _InboundSlot:
     """An inbound of one proxy, as it was last asked for."""
 
-    __slots__ = ("_layer", "_part", "_position")
+    __slots__ = ("_layer", "_part", "_position", "_settings")
 
     def __init__(self, part: Inbound, position: int) -> None:
         self._part = part
         self._position = position
         self._layer: Layer | None = None
+        self._settings: tuple[Setting, ...] | None = None
 
     def layer(self, bindings: Bindings, layers: Layers) -> Layer:
-        now = effects(bindings.inbound(self._position), "inbound", self._part.protocol)
+        settings = _with_proxy(bindings.inbound(self._position), bindings)
+        if self._layer is not None and settings is self._settings:
+            return self._layer
+        self._settings = settings
+        now = effects(settings, "inbound", self._part.protocol)
         if self._layer is None or now != self._part.effects:
             self._part = self._part.with_effects(now)
             self._layer = layers.of(self._part)
@@ -141,7 +157,17 @@ class _InboundSlot:
 class Plan:
     """One proxy, resolved but for its policies."""
 
-    __slots__ = ("_dataplane", "_fixed", "_inbounds", "_outbounds", "_resolution", "dataplane_id", "reached")
+    __slots__ = (
+        "_dataplane",
+        "_fixed",
+        "_inbounds",
+        "_outbounds",
+        "_resolution",
+        "_source",
+        "_transparent",
+        "dataplane_id",
+        "reached",
+    )
 
     def __init__(
         self,
@@ -149,27 +175,59 @@ class Plan:
         dataplane_id: DataplaneId,
         dataplane: Dataplane,
         *,
+        source: Source,
         fixed: tuple[Layer, ...],
+        transparent: TransparentProxy | None,
         inbounds: tuple[_InboundSlot, ...],
         outbounds: OutboundGroup | None,
     ) -> None:
         self._resolution = resolution
         self.dataplane_id = dataplane_id
         self._dataplane = dataplane
+        self._source = source
         self._fixed = fixed
+        self._transparent = transparent
         self._inbounds = inbounds
         self._outbounds = outbounds
         self.reached = () if outbounds is None else outbounds.reached
         """The destinations whose endpoints it needs."""
 
     def layers(self) -> tuple[Layer, ...]:
-        """All but the endpoints under the policies of now, in the order in which they stand in a snapshot."""
+        """All but the endpoints under the policies of now, in the order in which they stand in a snapshot.
+
+        Raises `ModificationError` where what a user wants to be changed in them cannot be done.
+        """
         bindings = self._resolution.registry.bindings(self.dataplane_id)
         layers = self._resolution.layers
-        inbounds = [slot.layer(bindings, layers) for slot in self._inbounds]
-        if self._outbounds is None:
-            return (*self._fixed, *inbounds)
-        return (*self._fixed, *inbounds, self._outbounds.layer(bindings, self._sender))
+        made = [*self._fixed]
+        if self._transparent is not None:
+            made.append(layers.of(_let_through(self._transparent, bindings, self._source)))
+        made.extend(slot.layer(bindings, layers) for slot in self._inbounds)
+        if self._outbounds is not None:
+            made.append(self._outbounds.layer(bindings, self._source, self._sender))
+        if not bindings.proxy:
+            return (*made, NOTHING)
+        parts = proxy_parts(bindings.proxy)
+        made.append(layers.joined(parts) if parts else NOTHING)
+        return self._templated(made, bindings)
+
+    def _templated(self, made: list[Layer], bindings: Bindings) -> tuple[Layer, ...]:
+        """These layers as a template for the proxy wants them, if there is one."""
+        wanted = template(bindings.proxy)
+        if wanted is None:
+            return tuple(made)
+        templated = self._resolution.layers.templated
+        now = [templated.modified(layer, origin, wanted) for layer, origin in zip(made, self._origins(), strict=True)]
+        return (*now[:-1], templated.completed(now[-1], wanted))
+
+    def _origins(self) -> Iterable[str]:
+        """What each layer is, in their order."""
+        yield ADMIN
+        yield from (SECRETS for _ in self._fixed[1:])
+        yield from (TRANSPARENT,) if self._transparent is not None else ()
+        yield from (INBOUND for _ in self._inbounds)
+        yield from (OUTBOUND,) if self._outbounds is not None else ()
+        yield TRACING
 
     def _sender(self) -> str:
         return senders.sender(tag_sets(self._dataplane))
@@ -201,7 +259,7 @@ class Resolution:
         reuses_port = "feature-reuse-port" in _list(node.metadata.get("features"))
         transparent = _transparent(dataplane, node, reuses_port=reuses_port)
         binds = transparent is None
-        fixed: list[Part] = [_admin(node)] if transparent is None else [_admin(node), transparent]
+        fixed: list[Part] = [_admin(node)]
         identity = self.registry.identities.get(dataplane_id.mesh)
         tls = None
         certificate: Layer | None = None
@@ -215,9 +273,20 @@ class Resolution:
             self,
             dataplane_id,
             dataplane,
+            source=self._source(dataplane, node),
+            transparent=transparent,
             fixed=(*map(self.layers.of, fixed), *(() if certificate is None else (certificate,))),
             inbounds=tuple(self._inbounds(dataplane, tls=tls, binds=binds, reuses_port=reuses_port)),
             outbounds=self._group(dataplane_id, dataplane, binds=binds, reuses_port=reuses_port),
+        )
+
+    def _source(self, dataplane: Dataplane, node: Node) -> Source:
+        address = dataplane.advertised_address
+        return Source(
+            mesh=dataplane.mesh,
+            service=dataplane.identifying_service,
+            address=self._addresses.get(address) or address,
+            log_pipe=_log_pipe(dataplane, node),
         )
 
     def _group(
@@ -319,8 +388,35 @@ def _balanced(destination: Destination, route: Route | None) -> Destination:
 
 
 def _with_effects(part: _Towards, bindings: Bindings, name: str) -> _Towards:
-    found = effects(bindings.outbound(part.service), name, part.protocol)
+    found = effects(_with_proxy(bindings.outbound(part.service), bindings), name, part.protocol)
     return replace(part, effects=found) if found else part
+
+
+def _with_proxy(settings: tuple[Setting, ...], bindings: Bindings) -> tuple[Setting, ...]:
+    """What holds for an inbound or outbound, together with what holds for its proxy."""
+    of_proxy = bindings.proxy
+    return (*settings, *of_proxy) if of_proxy else settings
+
+
+def _sent_by(source: Source, part: Outbound) -> Outbound:
+    return replace(part, source=source) if any(effect.needs_source for effect in part.effects) else part
+
+
+def _let_through(part: TransparentProxy, bindings: Bindings, source: Source) -> TransparentProxy:
+    found = effects(bindings.outbound(PASS_THROUGH), "passthrough", "tcp")
+    if not found:
+        return part
+    needs_source = any(effect.needs_source for effect in found)
+    return replace(part, effects=found, source=source if needs_source else None)
+
+
+def _log_pipe(dataplane: Dataplane, node: Node) -> str:
+    """Where kuma-dp takes lines of logs that it sends on; a name that it knows as well."""
+    workdir = _text(node.metadata, "workdir")
+    if workdir is None or "feature-tcp-accesslog-via-named-pipe" not in _list(node.metadata.get("features")):
+        return ""
+    path = f"{workdir.rstrip('/')}/kuma-al-{dataplane.name}-{dataplane.mesh}"
+    return f"{path[:_PIPE_PATH_MAX]}.sock"
 
 
 def _asked(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:

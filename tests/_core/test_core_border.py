@@ -246,6 +246,8 @@ def test_digests() -> None:
                 change(*arguments)
     with pytest.raises(TypeError):
         snapshot.add_all(None)
+    with pytest.raises(TypeError):
+        snapshot.plus(None)
     for pair in (("a\0", "1"), ("a", "\0"), ("\ud800", "1")):
         with pytest.raises(ValueError, match=r"NUL|surrogates"):
             snapshot.add(*pair)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kumafast._core import untrack
+from kumafast._core import untrack, untrack_value
 
 
 class Slotted:
@@ -60,3 +60,37 @@ def test_what_the_collector_knows_nothing_of_is_left_alone() -> None:
     untrack()
     untrack(1, "a", b"a", 1.5, None, True, int, len, object())
     assert gc.is_tracked([])
+
+
+class Node:
+    """One that may refer to others."""
+
+    def __init__(self, **parts: Any) -> None:
+        self.__dict__.update(parts)
+
+
+def test_a_value_is_untracked_with_all_that_it_is_made_of() -> None:
+    tags: dict[str, Any] = {"a": ("b", ["c"])}
+    inner = Node(tags=tags)
+    parts = ({"x": inner}, {inner})
+    outer = Node(inner=inner, parts=parts, kind=Node)
+    untrack_value(outer)
+    found = [outer, inner, tags, tags["a"], tags["a"][1], parts, *parts]
+    assert not any(map(gc.is_tracked, found))
+    # Its class is everybody's.
+    assert gc.is_tracked(Node)
+    seen = weakref.ref(inner)
+    del outer, inner, parts, found
+    assert seen() is None
+
+
+def test_a_value_that_is_deeper_than_anybody_nests_is_untracked_as_far_as_that() -> None:
+    value: list[Any] = []
+    deepest = value
+    for _ in range(10_000):
+        deepest.append([])
+        deepest = deepest[0]
+    untrack_value(value)
+    assert not gc.is_tracked(value)
+    assert gc.is_tracked(deepest)
+    untrack_value(None)

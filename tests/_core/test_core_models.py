@@ -170,6 +170,13 @@ class SnapshotDigestMachine(RuleBasedStateMachine):
         self.digest.add_all(SnapshotDigest(layer))
         self.model += layer
 
+    @rule(layer=st.lists(st.tuples(names, versions), max_size=3))
+    def go_on_with_another(self, layer: list[tuple[str, str]]) -> None:
+        before, value = self.digest, self.digest.value
+        self.digest = before.plus(SnapshotDigest(layer))
+        assert before.value == value
+        self.model += layer
+
     @rule(size=st.integers(0, 4))
     def remove_layer(self, size: int) -> None:
         self.digest.remove_all(SnapshotDigest(self.model[:size]))

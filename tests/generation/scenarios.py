@@ -1,15 +1,16 @@
 """Golden scenarios: parts of a proxy as YAML, and the Envoy resources that they become.
 
 In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields; those of a policy
-are in a folder of its name. Under `policies` a part has what its policies say, by their kind; `sender` is what
-its dataplane says of itself, where one asks.
+are in a folder of its name. Under `policies` a part has what its policies say, by their kind, and under `sender` what
+its dataplane says of itself, where one asks; `proxy` is no part but what the policies of a whole proxy add to it and
+change in all that the others become.
 Out: parts, messages, documents by file. Never: an expectation of its own; what is expected stands in the golden files.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ import yaml
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from kumafast.generation.effects import Effect
+from kumafast.generation import modifications
+from kumafast.generation.effects import Effect, Source
 from kumafast.generation.generate import generate
-from kumafast.generation.policy_effects import effects
+from kumafast.generation.policy_effects import effects, proxy_parts, template
 from kumafast.generation.proxy import (
     AdminInterface,
+    Collector,
     Destination,
     Endpoint,
     EndpointSet,
@@ -63,6 +66,7 @@ _PARTS: dict[str, type[Part]] = {
     "destination": Destination,
     "endpoint_set": EndpointSet,
     "trust_bundle": TrustBundle,
+    "collector": Collector,
 }
 _PEM = ("authority", "chain", "key")
 _TLS = {"inbound": InboundTls, "destination": OutboundTls}
@@ -70,8 +74,16 @@ _TLS = {"inbound": InboundTls, "destination": OutboundTls}
 
 def parts(scenario: str) -> tuple[Part, ...]:
     """The parts that a scenario is about."""
-    document = yaml.safe_load((GOLDEN / scenario / "input.yaml").read_text(encoding="utf-8"))
-    return tuple(part(kind, fields) for item in document for kind, fields in item.items())
+    return tuple(each for item in _document(scenario) for kind, fields in item.items() for each in _parts(kind, fields))
+
+
+def _document(scenario: str) -> Sequence[Mapping[str, Any]]:
+    document: Sequence[Mapping[str, Any]] = yaml.safe_load((GOLDEN / scenario / "input.yaml").read_text("utf-8"))
+    return document
+
+
+def _parts(kind: str, fields: Mapping[str, Any]) -> tuple[Part, ...]:
+    return proxy_parts(_settings(fields["policies"])) if kind == "proxy" else (part(kind, fields),)
 
 
 def part(kind: str, fields: Mapping[str, Any]) -> Part:
@@ -89,9 +101,12 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
         values["load_balancer"] = freeze(values["load_balancer"])
     if "chains" in values:
         values["chains"] = tuple(values["chains"])
+    if "source" in values:
+        values["source"] = Source(**values["source"])
     policies, sender = values.pop("policies", {}), values.pop("sender", "")
     if policies:
-        found = policy_effects(policies, kind, str(values["protocol"]))
+        position = "passthrough" if kind == "transparent_proxy" else kind
+        found = policy_effects(policies, position, str(values.get("protocol", "tcp")))
         values["effects"] = tuple(effect.said_by(sender) for effect in found)
     return _PARTS[kind](**_with_sorted_tags(values))
 
@@ -116,12 +131,50 @@ def _external(tls: Mapping[str, Any] | None = None, **fields: Any) -> ExternalEn
 
 def policy_effects(confs: Mapping[str, Mapping[str, Any]], kind: str, protocol: str) -> tuple[Effect, ...]:
     """What policies change in a kind of part: confs as users write them, by the kind of policy."""
-    return effects(tuple(Setting(policy, merge([conf])) for policy, conf in confs.items()), kind, protocol)
+    return effects(_settings(confs), kind, protocol)
+
+
+def _settings(confs: Mapping[str, Mapping[str, Any]]) -> tuple[Setting, ...]:
+    return tuple(Setting(policy, merge([conf])) for policy, conf in confs.items())
+
+
+_ORIGINS: dict[type[Part], str] = {
+    AdminInterface: modifications.ADMIN,
+    TransparentProxy: modifications.TRANSPARENT,
+    Inbound: modifications.INBOUND,
+    Outbound: modifications.OUTBOUND,
+    Destination: modifications.OUTBOUND,
+    TrustBundle: modifications.SECRETS,
+    Collector: modifications.TRACING,
+}
 
 
 def messages(scenario: str) -> tuple[Message, ...]:
-    """All that is generated for a scenario."""
-    return tuple(message for each in parts(scenario) for message in generate(each))
+    """All that is generated for a scenario, as its template has it where it has one."""
+    found = tuple(parts(scenario))
+    wanted = template(_settings(_of_proxy(scenario)))
+    if wanted is None:
+        return tuple(message for each in found for message in generate(each))
+    modified = (
+        message
+        for each in found
+        if wanted.keeps(_ORIGINS[type(each)])
+        for message in modifications.modified(wanted, _ORIGINS[type(each)], map(_copy, generate(each)))
+    )
+    return (*modified, *modifications.added(wanted))
+
+
+def _copy(message: Message) -> Message:
+    # Generators may hand out one message to all who ask.
+    copied = type(message)()
+    copied.CopyFrom(message)
+    return copied
+
+
+def _of_proxy(scenario: str) -> Mapping[str, Mapping[str, Any]]:
+    """What is said of the proxy as a whole."""
+    document = _document(scenario)
+    return {kind: conf for item in document if "proxy" in item for kind, conf in item["proxy"]["policies"].items()}
 
 
 def documents(generated: Iterable[Message]) -> dict[str, list[Any]]:

@@ -14,7 +14,14 @@ from tests.matching import permission_worlds
 from tests.matching.policy_worlds import EPOCH, SERVICES, dataplanes, mesh_timeouts, timeouts, times
 
 from kumafast.matching import Bindings, PolicySet, Setting, candidates, compile_policies
-from kumafast.matching.explanation import Candidate, Explanation, Verdict, explain_inbound, explain_outbound
+from kumafast.matching.explanation import (
+    Candidate,
+    Explanation,
+    Verdict,
+    explain_inbound,
+    explain_outbound,
+    explain_whole,
+)
 from kumafast.matching.merge import givers, leaves, merge
 from kumafast.resources import Dataplane, Resource, parse
 from kumafast.resources.fields import thaw
@@ -40,6 +47,7 @@ def subjects(bindings: Bindings) -> Iterable[tuple[Sequence[Explanation], tuple[
     """Each subject's explanations, settings, and how many policies are about it."""
     for service in SERVICES:
         yield explain_outbound(bindings, service), bindings.outbound(service), len(bindings.about(service))
+    yield explain_whole(bindings), bindings.proxy, len(bindings.about_proxy())
     for position in range(len(bindings.inbounds)):
         about = bindings.about_inbound(position)
         yield explain_inbound(bindings, position), bindings.inbound(position), len(about)
@@ -206,3 +214,18 @@ def test_reasons(winner: Resource, loser: Resource, reason: str) -> None:
         assert (second.policy.key, second.verdict) == (loser.key, Verdict.OUTWEIGHED)
         assert [loss.to.key for loss in second.losses] == [winner.key]
         assert second.losses[0].reason.startswith(reason)
+
+
+def test_what_is_about_the_whole_proxy() -> None:
+    def trace(name: str, *selectors: dict[str, str]) -> Resource:
+        fields = {"selectors": [{"match": selector} for selector in selectors]}
+        return parse({"type": "TrafficTrace", "mesh": "default", "name": name, **fields})
+
+    assert isinstance(WEB, Dataplane)
+    stored = [(policy, EPOCH) for policy in (trace("wide", {"kuma.io/service": "*"}), trace("narrow", SPECIFIC))]
+    (explanation,) = explain_whole(bind(WEB, stored))
+    assert [(each.policy.key.name, each.verdict) for each in explanation.candidates] == [
+        ("narrow", Verdict.APPLIES),
+        ("wide", Verdict.OUTWEIGHED),
+    ]
+    assert explanation.candidates[1].losses[0].reason == "more specific selector: 2 tags against 1"

@@ -15,6 +15,7 @@ from tests.oracles.matching_naive import matches, matches_one, rank
 
 from kumafast.resources import Dataplane, to_document
 from kumafast.resources.connection_policy import ConnectionPolicy
+from kumafast.resources.dataplane_policy import DataplanePolicy
 from kumafast.resources.target_ref_policy import TargetRefPolicy
 
 SERVICE = "kuma.io/service"
@@ -191,3 +192,26 @@ def inbound_conf(policies: Sequence[TargetRefPolicy]) -> Any:
             if not rule.get("matches"):
                 confs.append(rule.get("default", {}))
     return merged(confs) if confs else None
+
+
+# Policies with selectors.
+
+
+def dataplane_winner(
+    policies: Sequence[tuple[DataplanePolicy, datetime]], dataplane: Dataplane
+) -> DataplanePolicy | None:
+    """As Kuma walks: policies by name, their selectors in order; an empty one selects all and is worth nothing."""
+    candidates = [dict(inbound.tags) for inbound in dataplane.inbounds]
+    if dataplane.gateway is not None:
+        candidates.append(dict(dataplane.gateway.tags))
+    best: DataplanePolicy | None = None
+    best_rank, best_created = (0, 0), None
+    for policy, created in sorted(policies, key=lambda each: each[0].name):
+        for match in [selector.match for selector in policy.selectors] or [{}]:
+            if match and not matches_one(match, candidates):
+                continue
+            worth = rank(match)
+            is_later = best_created is not None and worth == best_rank and created > best_created
+            if best is None or worth > best_rank or is_later:
+                best, best_rank, best_created = policy, worth, created
+    return best

@@ -173,6 +173,32 @@ def test_a_policy_that_turns_to_another_service_touches_who_reached_the_first() 
 _worlds = st.lists(dataplanes(st.sampled_from(["dp-1", "dp-2", "dp-3", "dp-4"])), unique_by=lambda each: each.name)
 
 
+@_patient
+@given(_worlds, _policies, st.data())
+def test_a_policy_that_says_something_else_to_the_same_is_as_if_new(
+    world: list[Dataplane], policies: list[Stored], data: st.DataObject
+) -> None:
+    indexed = index(world, policies)
+    for policy, _ in data.draw(st.lists(st.sampled_from(policies), max_size=3)) if policies else ():
+        document = data.draw(mesh_timeouts(st.just(policy.name)))
+        if isinstance(policy, TargetRefPolicy) and isinstance(document, TargetRefPolicy):
+            # Whom it is for stays; what it says, and of which services, is another.
+            spec = policy.spec.model_copy(update={"to": document.spec.to, "rules": document.spec.rules})
+            policies = [
+                (policy.model_copy(update={"spec": spec}) if each.key == policy.key else each, when)
+                for each, when in policies
+            ]
+        for each, when in policies:
+            if each.key == policy.key:
+                touched_by(indexed, each.key, compile_policy(each, created=when))
+    anew = index(world, policies)
+    for dataplane in world:
+        # Asked for by its name, and once more as it is for one who comes now.
+        assert outcome(indexed.bindings(dataplane.name)) == outcome(anew.bindings(dataplane.name))
+        indexed.set_dataplane(dataplane.name, dataplane)
+        assert outcome(indexed.bindings(dataplane.name)) == outcome(anew.bindings(dataplane.name))
+
+
 def outcomes(indexed: Policies, dataplanes: Sequence[Dataplane]) -> Mapping[str, str]:
     """What each dataplane's own outbounds and inbounds come to."""
     found = {}

@@ -167,6 +167,8 @@ def test_access_logs() -> None:
             {"name": "file-1", "format": ACCESS_LOG_FORMAT, "type": "file", "conf": {"path": "/var/log/mesh.log"}}
         ],
     }
+    (remark,) = resource.remarks()
+    assert "where a TrafficLog is for them" in remark
 
 
 @pytest.mark.parametrize("logs", [None, {}, {"enabled": False, "filePath": "/tmp/log"}])

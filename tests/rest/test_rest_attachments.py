@@ -167,3 +167,30 @@ async def test_what_silences_a_policy_is_named(scene: httpx.AsyncClient) -> None
     assert (subject["conf"], subject["verdict"]) == (None, "silenced")
     assert subject["silencedBy"] == {"type": "MeshTimeout", "name": "newer"}
     assert subject["reason"] == "MeshTimeout is the newer form, and newer was written by a user"
+
+
+async def test_policies_of_the_whole_proxy(scene: httpx.AsyncClient) -> None:
+    trace = {"type": "TrafficTrace", "mesh": "default", "name": "trace"}
+    await put(scene, {**trace, "selectors": [{"match": {"kuma.io/service": "web"}}]})
+    shown = await get(scene, "/meshes/default/dataplanes/web-1/policies")
+    assert next((item["type"], sorted(item["matchedPolicies"])) for item in shown["items"]) == (
+        "dataplane",
+        ["TrafficTrace"],
+    )
+    whole = (await get(scene, "/meshes/default/dataplanes/web-1/_explanation"))["subjects"][0]
+    assert (whole["subject"], whole["name"], [entry["type"] for entry in whole["policies"]]) == (
+        "proxy",
+        "web-1",
+        ["TrafficTrace"],
+    )
+    found = await get(scene, "/meshes/default/traffic-traces/trace/dataplanes")
+    assert [item["attachments"] for item in found["items"]] == [[{"type": "dataplane", "name": "", "service": ""}]]
+
+
+async def test_a_policy_of_a_service_is_attached_to_the_service(scene: httpx.AsyncClient) -> None:
+    sides = {side: [{"match": {"kuma.io/service": "*"}}] for side in ("sources", "destinations")}
+    await put(scene, {"type": "TrafficLog", "mesh": "default", "name": "log", **sides})
+    found = await get(scene, "/meshes/default/traffic-logs/log/dataplanes")
+    assert [item["attachments"] for item in found["items"]] == [
+        [{"type": "service", "name": "echo", "service": "echo"}]
+    ]

@@ -6,10 +6,11 @@ Never: a store, or what the code under test keeps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import product
+from typing import Any
 
 from kumafast.identity.authority import Authority, AuthorityError, KeyPair, create_authority, load_authority
 from kumafast.identity.backends import enabled_backend, lifetime_of
@@ -34,18 +35,44 @@ _TLS = tuple(product(_BACKENDS, _MODES, _LIVES))
 MESH_FORMS = 4 + len(_TLS)
 
 
+_LOGS = ({"type": "file", "conf": {"path": "/tmp/a"}}, {"type": "tcp", "format": "x", "conf": {"address": "h:1"}})
+_TRACES = (
+    {"type": "zipkin", "conf": {"url": "http://10.9.9.9:9411/api/v2/spans"}},
+    {"type": "datadog", "sampling": 5, "conf": {"address": "h.example", "port": 8126}},
+)
+
+
+def _observed(default: str, logs: Sequence[Any], traces: Sequence[Any]) -> dict[str, object]:
+    named = {"logging": zip(("one", "two"), logs, strict=True), "tracing": zip(("one", "two"), traces, strict=True)}
+    return {
+        field: {"defaultBackend": default, "backends": [{"name": name, **backend} for name, backend in backends]}
+        for field, backends in named.items()
+    }
+
+
+# Where logs and traces of a mesh go: nowhere, or to backends of the same names that are something else.
+_OBSERVED: tuple[dict[str, object], ...] = (
+    {},
+    {},
+    _observed("one", _LOGS, _TRACES),
+    _observed("two", _LOGS[::-1], _TRACES),
+    _observed("", _LOGS, _TRACES[::-1]),
+)
+
+
 @cache
 def mesh_of(name: str, form: int) -> Mesh:
     """One of `MESH_FORMS` meshes."""
     if form < 4:
-        return Mesh(name=name, labels={"a": "b"} if form == 0 else {})
+        return Mesh.model_validate({"name": name, "labels": {"a": "b"} if form == 0 else {}, **_OBSERVED[form]})
     enabled, mode, life = _TLS[form - 4]
     rotation = {"rotation": {"expiration": life}}
     builtin = [{"name": each, "type": "builtin", "mode": mode, "dpCert": rotation} for each in ("one", "two")]
     mine = {"name": "mine", "type": "provided", "mode": mode, "dpCert": rotation}
     mine["conf"] = {"cert": {"secret": "mine-cert"}, "key": {"secret": "mine-key"}}
     mtls = {"enabledBackend": enabled, "backends": [*builtin, mine]}
-    return Mesh.model_validate({"name": name, "mtls": mtls, "labels": {"a": "b"} if life == "20s" else {}})
+    labels = {"a": "b"} if life == "20s" else {}
+    return Mesh.model_validate({"name": name, "mtls": mtls, "labels": labels, **_OBSERVED[form % len(_OBSERVED)]})
 
 
 def _names(mesh: str, backend: str) -> tuple[str, str]:

@@ -56,6 +56,7 @@ NODES: tuple[dict[str, object], ...] = (
     {},
     {"features": ["feature-reuse-port"], "dataplane.admin.port": "9901"},
     {TAKES_DELTA: True},
+    {"features": ["feature-tcp-accesslog-via-named-pipe"], "workdir": "/tmp/w"},
 )
 VARIANTS = 150
 LEDS_THRESHOLD = 3
@@ -324,6 +325,7 @@ class World:
         for stream, (node_id, node) in enumerate(self._nodes.items()):
             world._nodes[node_id] = node
             world.reconciler.connect(f"stream {stream}", node)
+        world.settle()
         return world
 
     def differences(self) -> Iterator[str]:

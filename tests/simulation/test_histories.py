@@ -5,19 +5,29 @@ A failing seed prints the shortest history found that fails. `KUMAFAST_HISTORIES
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 from tests.simulation.histories import Step, World, history, shrunk
 
-from kumafast import publisher
+from kumafast import publisher, reached
 from kumafast.metrics import Metrics
 from kumafast.snapshot import Snapshot
 
 LENGTH = 300
 CHUNK = 100
-HISTORIES = int(os.environ.get("KUMAFAST_HISTORIES", "1200"))
+HISTORIES = int(os.environ.get("KUMAFAST_HISTORIES", "2000"))
+
+
+def _make_small(patch: pytest.MonkeyPatch) -> None:
+    # One node in a slice, so that most of what happens happens while somebody is behind.
+    patch.setattr(publisher, "SLICE_NODES_MAX", 1)
+    # And one dataplane at a time, so that most services are not ready when their first client asks.
+    patch.setattr(reached, "READ_MAX", 1)
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +37,15 @@ def metrics() -> Metrics:
 
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    # One node in a slice, so that most of what happens happens while somebody is behind.
-    monkeypatch.setattr(publisher, "SLICE_NODES_MAX", 1)
+    _make_small(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[Executor]:
+    """A second process, which plays every other history."""
+    # What is logged of broken authorities pytest keeps to itself here, and nobody does there.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=logging.disable) as executor:
+        yield executor
 
 
 def _faults(steps: Sequence[Step], metrics: Metrics) -> list[str]:
@@ -47,13 +64,27 @@ def _report(steps: Sequence[Step], metrics: Metrics) -> str:
     return f"{_faults(kept, metrics)}\nafter World.play([\n{lines}\n])"
 
 
+def _first_faulty(seeds: Iterable[int], metrics: Metrics) -> int | None:
+    return next((seed for seed in seeds if _faults(history(seed, LENGTH), metrics)), None)
+
+
+def _first_faulty_elsewhere(seeds: Iterable[int]) -> int | None:
+    """In another process, which has not seen this one's fixtures."""
+    with pytest.MonkeyPatch.context() as patch:
+        _make_small(patch)
+        return _first_faulty(seeds, Metrics())
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(0, HISTORIES, CHUNK))
-def test_any_history_ends_as_a_fresh_start_would(first: int, metrics: Metrics) -> None:
-    for seed in range(first, min(first + CHUNK, HISTORIES)):
-        steps = history(seed, LENGTH)
-        if _faults(steps, metrics):
-            pytest.fail(f"seed {seed}: {_report(steps, metrics)}", pytrace=False)
+def test_any_history_ends_as_a_fresh_start_would(first: int, metrics: Metrics, other: Executor) -> None:
+    seeds = range(first, min(first + CHUNK, HISTORIES))
+    elsewhere = other.submit(_first_faulty_elsewhere, seeds[1::2])
+    found = _first_faulty(seeds[::2], metrics)
+    if found is None:
+        found = elsewhere.result()
+    if found is not None:
+        pytest.fail(f"seed {found}: {_report(history(found, LENGTH), metrics)}", pytrace=False)
 
 
 def test_a_fault_is_found_and_its_history_shrunk(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +92,8 @@ def test_a_fault_is_found_and_its_history_shrunk(metrics: Metrics, monkeypatch: 
     steps = next(steps for steps in (history(seed, LENGTH) for seed in range(100)) if _faults(steps, metrics))
     kept = shrunk(steps, lambda fewer: bool(_faults(fewer, metrics)))
     # A proxy that reaches a service, its stream, and an endpoint that comes: nothing can be left out, and its order
-    # within a commit does not count.
-    assert [step.what for step in kept if step.what not in ("commit", "publish")] != []
-    assert len(kept) <= 8
+    # within a commit does not count. Each endpoint that is there already takes a slice to be read.
+    happened = [step.what for step in kept if step.what not in ("commit", "publish")]
+    assert 0 < len(happened) <= 5
+    assert len(kept) <= 10
     assert _report(steps, metrics).count("Step(") == len(kept)

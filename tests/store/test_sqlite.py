@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.store import kinds
@@ -214,6 +215,65 @@ async def test_the_log_is_bounded_on_the_disk_too(path: Path, monkeypatch: pytes
     assert commits[-1].changes[0].stored == await again.get(key("Thing", "a"))
     assert await again.revision() == 200
     await again.close()
+
+
+async def test_the_log_is_moved_into_the_file_while_nobody_waits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "CHECKPOINT_CHANGES", 4)
+    done: list[str] = []
+    record, checkpoint = Database.record, Database.checkpoint
+
+    def note_record(self: Database, commits: Sequence[Commit], *, floor: int) -> None:
+        record(self, commits, floor=floor)
+        done.append(f"record {len(commits)}")
+
+    def note_checkpoint(self: Database) -> None:
+        done.append("checkpoint")
+        checkpoint(self)
+
+    monkeypatch.setattr(Database, "record", note_record)
+    monkeypatch.setattr(Database, "checkpoint", note_checkpoint)
+    store = await kinds.open_sqlite(path)
+    for number in range(3):
+        await store.put(Thing(name=f"t{number}"))
+    # Those that come together share a transaction; then there is enough to be moved, and nothing is twice.
+    await asyncio.gather(*(store.put(Thing(name=f"u{number}")) for number in range(3)))
+    for number in range(3):
+        await store.put(Thing(name=f"v{number}"))
+    await store.close()
+    assert done == ["record 1"] * 3 + ["record 3", "checkpoint"] + ["record 1"] * 3
+    again = await kinds.open_sqlite(path)
+    assert len((await again.list("Thing")).items) == 9
+    await again.close()
+
+
+async def test_a_log_that_cannot_be_moved_is_no_harm(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database_module, "CHECKPOINT_CHANGES", 1)
+    store = await kinds.open_sqlite(path)
+    monkeypatch.setattr(store._database, "_connection", _Unmovable(store._database._connection))
+    for number in range(3):
+        await store.put(Thing(name=f"t{number}"))
+    await store.close()
+    assert "cannot be moved" in caplog.text
+    again = await kinds.open_sqlite(path)
+    assert len((await again.list("Thing")).items) == 3
+    await again.close()
+
+
+class _Unmovable:
+    """A connection that refuses to move the log."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str, *values: Any) -> object:
+        if "wal_checkpoint" in statement:
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._connection.execute(statement, *values)
 
 
 async def test_an_open_that_is_cancelled_leaves_no_lock(path: Path) -> None:

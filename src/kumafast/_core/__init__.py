@@ -4,7 +4,7 @@ In: tags, selectors, ids chosen by the caller, bytes. Out: which selector matche
 Never: resources, policies, Envoy messages. The core knows tags, numbers and octets only.
 """
 
-from kumafast._core.cycles import untrack
+from kumafast._core.cycles import untrack, untrack_value
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
 from kumafast._core.requests import NAMES_MAX, NODE_BYTES_MAX, VersionReader, cut_field, join_texts, request_excess
 from kumafast._core.selectors import IdSet, Matches, SelectorSet, TagIndex, TagSelector, TagSet, live_tags
@@ -72,4 +72,5 @@ __all__ = [
     "push",
     "request_excess",
     "untrack",
+    "untrack_value",
 ]

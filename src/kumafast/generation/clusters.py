@@ -16,8 +16,9 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf.any_pb2 import Any as PackedMessage
 
 from kumafast.generation import defaults, external, fields, names, protocols, tls
-from kumafast.generation.proxy import Destination, Inbound
+from kumafast.generation.proxy import Collector, Destination, Inbound
 from kumafast.resources.policies.traffic_route import LoadBalancer
+from kumafast.resources.validation import is_ip
 
 _HTTP_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -105,6 +106,21 @@ def _balance(cluster: cluster_pb2.Cluster, balancer: LoadBalancer) -> None:
         cluster.lb_policy = cluster_pb2.Cluster.RANDOM
     elif balancer.maglev is not None:
         cluster.lb_policy = cluster_pb2.Cluster.MAGLEV
+
+
+def collector_cluster(collector: Collector) -> cluster_pb2.Cluster:
+    """A server outside of the mesh. As in Kuma, its certificate is asked for where it has one and not looked at."""
+    cluster = static_cluster(
+        collector.cluster_name,
+        fields.socket_address(collector.host, collector.port),
+        connect_timeout=defaults.CONNECT_TIMEOUT,
+    )
+    if not is_ip(collector.host):
+        cluster.type = cluster_pb2.Cluster.STRICT_DNS
+        cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
+    if collector.is_tls:
+        cluster.transport_socket.CopyFrom(tls.outside_socket(collector.host))
+    return cluster
 
 
 def static_cluster(name: str, address: address_pb2.Address, *, connect_timeout: timedelta) -> cluster_pb2.Cluster:

@@ -7,7 +7,7 @@ fields: an effect is a frozen value within a part, and so belongs to the cache k
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.rbac.v3 import rbac_pb2
@@ -29,6 +29,36 @@ class Guard:
     shadow_matcher: matcher_pb2.Matcher | None = None
 
 
+INBOUND = "INBOUND"
+OUTBOUND = "OUTBOUND"
+UNSPECIFIED = "UNSPECIFIED"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The proxy that a connection comes from: its mesh, service and address."""
+
+    mesh: str
+    service: str
+    address: str
+    log_pipe: str = ""
+    """Where its launcher takes lines of logs that are for somewhere else; nothing where it takes none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is known of the connections or requests through a listener."""
+
+    direction: str
+    destination: str
+    source: Source | None = None
+    """None where no effect says that it needs it."""
+
+
+Config: TypeAlias = http_connection_manager_pb2.HttpConnectionManager | tcp_proxy_pb2.TcpProxy
+"""What becomes of what a listener takes in: requests, or mere bytes."""
+
+
 class Effect:
     """One policy's share in a part. Kinds of effects are frozen dataclasses that override what they change.
 
@@ -43,6 +73,14 @@ class Effect:
     def said_by(self, sender: str) -> Effect:
         """The effect in the outbounds of one client, which says so of itself (`senders`)."""
         return self
+
+    @property
+    def needs_source(self) -> bool:
+        """Whether the proxy itself counts. What such an effect is in belongs to one proxy, and is shared by none."""
+        return False
+
+    def watch(self, config: Config, call: Call) -> None:
+        """Have connections or requests recorded, whichever way they go: logged, or traced."""
 
     def on_inbound_http(self, manager: http_connection_manager_pb2.HttpConnectionManager) -> None:
         """Change how requests to the workload are handled; the routes stand inside."""

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from kumafast.generation import admin, clusters, endpoints, external, listeners, tls, transparent
 from kumafast.generation.proxy import (
     AdminInterface,
+    Collector,
     Destination,
     EndpointSet,
     Inbound,
@@ -30,6 +31,7 @@ _NAMES: dict[type[Part], str] = {
     Destination: "destination",
     EndpointSet: "endpoints",
     TrustBundle: "trust",
+    Collector: "collector",
 }
 
 
@@ -55,6 +57,8 @@ def generate(part: Part) -> tuple[Message, ...]:
             return (endpoints.load_assignment(part),)
         case TrustBundle():
             return (tls.trust_bundle(part),)
+        case Collector():
+            return (clusters.collector_cluster(part),)
         case _:
             assert_never(part)
 

@@ -6,7 +6,6 @@ In: parts of a proxy. Out: `Listener` messages. Never: where a cluster's endpoin
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeAlias
 
 from envoy.config.core.v3 import address_pb2, base_pb2, protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
@@ -18,17 +17,18 @@ from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from kumafast.generation import defaults, fields, names, protocols, rbac, routes, tls
+from kumafast.generation.effects import INBOUND, OUTBOUND, UNSPECIFIED, Call, Config, Effect, Source
 from kumafast.generation.http_filters import http_filter
 from kumafast.generation.proxy import Inbound, Outbound, Tags
 
 _Hcm = http_connection_manager_pb2.HttpConnectionManager
 
-_Config: TypeAlias = http_connection_manager_pb2.HttpConnectionManager | tcp_proxy_pb2.TcpProxy
-
 _TAGS = "io.kuma.tags"
 _HTTP_FILTER = "envoy.filters.network.http_connection_manager"
 _TCP_FILTER = "envoy.filters.network.tcp_proxy"
 _JUDGE = "envoy.filters.network.rbac"
+# What Kuma's records call the destination of what is let through as it came.
+_OUTSIDE = "external"
 
 # One for each protocol, and a protocol is whatever a user wrote in a tag.
 _PROTOCOLS_MAX = 64
@@ -90,10 +90,19 @@ def outbound_listener(outbound: Outbound) -> listener_pb2.Listener:
 
 
 def passthrough_listener(
-    name: str, *, address: str, port: int, direction: int, reuses_port: bool | None
+    name: str,
+    *,
+    address: str,
+    port: int,
+    direction: int,
+    reuses_port: bool | None,
+    effects: tuple[Effect, ...] = (),
+    source: Source | None = None,
 ) -> listener_pb2.Listener:
     """The port that the host redirects traffic to: handed to the listener it was meant for, else to its destination."""
     proxy = tcp_proxy_pb2.TcpProxy(stat_prefix=names.stat_name(name), cluster=name)
+    for effect in effects:
+        effect.watch(proxy, Call(UNSPECIFIED, _OUTSIDE, source))
     listener = _listener(
         direction=direction,
         tags=(),
@@ -131,7 +140,7 @@ def _listener(
     return listener
 
 
-def _add_chain(listener: listener_pb2.Listener, config: _Config) -> listener_components_pb2.FilterChain:
+def _add_chain(listener: listener_pb2.Listener, config: Config) -> listener_components_pb2.FilterChain:
     """Serve connections so; the chain, to which what is special about it can be added."""
     chain = listener.filter_chains.add()
     filter_ = chain.filters.add()
@@ -140,7 +149,7 @@ def _add_chain(listener: listener_pb2.Listener, config: _Config) -> listener_com
     return chain
 
 
-def _add_permissive_chains(listener: listener_pb2.Listener, inbound: Inbound, config: _Config) -> None:
+def _add_permissive_chains(listener: listener_pb2.Listener, inbound: Inbound, config: Config) -> None:
     """While plaintext is let in too: one chain for each way in which a client may come."""
     assert inbound.tls is not None
     inspector = listener.listener_filters.add(name="envoy.filters.listener.tls_inspector")
@@ -154,7 +163,7 @@ def _add_permissive_chains(listener: listener_pb2.Listener, inbound: Inbound, co
 
 
 def _add_secured_chain(
-    listener: listener_pb2.Listener, inbound: Inbound, config: _Config
+    listener: listener_pb2.Listener, inbound: Inbound, config: Config
 ) -> listener_components_pb2.FilterChain:
     """Serve clients with a certificate of the mesh as far as they may connect: that is judged before all else."""
     assert inbound.tls is not None
@@ -195,6 +204,7 @@ def _inbound_tcp(inbound: Inbound) -> tcp_proxy_pb2.TcpProxy:
     )
     for effect in inbound.effects:
         effect.on_inbound_tcp(proxy)
+        effect.watch(proxy, Call(INBOUND, inbound.service))
     return proxy
 
 
@@ -207,6 +217,7 @@ def _outbound_tcp(outbound: Outbound) -> tcp_proxy_pb2.TcpProxy:
     routes.lead_connections(proxy, outbound)
     for effect in outbound.effects:
         effect.on_outbound_tcp(proxy)
+        effect.watch(proxy, Call(OUTBOUND, outbound.service, outbound.source))
     return proxy
 
 
@@ -217,6 +228,7 @@ def _inbound_http(inbound: Inbound) -> http_connection_manager_pb2.HttpConnectio
     routes.lead_inbound(manager.route_config, inbound)
     for effect in inbound.effects:
         effect.on_inbound_http(manager)
+        effect.watch(manager, Call(INBOUND, inbound.service))
     return manager
 
 
@@ -227,6 +239,7 @@ def _outbound_http(outbound: Outbound) -> http_connection_manager_pb2.HttpConnec
     routes.lead_outbound(manager.route_config, outbound)
     for effect in outbound.effects:
         effect.on_outbound_http(manager)
+        effect.watch(manager, Call(OUTBOUND, outbound.service, outbound.source))
     return manager
 
 

@@ -70,6 +70,11 @@ def cluster_name(tags: Mapping[str, str]) -> str:
     return f"{service}-{sha256(text.encode()).hexdigest()[:16]}"
 
 
+def tracing_cluster_name(backend: str) -> str:
+    """The cluster of a backend that takes traces."""
+    return f"tracing:{backend}"
+
+
 def identity_name(mesh: str) -> str:
     """The secret with a workload's own certificate and key."""
     return f"identity_cert:secret:{mesh}"

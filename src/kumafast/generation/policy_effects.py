@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, reduce
 from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
 from kumafast.generation import policies
 from kumafast.generation.effects import Effect
+from kumafast.generation.modifications import Template
+from kumafast.generation.proxy import Part
 
 _CACHE_SIZE = 16_384
 
-_Maker: TypeAlias = Callable[[Mapping[str, Any], str], Effect | None]
+_Maker: TypeAlias = Callable[..., Any]
 
 
 class Setting(Protocol):
@@ -36,7 +38,7 @@ def _makers() -> dict[tuple[str, str], _Maker]:
     found = {}
     for info in pkgutil.iter_modules(policies.__path__, prefix=f"{policies.__name__}."):
         module = import_module(info.name)
-        for part in ("outbound", "destination", "inbound"):
+        for part in ("outbound", "destination", "inbound", "passthrough", "proxy", "modifications"):
             maker = getattr(module, part, None)
             if maker is not None:
                 found[module.KIND, part] = maker
@@ -48,9 +50,27 @@ _MAKERS = _makers()
 
 @lru_cache(maxsize=_CACHE_SIZE)
 def effects(settings: tuple[Setting, ...], part: str, protocol: str) -> tuple[Effect, ...]:
-    """What settings change in a part: `outbound`, `destination` or `inbound`."""
+    """What settings change in a part: `outbound`, `destination`, `inbound` or `passthrough`."""
     made = (
         _MAKERS[setting.kind, part](setting.conf, protocol) for setting in settings if (setting.kind, part) in _MAKERS
     )
     # What two kinds ask for alike is done once.
     return tuple(dict.fromkeys(effect for effect in made if effect is not None))
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def proxy_parts(settings: tuple[Setting, ...]) -> tuple[Part, ...]:
+    """What a proxy has because of settings for it as a whole, beside its inbounds and outbounds."""
+    made = (_MAKERS[setting.kind, "proxy"](setting.conf) for setting in settings if (setting.kind, "proxy") in _MAKERS)
+    return tuple(part for parts in made for part in parts)
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def template(settings: tuple[Setting, ...]) -> Template | None:
+    """What becomes of a proxy's finished resources because of settings for it as a whole; None for nothing."""
+    made: list[Template] = [
+        _MAKERS[setting.kind, "modifications"](setting.conf)
+        for setting in settings
+        if (setting.kind, "modifications") in _MAKERS
+    ]
+    return reduce(Template.then, made) if made else None

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from kumafast.generation.effects import Effect
+from kumafast.generation.effects import Effect, Source
 from kumafast.resources.fields import FrozenMap
 
 Tags: TypeAlias = tuple[tuple[str, str], ...]
@@ -38,6 +38,19 @@ class TransparentProxy:
     redirect_port_outbound: int
     has_ipv6: bool
     reuses_port: bool = True
+    effects: tuple[Effect, ...] = ()
+    source: Source | None = None
+    """Who sends what goes out, where an effect needs to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """A server outside of the mesh that proxies report to. An address or host name, which Envoy then looks up."""
+
+    cluster_name: str
+    host: str
+    port: int
+    is_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +180,8 @@ class Outbound:
     effects: tuple[Effect, ...] = ()
     route: OutboundRoute | None = None
     is_external: bool = False
+    source: Source | None = None
+    """Whose port it is, where an effect needs to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,4 +251,6 @@ class EndpointSet:
     endpoints: tuple[Endpoint, ...]
 
 
-Part: TypeAlias = AdminInterface | TransparentProxy | Inbound | Outbound | Destination | EndpointSet | TrustBundle
+Part: TypeAlias = (
+    AdminInterface | TransparentProxy | Inbound | Outbound | Destination | EndpointSet | TrustBundle | Collector
+)

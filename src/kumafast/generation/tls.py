@@ -16,6 +16,7 @@ from kumafast.generation import fields, names
 from kumafast.generation.proxy import OutboundTls, TrustBundle
 from kumafast.resources.spiffe import mesh_prefix, spiffe_id
 from kumafast.resources.tags import SERVICE_TAG
+from kumafast.resources.validation import is_ip
 
 ALPN = "kuma"
 """What sidecars name among themselves, and an application's own TLS does not."""
@@ -43,6 +44,11 @@ def upstream_socket(tls: OutboundTls) -> base_pb2.TransportSocket:
     context = _context(tls.mesh, wanted)
     context.alpn_protocols.append(ALPN)
     return socket(tls_pb2.UpstreamTlsContext(common_tls_context=context, sni=tls.sni))
+
+
+def outside_socket(host: str) -> base_pb2.TransportSocket:
+    """For servers outside of the mesh: any certificate will do."""
+    return socket(tls_pb2.UpstreamTlsContext(sni="" if is_ip(host) else host, allow_renegotiation=True))
 
 
 def trust_bundle(bundle: TrustBundle) -> secret_pb2.Secret:

@@ -49,4 +49,6 @@ def _listeners(transparent: TransparentProxy, family: str, *, address: str) -> I
             port=transparent.redirect_port_outbound,
             direction=base_pb2.TrafficDirection.OUTBOUND,
             reuses_port=None if transparent.reuses_port else False,
+            effects=transparent.effects,
+            source=transparent.source,
         )

@@ -18,10 +18,13 @@ from immutables import Map
 
 from kumafast.matching import routing
 from kumafast.matching.connection import Ranked, in_order, outbound_winner, winner
-from kumafast.matching.policy import ANY_SERVICE, CompiledPolicy, Conf, Rank
+from kumafast.matching.policy import ANY_SERVICE, PASS_THROUGH, CompiledPolicy, Conf, Rank
 from kumafast.matching.routing import Route, Tags
-from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, sources, to_rule
+from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, sources, to_rule, whole_rule
 from kumafast.resources.tags import SERVICE_TAG
+
+PROXY = "@proxy"
+"""What policies of a proxy as a whole are about; no service has a name with `@`."""
 
 # Entries are small and live as long as they are asked for; the bound is the number of combinations, not of proxies.
 _CACHE_SIZE = 16_384
@@ -44,7 +47,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """Policies by number, and the numbers of those that say something about a service, ascending."""
+    """Policies by number, and the numbers of those that say something about a service or `PROXY`, ascending."""
 
     policies: Map[int, CompiledPolicy]
     about: Map[str, tuple[int, ...]]
@@ -87,6 +90,22 @@ class Bindings:
         numbers = (*about.get(ANY_SERVICE, ()), *(about.get(service, ()) if service != ANY_SERVICE else ()))
         return tuple((policies[each], ranks[each]) for each in numbers if each in ranks)
 
+    @property
+    def proxy(self) -> tuple[Setting, ...]:
+        """What holds for the proxy as a whole, in the order in which it is applied."""
+        # In most meshes there is nothing of the kind.
+        if PROXY not in self.subjects.about:
+            return ()
+        found = self._outbounds.get(PROXY)
+        if found is None:
+            found = self._outbounds[PROXY] = _proxy(self.about_proxy())
+        return found
+
+    def about_proxy(self) -> tuple[Ranked, ...]:
+        """The policies that say something about the proxy as a whole, each with its rank."""
+        numbers, ranks, policies = self.subjects.about.get(PROXY, ()), self.ranks, self.subjects.policies
+        return tuple((policies[each], ranks[each]) for each in numbers if each in ranks)
+
     def inbound(self, position: int) -> tuple[Setting, ...]:
         """What holds for requests to the inbound at a position, in the order in which it is applied."""
         found = self._inbounds.get(position)
@@ -96,11 +115,12 @@ class Bindings:
 
     def outward(self, outbounds: Iterable[Tags]) -> Hashable:
         """All that a proxy with outbounds of these tags is told by these bindings of what it sends, as one value."""
-        return tuple((self.outbound(dict(tags).get(SERVICE_TAG, "")), self.route(tags)) for tags in outbounds)
+        sent = tuple((self.outbound(dict(tags).get(SERVICE_TAG, "")), self.route(tags)) for tags in outbounds)
+        return sent, self.outbound(PASS_THROUGH), self.proxy
 
     def inward(self) -> Hashable:
         """All that a proxy is told by these bindings of what comes in, as one value."""
-        return tuple(map(self.inbound, range(len(self.inbounds))))
+        return tuple(map(self.inbound, range(len(self.inbounds)))), self.proxy
 
     def about_inbound(self, position: int) -> tuple[Ranked, ...]:
         """The policies that say something about requests to the inbound at a position, each with its rank."""
@@ -128,6 +148,19 @@ def outbound_rule(ranked: list[Ranked], service: str) -> Rule | None:
         return to_rule((policy for policy, _ in ranked), service)
     best = outbound_winner(ranked, service)
     return None if best is None else Rule(best.outbound[0].conf, (best,))
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def _proxy(matched: tuple[Ranked, ...]) -> tuple[Setting, ...]:
+    return _settings(spoken({kind: proxy_rule(ranked) for kind, ranked in by_kind(matched).items()}))
+
+
+def proxy_rule(ranked: list[Ranked]) -> Rule | None:
+    """What policies of one kind come to for a proxy as a whole; None where that is nothing."""
+    if ranked[0][0].is_target_ref:
+        return whole_rule(policy for policy, _ in ranked)
+    best = winner(ranked)
+    return None if best is None else whole_rule([best])
 
 
 @lru_cache(maxsize=_CACHE_SIZE)

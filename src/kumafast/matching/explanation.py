@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from kumafast.matching import connection, selection
-from kumafast.matching.bindings import Bindings, by_kind, inbound_rule, outbound_rule, spoken
+from kumafast.matching.bindings import Bindings, by_kind, inbound_rule, outbound_rule, proxy_rule, spoken
 from kumafast.matching.connection import Ranked
 from kumafast.matching.merge import Path, givers, leaves
 from kumafast.matching.policy import CompiledPolicy, Conf, Rank
@@ -101,6 +101,16 @@ def explain_inbound(bindings: Bindings, position: int) -> tuple[Explanation, ...
         inbound_rule,
         lambda _, rank: {"destination": rank},
         lambda policy: [item.conf for item in policy.inbound if item.match is None],
+    )
+
+
+def explain_whole(bindings: Bindings) -> tuple[Explanation, ...]:
+    """Why a proxy as a whole gets what `bindings.proxy` gives it, kind by kind."""
+    return _explained(
+        bindings.about_proxy(),
+        proxy_rule,
+        lambda _, rank: {"selector": rank},
+        lambda policy: [] if policy.proxy is None else [policy.proxy],
     )
 
 

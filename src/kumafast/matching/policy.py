@@ -16,8 +16,10 @@ from kumafast.matching import selection
 from kumafast.matching.selection import Weight
 from kumafast.resources import Resource, ResourceKey
 from kumafast.resources.connection_policy import ConnectionPolicy, Selector
+from kumafast.resources.dataplane_policy import DataplanePolicy
 from kumafast.resources.defaults import ZONE_LABEL, kri
 from kumafast.resources.fields import FrozenMap, freeze
+from kumafast.resources.mesh import Mesh
 from kumafast.resources.resource import Frozen
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.target_ref import MESH, MESH_HTTP_ROUTE, MESH_SERVICE, TargetRef
@@ -30,6 +32,8 @@ Rank: TypeAlias = tuple[int, int]
 """How specific selectors are: tags, of which exact. Ranks of two selectors add up."""
 
 ANY_SERVICE = "*"
+PASS_THROUGH = "pass_through"
+"""As a service it is what a proxy lets through as it came: redirected traffic to what is no service of the mesh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class CompiledPolicy:
     """Among policies of its kind: the heavier wins."""
     outbound: tuple[OutboundItem, ...]
     inbound: tuple[InboundItem, ...]
+    proxy: Conf | None = None
+    """What it says of a proxy as a whole; None for kinds that are about connections."""
     is_listed: bool = False
     """True where all that such policies say of what comes in counts, instead of one conf merged from it."""
     services: frozenset[str] | None = field(init=False, compare=False, repr=False)
@@ -90,27 +96,46 @@ class CompiledPolicy:
         return tuple(item for item in self.outbound if item.service in (service, ANY_SERVICE))
 
 
-def compile_policies(policy: Resource, *, created: datetime) -> tuple[CompiledPolicy, ...]:
+def compile_policies(policy: Resource, *, created: datetime, mesh: Mesh | None = None) -> tuple[CompiledPolicy, ...]:
     """The policies that a resource stands for: one, or one for each rule of those that have several in one document.
 
     One that tells clients apart is two: what it says of requests that come in, and that its sources send their tags.
     """
     if not isinstance(policy, ConnectionPolicy):
-        return (compile_policy(policy, created=created),)
+        return (compile_policy(policy, created=created, mesh=mesh),)
     traits = policy.type.policy
-    parts = [compile_policy(part, created=created, position=position) for position, part in enumerate(policy.parts)]
+    parts = [
+        compile_policy(part, created=created, position=position, mesh=mesh)
+        for position, part in enumerate(policy.parts)
+    ]
     if traits is not None and traits.asks_sender:
         parts.append(_asking(policy, parts[0]))
     return tuple(parts)
 
 
-def compile_policy(policy: Resource, *, created: datetime, position: int = 0) -> CompiledPolicy:
-    """The compiled form of a policy, or of the part at a position. TypeError for a resource that is none."""
+def compile_policy(
+    policy: Resource, *, created: datetime, position: int = 0, mesh: Mesh | None = None
+) -> CompiledPolicy:
+    """The compiled form of a policy in its mesh, or of the part at a position. TypeError for what is no policy."""
     traits = policy.type.policy
-    if traits is None or not isinstance(policy, TargetRefPolicy | ConnectionPolicy):
+    if traits is None or not isinstance(policy, TargetRefPolicy | ConnectionPolicy | DataplanePolicy):
         raise TypeError(f"{policy.type.name} is no policy")
+    if isinstance(policy, DataplanePolicy):
+        return CompiledPolicy(
+            key=policy.key,
+            is_target_ref=False,
+            is_initial=False,
+            order=traits.order,
+            successor=traits.successor,
+            selectors=_selectors(policy.selectors or (Selector(),)),
+            weight=(created, selection.descending(policy.name), -position),
+            outbound=(),
+            inbound=(),
+            proxy=_conf(policy.settings_in(mesh)),
+        )
     if isinstance(policy, ConnectionPolicy):
         by_inbound = traits.is_by_inbound
+        conf = _conf(policy.settings_in(mesh))
         return CompiledPolicy(
             key=policy.key,
             is_target_ref=False,
@@ -120,8 +145,8 @@ def compile_policy(policy: Resource, *, created: datetime, position: int = 0) ->
             selectors=_selectors(policy.destinations if by_inbound else policy.sources),
             # Where two have the same rank, the later created wins, then the first by name.
             weight=(created, selection.descending(policy.name), -position),
-            outbound=() if by_inbound else tuple(_outbound(policy)),
-            inbound=tuple(_inbound_of_connections(policy)) if by_inbound else (),
+            outbound=() if by_inbound else tuple(_connections(policy, conf)),
+            inbound=tuple(_inbound_of_connections(policy, conf)) if by_inbound else (),
             is_listed=traits.is_listed,
         )
     return CompiledPolicy(
@@ -158,14 +183,14 @@ def _vagueness(tag: tuple[str, str]) -> tuple[bool, bool, str]:
     return value == ANY_SERVICE, name != SERVICE_TAG, name
 
 
-def _inbound_of_connections(policy: ConnectionPolicy) -> Iterator[InboundItem]:
-    settings, traits = policy.settings(), policy.type.policy
+def _inbound_of_connections(policy: ConnectionPolicy, conf: Conf) -> Iterator[InboundItem]:
+    traits = policy.type.policy
     if traits is None or not traits.is_listed:
-        yield InboundItem(None, _conf(settings))
-    elif settings is not None:
+        yield InboundItem(None, conf)
+    elif conf:
         for source in dict.fromkeys(source.match for source in policy.sources):
             rank = TagSelector(dict(source)).rank
-            yield InboundItem(None, _conf(settings), source=FrozenMap(source), rank=rank)
+            yield InboundItem(None, conf, source=FrozenMap(source), rank=rank)
 
 
 def ends(policy: Resource) -> tuple[TagSelector, ...]:
@@ -192,14 +217,14 @@ def _is_initial(policy: TargetRefPolicy) -> bool:
     )
 
 
-def _outbound(policy: TargetRefPolicy | ConnectionPolicy) -> Iterator[OutboundItem]:
-    if isinstance(policy, ConnectionPolicy):
-        conf = _conf(policy.settings())
-        for destination in policy.destinations:
-            service = _service(destination)
-            if service is not None:
-                yield OutboundItem(service, TagSelector(dict(destination.match)).rank, conf)
-        return
+def _connections(policy: ConnectionPolicy, conf: Conf) -> Iterator[OutboundItem]:
+    for destination in policy.destinations:
+        service = _service(destination)
+        if service is not None:
+            yield OutboundItem(service, TagSelector(dict(destination.match)).rank, conf)
+
+
+def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
     if any(item.target_ref.kind == MESH_HTTP_ROUTE for item in policy.spec.to):
         # A policy about routes says nothing about services as such.
         return

@@ -42,6 +42,12 @@ def to_rule(policies: Iterable[CompiledPolicy], service: str) -> Rule | None:
     return Rule(merge(item.conf for _, item in relevant), _distinct(policy for policy, _ in relevant))
 
 
+def whole_rule(policies: Iterable[CompiledPolicy]) -> Rule:
+    """What policies of one kind say together of a proxy as a whole."""
+    ordered = sorted(policies, key=_weight)
+    return Rule(merge(policy.proxy for policy in ordered if policy.proxy is not None), tuple(ordered))
+
+
 def inbound_rules(policies: Iterable[CompiledPolicy]) -> tuple[Rule, ...]:
     """One rule for each match, not merged: those with a client's identity first, exact before prefix, then names."""
     rules = [

@@ -10,14 +10,14 @@ selected and, where it is about some services, that reach one of these; it touch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 from kumafast._core import TagIndex, TagSelector, TagSet
-from kumafast.matching import Bindings, CompiledPolicy, PolicySet, candidates, routing
+from kumafast.matching import PASS_THROUGH, Bindings, CompiledPolicy, PolicySet, candidates, routing
 from kumafast.registry.overlay import Ids, Index, IndexOverlay, Overlay
 from kumafast.registry.reach import Destination, destination_of
 from kumafast.resources import Dataplane, ResourceKey
@@ -27,8 +27,8 @@ LOOK_MAX = 64
 """How many dataplanes are looked at before everything else may have its turn: some milliseconds if all differ."""
 
 
-_Way: TypeAlias = tuple[tuple[Destination, ...], frozenset[Destination] | None]
-"""Outbounds, and what they lead to where that is not what their tags say."""
+_Way: TypeAlias = tuple[tuple[Destination, ...], frozenset[Destination] | None, bool]
+"""Outbounds, what they lead to where that is not what their tags say, and whether all else is redirected too."""
 
 
 class Policies:
@@ -46,6 +46,8 @@ class Policies:
         self._free_ids: list[int] = []
         self._dataplanes: MutableMapping[str, _Known] = {}
         self._consumers: MutableMapping[str, set[str]] = {}
+        # What those are bound by that the last change of a policy was looked at for: they are asked for next.
+        self._lately: dict[str, Bindings] = {}
         # What dataplanes reach, one for all that reach the same in the same way.
         self._outward: WeakValueDictionary[_Way, Outward] = WeakValueDictionary()
         # While there is none, nobody's routes are asked for.
@@ -74,8 +76,11 @@ class Policies:
 
     def bindings(self, name: str) -> Bindings:
         """The policies of a dataplane. O(its tags + policies found)."""
-        known = self._dataplanes[name]
-        return self._policies.bind(known.inbounds, known.gateway)
+        found = self._lately.get(name)
+        if found is None:
+            known = self._dataplanes[name]
+            found = self._policies.bind(known.inbounds, known.gateway)
+        return found
 
     def selected(self, selectors: Iterable[TagSelector]) -> set[str]:
         """The dataplanes that one of the selectors matches. O(those found)."""
@@ -97,8 +102,9 @@ class Policies:
                 destination_of(each.destination_tags) for each in dataplane.outbounds if each.destination_tags
             )
         )
-        known = self._known(found[:inbounds], found[inbounds:], outbounds)
+        known = self._known(found[:inbounds], found[inbounds:], outbounds, is_transparent=_is_transparent(dataplane))
         self._dataplanes[name] = known
+        self._lately.pop(name, None)
         if before is None:
             # Ids are used again, so that the index stays dense however long the process lives.
             number = self._free_ids.pop() if self._free_ids else self._next_id
@@ -110,21 +116,28 @@ class Policies:
         self._note_services(name, frozenset() if before is None else before.services, known.services)
 
     def _known(
-        self, inbounds: tuple[TagSet, ...], gateway: tuple[TagSet, ...], outbounds: tuple[Destination, ...]
+        self,
+        inbounds: tuple[TagSet, ...],
+        gateway: tuple[TagSet, ...],
+        outbounds: tuple[Destination, ...],
+        *,
+        is_transparent: bool,
     ) -> _Known:
         destinations: frozenset[Destination] | None = None
         if self._routing:
             bindings = self._policies.bind(inbounds, gateway)
             destinations = routing.reached((each, bindings.route(each)) for each in outbounds)
-        outward = self._outward.get((outbounds, destinations))
+        key = (outbounds, destinations, is_transparent)
+        outward = self._outward.get(key)
         if outward is None:
-            outward = Outward(outbounds, frozenset(outbounds) if destinations is None else destinations)
-            self._outward[outbounds, destinations] = outward
+            reached = frozenset(outbounds) if destinations is None else destinations
+            outward = self._outward[key] = Outward(outbounds, reached, is_transparent)
         return _Known(inbounds, gateway, outward)
 
     def remove_dataplane(self, name: str) -> None:
         """Forget a dataplane."""
         known = self._dataplanes.pop(name)
+        self._lately.pop(name, None)
         number = self._ids.pop(name)
         del self._names[number]
         self._index.remove(number)
@@ -155,11 +168,12 @@ class Policies:
         self._policies = old.replaced(self._number(key), policy)
         if policy is None:
             self._free_numbers.append(self._numbers.pop(key))
+        lately, self._lately = self._lately, {}
         if key.type in routing.KINDS:
             self._routing.pop(key, None)
             if policy is not None:
                 self._routing[key] = None
-        return self._touched(old, self._policies, before, policy)
+        return self._touched(old, self._policies, before, policy, lately)
 
     def _number(self, key: ResourceKey) -> int:
         number = self._numbers.get(key)
@@ -170,11 +184,17 @@ class Policies:
         return number
 
     def _touched(
-        self, old: PolicySet, new: PolicySet, before: CompiledPolicy | None, after: CompiledPolicy | None
+        self,
+        old: PolicySet,
+        new: PolicySet,
+        before: CompiledPolicy | None,
+        after: CompiledPolicy | None,
+        lately: Mapping[str, Bindings],
     ) -> Iterator[list[str]]:
         """Those that one of the policies selects and is about, where the outcome of all policies differs."""
         policies = [policy for policy in (before, after) if policy is not None]
         about = _about(policies)
+        inherits = new.inherits_from(old)
         is_routing = policies[0].key.type in routing.KINDS
         numbers = iter(self._selected(policies))
         # Most dataplanes are bound like others, and reach what others reach: then this is asked once for all of them.
@@ -184,7 +204,9 @@ class Policies:
             for number in piece:
                 name = self._names[number]
                 dataplane = self._dataplanes[name]
-                was, now = (policies.bind(dataplane.inbounds, dataplane.gateway) for policies in (old, new))
+                was = lately.get(name) or old.bind(dataplane.inbounds, dataplane.gateway)
+                now = new.inherit(was) if inherits else new.bind(dataplane.inbounds, dataplane.gateway)
+                self._lately[name] = now
                 subject: frozenset[str] | Outward = dataplane.outward
                 if not is_routing:
                     subject = dataplane.services if about is None else dataplane.services & about
@@ -199,7 +221,10 @@ class Policies:
             yield touched
 
     def _reroute(self, name: str, before: _Known) -> None:
-        known = self._dataplanes[name] = self._known(before.inbounds, before.gateway, before.outward.outbounds)
+        outward = before.outward
+        known = self._dataplanes[name] = self._known(
+            before.inbounds, before.gateway, outward.outbounds, is_transparent=outward.is_transparent
+        )
         self._note_services(name, before.services, known.services)
 
     def _selected(self, policies: Sequence[CompiledPolicy]) -> Iterable[int]:
@@ -207,7 +232,7 @@ class Policies:
         found: list[Sequence[int]] = []
         for policy in policies:
             chosen = [self._index.match(selector) for selector in policy.selectors]
-            if policy.services is not None and not policy.inbound:
+            if policy.services is not None and not policy.inbound and policy.proxy is None:
                 # Of those that it selects and those that reach its services, the fewer are looked at one by one.
                 reaching = {self._ids[name] for each in policy.services for name in self._consumers.get(each, ())}
                 if len(reaching) < sum(map(len, chosen)):
@@ -227,12 +252,15 @@ class Outward:
     """The tags of their outbounds."""
     destinations: frozenset[Destination]
     """What these lead to."""
+    is_transparent: bool
+    """Whether what they send is redirected to the proxy, which lets through what is for no service."""
     services: frozenset[str] = field(init=False)
-    """Those of both: a policy about the first is for a listener, about the second for a cluster."""
+    """Those of all: a policy about the first is for a listener, about the second for a cluster."""
 
     def __post_init__(self) -> None:
         named = (dict(each).get(SERVICE_TAG) for each in (*self.outbounds, *self.destinations))
-        object.__setattr__(self, "services", frozenset(service for service in named if service))
+        let_through = frozenset({PASS_THROUGH} if self.is_transparent else ())
+        object.__setattr__(self, "services", let_through | {service for service in named if service})
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +292,18 @@ def _about(policies: Iterable[CompiledPolicy]) -> frozenset[str] | None:
     return found
 
 
+def _is_transparent(dataplane: Dataplane) -> bool:
+    proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
+    return proxying is not None and bool(proxying.redirect_port_outbound)
+
+
 def _differs(was: Bindings, now: Bindings, subject: frozenset[str] | Outward) -> bool:
     if isinstance(subject, Outward):
         return any(was.route(tags) != now.route(tags) for tags in subject.outbounds)
-    return any(was.outbound(service) != now.outbound(service) for service in subject) or any(
-        was.inbound(position) != now.inbound(position) for position in range(len(was.inbounds))
+    return (
+        was.proxy != now.proxy
+        or any(was.outbound(service) != now.outbound(service) for service in subject)
+        or any(was.inbound(position) != now.inbound(position) for position in range(len(was.inbounds)))
     )
 
 

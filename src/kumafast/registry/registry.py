@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapp
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from kumafast._core import untrack_value
 from kumafast.addresses import is_ip
 from kumafast.identity.identities import Identities
 from kumafast.matching import Bindings, CompiledPolicy, compile_policies, routing
@@ -103,10 +104,16 @@ class _Gathered:
 
 
 _POLICIES = frozenset(kind.name for kind in catalog.POLICY_TYPES)
+# The fields of a Mesh that count for what policies say, by their kind.
+_MESH_FIELDS: Mapping[str, Set[str]] = {
+    kind.name: frozenset(kind.policy.mesh_fields)
+    for kind in catalog.POLICY_TYPES
+    if kind.policy is not None and kind.policy.mesh_fields
+}
 
 
 class _MeshState:
-    __slots__ = ("external", "policies", "reach", "view", "written")
+    __slots__ = ("external", "policies", "reach", "readers", "view", "written")
 
     def __init__(self, name: str) -> None:
         self.view = MeshView(name)
@@ -115,13 +122,15 @@ class _MeshState:
         self.policies = Policies()
         # As users wrote them; matching knows them by their compiled form.
         self.written: MutableMapping[ResourceKey, StoredResource] = {}
+        # Those of them for which fields of the Mesh count.
+        self.readers: MutableMapping[ResourceKey, StoredResource] = {}
 
     def fork(self) -> _MeshState:
         forked = _MeshState(self.view.name)
         forked.view = self.view
         forked.reach, forked.policies = self.reach.fork(), self.policies.fork()
         forked.external = self.external.fork()
-        forked.written = Overlay(self.written)
+        forked.written, forked.readers = Overlay(self.written), Overlay(self.readers)
         return forked
 
     @property
@@ -267,9 +276,10 @@ class Registry:
         # A mesh and the secrets of its authority come in one commit, and are something together only.
         identities: list[tuple[ResourceKey, Resource | None]] = []
         for change in changes:
+            touches: Iterable[list[DataplaneId]] = ()
             if change.key.type in (Mesh.type.name, Secret.type.name):
                 if change.key.type == Mesh.type.name:
-                    self._apply_mesh(change)
+                    touches = self._apply_mesh(change)
                 self.generation += 1
                 identities.append((change.key, None if change.stored is None else change.stored.resource))
             elif change.key.type == DataplaneInsight.type.name:
@@ -279,14 +289,15 @@ class Registry:
             elif change.key.type == Dataplane.type.name:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
-                for touched in self._apply_policy(change):
-                    if change.key.type in routing.KINDS:
-                        self._reroute(touched, gathered)
-                    else:
-                        gathered.bound.update(dict.fromkeys(touched))
-                    yield gathered.complete()
-                    gathered = _Gathered()
-        # Of a Mesh and of secrets only what makes certificates reaches Envoy: any other change affects nobody.
+                touches = self._apply_policy(change)
+            for touched in touches:
+                if change.key.type in routing.KINDS:
+                    self._reroute(touched, gathered)
+                else:
+                    gathered.bound.update(dict.fromkeys(touched))
+                yield gathered.complete()
+                gathered = _Gathered()
+        # Of a Mesh and of secrets nothing else reaches Envoy than what makes certificates, and what policies read.
         gathered.meshes |= self.identities.apply(identities)
         for key, _ in identities:
             self._note_readers(key, gathered)
@@ -333,17 +344,19 @@ class Registry:
             for service in state.external.reading(key.name):
                 gathered.served_outside(key.mesh, state.reach, service)
 
-    def _apply_mesh(self, change: Change) -> None:
+    def _apply_mesh(self, change: Change) -> Iterator[list[DataplaneId]]:
+        """Those whose policies say something else in the mesh as it is now."""
         name = change.key.name
-        resource = None if change.stored is None else change.stored.resource
-        if resource is not None:
-            assert isinstance(resource, Mesh)
-            state = self._state(name)
-            state.view = replace(state.view, mesh=resource)
-        elif name in self._meshes:
-            state = self._meshes[name]
-            state.view = replace(state.view, mesh=None)
-            self._drop_if_empty(name)
+        after = None if change.stored is None else change.stored.resource
+        assert after is None or isinstance(after, Mesh)
+        state = self._state(name)
+        before = state.view.mesh
+        state.view = replace(state.view, mesh=after)
+        for key, stored in state.readers.items():
+            fields = _MESH_FIELDS[key.type]
+            if any(getattr(before, field, None) != getattr(after, field, None) for field in fields):
+                yield from self._compile(state, key, stored, before=_parts(stored.resource))
+        self._drop_if_empty(name)
 
     def _drop_if_empty(self, mesh: str) -> None:
         if self._meshes[mesh].is_empty:
@@ -352,19 +365,28 @@ class Registry:
     def _apply_policy(self, change: Change) -> Iterator[list[DataplaneId]]:
         mesh, stored = change.key.mesh, change.stored
         state = self._state(mesh)
-        written = state.written.pop(change.key, None)
-        before = _parts(None if written is None else written.resource)
+        held = state.written.pop(change.key, None)
+        state.readers.pop(change.key, None)
+        if stored is not None:
+            state.written[change.key] = stored
+            if change.key.type in _MESH_FIELDS:
+                state.readers[change.key] = stored
+        yield from self._compile(state, change.key, stored, before=0 if held is None else _parts(held.resource))
+        self._drop_if_empty(mesh)
+
+    def _compile(
+        self, state: _MeshState, key: ResourceKey, stored: StoredResource | None, *, before: int
+    ) -> Iterator[list[DataplaneId]]:
+        """Put the policies that a resource stands for in the place of the `before` that it stood for."""
         policies: tuple[CompiledPolicy, ...] = ()
         self.generation += 1
         if stored is not None:
-            state.written[change.key] = stored
-            policies = compile_policies(stored.resource, created=stored.creation_time)
+            policies = compile_policies(stored.resource, created=stored.creation_time, mesh=state.view.mesh)
         # One of a document's several policies goes by a name that no resource can have.
         for position in range(max(before, len(policies))):
-            key = change.key if position == 0 else change.key._replace(name=f"{change.key.name}#{position}")
-            for names in state.policies.set_policy(key, policies[position] if position < len(policies) else None):
-                yield [DataplaneId(mesh, name) for name in names]
-        self._drop_if_empty(mesh)
+            part = key if position == 0 else key._replace(name=f"{key.name}#{position}")
+            for names in state.policies.set_policy(part, policies[position] if position < len(policies) else None):
+                yield [DataplaneId(key.mesh, name) for name in names]
 
     def _reroute(self, touched: Iterable[DataplaneId], gathered: _Gathered) -> None:
         """Note that dataplanes reach what their routes say now."""
@@ -382,6 +404,8 @@ class Registry:
         if after == before:
             return
         assert after is None or isinstance(after, Dataplane)
+        # Values all the way down, and of tens of thousands a third of all that the collector would walk through.
+        untrack_value(after)
         self.generation += 1
         gathered.proxies[dataplane_id] = None
         self._note_hosts(dataplane_id, before, after)
@@ -415,9 +439,9 @@ class Registry:
             self._by_host.setdefault(host, set()).add(dataplane_id)
 
 
-def _parts(policy: Resource | None) -> int:
+def _parts(policy: Resource) -> int:
     """How many policies a resource stands for at most."""
-    return len(policy.parts) + 1 if isinstance(policy, ConnectionPolicy) else int(policy is not None)
+    return len(policy.parts) + 1 if isinstance(policy, ConnectionPolicy) else 1
 
 
 def _hosts(dataplane: Dataplane | None) -> set[str]:

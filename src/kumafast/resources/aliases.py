@@ -1,9 +1,9 @@
 """Translate what Kuma 0.1.0 to 0.6 wrote into the form of 2.14.
 
-In: the fields of a Mesh, Dataplane or TrafficPermission as they came. Out: the same with old forms replaced, or the
-very same object where there are none; `MalformedResourceError` where an old field has the wrong shape. Never: a change
-of its argument, or a judgement of content: an interface that cannot be translated stays, and validation reports it with
-everything else.
+In: the fields of a Mesh, Dataplane, ProxyTemplate or TrafficPermission as they came. Out: the same with old forms
+replaced, or the very same object where there are none; `MalformedResourceError` where an old field has the wrong shape.
+Never: a change of its argument, or a judgement of content: an interface that cannot be translated stays, and validation
+reports it with everything else.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ ACCESS_LOG = "file-1"
 
 ACCESS_LOG_FORMAT = (
     "[%START_TIME%] %DOWNSTREAM_REMOTE_ADDRESS%->%UPSTREAM_HOST% took %DURATION%ms, "
-    "sent %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes\n"
+    "sent %BYTES_SENT% bytes, received: %BYTES_RECEIVED% bytes"
 )
-"""What 0.1.0 wrote for each connection."""
+"""What 0.1.0 wrote for each connection; the end of the line is added to every format today."""
 
 Fields = Mapping[str, Any]
 
@@ -172,6 +172,26 @@ def _logging(logging: Fields) -> Fields:
     return {**rest, "backends": [backend], "defaultBackend": ACCESS_LOG}
 
 
+def template_fields(fields: Fields) -> Fields:
+    """A template with `imports` and `resources` moved into `conf`, and the tag `service` replaced."""
+    new: dict[str, Any] = {}
+    selectors = fields.get("selectors")
+    if isinstance(selectors, list | tuple) and all(_is_selector(each) for each in selectors):
+        translated = _selectors(selectors)
+        if any(after is not before for after, before in zip(translated, selectors, strict=True)):
+            new["selectors"] = translated
+    # Beside today's field, the old ones are unknown fields like any other.
+    inline = {name: fields[name] for name in ("imports", "resources") if name in fields}
+    if not inline or "conf" in fields:
+        return {**fields, **new} if new else fields
+    rest = {name: value for name, value in fields.items() if name not in inline}
+    return {**rest, **new, "conf": inline}
+
+
+def _is_selector(selector: object) -> bool:
+    return isinstance(selector, Mapping) and isinstance(selector.get("match"), Mapping | None)
+
+
 def permission_fields(fields: Fields) -> Fields:
     """A permission with `rules` replaced by sources and destinations, as far as one pair of these says the same."""
     rules = fields.get("rules")
@@ -191,8 +211,7 @@ def permission_fields(fields: Fields) -> Fields:
 def _is_rule(rule: object) -> bool:
     """Whether a rule has the right shape as far as it is translated; the rest is reported with everything else."""
     return isinstance(rule, Mapping) and all(
-        isinstance(selectors, list | tuple | None)
-        and all(isinstance(each, Mapping) and isinstance(each.get("match"), Mapping | None) for each in selectors or ())
+        isinstance(selectors, list | tuple | None) and all(map(_is_selector, selectors or ()))
         for selectors in (rule.get("sources"), rule.get("destinations"))
     )
 

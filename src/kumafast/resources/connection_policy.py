@@ -6,6 +6,7 @@ In: documents in Kuma's 2.14 form. Out: what all of these kinds have, and their 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from kumafast.errors import Violation
 from kumafast.resources.durations import nanoseconds
@@ -13,6 +14,9 @@ from kumafast.resources.fields import FrozenMap, Tags
 from kumafast.resources.resource import Frozen, Resource
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.validation import check_selector, check_selector_entries, key_of
+
+if TYPE_CHECKING:
+    from kumafast.resources.mesh import Mesh
 
 
 class Selector(Frozen):
@@ -35,6 +39,10 @@ class ConnectionPolicy(Resource):
     def settings(self) -> Frozen | None:
         """What it sets; None where it sets nothing."""
         raise NotImplementedError
+
+    def settings_in(self, mesh: Mesh | None) -> Frozen | None:
+        """What it sets in its mesh, for kinds whose traits name fields of the mesh; None while there is no mesh."""
+        return self.settings()
 
 
 def check_selectors(path: str, selectors: Sequence[Selector]) -> Iterator[Violation]:

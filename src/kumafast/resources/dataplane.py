@@ -13,6 +13,9 @@ from kumafast.errors import Violation
 from kumafast.resources import aliases, dataplane_rules
 from kumafast.resources.networking import Gateway, Inbound, Metrics, Networking, Outbound, Probes
 from kumafast.resources.resource import Resource, ResourceType, Scope
+from kumafast.resources.tags import SERVICE_TAG
+
+_UNKNOWN_SERVICE = "unknown"
 
 
 class Dataplane(Resource):
@@ -70,6 +73,15 @@ class Dataplane(Resource):
     def advertised_address(self) -> str:
         """Where others reach the proxy."""
         return "" if self.networking is None else self.networking.advertised_address or self.networking.address
+
+    @property
+    def identifying_service(self) -> str:
+        """The one service by which it is known: the first by name of those that it has, `unknown` without any."""
+        gateway = self.gateway
+        named = {inbound.tags.get(SERVICE_TAG, "") for inbound in self.inbounds}
+        if gateway is not None:
+            named.add(gateway.tags.get(SERVICE_TAG, ""))
+        return min(named - {""}, default=_UNKNOWN_SERVICE)
 
     def inbound_address(self, inbound: Inbound) -> str:
         """Where the proxy listens for an inbound."""

@@ -7,24 +7,19 @@ Never: keys, certificates, or what a policy says.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Protocol
-from urllib.parse import urlsplit
-
-from pydantic import Strict
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 from kumafast.errors import Violation
-from kumafast.resources import aliases
+from kumafast.resources import aliases, backends
 from kumafast.resources.fields import Flag, FrozenMap, Loose, Tags, Text
 from kumafast.resources.resource import Frozen, Resource, ResourceType, Scope
+from kumafast.resources.telemetry import Logging, Tracing, check_logging, check_tracing
 from kumafast.resources.validation import check_selector
 
 _CA_TYPES = ("builtin", "provided")
 _UNKNOWN_TYPE = "unknown backend type. Available backends: "
-_ZIPKIN_VERSIONS = ("httpJsonV1", "httpJson", "httpProto")
-_HOST_PORT = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]+):[^:]+")
 _GO_DURATION = re.compile(r"0|([0-9]+(\.[0-9]*)?(y|w|d|h|m|s|ms))+")
-_PORT_MAX = 65535
 
 
 class DpCertRotation(Frozen):
@@ -63,38 +58,6 @@ class Mtls(Frozen):
     enabled_backend: Text = ""
     backends: tuple[CertificateAuthority, ...] = ()
     skip_validation: Flag = False
-
-
-class TracingBackend(Frozen):
-    """Where traces go. `sampling` in percent; None is all."""
-
-    name: Text = ""
-    sampling: Annotated[float, Strict()] | None = None
-    type: Text = ""
-    conf: Loose | None = None
-
-
-class Tracing(Frozen):
-    """Backends of TrafficTrace."""
-
-    default_backend: Text = ""
-    backends: tuple[TracingBackend, ...] = ()
-
-
-class LoggingBackend(Frozen):
-    """Where access logs go."""
-
-    name: Text = ""
-    format: Text = ""
-    type: Text = ""
-    conf: Loose | None = None
-
-
-class Logging(Frozen):
-    """Backends of TrafficLog."""
-
-    default_backend: Text = ""
-    backends: tuple[LoggingBackend, ...] = ()
 
 
 class MetricsBackend(Frozen):
@@ -189,51 +152,38 @@ class Mesh(Resource):
         """The fields with the forms of 0.1.0 to 0.6 replaced by today's."""
         return aliases.mesh_fields(fields)
 
+    def remarks(self) -> Iterator[str]:
+        """That the log of 0.1.0 is kept and needs a policy to be written to."""
+        old = (aliases.ACCESS_LOG, aliases.ACCESS_LOG_FORMAT)
+        if self.logging is not None and old in ((each.name, each.format) for each in self.logging.backends):
+            yield (
+                f"logging.accessLogs: it is the backend {aliases.ACCESS_LOG} now; connections are logged where a "
+                "TrafficLog is for them"
+            )
+
     def violations(self) -> Iterator[Violation]:
         """Every rule of meshes that this one breaks, in the order of Kuma's checks."""
         return _check(self)
-
-
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
 
 
 def _check(mesh: Mesh) -> Iterator[Violation]:
     if mesh.mtls is not None:
         yield from _check_mtls("mtls", mesh.mtls)
     if mesh.logging is not None:
-        yield from _check_logging("logging", mesh.logging)
+        yield from check_logging("logging", mesh.logging)
     if mesh.tracing is not None:
-        yield from _check_tracing("tracing", mesh.tracing)
+        yield from check_tracing("tracing", mesh.tracing)
     if mesh.metrics is not None:
         yield from _check_metrics("metrics", mesh.metrics)
     if mesh.constraints is not None:
         yield from _check_constraints("constraints", mesh.constraints)
 
 
-def _used_before(backends: Sequence[_Named]) -> Iterator[bool]:
-    names: set[str] = set()
-    for backend in backends:
-        yield backend.name in names
-        names.add(backend.name)
-
-
-def _check_unique(path: str, name: str, *, is_used: bool) -> Iterator[Violation]:
-    if is_used:
-        yield Violation(f"{path}.name", f'"{name}" name is already used for another backend')
-
-
-def _check_chosen(path: str, chosen: str, backends: Sequence[_Named], message: str) -> Iterator[Violation]:
-    if chosen and chosen not in {backend.name for backend in backends}:
-        yield Violation(path, message)
-
-
 def _check_mtls(path: str, mtls: Mtls) -> Iterator[Violation]:
-    for i, (backend, is_used) in enumerate(zip(mtls.backends, _used_before(mtls.backends), strict=True)):
-        yield from _check_unique(f"{path}.backends[{i}]", backend.name, is_used=is_used)
+    for i, (backend, is_used) in enumerate(zip(mtls.backends, backends.used_before(mtls.backends), strict=True)):
+        yield from backends.check_unique(f"{path}.backends[{i}]", backend.name, is_used=is_used)
     message = "has to be set to one of the backends in the mesh"
-    yield from _check_chosen(f"{path}.enabledBackend", mtls.enabled_backend, mtls.backends, message)
+    yield from backends.check_chosen(f"{path}.enabledBackend", mtls.enabled_backend, mtls.backends, message)
     for i, backend in enumerate(mtls.backends):
         where = f"{path}.backends[{i}]"
         if not backend.name:
@@ -245,96 +195,14 @@ def _check_mtls(path: str, mtls: Mtls) -> Iterator[Violation]:
             yield Violation(f"{where}.dpCert.rotation.expiration", "has to be a valid format")
 
 
-def _check_logging(path: str, logging: Logging) -> Iterator[Violation]:
-    for i, (backend, is_used) in enumerate(zip(logging.backends, _used_before(logging.backends), strict=True)):
-        where = f"{path}.backends[{i}]"
-        yield from _check_logging_backend(where, backend)
-        yield from _check_unique(where, backend.name, is_used=is_used)
-    message = "has to be set to one of the logging backend in mesh"
-    yield from _check_chosen(f"{path}.defaultBackend", logging.default_backend, logging.backends, message)
-
-
-def _check_logging_backend(path: str, backend: LoggingBackend) -> Iterator[Violation]:
-    if not backend.name:
-        yield Violation(f"{path}.name", "cannot be empty")
-    conf: Mapping[str, object] = backend.conf or {}
-    if backend.type == "file":
-        if not conf.get("path"):
-            yield Violation(f"{path}.config.path", "cannot be empty")
-    elif backend.type == "tcp":
-        address = conf.get("address")
-        if not address:
-            yield Violation(f"{path}.config.address", "cannot be empty")
-        elif not isinstance(address, str) or not _HOST_PORT.fullmatch(address):
-            yield Violation(f"{path}.config.address", "has to be in format of HOST:PORT")
-    else:
-        yield Violation(f"{path}.type", f'{_UNKNOWN_TYPE}"tcp", "file"')
-
-
-def _check_tracing(path: str, tracing: Tracing) -> Iterator[Violation]:
-    for i, (backend, is_used) in enumerate(zip(tracing.backends, _used_before(tracing.backends), strict=True)):
-        where = f"{path}.backends[{i}]"
-        yield from _check_tracing_backend(where, backend)
-        yield from _check_unique(where, backend.name, is_used=is_used)
-    message = "has to be set to one of the tracing backend in mesh"
-    yield from _check_chosen(f"{path}.defaultBackend", tracing.default_backend, tracing.backends, message)
-
-
-def _check_tracing_backend(path: str, backend: TracingBackend) -> Iterator[Violation]:
-    if not backend.name:
-        yield Violation(f"{path}.name", "cannot be empty")
-    if backend.sampling is not None and not 0.0 <= backend.sampling <= 100.0:
-        yield Violation(f"{path}.sampling", "has to be in [0.0 - 100.0] range")
-    conf: Mapping[str, object] = backend.conf or {}
-    if backend.type == "zipkin":
-        yield from _check_zipkin(f"{path}.config", conf)
-    elif backend.type == "datadog":
-        yield from _check_datadog(f"{path}.config", conf)
-    else:
-        yield Violation(f"{path}.type", f'{_UNKNOWN_TYPE}"zipkin", "datadog"')
-
-
-def _check_zipkin(path: str, conf: Mapping[str, object]) -> Iterator[Violation]:
-    if conf.get("apiVersion") and conf["apiVersion"] not in _ZIPKIN_VERSIONS:
-        yield Violation(f"{path}.apiVersion", f"has invalid value. Allowed values: {', '.join(_ZIPKIN_VERSIONS)}")
-    url = conf.get("url")
-    if not url:
-        yield Violation(f"{path}.url", "cannot be empty")
-        return
-    try:
-        parts = urlsplit(url) if isinstance(url, str) else urlsplit("")
-        port = parts.port
-    except ValueError:
-        yield Violation(f"{path}.url", "invalid URL")
-        return
-    if not parts.scheme or not parts.netloc:
-        yield Violation(f"{path}.url", "invalid URL")
-    elif port is None:
-        yield Violation(f"{path}.url", "port has to be explicitly specified")
-
-
-def _check_datadog(path: str, conf: Mapping[str, object]) -> Iterator[Violation]:
-    address = conf.get("address") or ""
-    if not address:
-        yield Violation(f"{path}.address", "cannot be empty")
-    text = address if isinstance(address, str) else ""
-    if text.startswith("unix:"):
-        return
-    port = text.rpartition(":")[2]
-    if ":" not in text:
-        yield Violation(f"{path}.address", "must be of format address:port or unix:/path/to/socket")
-    elif not (port.isascii() and port.isdigit() and 1 <= int(port) <= _PORT_MAX):
-        yield Violation(f"{path}.address", "port must be number in range 1-65535")
-
-
 def _check_metrics(path: str, metrics: MeshMetrics) -> Iterator[Violation]:
-    for i, (backend, is_used) in enumerate(zip(metrics.backends, _used_before(metrics.backends), strict=True)):
+    for i, (backend, is_used) in enumerate(zip(metrics.backends, backends.used_before(metrics.backends), strict=True)):
         where = f"{path}.backends[{i}]"
-        yield from _check_unique(where, backend.name, is_used=is_used)
+        yield from backends.check_unique(where, backend.name, is_used=is_used)
         if backend.type != "prometheus":
             yield Violation(f"{where}.type", f'{_UNKNOWN_TYPE}"prometheus"')
     message = "has to be set to one of the backends in the mesh"
-    yield from _check_chosen(f"{path}.enabledBackend", metrics.enabled_backend, metrics.backends, message)
+    yield from backends.check_chosen(f"{path}.enabledBackend", metrics.enabled_backend, metrics.backends, message)
 
 
 def _check_constraints(path: str, constraints: Constraints) -> Iterator[Violation]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar, NamedTuple, NewType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NewType
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
 from kumafast.errors import Violation
 from kumafast.resources.fields import FrozenMap, Tags, Text
+
+if TYPE_CHECKING:
+    from kumafast.resources.mesh import Mesh
 
 MeshName = NewType("MeshName", str)
 DataplaneName = NewType("DataplaneName", str)
@@ -45,6 +48,8 @@ class PolicyTraits:
     """True where all that is said of what comes in counts, in order, instead of one conf merged from it."""
     is_by_inbound: bool = False
     """True in the family with sources where the winner is chosen for each inbound, by what its destinations say."""
+    mesh_fields: tuple[str, ...] = ()
+    """The fields of the Mesh that count for what it says: with one of these it says something else."""
     asks_sender: bool = False
     """True beside that where requests are told apart by the tags of who sends them, so that its sidecar says them."""
     is_by_service: bool = False
@@ -135,6 +140,10 @@ class Resource(Frozen):
 
     def remarks(self) -> Iterator[str]:
         """What whoever writes this resource should know, though nothing is wrong with it."""
+        return iter(())
+
+    def remarks_in(self, mesh: Mesh) -> Iterator[str]:
+        """What there is to know besides, given the mesh that this resource is in."""
         return iter(())
 
     def violations(self) -> Iterator[Violation]:

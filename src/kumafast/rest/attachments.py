@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from kumafast.matching import CompiledPolicy
-from kumafast.matching.explanation import Explanation, Verdict, explain_inbound, explain_outbound
+from kumafast.matching.explanation import Explanation, Verdict, explain_inbound, explain_outbound, explain_whole
 from kumafast.registry import DataplaneId
 from kumafast.resources.resource import ResourceKey
 from kumafast.rest.documents import Documents
@@ -104,6 +104,8 @@ def attachments(proxy: Proxy) -> Iterator[tuple[Attachment, ResourceKey]]:
         policy = bindings.subjects.policies[number]
         if policy.is_target_ref:
             yield whole, policy.key
+    for policy in _applied(explain_whole(bindings)):
+        yield whole, policy.key
     for position, inbound in enumerate(dataplane.inbounds):
         address = dataplane.inbound_address(inbound)
         name = f"{address}:{inbound.port}:{dataplane.inbound_service_port(inbound)}"

@@ -14,9 +14,10 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kumafast.matching import CompiledPolicy
-from kumafast.matching.explanation import Candidate, Explanation, explain_inbound, explain_outbound
+from kumafast.matching import PASS_THROUGH, CompiledPolicy
+from kumafast.matching.explanation import Candidate, Explanation, explain_inbound, explain_outbound, explain_whole
 from kumafast.registry import DataplaneId
+from kumafast.resources import Dataplane
 from kumafast.resources.resource import ResourceKey
 from kumafast.rest.endpoint import Handler
 from kumafast.rest.errors import encoded_response, json_response
@@ -69,8 +70,11 @@ def explain_policy(services: ApiServices) -> Handler:
 
 
 def subjects(proxy: Proxy) -> Iterator[Subject]:
-    """All that policies can be about, in order: inbounds as they stand, then services as outbounds name them."""
+    """All that policies can be about, in order: the proxy where some are about it, inbounds, services of outbounds."""
     dataplane = proxy.dataplane
+    whole = explain_whole(proxy.bindings)
+    if whole:
+        yield {"subject": PROXY, "name": dataplane.name, "service": "", "addresses": []}, whole
     for position, inbound in enumerate(dataplane.inbounds):
         about = {
             "subject": INBOUND,
@@ -84,11 +88,19 @@ def subjects(proxy: Proxy) -> Iterator[Subject]:
         if outbound.service:
             address = f"{dataplane.outbound_address(outbound)}:{outbound.port}"
             addresses.setdefault(outbound.service, []).append(address)
+    if has_pass_through(dataplane):
+        addresses[PASS_THROUGH] = []
     for service, listening in addresses.items():
         about = {"subject": OUTBOUND, "name": service, "service": service, "addresses": listening}
         # What is about inbounds and asks clients to say who they are has nothing to say here.
         found = explain_outbound(proxy.bindings, service)
         yield about, tuple(each for each in found if not traits_of(each.kind).is_by_inbound)
+
+
+def has_pass_through(dataplane: Dataplane) -> bool:
+    """Whether a proxy lets through what is redirected to it and is for no service of the mesh."""
+    proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
+    return proxying is not None and bool(proxying.redirect_port_outbound)
 
 
 def _explained(explanation: Explanation) -> Json:

@@ -41,8 +41,7 @@ async def propose(
 ) -> Proposal:
     """Check a document that is to be written at a key. Raises `InvalidResourceError`, `MeshNotFoundError`."""
     resource = parse(kind, document)
-    if kind.scope is Scope.MESH:
-        await require_mesh(store, key.mesh)
+    mesh = await require_mesh(store, key.mesh) if kind.scope is Scope.MESH else None
     existing = await find(store, key)
     violations = [*_differences(key, kind, document), *resources.validate(resource)]
     if violations:
@@ -51,7 +50,9 @@ async def propose(
     admission = await admit(complete, store)
     if admission.violations:
         raise InvalidResourceError(admission.violations)
-    return Proposal(complete, existing, admission.companions, (*_ignored(document), *resource.remarks()))
+    in_mesh = () if mesh is None else resource.remarks_in(mesh)
+    warnings = (*_ignored(document), *resource.remarks(), *in_mesh)
+    return Proposal(complete, existing, admission.companions, warnings)
 
 
 async def find(store: Stored, key: ResourceKey) -> StoredResource | None:

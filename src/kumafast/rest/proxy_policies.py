@@ -17,7 +17,7 @@ from starlette.responses import Response
 from kumafast.generation import names
 from kumafast.matching import CompiledPolicy, common_protocol, serving_inbounds
 from kumafast.matching.bindings import by_kind
-from kumafast.matching.rules import to_rule
+from kumafast.matching.rules import to_rule, whole_rule
 from kumafast.resources import Dataplane
 from kumafast.resources.defaults import ZONE_LABEL
 from kumafast.resources.networking import Inbound, Outbound
@@ -69,8 +69,7 @@ class ProxyPolicies:
 
     async def policies(self, request: Request) -> Response:
         """What policies come to for a proxy as a whole."""
-        await self._proxy(request, "_policies")
-        return json_response({"policies": []})
+        return json_response({"policies": list(_of_proxy(await self._proxy(request, "_policies")))})
 
     async def inbound(self, request: Request) -> Response:
         """What policies come to for requests to an inbound."""
@@ -144,6 +143,13 @@ def _service(proxy: Proxy, request: Request) -> str:
     if (identifier.kind, identifier.mesh) == (_SERVICE_KIND, proxy.dataplane.mesh) and identifier.name in services:
         return identifier.name
     raise BadRequestError("Invalid outbound KRI")
+
+
+def _of_proxy(proxy: Proxy) -> Iterator[Json]:
+    about = [each for each in proxy.bindings.about_proxy() if each[0].is_target_ref]
+    for kind, ranked in sorted(by_kind(about).items(), key=lambda each: (each[1][0][0].order, each[0])):
+        rule = whole_rule(policy for policy, _ in ranked)
+        yield {"conf": rule.conf, "kind": kind, "origins": _origins(proxy, rule.origin)}
 
 
 def _of_service(proxy: Proxy, service: str) -> Iterator[Json]:

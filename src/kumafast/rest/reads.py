@@ -50,12 +50,14 @@ async def list_of(store: Store, kind: ResourceType, mesh: str | None) -> tuple[S
     return items
 
 
-async def require_mesh(store: Stored, mesh: str) -> None:
-    """Raises `MeshNotFoundError` where there is no such mesh."""
+async def require_mesh(store: Stored, mesh: str) -> Mesh:
+    """The mesh of a name. Raises `MeshNotFoundError` where there is none."""
     try:
-        await store.get(ResourceKey(Mesh.type.name, "", mesh))
+        found = (await store.get(ResourceKey(Mesh.type.name, "", mesh))).resource
     except NotFoundError:
         raise MeshNotFoundError(mesh) from None
+    assert isinstance(found, Mesh)
+    return found
 
 
 def select(items: Sequence[StoredResource], request: Request) -> Sequence[StoredResource]:

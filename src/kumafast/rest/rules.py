@@ -18,7 +18,7 @@ from starlette.responses import Response
 from kumafast.matching import CompiledPolicy
 from kumafast.matching.explanation import silences_inbound, silences_outbound
 from kumafast.matching.policy import ANY_SERVICE
-from kumafast.matching.rules import Rule, catch_all, inbound_rules, to_rule
+from kumafast.matching.rules import Rule, catch_all, inbound_rules, to_rule, whole_rule
 from kumafast.resources import Mesh
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.target_ref import MESH
@@ -68,13 +68,17 @@ class _Kind:
 
     def document(self, warnings: Mapping[str, list[str]]) -> Json | None:
         """The kind's entry; None where its policies say nothing of this proxy."""
-        said = {
+        said: Json = {
             "fromRules": list(self._from_rules()),
             "inboundRules": list(self._inbound_rules()),
             "toResourceRules": list(self._to_resource_rules()),
             "toRules": list(self._to_rules()),
             "warnings": warnings.get(self.name, []),
         }
+        whole = [policy for policy in self._policies if policy.proxy is not None]
+        if whole:
+            rule = whole_rule(whole)
+            said["proxyRule"] = {"conf": rule.conf, "origin": [meta(self._written(policy)) for policy in rule.origin]}
         return {**said, "type": self.name} if any(said.values()) else None
 
     # What the proxy sends.

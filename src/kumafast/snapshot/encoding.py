@@ -1,17 +1,23 @@
 """From Envoy's messages to bytes with names and versions: the only place of this stage that knows protobuf.
 
-In: a protobuf message that is a resource. Out: `XdsResource`. Never: what the message says beyond its name.
+In: a protobuf message that is a resource. Out: `XdsResource`, and back. Never: what the message says beyond its name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.listener.v3 import listener_pb2
 from google.protobuf.message import Message
 
-from kumafast.snapshot.resource import XdsResource
+from kumafast.snapshot.resource import CLUSTER, LISTENER, XdsResource
 
 _TYPE_URL_PREFIX = "type.googleapis.com/"
 # A ClusterLoadAssignment has no name of its own: it goes by its cluster's.
 _NAME_FIELDS = ("name", "cluster_name")
+
+_DECODED: Mapping[str, type[Message]] = {CLUSTER: cluster_pb2.Cluster, LISTENER: listener_pb2.Listener}
 
 
 def encode(message: Message) -> XdsResource:
@@ -30,3 +36,8 @@ def encode(message: Message) -> XdsResource:
         raise ValueError(f"a {descriptor.full_name} without a name cannot be sent")
     # Without `deterministic` the order of map entries is left to chance, and with it the version.
     return XdsResource(_TYPE_URL_PREFIX + descriptor.full_name, name, message.SerializeToString(deterministic=True))
+
+
+def decode(resource: XdsResource) -> Message:
+    """The message of a cluster or listener, a new one each time; KeyError for other types."""
+    return _DECODED[resource.type_url].FromString(resource.body)

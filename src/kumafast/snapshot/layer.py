@@ -16,7 +16,7 @@ from kumafast.snapshot.resource import XdsResource
 class Change:
     """What differs between two layers in one type, of which both have the same names."""
 
-    __slots__ = ("after", "before", "delta")
+    __slots__ = ("after", "before", "delta", "names", "resources")
 
     def __init__(self) -> None:
         self.before: dict[str, XdsResource] = {}
@@ -24,6 +24,14 @@ class Change:
         self.after: dict[str, XdsResource] = {}
         self.delta = SnapshotDigest()
         """What is to be added to the digest of whatever held the one, to have that of the other."""
+        self.names: tuple[str, ...] = ()
+        self.resources: tuple[XdsResource, ...] = ()
+        """The names and resources of `after`, once that is complete."""
+
+    def complete(self) -> None:
+        """Nothing is added to it any more: what all who move from the one to the other are sent is theirs together."""
+        self.names, self.resources = tuple(self.after), tuple(self.after.values())
+        untrack(self.names, self.resources)
 
 
 class Layer:
@@ -75,6 +83,8 @@ class Layer:
                 return None
             change.before[was.name], change.after[was.name] = was, now
             change.delta.replace(was.name, was.version, now.version)
+        for change in changes.values():
+            change.complete()
         return changes
 
 

@@ -25,17 +25,21 @@ def digest_of(resources: Mapping[str, XdsResource]) -> Version:
 _DIGEST_OF_NOTHING = digest_of({})
 
 
-class _Content:
+class Content:
     """All resources of one type; shared by the snapshots that hold the same, with what is known of it."""
 
-    __slots__ = ("_digest", "_total", "_versions", "hides", "resources", "since")
+    __slots__ = ("_digest", "_total", "_versions", "before", "changed_names", "changed_resources", "hides", "resources")
 
     def __init__(self, resources: dict[str, XdsResource], *, hides: bool = False) -> None:
         self.resources = resources
+        """The resources by name."""
         self.hides = hides
         """Whether a name stands in two layers, so that one of them does not count."""
-        self.since: tuple[Version, tuple[str, ...]] | None = None
-        """The digest of the content that this was made from, and the names whose content differs."""
+        self.before: Version | None = None
+        """The digest of the content that it was made from, which has the same names; None where it was made anew."""
+        self.changed_names: tuple[str, ...] = ()
+        self.changed_resources: tuple[XdsResource, ...] = ()
+        """What differs from that, as it is now; one object for all that move from one layer to another."""
         self._total: SnapshotDigest | None = None
         self._digest: Version | None = None
         self._versions: Mapping[str, Version] | None = None
@@ -43,12 +47,14 @@ class _Content:
 
     @property
     def digest(self) -> Version:
+        """The version of all of it."""
         if self._digest is None:
             self._digest = Version(self._sum().value.hex())
         return self._digest
 
     @property
     def versions(self) -> Mapping[str, Version]:
+        """The versions of the resources by name."""
         if self._versions is None:
             self._versions = {name: resource.version for name, resource in self.resources.items()}
         return self._versions
@@ -58,21 +64,24 @@ class _Content:
             self._total = SnapshotDigest((name, each.version) for name, each in self.resources.items())
         return self._total
 
-    def changed(self, changes: Sequence[Change]) -> _Content | None:
+    def changed(self, changes: Sequence[Change]) -> Content | None:
         """The content after these changes: O(them), and a copy of the references. None where one is not to be seen."""
         resources = self.resources.copy()
-        total = SnapshotDigest()
-        total.add_all(self._sum())
+        total = self._total or self._sum()
         for change in changes:
             if self.hides and any(resources[name] is not was for name, was in change.before.items()):
                 return None
             resources.update(change.after)
-            total.add_all(change.delta)
-        made = _Content(resources, hides=self.hides)
+            total = total.plus(change.delta)
+        made = Content(resources, hides=self.hides)
         made._total = total
-        names = changes[0].after if len(changes) == 1 else {name: None for each in changes for name in each.after}
-        made.since = (self.digest, tuple(names))
-        untrack(made.since, made.since[1])
+        made.before = self._digest or self.digest
+        if len(changes) == 1:
+            made.changed_names, made.changed_resources = changes[0].names, changes[0].resources
+        else:
+            several = {name: resource for each in changes for name, resource in each.after.items()}
+            made.changed_names, made.changed_resources = tuple(several), tuple(several.values())
+            untrack(made.changed_names, made.changed_resources)
         return made
 
 
@@ -103,7 +112,7 @@ class Snapshot:
         self._named_versions = dict(versions) if versions else None
         self._default_version = default_version
         # By type, once somebody asks.
-        self._contents: dict[str, _Content] | None = None
+        self._contents: dict[str, Content] | None = None
         # Only layers and resources follow, which refer to nothing: no cycle comes of it.
         untrack(self, self.layers)
 
@@ -117,11 +126,14 @@ class Snapshot:
         mine = list(self.layers)
         for place, layer in layers.items():
             mine[place] = layer
-        snapshot = Snapshot(mine, versions=self._named_versions, default_version=self._default_version)
+        snapshot = Snapshot.__new__(Snapshot)
+        snapshot.layers = tuple(mine)
+        snapshot._named_versions, snapshot._default_version = self._named_versions, self._default_version
         snapshot._contents = self._changed(layers)
+        untrack(snapshot, snapshot.layers)
         return snapshot
 
-    def _changed(self, layers: Mapping[int, Layer]) -> dict[str, _Content] | None:
+    def _changed(self, layers: Mapping[int, Layer]) -> dict[str, Content] | None:
         """The content once these layers are in their places; None where names come, go or hide each other."""
         by_type: dict[str, list[Change]] = {}
         # In the order of the layers, so that names come as they stand.
@@ -131,7 +143,7 @@ class Snapshot:
                 return None
             for type_url, change in changes.items():
                 by_type.setdefault(type_url, []).append(change)
-        contents = self._by_type().copy()
+        contents = (self._contents or self._by_type()).copy()
         for type_url, several in by_type.items():
             changed = contents[type_url].changed(several)
             if changed is None:
@@ -140,20 +152,11 @@ class Snapshot:
         untrack(contents)
         return contents
 
-    def changed_since(self, type_url: str, digest: str) -> tuple[str, ...] | None:
-        """The names of a type whose content differs from that of the digest; None where that is not known.
+    def content(self, type_url: str) -> Content | None:
+        """All of a type, with what is known of it; None where there is nothing of the type."""
+        return (self._contents or self._by_type()).get(type_url)
 
-        It is known of the same content, and of the snapshot that this one was made from, which has the same names.
-        """
-        content = self._by_type().get(type_url)
-        if content is None:
-            return None
-        if content.digest == digest:
-            return ()
-        since = content.since
-        return since[1] if since is not None and since[0] == digest else None
-
-    def _by_type(self) -> dict[str, _Content]:
+    def _by_type(self) -> dict[str, Content]:
         if self._contents is None:
             found: dict[str, dict[str, XdsResource]] = {}
             counts: Counter[str] = Counter()
@@ -162,7 +165,7 @@ class Snapshot:
                     found.setdefault(resource.type_url, {})[resource.name] = resource
                     counts[resource.type_url] += 1
             self._contents = {
-                type_url: _Content(resources, hides=len(resources) < counts[type_url])
+                type_url: Content(resources, hides=len(resources) < counts[type_url])
                 for type_url, resources in found.items()
             }
             untrack(self._contents)
@@ -217,12 +220,14 @@ class Snapshot:
         """Whether the other snapshot holds the same resources; names of versions do not count."""
         if self is other or self.layers == other.layers:
             return True
-        mine, theirs = self._by_type(), other._by_type()
-        if mine.keys() != theirs.keys():
+        mine, theirs = self._contents or self._by_type(), other._contents or other._by_type()
+        if len(mine) != len(theirs):
             return False
         for type_url, content in mine.items():
-            other_content = theirs[type_url]
-            if content is not other_content and content.digest != other_content.digest:
+            held = theirs.get(type_url)
+            if content is not held and (
+                held is None or (content._digest or content.digest) != (held._digest or held.digest)
+            ):
                 return False
         return True
 

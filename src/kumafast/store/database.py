@@ -10,6 +10,7 @@ history in memory (watch.py) and at most `TRIM_STEP` revisions longer, since for
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ from kumafast.store.image import Image
 from kumafast.store.store import Change, Commit, StoredResource
 from kumafast.store.watch import CommitLog
 
+_LOG = logging.getLogger(__name__)
+
 Encode = Callable[[Resource], bytes]
 Decode = Callable[[bytes], Resource]
 Renew = Callable[[bytes], bytes | None]
@@ -36,6 +39,9 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x6B756D61
 """`kuma` in ASCII, in the file's header: what tells our file from another program's database."""
 TRIM_STEP = 1_000
+CHECKPOINT_CHANGES = 64
+"""Changes after which the write-ahead log is moved into the file at the next moment without a write: in some
+milliseconds. SQLite would do it within a commit, of 4 MB at once, and whoever waits for that waits 25 to 55 ms."""
 LOCK_WAIT_S = 1.0
 """How long opening waits for a process that is just letting go of the file."""
 
@@ -66,7 +72,7 @@ _PUT = """
         revision = excluded.revision, creation_us = excluded.creation_us,
         modification_us = excluded.modification_us, content = excluded.content
 """
-_LOG = """
+_APPEND = """
     INSERT INTO changes (revision, position, type, mesh, name, creation_us, modification_us, content)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
@@ -90,6 +96,8 @@ class Database:
         self._decode = decode
         self._renew = renew
         self._floor = 0
+        # Changes in the write-ahead log; where writes leave no moment free SQLite moves it by itself.
+        self._unmoved = 0
         self.identity = ""
 
     @classmethod
@@ -160,6 +168,20 @@ class Database:
             raise
         if is_long:
             self._floor = floor
+        self._unmoved += sum(len(commit.changes) for commit in commits)
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Whether a moment without a write should be used for `checkpoint`."""
+        return self._unmoved >= CHECKPOINT_CHANGES
+
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file. Nothing depends on it: where it fails the log stays as it is."""
+        self._unmoved = 0
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            _LOG.warning("the log of the store %s cannot be moved into it: %s", self._path, error)
 
     def close(self) -> None:
         """Move the write-ahead log into the file and let go of it."""
@@ -181,7 +203,7 @@ class Database:
                     )
                     log.append((commit.revision, position, *key, *held))
                     final[key] = (*key, stored.revision, *held)
-        self._connection.executemany(_LOG, log)
+        self._connection.executemany(_APPEND, log)
         self._connection.executemany(_PUT, (row for row in final.values() if row is not None))
         self._connection.executemany(
             "DELETE FROM resources WHERE type = ? AND mesh = ? AND name = ?",

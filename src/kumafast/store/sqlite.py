@@ -126,13 +126,21 @@ class SqliteStore(MemoryStore):
             if not request.answer.cancelled():
                 group.append(request)
         if not group:
-            self._is_idle.set()
+            self._end_groups()
             return
         recording = asyncio.get_running_loop().run_in_executor(
             self._executor, self._record, [request.operations for request in group], self._log.floor
         )
         # A callback and not a task: nobody can cancel it, so what is recorded is always announced.
         recording.add_done_callback(lambda done: self._end_group(group, done))
+
+    def _end_groups(self) -> None:
+        """Nobody waits: rest, or move the log into the file while it keeps no caller from its answer."""
+        if not self._database.is_checkpoint_due:
+            self._is_idle.set()
+            return
+        moving = asyncio.get_running_loop().run_in_executor(self._executor, self._database.checkpoint)
+        moving.add_done_callback(lambda _: self._begin_group())
 
     def _end_group(self, group: Sequence[_Request], recording: asyncio.Future[list[Outcome | Exception]]) -> None:
         for request, result in zip(group, recording.result(), strict=True):

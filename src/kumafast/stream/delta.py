@@ -10,7 +10,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Self
 
 from kumafast._core import diff_versions, forget_names
-from kumafast.snapshot.snapshot import Snapshot
+from kumafast.snapshot.resource import XdsResource
+from kumafast.snapshot.snapshot import Content, Snapshot
 from kumafast.stream.messages import Event, Rejected, Request
 from kumafast.stream.subscription import WILDCARD
 from kumafast.stream.substream import Draft, Hold, Substream
@@ -24,6 +25,9 @@ class DeltaSubstream(Substream):
         # The version that the client was last told of each name, or that it claimed to hold when it came. What it
         # refused is in here, so that it is not sent again (rule 11), and any other version is (rule 17).
         self._told: dict[str, str] = {}
+        # In place of that, while nothing else is to be said of it: the content of which the client was told all that
+        # it asks for. Most sessions are so nearly always, and then a push costs them no entry for each resource.
+        self._held: Content | None = None
         # Names that the client asked for and was told do not exist (rules 32, 39).
         self._told_absent: set[str] = set()
         # Names that the next response must mention, whatever the client holds (rules 28, 29, 31).
@@ -31,7 +35,7 @@ class DeltaSubstream(Substream):
 
     def copy(self, *, resend: set[str] | None) -> Self:
         twin = super().copy(resend=resend)
-        twin._told = self._told.copy()
+        twin._told = {} if self._held is not None else self._told.copy()
         twin._told_absent = self._told_absent.copy()
         twin._asked = self._asked.copy()
         return twin
@@ -48,6 +52,8 @@ class DeltaSubstream(Substream):
             if self._is_open and request.error is None and not request.subscribe and not request.unsubscribe:
                 # Nothing but an acknowledgement.
                 return event
+        self.quiet = None
+        self._tell_apart()
         # Whatever the nonce, what is subscribed and unsubscribed counts (rule 14).
         was_wildcard = self.subscription.is_wildcard
         dropped = self.subscription.alter(subscribe=request.subscribe, unsubscribe=request.unsubscribe)
@@ -86,35 +92,60 @@ class DeltaSubstream(Substream):
                 self._refused.pop(name, None)
 
     def _draft(self, snapshot: Snapshot, hold: Hold) -> Draft | None:
-        changed = self._changed_since_settled(snapshot)
-        return self._draft_all(snapshot, hold) if changed is None else self._draft_of(changed, snapshot, hold)
+        settled = self._settled
+        if settled is not None and not (self._asked or self._refused or self._must_answer):
+            # Nothing was due of the content with that digest: all that can be due is what differs from it.
+            content = snapshot.content(self.type_url)
+            if content is not None:
+                if content.digest == settled:
+                    return self._draft_of((), (), content, snapshot, hold)
+                if content.before == settled:
+                    return self._draft_of(content.changed_names, content.changed_resources, content, snapshot, hold)
+        return self._draft_all(snapshot, hold)
 
-    def _changed_since_settled(self, snapshot: Snapshot) -> tuple[str, ...] | None:
-        """All that can be due, where nothing was due of the snapshot that this one was made from; None elsewhere."""
-        if self._settled is None or self._asked or self._refused or self._must_answer:
-            return None
-        return snapshot.changed_since(self.type_url, self._settled)
-
-    def _draft_of(self, changed: Sequence[str], snapshot: Snapshot, hold: Hold) -> Draft | None:
-        """What is due where only these names, which are in both snapshots, differ: no walk through the others.
+    def _draft_of(
+        self,
+        names: Sequence[str],
+        resources: Sequence[XdsResource],
+        content: Content,
+        snapshot: Snapshot,
+        hold: Hold,
+    ) -> Draft | None:
+        """What is due where only these, which are in both snapshots, differ: no walk through the others.
 
         What must be sent all the same comes after it.
         """
-        resources = snapshot.resources(self.type_url)
         subscription = self.subscription
-        sent: Sequence[str] = () if hold.updates else changed
-        if not subscription.is_wildcard:
-            names = subscription.names
-            sent = [name for name in sent if name in names]
-        if self._resend:
-            again = self._resend.difference(sent)
-            sent = [*sent, *sorted([name for name in again if name in resources and name in subscription])]
-        if not sent:
+        if hold.updates:
+            names = resources = ()
+        elif names and not subscription.is_wildcard:
+            asked = subscription.names
+            resources = tuple([each for each in resources if each.name in asked])
+            names = [each.name for each in resources]
+        if self.resend:
+            there = content.resources
+            again = sorted([name for name in self.resend.difference(names) if name in there and name in subscription])
+            names = [*names, *again]
+            resources = (*resources, *[there[name] for name in again])
+        if not names:
             return None
-        settles = None if hold.updates else snapshot.digest(self.type_url)
-        return Draft(snapshot.version(self.type_url), tuple([resources[name] for name in sent]), (), sent, settles)
+        return Draft(snapshot.version(self.type_url), resources, (), names, None if hold.updates else content)
+
+    def _tell_apart(self) -> None:
+        """Have what the client was told by name, before what it asks for is another."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._told = dict(self.subscription.select(held.versions))
+
+    def _settle(self, snapshot: Snapshot) -> None:
+        super()._settle(snapshot)
+        # Nothing of it is due, so it is what the client was told.
+        self._held = snapshot.content(self.type_url)
+        if self._held is not None:
+            self._told = {}
 
     def _draft_all(self, snapshot: Snapshot, hold: Hold) -> Draft | None:
+        self._tell_apart()
         wanted = self.subscription.select(snapshot.resource_versions(self.type_url))
         changed_names, gone = diff_versions(self._told, wanted)
         if hold.removals or hold.updates:
@@ -123,7 +154,7 @@ class DeltaSubstream(Substream):
         changed = {*changed_names, *again}
         if hold.updates:
             changed = {name for name in changed if name not in self._told}
-        changed |= self._resend
+        changed |= self.resend
         changed |= self._asked
         unknown = {name for name in self.subscription.names if name not in self._told_absent} | self._asked | again
         absent = sorted(name for name in unknown if name not in wanted and name not in self._told)
@@ -138,6 +169,10 @@ class DeltaSubstream(Substream):
         return Draft(version, tuple(resources[name] for name in sent), removed, frozenset(sent))
 
     def _record(self, draft: Draft) -> None:
+        if draft.settles is not None and self._held is not None:
+            self._held = draft.settles
+            return
+        self._tell_apart()
         told = self._told
         for resource in draft.resources:
             told[resource.name] = resource.version

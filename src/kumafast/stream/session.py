@@ -187,9 +187,12 @@ class Session:
         if snapshot is None:
             return None
         for substream in self._in_order:
-            if substream.flight is not None or (draft := substream.due(snapshot)) is None:
+            if substream.flight is not None or (substream.quiet is snapshot and not substream.resend):
+                continue
+            if (draft := substream.due(snapshot)) is None:
                 continue
             if is_patient and (hold := self._hold(substream, draft, snapshot)) is not NO_HOLD:
+                substream.remember(snapshot, draft)
                 draft = substream.due(snapshot, hold)
             if draft is None:
                 self.is_holding = True
@@ -203,8 +206,11 @@ class Session:
         """Whether `respond` would return something now; if not, it has found out what is held back."""
         self.is_holding = False
         for substream in self._in_order:
-            if substream.flight is not None or (draft := substream.due(snapshot)) is None:
+            if substream.flight is not None or (substream.quiet is snapshot and not substream.resend):
                 continue
+            if (draft := substream.due(snapshot)) is None:
+                continue
+            substream.remember(snapshot, draft)
             if is_patient and (hold := self._hold(substream, draft, snapshot)) is not NO_HOLD:
                 if substream.due(snapshot, hold) is not None:
                     return True
@@ -219,7 +225,7 @@ class Session:
             named = self._with_collections(substream.type_url, draft)
         self.last_number = self._number_response(substream.type_url, named, self.last_number, named is not draft)
         nonce = str(self.last_number)
-        substream.send(draft, nonce)
+        substream.send(draft, nonce, snapshot)
         if substream.type_url == CLUSTER:
             endpoints = snapshot.resources(ENDPOINT)
             self._warming.difference_update(draft.removed)

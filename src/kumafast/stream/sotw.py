@@ -69,7 +69,7 @@ class SotwSubstream(Substream):
             names = self.subscription.names
             self._told = {name: resource for name, resource in self._told.items() if name in names}
             self._forget_refusal_of([name for name in self._refused if name not in names])
-        self._settled = self._seen = None
+        self._settled = self._seen = self.quiet = None
         return event
 
     def _draft(self, snapshot: Snapshot, hold: Hold) -> Draft | None:
@@ -117,7 +117,7 @@ class SotwSubstream(Substream):
         changed |= self._refused_with(changed)
         if hold.updates:
             changed = {name for name in changed if name not in self._told}
-        changed |= self._resend & wanted.keys()
+        changed |= self.resend & wanted.keys()
         if not changed and not self._must_answer:
             return None
         resources = tuple(resource for name, resource in wanted.items() if name in changed)
@@ -129,8 +129,8 @@ class SotwSubstream(Substream):
         else:
             self._told.update((resource.name, resource) for resource in draft.resources)
 
-    def send(self, draft: Draft, nonce: str) -> None:
-        super().send(draft, nonce)
+    def send(self, draft: Draft, nonce: str, snapshot: Snapshot) -> None:
+        super().send(draft, nonce, snapshot)
         self._nonce = nonce
 
     def _refuse(self, flight: Flight) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from kumafast.snapshot.resource import XdsResource
-from kumafast.snapshot.snapshot import Snapshot
+from kumafast.snapshot.snapshot import Content, Snapshot
 from kumafast.stream.messages import Acknowledged, Event, Rejected, Request
 from kumafast.stream.subscription import Subscription
 
@@ -24,8 +24,8 @@ class Draft(NamedTuple):
     resources: Sequence[XdsResource]
     removed: Sequence[str]
     changed: Collection[str]
-    settles: str | None = None
-    """The digest of the content of which nothing is due once this is sent; None where that is not known."""
+    settles: Content | None = None
+    """The content of which nothing is due once this is sent; None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,9 +68,9 @@ class Substream(ABC):
         self.flight: Flight | None = None
         self.is_update = False
         """Whether the client holds something, so that what comes next changes a running proxy."""
-        # Names that must be sent although the client holds them: endpoints of clusters that are warming anew (rule 50).
-        # The set belongs to the session.
-        self._resend: set[str] = set() if resend is None else resend
+        self.resend: set[str] = set() if resend is None else resend
+        """Names that must be sent although the client holds them: endpoints of clusters that are warming anew
+        (rule 50). The set belongs to the session."""
         self._is_open = False
         self._must_answer = False
         # The members of rejected responses, each with those that it was rejected with. Which of them the client took
@@ -80,6 +80,8 @@ class Substream(ABC):
         self._is_set_rejected = False
         # The digest of the content for which nothing was due; None when that has to be looked at again.
         self._settled: str | None = None
+        self.quiet: Snapshot | None = None
+        """A snapshot of which nothing is due, as long as nothing must be sent again: who has it need not ask."""
         # What was due of a snapshot, and of what must be sent again, when that was last looked at; nothing was said or
         # sent since.
         self._seen: tuple[Snapshot, frozenset[str], Draft] | None = None
@@ -90,7 +92,7 @@ class Substream(ABC):
         twin.__dict__.update(self.__dict__)
         twin.subscription = self.subscription.copy()
         twin._refused = self._refused.copy()
-        twin._resend = set() if resend is None else resend
+        twin.resend = set() if resend is None else resend
         return twin
 
     def rest_key(self) -> Hashable | None:
@@ -111,34 +113,44 @@ class Substream(ABC):
     def due(self, snapshot: Snapshot, hold: Hold = NO_HOLD) -> Draft | None:
         """What the client lacks of this snapshot, as far as it may be sent now; None where it lacks nothing."""
         digest = snapshot.digest(self.type_url)
-        if self._settled == digest and not self._resend:
+        if self._settled == digest and not self.resend:
             self._seen = None
+            self.quiet = snapshot
             return None
         seen = self._seen
-        if hold is NO_HOLD and seen is not None and seen[0] is snapshot and seen[1] == self._resend:
+        if hold is NO_HOLD and seen is not None and seen[0] is snapshot and seen[1] == self.resend:
             return seen[2]
         draft = self._draft(snapshot, hold)
-        if hold is NO_HOLD:
-            if draft is None:
-                self._settled = digest
-            else:
-                self._seen = (snapshot, frozenset(self._resend), draft)
+        if hold is NO_HOLD and draft is None:
+            self._settle(snapshot)
         return draft
+
+    def remember(self, snapshot: Snapshot, draft: Draft) -> None:
+        """Keep what was due of a snapshot, which is not sent now and will be asked for again."""
+        self._seen = (snapshot, frozenset(self.resend), draft)
+
+    def _settle(self, snapshot: Snapshot) -> None:
+        """Take note that nothing of a snapshot is due."""
+        self._settled = snapshot.digest(self.type_url)
+        self.quiet = snapshot
 
     @abstractmethod
     def _draft(self, snapshot: Snapshot, hold: Hold) -> Draft | None: ...
 
-    def send(self, draft: Draft, nonce: str) -> None:
-        """Take note that a draft goes out as the response with this nonce."""
+    def send(self, draft: Draft, nonce: str, snapshot: Snapshot) -> None:
+        """Take note that a draft of what a snapshot has goes out as the response with this nonce."""
         self.flight = Flight(nonce, draft)
-        if self._resend or self._refused:
+        if self.resend or self._refused:
             names = self.flight.names
-            self._resend.difference_update(names)
+            self.resend.difference_update(names)
             self._forget_refusal_of(names)
         self._must_answer = False
         self.is_update = True
-        self._settled = draft.settles
         self._seen = None
+        if draft.settles is None:
+            self._settled = self.quiet = None
+        else:
+            self._settled, self.quiet = draft.settles.digest, snapshot
         self._record(draft)
 
     @abstractmethod
