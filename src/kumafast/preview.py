@@ -316,7 +316,7 @@ def _pairs(before: Snapshot | None, after: Snapshot) -> Iterator[_Pair]:
         own, own_now = [], []
     here, there = set(map(id, shared)), set(map(id, shared_now))
     # Together, for a template makes what was the proxy's alone a layer like any other.
-    return _differing(
+    yield from _differing(
         [*own, *(layer for layer in shared if id(layer) not in there)],
         [*own_now, *(layer for layer in shared_now if id(layer) not in here)],
     )
