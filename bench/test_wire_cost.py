@@ -22,9 +22,10 @@ ROUNDS = 5
 ENVELOPE_BYTES_MAX = 400
 # Frame heads are written with their payload, and never in a segment of their own.
 SEGMENTS_MAX = 1.02
-# What was measured (13 times; 12 KB of memory in plaintext and 26 KB over TLS) and half as much again, for a machine
+# What was measured (1.5, 5 and 3 times; 4 KB of memory in plaintext, 17 KB over TLS) and twice as much, for a machine
 # whose two cores are busy. They are to follow the figures down.
-TIMES_FLOOR_MAX = 10
+TIMES_FLOOR_MAX = {"linear": 3, "mesh": 10}
+TIMES_FLOOR_TLS_MAX = 6
 RESIDENT_KB_MAX = 8
 RESIDENT_TLS_KB_MAX = 30
 
@@ -56,20 +57,26 @@ def test_a_push_costs_so_many_times_the_floor(bench: Bench, report: Callable[[st
         f"{figures.pushes.cpu_us:.1f} µs a push, {figures.pushes.times_floor:.1f} times the floor, at best {best:.1f}; "
         f"{figures.resident_kb:.1f} KB a connection; {figures.pushes.segments:.2f} segments"
     )
-    assert best <= TIMES_FLOOR_MAX
+    assert best <= TIMES_FLOOR_MAX[mode]
     assert figures.resident_kb <= RESIDENT_KB_MAX
     assert figures.resident_after_kb is not None
     assert figures.resident_after_kb <= RESIDENT_KB_MAX
 
 
 @pytest.mark.gate
-def test_a_connection_over_tls_takes_so_much_memory(bench: Bench, report: Callable[[str], None]) -> None:
+def test_a_push_over_tls_costs_so_many_times_the_floor(bench: Bench, report: Callable[[str], None]) -> None:
     case = Case(server="kumafast-linear", connections=CONNECTIONS, is_tls=True)
     if not bench.has_tls:
         pytest.skip("the load client was built without OpenSSL")
     figures = measure(bench, "tls", case, rounds=ROUNDS)
+    _assert_counts(figures)
     assert figures.pushes is not None
-    report(f"{figures.pushes.times_floor:.1f} times the plaintext floor, {figures.resident_kb:.1f} KB a connection")
+    best = figures.pushes.times_floor_spread[0]
+    report(
+        f"{figures.pushes.times_floor:.1f} times the plaintext floor, at best {best:.1f}; "
+        f"{figures.resident_kb:.1f} KB a connection"
+    )
+    assert best <= TIMES_FLOOR_TLS_MAX
     assert figures.resident_kb <= RESIDENT_TLS_KB_MAX
 
 

@@ -126,6 +126,7 @@ class Session {
     }
     // Ends what is left so since `before`, a time as `receive` is given: calls with DEADLINE_EXCEEDED, else all.
     void end_silence(double before, std::vector<Event>& events);
+    void prefetch(int step) const { prefetch_streams(streams_, step); }
 
     // Queues one message. kFull: the client does not read, and nothing was queued.
     Sent send(std::uint32_t id, const Payload& payload) {
@@ -164,8 +165,7 @@ class Session {
 
     // Ends a stream at once; what is queued is dropped. False: it is gone.
     bool reset(std::uint32_t id, ErrorCode code) {
-        Stream* stream = find(id);
-        if (!stream) return false;
+        if (!find(id)) return false;
         reset_stream(id, code);
         return true;
     }

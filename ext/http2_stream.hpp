@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "grpc_stream.hpp"
 #include "limits.hpp"
 #include "payload.hpp"
+#include "prefetch.hpp"
 
 namespace kumafast::http2 {
 
@@ -125,5 +127,12 @@ struct Stream {
         return sizeof(Stream) + head.capacity() + status_text.capacity() + reader.allocated() + queue.allocated();
     }
 };
+
+// Asks for the memory of a connection's first stream, in two steps: `step` 1 uses what 0 has asked for.
+inline void prefetch_streams(const std::vector<std::unique_ptr<Stream>>& streams, int step) {
+    if (streams.empty()) return;
+    if (step == 0) return prefetch(streams.data(), sizeof streams[0]);
+    prefetch(streams.front().get(), sizeof(Stream));
+}
 
 }  // namespace kumafast::http2

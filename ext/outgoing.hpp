@@ -44,6 +44,10 @@ class Outgoing {
     }
 
     const std::string& text() const { return text_; }
+    std::span<const std::uint8_t> octets(const Segment& segment) const {
+        if (segment.payload.owner()) return segment.payload.bytes().subspan(segment.offset, segment.count);
+        return {reinterpret_cast<const std::uint8_t*>(text_.data()) + segment.offset, segment.count};
+    }
     const std::vector<Segment>& segments() const { return segments_; }
 
   private:

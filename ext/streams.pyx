@@ -6,11 +6,16 @@ Never: rules of xDS. A move is known by the octets of the request that led to it
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
 
 from asyncio import get_running_loop
 from collections import deque
+
+from kumafast._core.channels cimport OBJECT_BYTES, Channel, Waiting
+
+from wire cimport Octets, find_field, prefetch
 
 from kumafast._core.requests import NODE_BYTES_MAX, cut_field
 
@@ -26,176 +31,14 @@ AHEAD_MAX = 8
 BYTES_AHEAD_MAX = 16777216
 # A request of more octets, without its node, is taken in by pieces: so many can hold some thousand names.
 REQUEST_BYTES_AT_ONCE_MAX = 65536
+cdef Py_ssize_t _REQUEST_BYTES_AT_ONCE_MAX = REQUEST_BYTES_AT_ONCE_MAX
 cdef Py_ssize_t _BYTES_AT_ONCE_MAX = REQUEST_BYTES_AT_ONCE_MAX + NODE_BYTES_MAX
 # What a move costs beside its octets: a session.
 cdef size_t _BYTES_OF_MOVE = 4096
 
 
 include "tally.pxi"
-
-
-cdef class Standing:
-    """Where streams stand: a session that all of them share, and the moves from here that are known.
-
-    `is_origin`: where new streams begin. It is remembered although nobody stands there.
-
-    >>> Standing("a session").is_private
-    True
-    """
-
-    cdef public object session
-    """What it is that they share; None once it went on with its last stream."""
-    cdef readonly object key
-    """What it is found by when nothing is due; None where it cannot be shared with streams that come by another way."""
-    cdef readonly Py_ssize_t members
-    """How many streams stand here."""
-    cdef readonly Py_ssize_t leads
-    """How many remembered moves lead here: while one does, the session must stay as it is."""
-    cdef readonly bint is_origin
-    """Whether new streams begin here."""
-    # How many moves ahead of those who stand somewhere.
-    cdef int ahead
-    cdef Tally tally
-    cdef Move on_goal, on_request
-    cdef dict moves
-    cdef object __weakref__
-
-    def __cinit__(self, session, /, *, key=None, bint is_origin=False):
-        self.session = session
-        self.key = key
-        self.is_origin = is_origin
-
-    @property
-    def is_private(self):
-        """Whether only one stream can ever move from here, so that its session may be changed in place."""
-        return self.members <= 1 and self.leads == 0 and not self.is_origin
-
-    @property
-    def move_count(self):
-        """How many moves are remembered."""
-        return 0 if self.moves is None else len(self.moves)
-
-    cdef Move find(self, bytes request, object goal, bint is_patient):
-        cdef Move move = self.on_goal if request is None else self.on_request
-        if move is not None and move.goal is goal and move.is_patient == is_patient and _equal(move.request, request):
-            return move
-        if self.moves is None:
-            return None
-        move = self.moves.get((request, goal, is_patient))
-        if move is not None:
-            self._recall(move)
-        return move
-
-    cdef void _recall(self, Move move):
-        if move.request is None:
-            self.on_goal = move
-        else:
-            self.on_request = move
-
-    cdef int keep(self, Move move, Tally tally) except -1:
-        """Remember a move for those who stand here too, or will."""
-        cdef size_t size = move.size()
-        if self.members < 2:
-            # Others come by the moves that lead here, one after the other.
-            if not self.is_origin and (self.leads == 0 or self.ahead >= AHEAD_MAX):
-                return 0
-            if tally.bytes_kept + size > BYTES_AHEAD_MAX:
-                if self.is_origin:
-                    self.forget_moves()
-                return 0
-        if not move.is_keepable():
-            return 0
-        if self.moves is not None and len(self.moves) >= MOVES_MAX:
-            self.forget_moves()
-        if self.moves is None:
-            self.moves = {}
-        self.moves[(move.request, move.goal, move.is_patient)] = move
-        self.tally = tally
-        tally.bytes_kept += size
-        move.after.leads += 1
-        move.after.ahead = 0 if self.members >= 2 else self.ahead + 1
-        self._recall(move)
-        return 0
-
-    cdef int leave(self) except -1:
-        self.members -= 1
-        self._forget_if_left()
-        return 0
-
-    cdef int _forget_if_left(self) except -1:
-        # What is at rest has no need to be ready for others: else each would hold the next, from the first to the last.
-        if self.members == 0 and not self.is_origin and (self.leads == 0 or self.key is not None):
-            self.forget_moves()
-        return 0
-
-    cpdef int forget_moves(self) except -1:
-        """Remember none of the moves from here."""
-        cdef Move move
-        cdef dict moves = self.moves
-        self.on_goal = self.on_request = None
-        self.moves = None
-        if moves is None:
-            return 0
-        for move in moves.values():
-            self.tally.bytes_kept -= move.size()
-            move.after.leads -= 1
-            move.after._forget_if_left()
-        return 0
-
-
-cdef bint _equal(bytes one, bytes other):
-    if one is other:
-        return True
-    if one is None or other is None or PyBytes_GET_SIZE(one) != PyBytes_GET_SIZE(other):
-        return False
-    return memcmp(PyBytes_AS_STRING(one), PyBytes_AS_STRING(other), PyBytes_GET_SIZE(one)) == 0
-
-
-cdef class Move:
-    """From one standing to the next: what is sent on the way, at most one message, and what there is to tell of it.
-
-    `is_synced`, `is_holding` are about where it ends, and mean something where nothing was sent, or `is_last`.
-    `is_own`: for one stream, which no other repeats.
-
-    >>> Move(Standing("the next session"), acknowledged=1).after.session
-    'the next session'
-    """
-
-    cdef readonly object payload
-    """What is sent; None where it is nothing."""
-    cdef readonly tuple events
-    """What an observer is told."""
-    cdef readonly Standing after
-    """Where it leads to."""
-    cdef readonly bint is_synced
-    """Whether a client that stands there has all of the goal."""
-    cdef readonly bint is_holding
-    """Whether something waits there for the client's answer."""
-    cdef readonly bint is_last
-    """Whether nothing more is due where it ends, so that nobody needs to look."""
-    cdef int acknowledged, rejected
-    cdef bytes request
-    cdef object goal
-    cdef bint is_patient, is_own
-
-    def __cinit__(
-        self, Standing after not None, /, *, payload=None, tuple events=(), int acknowledged=0, int rejected=0,
-        bint is_synced=False, bint is_holding=False, bint is_own=False, bint is_last=False,
-    ):
-        self.after, self.payload, self.events = after, payload, events
-        self.acknowledged, self.rejected = acknowledged, rejected
-        self.is_synced, self.is_holding, self.is_last, self.is_own = is_synced, is_holding, is_last, is_own
-
-    cdef size_t size(self):
-        cdef size_t size = _BYTES_OF_MOVE
-        if self.payload is not None:
-            size += len(self.payload)
-        return size if self.request is None else size + PyBytes_GET_SIZE(self.request)
-
-    cdef bint is_keepable(self):
-        if self.request is not None and PyBytes_GET_SIZE(self.request) > REQUEST_BYTES_KEPT_MAX:
-            return False
-        return not self.is_own and (self.payload is None or len(self.payload) <= PAYLOAD_BYTES_KEPT_MAX)
+include "standings.pxi"
 
 
 cdef class Target:
@@ -309,7 +152,7 @@ cdef class Streams:
                 self.turns.ask(stream.lose_patience)
 
 
-cdef class Stream:
+cdef class Stream(Waiting):
     """One stream, the receiver of its messages: a place among the standings, and how far its client has read.
 
     >>> stream = Stream(Streams(), Connection(), 1, Standing("a session"), node_field=1, is_observed=False)
@@ -321,6 +164,7 @@ cdef class Stream:
     """The streams of its server."""
     cdef readonly object connection
     """The connection that it is on; None once it has ended."""
+    cdef Channel channel
     cdef readonly Standing standing
     """Where it stands."""
     cdef readonly Target target
@@ -348,6 +192,7 @@ cdef class Stream:
     ):
         self.fleet = fleet
         self.connection = connection
+        self.channel = connection if isinstance(connection, Channel) else None
         self.id = id
         self.standing = standing
         standing.members += 1
@@ -368,16 +213,21 @@ cdef class Stream:
 
     def message_received(self, bytes data not None, bint is_followed=False, /):
         """A request has come; where it is followed by another, both are answered together."""
-        cdef bytes node, request
+        self.take_message(data, is_followed)
+
+    cdef int take_message(self, bytes data, bint is_followed) except -1:
+        cdef bytes node = None, request = data
         if self.connection is None:
-            return
+            return 0
         if not self.is_deferred and PyBytes_GET_SIZE(data) <= _BYTES_AT_ONCE_MAX:
-            node, request = cut_field(data, self.node_field)
-            if PyBytes_GET_SIZE(request) <= REQUEST_BYTES_AT_ONCE_MAX:
-                self.take(node, request, is_followed)
-                return
+            # An acknowledgement mostly has no node.
+            if find_field(Octets(<const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)), self.node_field).end:
+                node, request = cut_field(data, self.node_field)
+            if PyBytes_GET_SIZE(request) <= _REQUEST_BYTES_AT_ONCE_MAX:
+                return self.take(node, request, is_followed)
         self.is_deferred = True
         self.fleet.defer(self, data)
+        return 0
 
     cpdef int take(self, bytes node, bytes request, bint is_followed) except -1:
         """Take in a request, set apart from its node, and send what is due, unless it is followed by another."""
@@ -427,12 +277,25 @@ cdef class Stream:
         """Stand nowhere any more; True where it did until now."""
         if self.connection is None:
             return False
-        self.connection = None
+        self.connection = self.channel = None
         self.standing.leave()
         if self.target is not None:
             self.target.discard(self)
         self.fleet.closed(self)
         return True
+
+    cdef void warm(self, int step) noexcept:
+        if step == 1:
+            prefetch(<PyObject*>self.channel, OBJECT_BYTES)
+            prefetch(<PyObject*>self.target, 1)
+        elif self.channel is not None:
+            self.channel.warm(step - 1)
+
+    cdef int _write(self, payload) except -1:
+        cdef Channel channel = self.channel
+        if channel is not None:
+            return channel.write_message(self.id, payload)
+        return self.connection.write(self.id, payload)
 
     cdef Move _find(self, bytes request, object goal, bint is_patient):
         cdef Move move = self.standing.find(request, goal, is_patient)
@@ -475,7 +338,7 @@ cdef class Stream:
             if self.connection is None:
                 return 0
             self.fleet.tally.sent += 1
-            written = self.connection.write(self.id, move.payload)
+            written = self._write(move.payload)
             if written == _WAITING:
                 self.is_waiting = True
                 return 0

@@ -7,12 +7,16 @@ Never: where OpenSSL's headers were not found when this was built; `HAS_TLS` say
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 from cython.operator cimport dereference
 from libc.stdint cimport uint8_t
 from libcpp cimport bool as cpp_bool
 from libcpp.memory cimport make_unique, unique_ptr
 from libcpp.string cimport string
-from wire cimport Lent, Octets, send_now
+
+from kumafast._core.channels cimport OBJECT_BYTES, Channel, Poller
+
+from wire cimport Lent, Octets, Outgoing, prefetch, send_now
 
 import asyncio
 
@@ -28,9 +32,11 @@ cdef extern from "tls_session.hpp" namespace "kumafast::tls":
         Session(const Context& context) except +
         cpp_bool receive(Octets ciphertext, string& plaintext) except +
         cpp_bool send(Octets plaintext) except +
+        cpp_bool send(const Outgoing& plaintext) except +
         void close()
         const string& outgoing()
         void clear_outgoing()
+        void prefetch()
         cpp_bool is_established()
         cpp_bool is_over()
         string error()
@@ -84,12 +90,13 @@ cdef class TlsContext:
         self.context = fresh
 
 
-cdef class TlsTransport:
+cdef class TlsTransport(Channel):
     """Between a transport of ciphertext, whose protocol it is, and a protocol of plaintext, whose transport it is.
 
     `create_protocol` is called once the handshake is done. A client that has not done that within `handshake_s` is
     dropped. What is written is encrypted at once. Where the socket takes it at once it does not go through the
-    transport below, which costs as much as the system call; else it waits there like anything else.
+    transport below, which costs as much as the system call; else it waits there like anything else. Nor does what
+    comes, where there is a poller.
 
     >>> def listen(loop, context, create_protocol):
     ...     return loop.create_server(lambda: TlsTransport(context, create_protocol, 10.0), "127.0.0.1", 8443)
@@ -99,20 +106,21 @@ cdef class TlsTransport:
     cdef object __weakref__
     cdef object lower
     cdef object protocol
+    # The protocol, where it is one of the core's own.
+    cdef Channel above
     cdef object create_protocol
     cdef object timer
     cdef double handshake_s
-    # Of the socket, where that may be written to past the transport below; else -1.
-    cdef int descriptor
     # Whether something may still wait in the transport below.
     cdef bint is_behind
     cdef bint is_closing_
+    cdef bint is_paused
 
-    def __cinit__(self, TlsContext context not None, create_protocol, double handshake_s, /):
+    def __cinit__(self, TlsContext context not None, create_protocol, double handshake_s, Poller poller=None, /):
         self.session = make_unique[Session](context.context)
         self.create_protocol = create_protocol
         self.handshake_s = handshake_s
-        self.descriptor = -1
+        self.poller = poller
 
     # As the protocol of the transport below.
 
@@ -125,28 +133,55 @@ cdef class TlsTransport:
     def data_received(self, data, /):
         """Ciphertext has come."""
         cdef Py_buffer view
-        cdef Lent[string] lent
-        cdef string* plaintext = &lent.get()
-        cdef bint goes_on
+        self.begin_polling(self.lower)
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            goes_on = dereference(self.session).receive(
-                Octets(<const uint8_t*>view.buf, view.len), dereference(plaintext))
+            self.octets_received(<const uint8_t*>view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
+
+    cdef void warm(self, int step) noexcept:
+        self.warm_own(step)
+        if self.above is not None:
+            self.above.warm_own(step - 1)
+
+    cdef void warm_own(self, int step) noexcept:
+        if step == 1:
+            prefetch(self.session.get(), sizeof(Session))
+            prefetch(<PyObject*>self.above, OBJECT_BYTES)
+        elif step == 2:
+            dereference(self.session).prefetch()
+
+    cdef int octets_received(self, const uint8_t* octets, size_t count) except -1:
+        cdef Lent[string] lent
+        cdef string* plaintext = &lent.get()
+        cdef Channel above
+        cdef bint goes_on = dereference(self.session).receive(Octets(octets, count), dereference(plaintext))
         # Answers of the handshake, or the alert that says why there is none.
         self._write_out()
         if self.protocol is None and dereference(self.session).is_established():
             self._begin()
+        above = self.above
         if plaintext.size() > 0 and self.protocol is not None and not self.is_closing_:
-            self.protocol.data_received(PyBytes_FromStringAndSize(plaintext.data(), plaintext.size()))
+            if above is not None:
+                above.octets_received(<const uint8_t*>plaintext.data(), plaintext.size())
+            else:
+                self.protocol.data_received(PyBytes_FromStringAndSize(plaintext.data(), plaintext.size()))
         if not goes_on:
             self.close()
+        return 0
+
+    cdef int socket_ended(self, error) except -1:
+        if error is None:
+            self.lower.close()
+        else:
+            self.abort()
+        return 0
 
     cdef int _begin(self) except -1:
         self.timer.cancel()
         self.timer = None
-        self.protocol = self.create_protocol()
+        self.set_protocol(self.create_protocol())
         self.create_protocol = None
         self.protocol.connection_made(self)
         return 0
@@ -168,10 +203,11 @@ cdef class TlsTransport:
     def connection_lost(self, exc, /):
         """The transport below is gone."""
         self.is_closing_ = True
+        self.end_polling()
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        protocol, self.protocol, self.create_protocol = self.protocol, None, None
+        protocol, self.protocol, self.above, self.create_protocol = self.protocol, None, None, None
         if protocol is not None:
             protocol.connection_lost(exc)
 
@@ -192,6 +228,13 @@ cdef class TlsTransport:
             self._encrypt(each)
         self._write_out()
 
+    cdef bint write_outgoing(self, const Outgoing& outgoing) except -1:
+        if self.is_closing_:
+            return True
+        dereference(self.session).send(outgoing)
+        self._write_out()
+        return not self.is_behind
+
     cdef int _encrypt(self, data) except -1:
         cdef Py_buffer view
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
@@ -205,15 +248,15 @@ cdef class TlsTransport:
         cdef const char* octets = dereference(self.session).outgoing().data()
         cdef size_t size = dereference(self.session).outgoing().size(), taken = 0
         cdef bytes rest
-        if size == 0 or self.lower.is_closing():
+        if size == 0:
             return 0
-        # Nothing may overtake what waits in the transport.
+        # Nothing may overtake what waits in the transport, and only that can have made it fail.
         if self.descriptor >= 0 and not (self.is_behind and self.lower.get_write_buffer_size() > 0):
             taken = send_now(self.descriptor, octets, size)
         rest = PyBytes_FromStringAndSize(octets + taken, size - taken) if taken < size else None
         dereference(self.session).clear_outgoing()
         self.is_behind = rest is not None
-        if rest is not None:
+        if rest is not None and not self.lower.is_closing():
             self.lower.write(rest)
         return 0
 
@@ -223,11 +266,13 @@ cdef class TlsTransport:
             self.is_closing_ = True
             dereference(self.session).close()
             self._write_out()
+        self.end_polling()
         self.lower.close()
 
     def abort(self):
         """End now."""
         self.is_closing_ = True
+        self.end_polling()
         self.lower.abort()
 
     def is_closing(self):
@@ -237,6 +282,7 @@ cdef class TlsTransport:
     def set_protocol(self, protocol, /):
         """Let another protocol have what comes from now on."""
         self.protocol = protocol
+        self.above = protocol if isinstance(protocol, Channel) else None
 
     def get_protocol(self):
         """Who has what comes."""
@@ -244,15 +290,27 @@ cdef class TlsTransport:
 
     def pause_reading(self):
         """Read nothing more until `resume_reading`."""
-        self.lower.pause_reading()
+        self._set_reading(False)
 
     def resume_reading(self):
         """Read again."""
-        self.lower.resume_reading()
+        self._set_reading(True)
+
+    cdef int _set_reading(self, bint is_reading) except -1:
+        self.is_paused = not is_reading
+        if self.is_polled:
+            self.poller.set_reading(self.descriptor, is_reading)
+        elif self.is_closing_:
+            pass
+        elif is_reading:
+            self.lower.resume_reading()
+        else:
+            self.lower.pause_reading()
+        return 0
 
     def is_reading(self):
         """Whether it reads."""
-        return self.lower.is_reading()
+        return not self.is_paused and not self.is_closing()
 
     def set_write_buffer_limits(self, high=None, low=None):
         """When the protocol is told to pause, in bytes of ciphertext."""

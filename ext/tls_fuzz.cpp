@@ -233,7 +233,7 @@ class Connection {
         // Nobody writes before the handshake is done; afterwards anybody may at any time.
         if (was_established_ && roll(2)) {
             std::string text(roll(6) ? roll(300) : roll(60000), static_cast<char>('A' + roll(26)));
-            if (server_.send({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()})) sent_ += text;
+            if (send(text)) sent_ += text;
         }
         if (roll(30) == 0) server_.close();
         if (roll(60) == 0) goes_on_ = false;
@@ -242,6 +242,24 @@ class Connection {
             server_.version();
             server_.client_certificate();
         }
+    }
+
+    // At once, or as a connection gathers it: pieces side by side, and large ones that are shared.
+    bool send(std::string& text) {
+        std::span<const std::uint8_t> octets(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+        if (roll(2) || text.empty()) return server_.send(octets);
+        Payload shared(octets.data(), octets.size(), &text, nullptr);
+        Outgoing gathered;
+        for (std::size_t at = 0; at < octets.size();) {
+            std::size_t part = std::min(1 + roll(20000), octets.size() - at);
+            if (roll(2)) {
+                gathered.copy(octets.subspan(at, part));
+            } else {
+                gathered.share(shared, at, part);
+            }
+            at += part;
+        }
+        return server_.send(gathered);
     }
 
     tls::Session server_;

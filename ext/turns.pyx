@@ -5,10 +5,13 @@ In: callbacks, each cheap to be asked for again. Out: each called once, soon, in
 Never: more than a slice of them in one turn; more than one entry for each callback.
 """
 
-from wire cimport steady_seconds
+from cpython.object cimport PyObject
+
+from kumafast._core.channels cimport OBJECT_BYTES, PREFETCH_STEPS, PyList_GET_ITEM, Waiting
+
+from wire cimport prefetch, steady_seconds
 
 from asyncio import get_running_loop
-from collections import deque
 
 
 cdef class Turns:
@@ -35,18 +38,20 @@ cdef class Turns:
     """How long a turn may have lasted when another callback begins."""
     cdef readonly Py_ssize_t longest
     """The most that were called in one turn."""
-    cdef object waiting
+    # In order, of which those before `next` have been called.
+    cdef list waiting
+    cdef Py_ssize_t next
     cdef set asked
     cdef bint is_scheduled
 
     def __cinit__(self, Py_ssize_t most, double seconds, /):
         self.most = most
         self.seconds = seconds
-        self.waiting = deque()
+        self.waiting = []
         self.asked = set()
 
     def __len__(self):
-        return len(self.waiting)
+        return len(self.waiting) - self.next
 
     def ask(self, callback, /):
         """Have `callback` called in one of the next turns."""
@@ -66,21 +71,46 @@ cdef class Turns:
         return 0
 
     cdef int _schedule(self) except -1:
-        if not self.is_scheduled and self.waiting:
+        if not self.is_scheduled and self.next < len(self.waiting):
             self.is_scheduled = True
             get_running_loop().call_soon(self._take)
         return 0
 
     def _take(self):
         cdef double ends = steady_seconds() + self.seconds
-        cdef Py_ssize_t count = 0, most = min(self.most, <Py_ssize_t>len(self.waiting))
+        cdef Py_ssize_t count = 0, most = min(self.most, <Py_ssize_t>len(self.waiting) - self.next)
         self.is_scheduled = False
         try:
             while count < most and (count == 0 or steady_seconds() < ends):
-                callback = self.waiting.popleft()
+                self._prefetch()
+                callback = self.waiting[self.next]
+                self.waiting[self.next] = None
+                self.next += 1
                 self.asked.discard(callback)
                 count += 1
                 callback()
         finally:
             self.longest = max(self.longest, count)
+            self._drop_called()
             self._schedule()
+
+    cdef void _prefetch(self) noexcept:
+        """Ask for the memory of those whose turns are about to come."""
+        cdef Py_ssize_t step, at
+        cdef PyObject* callback
+        for step in range(PREFETCH_STEPS):
+            at = self.next + PREFETCH_STEPS - step
+            if at >= len(self.waiting):
+                continue
+            callback = PyList_GET_ITEM(self.waiting, at)
+            if step == 0:
+                prefetch(callback, OBJECT_BYTES)
+            elif isinstance(<object>callback, Waiting):
+                (<Waiting>callback).warm(step)
+
+    cdef int _drop_called(self) except -1:
+        # As many are moved as were called, at most.
+        if 2 * self.next >= len(self.waiting):
+            del self.waiting[:self.next]
+            self.next = 0
+        return 0

@@ -64,6 +64,22 @@ cdef extern from "socket.hpp" namespace "kumafast":
     double steady_seconds()
     size_t send_now(int descriptor, const Outgoing& outgoing)
     size_t send_now(int descriptor, const void* octets, size_t count)
+    int64_t receive_now(int descriptor, void* octets, size_t count)
+
+
+cdef extern from "prefetch.hpp" namespace "kumafast":
+    void prefetch(const void* object, size_t bytes) noexcept
+
+
+cdef extern from "epoll.hpp" namespace "kumafast":
+    cdef cppclass Epoll:
+        Epoll()
+        cpp_bool open()
+        int descriptor()
+        cpp_bool watch(int socket)
+        void forget(int socket)
+        size_t find(size_t most)
+        int found(size_t at)
 
 
 cdef extern from "http2_session.hpp" namespace "kumafast::http2":
@@ -101,6 +117,7 @@ cdef extern from "http2_session.hpp" namespace "kumafast::http2":
         void receive(Octets octets, double now, vector[Event]& events) except +
         void receive(Octets octets, double now, vector[Event]& events, size_t events_max) except +
         bint is_behind()
+        void prefetch(int step)
         bint owes()
         void end_silence(double before, vector[Event]& events) except +
         Sent send(uint32_t id, const CPayload& payload) except +

@@ -13,7 +13,7 @@ import pytest
 from kumafast import _core
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("selectors", "digests", "versions", "cycles", "requests", "streams", "turns")
+MODULES = ("selectors", "digests", "versions", "cycles", "requests", "streams", "turns", "channels")
 
 
 def documented() -> Iterator[tuple[str, object]]:

@@ -4,6 +4,7 @@ In: tags, selectors, ids chosen by the caller, bytes. Out: which selector matche
 Never: resources, policies, Envoy messages. The core knows tags, numbers and octets only.
 """
 
+from kumafast._core.channels import Poller
 from kumafast._core.cycles import untrack, untrack_value
 from kumafast._core.digests import SnapshotDigest, changed_snapshots, digest
 from kumafast._core.requests import NAMES_MAX, NODE_BYTES_MAX, VersionReader, cut_field, join_texts, request_excess
@@ -46,6 +47,7 @@ __all__ = [
     "Matches",
     "Move",
     "Payload",
+    "Poller",
     "Protocol",
     "SelectorSet",
     "SnapshotDigest",

@@ -4,6 +4,7 @@ from typing import Any, Final, Self, final
 from typing_extensions import disjoint_base
 
 from kumafast._core import Payload, Turns
+from kumafast._core.channels import Waiting
 
 MOVES_MAX: Final[int]
 REQUEST_BYTES_KEPT_MAX: Final[int]
@@ -99,7 +100,7 @@ class Streams:
     def stop_timer(self) -> None: ...
 
 @final
-class Stream:
+class Stream(Waiting):
     name: Any
     synced: Any
     timer: Any

@@ -5,6 +5,8 @@ from typing import Any, Final, final
 
 from typing_extensions import Buffer
 
+from kumafast._core.channels import Channel, Poller
+
 HAS_TLS: Final[bool]
 
 def plain_socket(transport: object, /) -> int: ...
@@ -17,9 +19,14 @@ class TlsContext:
     def reload(self, certificate: str | Path, key: str | Path, client_ca: str | Path | None = None, /) -> None: ...
 
 @final
-class TlsTransport:
+class TlsTransport(Channel):
     def __new__(
-        cls, context: TlsContext, create_protocol: Callable[[], asyncio.Protocol], handshake_s: float, /
+        cls,
+        context: TlsContext,
+        create_protocol: Callable[[], asyncio.Protocol],
+        handshake_s: float,
+        poller: Poller | None = None,
+        /,
     ) -> TlsTransport: ...
     def connection_made(self, transport: asyncio.BaseTransport, /) -> None: ...
     def data_received(self, data: Buffer, /) -> None: ...

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, cast
 
-from kumafast._core import Payload, Protocol, Turns, plain_socket
+from kumafast._core import Payload, Poller, Protocol, Turns, plain_socket
 from kumafast.stream.silence import Silence
 
 _LOG = logging.getLogger(__name__)
@@ -168,6 +168,7 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
         "_http_handler",
         "_is_reading",
         "_openers",
+        "_poller",
         "_retiring",
         "_silence",
         "_transport",
@@ -188,11 +189,14 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
         http_handler: HttpHandler | None = None,
         turns: Turns | None = None,
         silence: Silence | None = None,
+        poller: Poller | None = None,
     ) -> None:
-        """`turns` and `silence` are shared by all connections.
+        """`turns`, `silence` and `poller` are shared by all connections.
 
-        In turns those wait that bring, or are sent, more than one turn has room for; silence ends those that leave off.
+        In turns those wait that bring, or are sent, more than one turn has room for; silence ends those that leave off;
+        the poller reads plain sockets, which else their transports do.
         """
+        self._poller = poller
         self._silence = silence
         self._turns = Turns(1, 0.0) if turns is None else turns
         self._handlers = handlers
@@ -209,7 +213,7 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
-        self.attach(self._transport, plain_socket(self._transport))
+        self.attach(self._transport, plain_socket(self._transport), self._poller)
         self.flush()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -273,10 +277,7 @@ class GrpcProtocol(Protocol, asyncio.Protocol):
         if is_reading == self._is_reading or self._transport is None:
             return
         self._is_reading = is_reading
-        if is_reading:
-            self._transport.resume_reading()
-        else:
-            self._transport.pause_reading()
+        self.set_reading(is_reading)
 
     def get_extra_info(self, name: str) -> Any:
         """What the transport knows of the connection; None where it is gone."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, cast
 from weakref import WeakSet
 
-from kumafast._core import TlsTransport
+from kumafast._core import Poller, TlsTransport
 from kumafast.stream.tls import ServerTls, TlsFiles
 
 _LOG = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ HttpProtocol = Callable[[], asyncio.Protocol]
 class Port:
     """A listening port in front of two protocols: one for HTTP/2, one for everything else."""
 
-    def __init__(self, *, http2_protocol: HttpProtocol, http_protocol: HttpProtocol | None) -> None:
+    def __init__(self, *, http2_protocol: HttpProtocol, http_protocol: HttpProtocol | None, poller: Poller) -> None:
+        self._poller = poller
         self.http2_protocol = http2_protocol
         self.http_protocol = http_protocol
         self.entrances: set[_Entrance] = set()
@@ -58,7 +59,9 @@ class Port:
         options: dict[str, Any] = {}
         if tls is not None:
             self.tls = ServerTls(tls)
-            create, options = self.tls.listen(self._create_entrance, handshake_s=SILENCE_MAX_S, note=self._secured.add)
+            create, options = self.tls.listen(
+                self._create_entrance, handshake_s=SILENCE_MAX_S, note=self._secured.add, poller=self._poller
+            )
             _LOG.info("%s", self.tls.describe())
         self._server = await loop.create_server(create, host, port, backlog=_BACKLOG, **options)
         if self.tls is not None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from kumafast._core import Protocol, Stream, Tally, Turns
+from kumafast._core import Poller, Protocol, Stream, Tally, Turns
 from kumafast.snapshot.cache import SnapshotCache
 from kumafast.snapshot.node import key_of
 from kumafast.snapshot.resource import (
@@ -58,6 +58,9 @@ _STOP_STEP_S = 0.005
 # Of the connections that bring much at once, so many go on in one turn of the loop, and none after so long.
 _BEHIND_EACH_TURN = 8
 _BEHIND_S = 0.002
+# So many sockets are read in one turn of the loop, and none after so long.
+_READ_EACH_TURN = 256
+_READ_S = 0.002
 
 
 class XdsServer:
@@ -117,6 +120,7 @@ class XdsServer:
         self._connections: set[GrpcProtocol] = set()
         self._behind = Turns(_BEHIND_EACH_TURN, _BEHIND_S)
         self._silence = Silence()
+        self._poller = Poller(_READ_EACH_TURN, _READ_S)
         self._port: Port | None = None
 
     @property
@@ -135,7 +139,7 @@ class XdsServer:
         Raises OSError where the port is taken or the certificate cannot be read; then nothing runs.
         """
         # There before the first connection, which may ask for the certificate.
-        self._port = Port(http2_protocol=self._create_protocol, http_protocol=self._http_protocol)
+        self._port = Port(http2_protocol=self._create_protocol, http_protocol=self._http_protocol, poller=self._poller)
         try:
             return await self._port.open(host, port, tls=tls)
         except BaseException:
@@ -193,6 +197,7 @@ class XdsServer:
             http_handler=self._http_handler,
             turns=self._behind,
             silence=self._silence,
+            poller=self._poller,
         )
 
     def _create_openers(self) -> dict[str, Opener]:

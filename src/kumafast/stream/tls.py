@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from kumafast._core import HAS_TLS, TlsContext, TlsTransport
+from kumafast._core import HAS_TLS, Poller, TlsContext, TlsTransport
 
 _LOG = logging.getLogger(__name__)
 
@@ -92,14 +92,18 @@ class ServerTls:
         *,
         handshake_s: float,
         note: Callable[[TlsTransport], None],
+        poller: Poller,
     ) -> tuple[Callable[[], asyncio.BaseProtocol], dict[str, Any]]:
-        """A factory of protocols and options for the loop's `create_server`; `note` is told of the core's own."""
+        """A factory of protocols and options for the loop's `create_server`.
+
+        `note` is told of the core's own, whose sockets the poller reads.
+        """
         core = self._core
         if core is None:
             return create_protocol, {"ssl": self._python, "ssl_handshake_timeout": handshake_s}
 
         def create() -> asyncio.BaseProtocol:
-            transport = TlsTransport(core, create_protocol, handshake_s)
+            transport = TlsTransport(core, create_protocol, handshake_s, poller)
             note(transport)
             return cast(asyncio.BaseProtocol, transport)
 
