@@ -165,6 +165,7 @@ class Sink:
 
     def __init__(self, node_id: str, cache: SnapshotCache, woken: list[Sink]) -> None:
         self.messages = 0
+        self.secret_bytes = 0
         self.responses: list[Response] | None = None
         """What it was sent, where somebody is to count that: it is not the streams' work."""
         self._node_id = node_id
@@ -184,6 +185,9 @@ class Sink:
             self.messages += 1
             if self.responses is not None:
                 self.responses.append(response)
+            if response.type_url == SECRET:
+                # Its bytes are made when they are sent, and here nobody else reads them.
+                self.secret_bytes += sum(len(item.body) for item in response.resources)
             self._session.receive(Request(type_url=response.type_url, nonce=response.nonce))
             if response.type_url == CLUSTER and snapshot is not None:
                 there = snapshot.resources(ENDPOINT)

@@ -404,7 +404,7 @@ class Registry:
         if after == before:
             return
         assert after is None or isinstance(after, Dataplane)
-        # Values all the way down, and of tens of thousands a third of all that the collector would walk through.
+        # Values all the way down: some thirty objects each that the collector need not walk through.
         untrack_value(after)
         self.generation += 1
         gathered.proxies[dataplane_id] = None
