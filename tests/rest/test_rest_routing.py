@@ -25,8 +25,13 @@ VIRTUAL = {
         "parameters": [{"name": "name", "tagKey": "kuma.io/service"}],
     },
 }
+BACKEND = {"kind": "MeshService", "name": "backend"}
+REQUESTS = {"matches": [{"path": {"type": "Exact", "value": "/a"}}], "default": {"backendRefs": [BACKEND]}}
+CONNECTIONS = {"default": {"backendRefs": [BACKEND]}}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "TrafficRoute": ("traffic-routes", ROUTE),
+    "MeshHTTPRoute": ("meshhttproutes", {"spec": {"to": [{"targetRef": BACKEND, "rules": [REQUESTS]}]}}),
+    "MeshTCPRoute": ("meshtcproutes", {"spec": {"to": [{"targetRef": BACKEND, "rules": [CONNECTIONS]}]}}),
     "ExternalService": ("external-services", OUTSIDE),
     "VirtualOutbound": ("virtual-outbounds", VIRTUAL),
 }

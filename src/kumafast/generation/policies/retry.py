@@ -14,7 +14,7 @@ from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
-from kumafast.generation import defaults, fields, protocols
+from kumafast.generation import defaults, fields, protocols, requests
 from kumafast.generation.effects import Effect
 from kumafast.resources.durations import as_timedelta
 from kumafast.resources.policies.retry import Conf, Grpc, Http, Retry
@@ -41,8 +41,8 @@ class Retried(Effect):
         elif self.grpc is not None:
             policy = _grpc_policy(self.grpc)
         for host in manager.route_config.virtual_hosts:
-            for route in host.routes:
-                route.route.ClearField("retry_policy")
+            for action in requests.actions(host):
+                action.ClearField("retry_policy")
             if policy is not None:
                 host.retry_policy.CopyFrom(policy)
 
