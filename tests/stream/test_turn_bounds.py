@@ -137,5 +137,7 @@ def test_a_connection_that_ends_keeps_nothing_for_later() -> None:
     taker.data_received(opening() + frame(DATA, 0, 1, small_messages(2_000)) * 5)
     while taker.is_behind:
         taker.data_received(b"")
-    assert 4_000 < len(taker.receiver.messages) < 8_000, "small messages have a budget, and nobody is there for the rest"
+    assert 4_000 < len(taker.receiver.messages) < 8_000, (
+        "small messages have a budget, and nobody is there for the rest"
+    )
     assert (taker.receiver.ends, taker.failures) == (["lost"], [ENHANCE_YOUR_CALM])
