@@ -318,8 +318,14 @@ def test_names_lead_where_routes_say_and_policies_of_what_they_lead_to_count() -
             await store.put(dataplane("other-2", tags=service("other", **HTTP), address="10.0.0.9"))
             await pipeline.settle()
             assert b"10.0.0.9" in pipeline.snapshot("client").resources(ENDPOINT)["other"].body
-            guard = {"sources": [service("*")], "destinations": [service("other")]}
-            await store.put(connection_policy("CircuitBreaker", "cb", conf={"thresholds": {"maxRequests": 7}}, **guard))
+            guard = connection_policy(
+                "CircuitBreaker",
+                "cb",
+                sources=[service("*")],
+                destinations=[service("other")],
+                conf={"thresholds": {"maxRequests": 7}},
+            )
+            await store.put(guard)
             before = pipeline.snapshot("client")
             await pipeline.settle()
             assert pipeline.snapshot("client").digest(CLUSTER) != before.digest(CLUSTER)
