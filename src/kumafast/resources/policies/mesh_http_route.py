@@ -18,7 +18,7 @@ from kumafast.resources.percentages import NumberText, check_percentage
 from kumafast.resources.resource import Frozen, PolicyTraits, ResourceType, Scope
 from kumafast.resources.route_refs import ROUTE_TOP_KINDS, BackendRef, check_backend_refs, check_mirror, check_route_to
 from kumafast.resources.target_ref import MESH_GATEWAY, check_target_ref
-from kumafast.resources.target_ref_policy import Spec, TargetRefPolicy, To
+from kumafast.resources.target_ref_policy import OutboundSpec, TargetRefPolicy, To
 from kumafast.resources.validation import check_port, is_ip
 
 EXACT: Final = "Exact"
@@ -172,7 +172,7 @@ class RouteTo(To[Conf]):
         return Conf(hostnames=self.hostnames, rules=self.rules)
 
 
-class RouteSpec(Spec[Conf]):
+class RouteSpec(OutboundSpec[Conf]):
     """Whom a route is for, and its rules."""
 
     to: tuple[RouteTo, ...] = ()

@@ -13,7 +13,7 @@ from kumafast.errors import Violation
 from kumafast.resources.resource import Frozen, PolicyTraits, ResourceType, Scope
 from kumafast.resources.route_refs import ROUTE_TOP_KINDS, BackendRef, check_backend_refs, check_route_to
 from kumafast.resources.target_ref import check_target_ref
-from kumafast.resources.target_ref_policy import Spec, TargetRefPolicy, To
+from kumafast.resources.target_ref_policy import OutboundSpec, TargetRefPolicy, To
 
 
 class Conf(Frozen):
@@ -40,7 +40,7 @@ class RouteTo(To[Conf]):
         return self.rules[0].default if self.rules else Conf()
 
 
-class RouteSpec(Spec[Conf]):
+class RouteSpec(OutboundSpec[Conf]):
     """Whom a route is for, and what it says."""
 
     to: tuple[RouteTo, ...] = ()
