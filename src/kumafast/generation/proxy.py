@@ -44,6 +44,14 @@ class TransparentProxy:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsTable:
+    """The names that the proxy itself answers for on a port of UDP, each with its addresses; sorted by name."""
+
+    port: int
+    names: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Collector:
     """A server outside of the mesh that proxies report to. An address or host name, which Envoy then looks up."""
 
@@ -154,11 +162,26 @@ class RequestRule:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpRule:
+    """Where requests that match lead, and what is done with them: `match` and `filters` as a MeshHTTPRoute has them.
+
+    `matches` are all of its rule, by which the route is called. `mirrors` are clusters that get copies, one for each
+    filter that asks for them; an empty name is none.
+    """
+
+    match: Mapping[str, Any]
+    matches: tuple[Mapping[str, Any], ...]
+    filters: tuple[Mapping[str, Any], ...]
+    legs: tuple[Leg, ...]
+    mirrors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OutboundRoute:
-    """Where requests lead: by the first rule that matches them, all else by the legs."""
+    """Where requests lead: by the first rule that matches them, all else by the legs, if there are any."""
 
     legs: tuple[Leg, ...]
-    rules: tuple[RequestRule, ...] = ()
+    rules: tuple[RequestRule | HttpRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,5 +275,13 @@ class EndpointSet:
 
 
 Part: TypeAlias = (
-    AdminInterface | TransparentProxy | Inbound | Outbound | Destination | EndpointSet | TrustBundle | Collector
+    AdminInterface
+    | TransparentProxy
+    | DnsTable
+    | Inbound
+    | Outbound
+    | Destination
+    | EndpointSet
+    | TrustBundle
+    | Collector
 )
