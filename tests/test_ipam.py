@@ -32,7 +32,7 @@ class Instance:
             store=store,
             books=lambda: [("default", self.book)],
             settle=self.see,
-            moved=asyncio.Event().wait,
+            moved=self.see,
             ranges=Ranges(names=SMALL),
         )
 
