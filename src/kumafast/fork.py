@@ -22,10 +22,12 @@ from kumafast.generation import names
 from kumafast.generation.generate import generate
 from kumafast.generation.proxy import Part
 from kumafast.identity.identities import MeshIdentity
+from kumafast.ipam import Ranges, placements
 from kumafast.matching import Bindings
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination, destination_of
+from kumafast.registry.virtual_hosts import Viewpoint
 from kumafast.resolution import Layers, Resolution
 from kumafast.resources import Dataplane, catalog
 from kumafast.resources.fields import FrozenMap
@@ -62,13 +64,15 @@ class Fork:
         destinations: Destinations,
         addresses: Addresses,
         now: datetime,
+        ranges: Ranges,
         kept: Callable[[str], Snapshot | None] = lambda _: None,
     ) -> None:
-        """`now` is when certificates are issued that have to be.
+        """`now` is when certificates are issued that have to be, `ranges` where new names get their addresses.
 
         `kept` is what the node with an id has of before, where what holds for it now cannot be made.
         """
         addresses = _Addresses(addresses)
+        self._now, self._ranges = now, ranges
         self._live = registry
         self._kept = kept
         self._generation = registry.generation
@@ -94,8 +98,19 @@ class Fork:
     # Changes.
 
     def steps(self, changes: Iterable[Change]) -> Iterator[None]:
-        """Take in changes as `Registry.steps` does, piece by piece; between two pieces others may have their turn."""
+        """Take in changes as `Registry.steps` does, piece by piece; between two pieces others may have their turn.
+
+        What has a name by them has the address that it would be given.
+        """
         for affected in self.registry.steps(changes):
+            self._changed.add(affected)
+            yield
+        given = [
+            Change(each.key, StoredResource(each, 0, self._now, self._now))
+            for mesh, book in self.registry.unsettled_addresses()
+            for each in placements(mesh, book, self._ranges)
+        ]
+        for affected in self.registry.steps(given) if given else ():
             self._changed.add(affected)
             yield
 
@@ -149,7 +164,8 @@ class Fork:
         outbounds = () if dataplane is None else dataplane.outbounds
         tags = [destination_of(each.destination_tags) for each in outbounds if each.destination_tags]
         inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())
-        return was.outward(tags), now.outward(tags), was.proxy, now.proxy, inward
+        seen = self._before.seen(dataplane_id, was), self._after.seen(dataplane_id, now)
+        return was.outward(tags), now.outward(tags), seen, was.proxy, now.proxy, inward
 
     def is_same_inward(self, dataplane_id: DataplaneId) -> bool:
         """Whether nothing changes in what comes in to a dataplane that itself stays as it is."""
@@ -256,6 +272,8 @@ class _Side:
             certificates=_Certificates(now),
             layers=parts,
         )
+        # What holds for the names that are seen, once for all who see the same and are bound alike.
+        self._told: dict[tuple[Viewpoint, Bindings], Hashable] = {}
         # Joined once for all who reach it.
         self._endpoints: dict[tuple[Reached, bool], Layer] = {}
 
@@ -263,6 +281,18 @@ class _Side:
         if self._registry.dataplane(dataplane_id) is None:
             return None
         return self._registry.bindings(dataplane_id)
+
+    def seen(self, dataplane_id: DataplaneId, bindings: Bindings) -> Hashable:
+        """What a dataplane's policies come to for the names that it sees."""
+        seen_from = self._registry.viewpoint(dataplane_id)
+        if seen_from is None:
+            return None
+        key = (seen_from, bindings)
+        found = self._told.get(key)
+        if found is None:
+            tags = sorted(self._registry.sight(dataplane_id.mesh, seen_from).destinations)
+            found = self._told[key] = (seen_from, bindings.outward(tags))
+        return found
 
     def outcome(self, node: Node) -> Outcome:
         dataplane_id = self._registry.identify(node.id)
