@@ -18,7 +18,6 @@ from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
 from kumafast.generation import proxy, senders
 from kumafast.generation.effects import Source
-from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.modifications import ADMIN, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
 from kumafast.generation.policy_effects import effects, proxy_parts, template
 from kumafast.generation.proxy import (
@@ -33,7 +32,8 @@ from kumafast.generation.proxy import (
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
-from kumafast.matching import PASS_THROUGH, UNKNOWN, Bindings, Route, Setting, common_protocol
+from kumafast.layers import InboundClasses, InboundSlot, Layers, with_proxy
+from kumafast.matching import PASS_THROUGH, UNKNOWN, Bindings, Route, common_protocol
 from kumafast.matching.routing import RequestRule
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import DataplaneId, Registry
@@ -42,12 +42,8 @@ from kumafast.registry.reach import destination_of
 from kumafast.resources import Dataplane
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.snapshot import Layer
-from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
-from kumafast.templates import NOTHING, TemplatedLayers
-
-Count: TypeAlias = Callable[[str, Layer], None]
-"""Told of each layer that a generator made."""
+from kumafast.templates import NOTHING
 
 _Towards = TypeVar("_Towards", Outbound, Destination)
 
@@ -58,33 +54,6 @@ _Port: TypeAlias = tuple[str, int, DestinationTags, Route | None, tuple[Destinat
 """Where the workload sends requests, the tags and the route of that, and what it leads to as that is now."""
 
 _Cluster: TypeAlias = tuple[Reached, Destination]
-
-
-class Layers:
-    """Parts as layers, each made once for all proxies that have it. A layer lives while a snapshot or plan has it."""
-
-    def __init__(self, count: Count) -> None:
-        self._count = count
-        self._of_part: WeakValueDictionary[Part, Layer] = WeakValueDictionary()
-        self._joined: WeakValueDictionary[tuple[Layer, ...], Layer] = WeakValueDictionary()
-        self.templated = TemplatedLayers(count)
-        """What templates make of these layers."""
-
-    def of(self, part: Part) -> Layer:
-        """The layer of a part, generated and encoded where nobody has it yet."""
-        layer = self._of_part.get(part)
-        if layer is None:
-            layer = self._of_part[part] = Layer(encode(message) for message in generate(part))
-            self._count(generator_name(part), layer)
-        return layer
-
-    def joined(self, parts: Iterable[Part]) -> Layer:
-        """One layer with all that these parts stand for, which keeps theirs alive."""
-        layers = tuple(map(self.of, parts))
-        joined = self._joined.get(layers)
-        if joined is None:
-            joined = self._joined[layers] = Layer(resource for layer in layers for resource in layer)
-        return joined
 
 
 class OutboundGroup:
@@ -131,29 +100,6 @@ class OutboundGroup:
         return layer
 
 
-class _InboundSlot:
-    """An inbound of one proxy, as it was last asked for."""
-
-    __slots__ = ("_layer", "_part", "_position", "_settings")
-
-    def __init__(self, part: Inbound, position: int) -> None:
-        self._part = part
-        self._position = position
-        self._layer: Layer | None = None
-        self._settings: tuple[Setting, ...] | None = None
-
-    def layer(self, bindings: Bindings, layers: Layers) -> Layer:
-        settings = _with_proxy(bindings.inbound(self._position), bindings)
-        if self._layer is not None and settings is self._settings:
-            return self._layer
-        self._settings = settings
-        now = effects(settings, "inbound", self._part.protocol)
-        if self._layer is None or now != self._part.effects:
-            self._part = self._part.with_effects(now)
-            self._layer = layers.of(self._part)
-        return self._layer
-
-
 class Plan:
     """One proxy, resolved but for its policies."""
 
@@ -178,7 +124,7 @@ class Plan:
         source: Source,
         fixed: tuple[Layer, ...],
         transparent: TransparentProxy | None,
-        inbounds: tuple[_InboundSlot, ...],
+        inbounds: tuple[InboundSlot, ...],
         outbounds: OutboundGroup | None,
     ) -> None:
         self._resolution = resolution
@@ -250,6 +196,7 @@ class Resolution:
         self._destinations = destinations
         self._addresses = addresses
         self._certificates = certificates
+        self._inbound_classes = InboundClasses()
         self._groups: WeakValueDictionary[tuple[bool, bool, tuple[_Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
             WeakValueDictionary()
         )
@@ -323,7 +270,7 @@ class Resolution:
 
     def _inbounds(
         self, dataplane: Dataplane, *, tls: InboundTls | None, binds: bool, reuses_port: bool
-    ) -> Iterable[_InboundSlot]:
+    ) -> Iterable[InboundSlot]:
         seen: set[tuple[str, int]] = set()
         for position, inbound in enumerate(dataplane.inbounds):
             address = self._addresses.get(dataplane.inbound_address(inbound))
@@ -331,8 +278,8 @@ class Resolution:
                 continue
             seen.add((address, inbound.port))
             part = Inbound(
-                address=address,
-                port=inbound.port,
+                address="",
+                port=0,
                 service_address=dataplane.inbound_service_address(inbound),
                 service_port=dataplane.inbound_service_port(inbound),
                 service=inbound.service,
@@ -342,7 +289,7 @@ class Resolution:
                 reuses_port=reuses_port,
                 tls=tls,
             )
-            yield _InboundSlot(part, position)
+            yield InboundSlot(self._inbound_classes.of(part), address, inbound.port, position)
 
 
 def _listener(port: _Port, *, binds: bool, reuses_port: bool) -> Outbound:
@@ -388,14 +335,8 @@ def _balanced(destination: Destination, route: Route | None) -> Destination:
 
 
 def _with_effects(part: _Towards, bindings: Bindings, name: str) -> _Towards:
-    found = effects(_with_proxy(bindings.outbound(part.service), bindings), name, part.protocol)
+    found = effects(with_proxy(bindings.outbound(part.service), bindings), name, part.protocol)
     return replace(part, effects=found) if found else part
-
-
-def _with_proxy(settings: tuple[Setting, ...], bindings: Bindings) -> tuple[Setting, ...]:
-    """What holds for an inbound or outbound, together with what holds for its proxy."""
-    of_proxy = bindings.proxy
-    return (*settings, *of_proxy) if of_proxy else settings
 
 
 def _sent_by(source: Source, part: Outbound) -> Outbound:
