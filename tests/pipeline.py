@@ -18,6 +18,8 @@ from kumafast.identity.admission import admit
 from kumafast.metrics import Metrics
 from kumafast.preview import Preview, foresee
 from kumafast.reconciler import Reconciler
+from kumafast.registry.mesh_state import MeshState
+from kumafast.registry.reach import Destination
 from kumafast.rejections import Cause, Refusal
 from kumafast.resources import Dataplane, Mesh, Resource, initial_resources, parse, with_defaults
 from kumafast.snapshot import Snapshot, SnapshotCache
@@ -48,6 +50,11 @@ def dataplane(
 
 def service(name: str, **tags: str) -> dict[str, str]:
     return {"kuma.io/service": name, **tags}
+
+
+def asked(dataplane: Dataplane) -> tuple[Destination, ...]:
+    """What a dataplane's outbounds ask for where there are no services to refer to."""
+    return MeshState(dataplane.mesh).outbounds(dataplane)
 
 
 class Pipeline:
@@ -128,7 +135,7 @@ def mesh_timeout(
     return with_defaults(parse(document), zone="default")
 
 
-def to_everything(request: str, kind: str = "Mesh", **ref: str) -> list[dict[str, Any]]:
+def to_everything(request: str, kind: str = "Mesh", **ref: Any) -> list[dict[str, Any]]:
     return [{"targetRef": {"kind": kind, **ref}, "default": {"http": {"requestTimeout": request}}}]
 
 
@@ -383,6 +390,49 @@ def random_external_service(rng: random.Random, mesh: str) -> Resource:
     return external_service(f"outside-{rng.randrange(3)}", address, tags, mesh=mesh, tls=tls)
 
 
+def random_service(rng: random.Random, mesh: str) -> Resource:
+    """A service of the mesh, one made of such, or one outside, whose secret may be there."""
+    labels = rng.choice([{}, {"app": "x"}, {"app": "x", "tier": "1"}, {"app": "y"}])
+    ports = [
+        {
+            "port": port,
+            "targetPort": rng.choice([80, 81, "main"]),
+            "name": rng.choice(["http", "admin"]),
+            "appProtocol": rng.choice(["http", "tcp", "grpc"]),
+        }
+        for port in rng.sample([8080, 8081], rng.choice([0, 1, 2, 2]))
+    ]
+    kind = rng.choice(["MeshService"] * 3 + ["MeshMultiZoneService", "MeshExternalService"])
+    spec: dict[str, Any] = {"ports": ports}
+    if kind == "MeshService":
+        spec["selector"] = rng.choice(
+            [
+                {"dataplaneTags": {"kuma.io/service": "a"}},
+                {"dataplaneTags": {"kuma.io/service": "b", "version": "1"}},
+                {"dataplaneRef": {"name": f"dp-{rng.randrange(6)}"}},
+                {"dataplaneLabels": {"matchLabels": {"team": "x"}}},
+                {},
+            ]
+        )
+    elif kind == "MeshMultiZoneService":
+        spec["selector"] = {"meshService": {"matchLabels": rng.choice([{"app": "x"}, {"tier": "1"}])}}
+    else:
+        tls = rng.choice([None, {"enabled": True, "verification": {"caCert": {"secret": "ca"}}}])
+        endpoint = {"address": rng.choice(["192.0.2.1", "example.com"]), "port": 443}
+        match = {"port": 8080, "protocol": rng.choice(["http", "tcp"])}
+        spec = {"match": match, "endpoints": [endpoint], **({} if tls is None else {"tls": tls})}
+    document = {"type": kind, "mesh": mesh, "name": f"s-{rng.randrange(3)}", "labels": labels, "spec": spec}
+    return parse(document)
+
+
+def random_reference(rng: random.Random) -> dict[str, Any]:
+    """Of an outbound, to what `random_service` may make."""
+    kind = rng.choice(["MeshService", "MeshService", "MeshMultiZoneService", "MeshExternalService"])
+    if rng.random() < 0.3:
+        return {"kind": kind, "labels": rng.choice([{"app": "x"}, {"app": "y"}]), "port": 8080}
+    return {"kind": kind, "name": f"s-{rng.randrange(3)}", "port": rng.choice([8080, 8080, 8081])}
+
+
 def random_policy(rng: random.Random, mesh: str) -> Resource:
     """A policy of either family, for anybody and about anything that the other random resources may be."""
     name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
@@ -406,7 +456,16 @@ def random_policy(rng: random.Random, mesh: str) -> Resource:
         ]
     )
     everything = {"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": limit, "connectionTimeout": limit}}
-    to = rng.choice([[], [everything], to_everything(limit, "MeshService", name=rng.choice("abc"))])
+    to = rng.choice(
+        [
+            [],
+            [everything],
+            to_everything(limit, "MeshService", name=rng.choice("abc")),
+            to_everything(limit, "MeshService", name="s-0", sectionName=rng.choice(["http", "8080"])),
+            to_everything(limit, rng.choice(["MeshService", "MeshExternalService"]), name=f"s-{rng.randrange(3)}"),
+            to_everything(limit, rng.choice(["MeshService", "MeshMultiZoneService"]), labels={"app": "x"}),
+        ]
+    )
     labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])
     if rng.random() < 0.2:
         item = {"targetRef": {"kind": "MeshService", "name": "a"}, "default": {"action": rng.choice(["Allow", "Deny"])}}

@@ -21,10 +21,10 @@ from kumafast.generation import names
 from kumafast.generation.generate import generate
 from kumafast.generation.proxy import Part
 from kumafast.identity.identities import MeshIdentity
-from kumafast.matching import Bindings
+from kumafast.matching import Bindings, Subject
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import Affected, DataplaneId, Registry
-from kumafast.registry.reach import Destination, destination_of
+from kumafast.registry.reach import Destination
 from kumafast.resolution import Layers, Resolution
 from kumafast.resources import Dataplane, catalog
 from kumafast.resources.fields import FrozenMap
@@ -128,11 +128,9 @@ class Fork:
         was, now = self._before.bindings(dataplane_id), self._after.bindings(dataplane_id)
         if was is None or now is None or _names_itself(was) or _names_itself(now):
             return dataplane_id
-        dataplane = self._live.dataplane(dataplane_id)
-        outbounds = () if dataplane is None else dataplane.outbounds
-        tags = [destination_of(each.destination_tags) for each in outbounds if each.destination_tags]
+        sent_before, sent_after = self._before.asked(dataplane_id), self._after.asked(dataplane_id)
         inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())
-        return was.outward(tags), now.outward(tags), was.proxy, now.proxy, inward
+        return was.outward(sent_before), now.outward(sent_after), was.proxy, now.proxy, inward
 
     def is_same_inward(self, dataplane_id: DataplaneId) -> bool:
         """Whether nothing changes in what comes in to a dataplane that itself stays as it is."""
@@ -240,6 +238,17 @@ class _Side:
             return None
         return self._registry.bindings(dataplane_id)
 
+    def asked(self, dataplane_id: DataplaneId) -> list[tuple[Destination, str | Subject]]:
+        """What a dataplane's outbounds lead to, each with what policies about it are about."""
+        dataplane = self._registry.dataplane(dataplane_id)
+        found: list[tuple[Destination, str | Subject]] = []
+        for outbound in () if dataplane is None else dataplane.outbounds:
+            destination = self._registry.destination(dataplane_id.mesh, outbound)
+            subject = None if destination is None else self._registry.subject(dataplane_id.mesh, destination)
+            if destination is not None and subject is not None:
+                found.append((destination, subject))
+        return found
+
     def snapshot(self, node: Node) -> Snapshot | None:
         dataplane_id = self._registry.identify(node.id)
         dataplane = None if dataplane_id is None else self._registry.dataplane(dataplane_id)
@@ -332,8 +341,8 @@ class _Present(Destinations):
         super().__init__(registry=registry, addresses=addresses, leds_threshold=live.leds_threshold)
         self._live = live
 
-    def get(self, mesh: str, tags: Destination) -> Reached:
-        return self._live.find(mesh, tags) or super().get(mesh, tags)
+    def get(self, mesh: str, destination: Destination) -> Reached:
+        return self._live.find(mesh, destination) or super().get(mesh, destination)
 
 
 class _Later(Destinations):
@@ -347,15 +356,15 @@ class _Later(Destinations):
         self._live_registry = live
         self._changed = changed
 
-    def get(self, mesh: str, tags: Destination) -> Reached:
-        key = (mesh, tags)
+    def get(self, mesh: str, destination: Destination) -> Reached:
+        key = (mesh, destination)
         found = self._reached.get(key)
         if found is not None:
             return found
-        if key in self._changed.vanished or not self._live_registry.is_reached(mesh, tags):
+        if key in self._changed.vanished or not self._live_registry.is_reached(mesh, destination):
             # Changes of what nobody reaches go unnoticed, so nothing is known of it.
-            return super().get(mesh, tags)
-        found = before = self._present.get(mesh, tags)
+            return super().get(mesh, destination)
+        found = before = self._present.get(mesh, destination)
         changed = self._changed.destinations.get(key, ())
         if changed or key in self._changed.external or mesh in self._changed.meshes:
             forked = before.fork(self._registry, self._addresses)

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
-from kumafast.generation import proxy, senders
+from kumafast.generation import senders
 from kumafast.generation.effects import Source
 from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.modifications import ADMIN, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
@@ -27,20 +27,18 @@ from kumafast.generation.proxy import (
     Inbound,
     InboundTls,
     Outbound,
-    OutboundRoute,
     Part,
     TransparentProxy,
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
-from kumafast.matching import PASS_THROUGH, UNKNOWN, Bindings, Route, Setting, common_protocol
-from kumafast.matching.routing import RequestRule
+from kumafast.matching import PASS_THROUGH, BackendPort, Bindings, Setting, Subject
+from kumafast.outbound_ports import Port, balanced, destinations, listener, services
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import DataplaneId, Registry
-from kumafast.registry.reach import Destination as DestinationTags
-from kumafast.registry.reach import destination_of
+from kumafast.registry.reach import Destination as DestinationKey
 from kumafast.resources import Dataplane
-from kumafast.resources.tags import SERVICE_TAG
+from kumafast.resources.networking import Outbound as WrittenOutbound
 from kumafast.snapshot import Layer
 from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
@@ -53,9 +51,6 @@ _Towards = TypeVar("_Towards", Outbound, Destination)
 
 # Kuma's launcher cuts it there, as if it were a socket.
 _PIPE_PATH_MAX = 98
-
-_Port: TypeAlias = tuple[str, int, DestinationTags, Route | None, tuple[Destination, ...]]
-"""Where the workload sends requests, the tags and the route of that, and what it leads to as that is now."""
 
 _Cluster: TypeAlias = tuple[Reached, Destination]
 
@@ -90,19 +85,25 @@ class Layers:
 class OutboundGroup:
     """The outbounds of all proxies that have the same ones."""
 
-    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_subjects", "reached")
+    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_moment", "reached")
 
     def __init__(
-        self, layers: Layers, ports: Iterable[_Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
+        self, layers: Layers, ports: Iterable[Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
     ) -> None:
-        self.reached, self._clusters = zip(*clusters, strict=True)
+        self.reached, destinations = zip(*clusters, strict=True)
+        # Each with what policies about it are about.
+        self._clusters = tuple(
+            (reached.subject, destination) for reached, destination in zip(self.reached, destinations, strict=True)
+        )
         self._layers = layers
         held = tuple(ports)
-        self._listeners = tuple(_listener(port, binds=binds, reuses_port=reuses_port) for port in held)
+        self._listeners = tuple(
+            (subject, listener(port, binds=binds, reuses_port=reuses_port)) for port in held for subject in port[3:4]
+        )
         # The services of the mesh that each leads to, whatever service it is called by.
-        self._inside = tuple(frozenset(each.service for each in led if each.external is None) for *_, led in held)
+        self._inside = tuple(frozenset(service for each in led for service in services(each)) for *_, led in held)
         # What has been made under the policies of one moment; with the first question of a later moment it goes.
-        self._subjects: object = None
+        self._moment: object = None
         self._made: dict[Bindings | tuple[Bindings, str], Layer] = {}
 
     def layer(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
@@ -111,17 +112,17 @@ class OutboundGroup:
         Where a policy asks who sends, also by what the proxy says of itself: then those with the same tags share. Where
         an effect needs to know whose ports these are, proxies share the clusters alone.
         """
-        if self._subjects is not bindings.subjects:
-            self._subjects, self._made = bindings.subjects, {}
+        if self._moment is not bindings.subjects:
+            self._moment, self._made = bindings.subjects, {}
         layer = self._made.get(bindings)
         return self._layer_of_sender(bindings, source, sender()) if layer is None else layer
 
     def _layer_of_sender(self, bindings: Bindings, source: Source, sender: str) -> Layer:
         layer = self._made.get((bindings, sender))
         if layer is None:
-            parts = (_with_effects(part, bindings, "outbound") for part in self._listeners)
+            parts = (_with_effects(part, bindings, subject, "outbound") for subject, part in self._listeners)
             outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
-            clusters = (_with_effects(part, bindings, "destination") for part in self._clusters)
+            clusters = (_with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
             is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
             said = [_of_sender(part, sender) for part in outbounds] if is_asked else outbounds
             listeners = [_sent_by(source, part) for part in said]
@@ -250,7 +251,7 @@ class Resolution:
         self._destinations = destinations
         self._addresses = addresses
         self._certificates = certificates
-        self._groups: WeakValueDictionary[tuple[bool, bool, tuple[_Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
+        self._groups: WeakValueDictionary[tuple[bool, bool, tuple[Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
             WeakValueDictionary()
         )
 
@@ -293,24 +294,25 @@ class Resolution:
         self, dataplane_id: DataplaneId, dataplane: Dataplane, *, binds: bool, reuses_port: bool
     ) -> OutboundGroup | None:
         bindings = self.registry.bindings(dataplane_id)
-        ports: dict[tuple[str, int], _Port] = {}
+        ports: dict[tuple[str, int], Port] = {}
         reached: dict[Reached, Destination] = {}
         for outbound in dataplane.outbounds:
-            if not outbound.destination_tags:
+            found = self._leads_to(dataplane_id.mesh, outbound)
+            if found is None:
                 continue
-            tags = destination_of(outbound.destination_tags)
-            route = bindings.route(tags)
-            targets = [self._destinations.get(dataplane_id.mesh, each) for each in _destinations(tags, route)]
+            asked, subject = found
+            route = bindings.route(asked)
+            targets = [self._destinations.get(dataplane_id.mesh, each) for each in destinations(asked, route)]
             for target in targets:
                 held = reached.get(target)
                 # Those whose port is taken count too: their clusters are there. The first route that says how to
                 # choose among the endpoints of a cluster decides for all that lead there.
                 if held is None or (route is not None and not held.load_balancer):
-                    reached[target] = _balanced(target.destination, route)
+                    reached[target] = balanced(target.destination, route)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
             address, port = dataplane.outbound_address(outbound), outbound.port
             led = tuple(target.destination for target in targets)
-            ports.setdefault((address, port), (address, port, tags, route, led))
+            ports.setdefault((address, port), (address, port, asked, subject, route, led))
         if not reached:
             return None
         key = (binds, reuses_port, tuple(ports.values()), tuple(reached.items()))
@@ -320,6 +322,19 @@ class Resolution:
                 self.layers, ports.values(), reached.items(), binds=binds, reuses_port=reuses_port
             )
         return group
+
+    def _leads_to(self, mesh: str, outbound: WrittenOutbound) -> tuple[DestinationKey, str | Subject] | None:
+        """What an outbound asks for and what policies about that are about; None for a service that is not there."""
+        destination = self.registry.destination(mesh, outbound)
+        subject = None if destination is None else self.registry.subject(mesh, destination)
+        if destination is None or subject is None:
+            return None
+        ref = outbound.backend_ref
+        if ref is not None and ref.port and isinstance(destination, BackendPort):
+            backend = self.registry.backend(mesh, destination)
+            if backend is None or backend.number != ref.port:
+                return None
+        return destination, subject
 
     def _inbounds(
         self, dataplane: Dataplane, *, tls: InboundTls | None, binds: bool, reuses_port: bool
@@ -345,50 +360,8 @@ class Resolution:
             yield _InboundSlot(part, position)
 
 
-def _listener(port: _Port, *, binds: bool, reuses_port: bool) -> Outbound:
-    address, number, tags, route, led = port
-    # A destination that has no endpoints yet has no say in how all of them are spoken to.
-    protocols = sorted(each.protocol for each in led if each.protocol != UNKNOWN)
-    clusters = dict(zip(_destinations(tags, route), led, strict=True))
-    is_split = route is not None and (len(route.legs) > 1 or route.rules)
-    default = clusters[tags if route is None else route.legs[0].destination]
-    return Outbound(
-        address=address,
-        port=number,
-        service=dict(tags).get(SERVICE_TAG, ""),
-        protocol=common_protocol(protocols),
-        tags=tags,
-        cluster_name=default.cluster_name,
-        binds_to_port=binds,
-        reuses_port=reuses_port,
-        route=_led(route, clusters) if route is not None and is_split else None,
-        is_external=default.external is not None and not is_split,
-    )
-
-
-def _destinations(tags: DestinationTags, route: Route | None) -> tuple[DestinationTags, ...]:
-    return (tags,) if route is None else route.destinations
-
-
-def _led(route: Route, clusters: Mapping[DestinationTags, Destination]) -> OutboundRoute:
-    """A route by the names of clusters."""
-
-    def legs(of: Route | RequestRule) -> tuple[proxy.Leg, ...]:
-        led = ((clusters[leg.destination], leg.weight) for leg in of.legs)
-        return tuple(proxy.Leg(each.cluster_name, weight, each.external is not None) for each, weight in led)
-
-    rules = (proxy.RequestRule(rule.match, rule.modify, legs(rule)) for rule in route.rules)
-    return OutboundRoute(legs(route), tuple(rules))
-
-
-def _balanced(destination: Destination, route: Route | None) -> Destination:
-    if route is None or not route.load_balancer:
-        return destination
-    return replace(destination, load_balancer=route.load_balancer)
-
-
-def _with_effects(part: _Towards, bindings: Bindings, name: str) -> _Towards:
-    found = effects(_with_proxy(bindings.outbound(part.service), bindings), name, part.protocol)
+def _with_effects(part: _Towards, bindings: Bindings, subject: str | Subject, name: str) -> _Towards:
+    found = effects(_with_proxy(bindings.outbound(subject), bindings), name, part.protocol)
     return replace(part, effects=found) if found else part
 
 

@@ -14,6 +14,7 @@ from tests.matching import permission_worlds
 from tests.matching.policy_worlds import EPOCH
 from tests.oracles import permissions_naive, rbac_naive
 from tests.oracles.permissions_naive import Client, Stored
+from tests.pipeline import asked
 
 from kumafast.generation.generate import generate
 from kumafast.generation.policies import mesh_traffic_permission
@@ -22,6 +23,7 @@ from kumafast.generation.policy_effects import effects
 from kumafast.generation.proxy import Inbound, InboundTls
 from kumafast.identity.workload import workload_sans
 from kumafast.matching import compile_policies
+from kumafast.registry.backends import Backends
 from kumafast.registry.policies import Policies
 from kumafast.resources import Dataplane
 
@@ -30,8 +32,8 @@ WORLDS = 40_000 if os.environ.get("KUMAFAST_LONG") else 4_000
 
 def listeners(policies: Sequence[Stored], dataplane: Dataplane) -> list[listener_pb2.Listener]:
     """The listeners of a dataplane's inbounds, by the way that every proxy's come to be."""
-    indexed = Policies()
-    indexed.set_dataplane(dataplane.name, dataplane)
+    indexed = Policies(Backends())
+    indexed.set_dataplane(dataplane.name, dataplane, asked(dataplane))
     for policy, created in policies:
         for position, compiled in enumerate(compile_policies(policy, created=created)):
             for _ in indexed.set_policy(policy.key._replace(name=f"{policy.name}#{position}"), compiled):

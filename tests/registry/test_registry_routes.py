@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.matching.policy_worlds import dataplanes, timeouts, times
 from tests.oracles import policies_naive
+from tests.pipeline import asked
 
 from kumafast.matching import compile_policy
+from kumafast.registry.backends import Backends
 from kumafast.registry.policies import Policies
 from kumafast.resources import Dataplane, Resource, ResourceKey, parse
 from kumafast.resources.policies.timeout import Timeout
@@ -117,9 +119,9 @@ def limits(policies: Sequence[Stored], dataplane: Dataplane) -> dict[str, Any]:
 
 
 def index(world: Sequence[Dataplane], policies: Sequence[Stored]) -> Policies:
-    indexed = Policies()
+    indexed = Policies(Backends())
     for dataplane in world:
-        indexed.set_dataplane(dataplane.name, dataplane)
+        indexed.set_dataplane(dataplane.name, dataplane, asked(dataplane))
     for policy, created in policies:
         write(indexed, policy.key, (policy, created))
     return indexed
@@ -137,7 +139,7 @@ def test_dataplanes_reach_what_their_routes_say_in_whatever_order_these_come(
 ) -> None:
     early, late = index(world, rng.sample(policies, len(policies))), index([], policies)
     for dataplane in world:
-        late.set_dataplane(dataplane.name, dataplane)
+        late.set_dataplane(dataplane.name, dataplane, asked(dataplane))
         for indexed in (early, late):
             assert indexed.destinations(dataplane.name) == reached(policies, dataplane)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from tests.pipeline import random_external_service, random_policy
+from tests.pipeline import random_external_service, random_policy, random_reference, random_service
 from tests.simulation.authorities import (
     MESH_FORMS,
     SECRET_FORMS,
@@ -83,6 +83,7 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
     inbound = [
         {
             "port": port,
+            "name": rng.choice(["", "main"]),
             "tags": rng.choice(INBOUND_TAGS),
             "state": rng.choice(["Ready", "Ready", "Ready", "NotReady", "Ignored"]),
         }
@@ -90,6 +91,9 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
     ]
     outbound = [
         {"port": 10_000 + index, "tags": tags} for index, tags in enumerate(rng.sample(SERVICES, rng.randrange(4)))
+    ]
+    outbound += [
+        {"port": 11_000 + index, "backendRef": random_reference(rng)} for index in range(rng.choice([0, 0, 1, 2]))
     ]
     networking: dict[str, object] = {
         "address": rng.choice([*ADDRESSES, *ADDRESSES, *HOSTS]),
@@ -118,6 +122,12 @@ def outside(mesh: str, number: int) -> Resource:
     return random_external_service(random.Random(number), mesh)
 
 
+@cache
+def served(mesh: str, number: int) -> Resource:
+    """One of `VARIANTS` services of a mesh; the same in every process."""
+    return random_service(random.Random(number), mesh)
+
+
 def history(seed: int, length: int) -> list[Step]:
     """A random history with `length` changes of resources, and what happens between them."""
     rng = random.Random(seed)
@@ -129,8 +139,10 @@ def history(seed: int, length: int) -> list[Step]:
     for _ in range(length):
         mesh, name = rng.choice(MESHES), rng.choice(NAMES)
         kind = rng.random()
-        if kind < 0.5:
+        if kind < 0.42:
             steps.append(Step("put", (mesh, name, rng.randrange(VARIANTS))))
+        elif kind < 0.5:
+            steps.append(Step("serve" if rng.random() < 0.7 else "withdraw", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.62:
             steps.append(Step("bind" if rng.random() < 0.7 else "unbind", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.7:
@@ -213,6 +225,12 @@ class World:
 
     def curtail(self, mesh: str, number: int) -> None:
         self._forget(outside(mesh, number).key)
+
+    def serve(self, mesh: str, number: int) -> None:
+        self._note(served(mesh, number))
+
+    def withdraw(self, mesh: str, number: int) -> None:
+        self._forget(served(mesh, number).key)
 
     def disclose(self, mesh: str, content: str | None) -> None:
         """A secret that external services read is written or goes."""

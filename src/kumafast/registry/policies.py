@@ -18,8 +18,10 @@ from weakref import WeakValueDictionary
 
 from kumafast._core import TagIndex, TagSelector, TagSet
 from kumafast.matching import PASS_THROUGH, Bindings, CompiledPolicy, PolicySet, candidates, routing
+from kumafast.matching.backends import BackendPort, Subject, index_name
+from kumafast.registry.backends import Backends
 from kumafast.registry.overlay import Ids, Index, IndexOverlay, Overlay
-from kumafast.registry.reach import Destination, destination_of
+from kumafast.registry.reach import Destination
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.tags import SERVICE_TAG
 
@@ -34,7 +36,9 @@ _Way: TypeAlias = tuple[tuple[Destination, ...], frozenset[Destination] | None, 
 class Policies:
     """One mesh's policies over its dataplanes. One writer; the event loop that owns the registry."""
 
-    def __init__(self) -> None:
+    def __init__(self, backends: Backends) -> None:
+        """`backends` say what policies about a port of a service are to go by."""
+        self._backends = backends
         self._policies = PolicySet()
         self._numbers: MutableMapping[ResourceKey, int] = {}
         self._next_number = 0
@@ -53,10 +57,10 @@ class Policies:
         # While there is none, nobody's routes are asked for.
         self._routing: MutableMapping[ResourceKey, None] = {}
 
-    def fork(self) -> Policies:
+    def fork(self, backends: Backends) -> Policies:
         """The same, to be changed on their own; they share with these, and are good until these change."""
         assert isinstance(self._index, TagIndex)
-        forked = Policies()
+        forked = Policies(backends)
         forked._policies = self._policies
         forked._numbers = Overlay(self._numbers)
         # What comes gets new numbers: those that are free here are a list that is not to be copied.
@@ -86,6 +90,11 @@ class Policies:
         """The dataplanes that one of the selectors matches. O(those found)."""
         return {self._names[number] for selector in selectors for number in self._index.match(selector)}
 
+    def candidates(self, name: str) -> tuple[TagSet, ...]:
+        """What selectors are matched against for a dataplane; nothing where it is not known."""
+        known = self._dataplanes.get(name)
+        return () if known is None else known.candidates
+
     def destinations(self, name: str) -> frozenset[Destination]:
         """What a dataplane's outbounds lead to, under the routes of now; nothing where it is not known."""
         known = self._dataplanes.get(name)
@@ -93,15 +102,10 @@ class Policies:
 
     # Dataplanes.
 
-    def set_dataplane(self, name: str, dataplane: Dataplane) -> None:
-        """Take in a dataplane that is new or has changed."""
+    def set_dataplane(self, name: str, dataplane: Dataplane, outbounds: tuple[Destination, ...]) -> None:
+        """Take in a dataplane that is new or has changed, with what its outbounds ask for, each once."""
         before = self._dataplanes.get(name)
         found, inbounds = candidates(dataplane), len(dataplane.inbounds)
-        outbounds = tuple(
-            dict.fromkeys(
-                destination_of(each.destination_tags) for each in dataplane.outbounds if each.destination_tags
-            )
-        )
         known = self._known(found[:inbounds], found[inbounds:], outbounds, is_transparent=_is_transparent(dataplane))
         self._dataplanes[name] = known
         self._lately.pop(name, None)
@@ -207,18 +211,29 @@ class Policies:
                 was = lately.get(name) or old.bind(dataplane.inbounds, dataplane.gateway)
                 now = new.inherit(was) if inherits else new.bind(dataplane.inbounds, dataplane.gateway)
                 self._lately[name] = now
-                subject: frozenset[str] | Outward = dataplane.outward
-                if not is_routing:
-                    subject = dataplane.services if about is None else dataplane.services & about
+                subject = dataplane.outward if is_routing else _concerned(dataplane.outward, about)
                 key = (was, now, subject)
                 differs = known.get(key)
-                if differs is None:
-                    differs = known[key] = _differs(was, now, subject)
+                if differs is None and is_routing:
+                    differs = known[key] = _routes_differ(was, now, dataplane.outward)
+                elif differs is None:
+                    differs = known[key] = _differs(was, now, self._subjects(subject, about))
                 if differs:
                     touched.append(name)
                     if is_routing:
                         self._reroute(name, dataplane)
             yield touched
+
+    def _subjects(self, concerned: frozenset[str] | Outward, about: frozenset[str] | None) -> Iterator[str | Subject]:
+        """What policies about some services, or about any, may say something of."""
+        if not isinstance(concerned, Outward):
+            yield from concerned
+            return
+        yield from concerned.tagged if about is None else concerned.tagged & about
+        for port in concerned.ports:
+            backend = self._backends.get(port)
+            if backend is not None and (about is None or not about.isdisjoint(backend.subject.names)):
+                yield backend.subject
 
     def _reroute(self, name: str, before: _Known) -> None:
         outward = before.outward
@@ -254,13 +269,22 @@ class Outward:
     """What these lead to."""
     is_transparent: bool
     """Whether what they send is redirected to the proxy, which lets through what is for no service."""
+    tagged: frozenset[str] = field(init=False)
+    """The services of all by tags: a policy about the first is for a listener, about the second for a cluster."""
+    ports: frozenset[BackendPort] = field(init=False)
+    """The ports of services among them."""
     services: frozenset[str] = field(init=False)
-    """Those of all: a policy about the first is for a listener, about the second for a cluster."""
+    """Under which names policies are noted that may be about any of these: those services, and names for the ports."""
 
     def __post_init__(self) -> None:
-        named = (dict(each).get(SERVICE_TAG) for each in (*self.outbounds, *self.destinations))
-        let_through = frozenset({PASS_THROUGH} if self.is_transparent else ())
-        object.__setattr__(self, "services", let_through | {service for service in named if service})
+        reached = dict.fromkeys((*self.outbounds, *self.destinations))
+        ports = frozenset(each for each in reached if isinstance(each, BackendPort))
+        named = (dict(each).get(SERVICE_TAG) for each in reached if not isinstance(each, BackendPort))
+        tagged = frozenset({PASS_THROUGH} if self.is_transparent else ()) | {service for service in named if service}
+        names = {name for port in ports for name in (index_name(port.kind, port.name), index_name(port.kind))}
+        object.__setattr__(self, "tagged", tagged)
+        object.__setattr__(self, "ports", ports)
+        object.__setattr__(self, "services", tagged | names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,12 +321,21 @@ def _is_transparent(dataplane: Dataplane) -> bool:
     return proxying is not None and bool(proxying.redirect_port_outbound)
 
 
-def _differs(was: Bindings, now: Bindings, subject: frozenset[str] | Outward) -> bool:
-    if isinstance(subject, Outward):
-        return any(was.route(tags) != now.route(tags) for tags in subject.outbounds)
+def _concerned(outward: Outward, about: frozenset[str] | None) -> frozenset[str] | Outward:
+    """What of all that a dataplane reaches policies about some services, or any, are about; with ports all of it."""
+    if outward.ports and (about is None or not about.isdisjoint(outward.services - outward.tagged)):
+        return outward
+    return outward.tagged if about is None else outward.tagged & about
+
+
+def _routes_differ(was: Bindings, now: Bindings, outward: Outward) -> bool:
+    return any(was.route(each) != now.route(each) for each in outward.outbounds)
+
+
+def _differs(was: Bindings, now: Bindings, subjects: Iterable[str | Subject]) -> bool:
     return (
         was.proxy != now.proxy
-        or any(was.outbound(service) != now.outbound(service) for service in subject)
+        or any(was.outbound(subject) != now.outbound(subject) for subject in subjects)
         or any(was.inbound(position) != now.inbound(position) for position in range(len(was.inbounds)))
     )
 
