@@ -14,6 +14,7 @@ import socket
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from types import TracebackType
 
@@ -29,9 +30,11 @@ from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyse
 from kumafast.identity.token_keys import TokenKeys
 from kumafast.identity.tokens import TokenError, UserClaims, bearer
 from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
+from kumafast.ipam import Allocator, Ranges
 from kumafast.metrics import Metrics
 from kumafast.preview import Preview, foresee
 from kumafast.reconciler import Reconciler
+from kumafast.registry.virtual_hosts import Naming
 from kumafast.rejections import Cause, Refusal, trace
 from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, validate, with_defaults
 from kumafast.rest.access import AccessRules
@@ -187,6 +190,11 @@ class ControlPlane:
             metrics=self.metrics,
             debounce_ms=settings.debounce_ms,
             leds_threshold=settings.leds_threshold,
+            naming=Naming(
+                domain=settings.dns_server_domain,
+                port=settings.dns_server_service_vip_port,
+                has_services=settings.dns_server_service_vip_enabled,
+            ),
         )
         convergence = self._convergence = Convergence(
             cache=self.cache,
@@ -212,6 +220,14 @@ class ControlPlane:
         if settings.requires_tokens:
             self._proxies = ProxyAccess(self._keys, find_dataplane=reconciler.find_dataplane)
             self._spawn(self._proxies.follow(self._store, after=await self._store.revision()), "proxies")
+        allocator = Allocator(
+            store=self._store,
+            books=reconciler.registry.unsettled_addresses,
+            settle=reconciler.settle,
+            moved=reconciler.moved,
+            ranges=Ranges(names=ip_network(settings.dns_server_cidr)),
+        )
+        self._spawn(allocator.follow(), "virtual addresses")
         self._spawn(Rollout(store=self._store, converged=self._has_converged).follow(), "authorities")
         await self._serve_http(reconciler, convergence)
         await self._serve_proxies(_Observers(reconciler, insights), insights.clients)

@@ -371,6 +371,8 @@ class Destinations:
         self._registry = registry
         self._addresses = addresses
         self._reached: dict[tuple[str, DestinationKey], Reached] = {}
+        self.generation = 0
+        """Another whenever what `get` gave is not what it would give now, but for endpoints that come by themselves."""
 
     def __len__(self) -> int:
         return len(self._reached)
@@ -412,21 +414,26 @@ class Destinations:
         """Take in what has changed; the destinations that moved. O(what changed)."""
         for key in affected.vanished:
             # While no dataplane reaches it changes of it go unnoticed. Whoever had it has changed, and asks anew.
-            self._reached.pop(key, None)
+            if self._reached.pop(key, None) is not None:
+                self.generation += 1
         for held in list(self._reached.values()) if affected.meshes else ():
             if held.key[0] in affected.meshes and (moved := held.renew()) is not Moved.NOTHING:
+                self.generation += 1
                 yield held, moved
         for key in affected.external:
             reached = self._reached.get(key)
             if reached is not None and (moved := reached.renew_external()) is not Moved.NOTHING:
+                self.generation += 1
                 yield reached, moved
         for key, changed in affected.destinations.items():
             reached = self._reached.get(key)
             if reached is not None:
                 moved = reached.follow(changed, self._registry)
+                self.generation += moved is Moved.PROTOCOL
                 if moved is not Moved.NOTHING:
                     yield reached, moved
 
     def _end(self, reached: Reached) -> None:
         if self._reached.get(reached.key) is reached:
             del self._reached[reached.key]
+            self.generation += 1

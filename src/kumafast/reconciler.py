@@ -23,6 +23,7 @@ from kumafast.pending import Depth
 from kumafast.publisher import Published, Publisher, Work
 from kumafast.reached import Destinations, Moved
 from kumafast.registry import Affected, DataplaneId, Registry
+from kumafast.registry.virtual_hosts import Naming
 from kumafast.resolution import Layers, Plan, Resolution
 from kumafast.resources import (
     Dataplane,
@@ -37,6 +38,8 @@ from kumafast.resources import (
     Secret,
     catalog,
 )
+from kumafast.resources.virtual_ip import VirtualIP
+from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.store import Change, Store
@@ -44,10 +47,12 @@ from kumafast.store import Change, Store
 _LOG = logging.getLogger(__name__)
 
 # Policies before dataplanes: at the start no policy then looks for dataplanes, each dataplane finds its policies once.
-# Secrets before meshes, which are looked at with them.
+# Secrets before meshes, which are looked at with them. Addresses before what they are for.
 _WATCHED = (
     Secret.type,
     Mesh.type,
+    VirtualIP.type,
+    VirtualOutbound.type,
     ExternalService.type,
     MeshService.type,
     MeshMultiZoneService.type,
@@ -81,13 +86,14 @@ class Reconciler:
         metrics: Metrics,
         debounce_ms: float,
         leds_threshold: int = 0,
+        naming: Naming | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._metrics = metrics
         self._debounce_s = debounce_ms / 1000
         self._clock = clock
-        self._registry = Registry()
+        self._registry = Registry(naming)
         self.addresses = Addresses(in_use=self._registry.hosts, changed=self._moved)
         """The addresses of the dataplanes' host names."""
         self._destinations = Destinations(
@@ -321,6 +327,10 @@ class Reconciler:
             async with asyncio.timeout(SETTLE_S):
                 while self._applied < revision:
                     await self._has_applied.wait()
+
+    async def moved(self) -> None:
+        """Return once the registry has taken something in that it does not show yet."""
+        await self._has_applied.wait()
 
     async def shadowed(self, node_id: str) -> tuple[Snapshot, Snapshot] | None:
         """What a connected node gets, and would get under the shadow policies too; None for one that is not there."""

@@ -9,20 +9,20 @@ policy for all of them is looked at once, and each of them has one reference to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
+from kumafast import node_parts
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
 from kumafast.generation import senders
 from kumafast.generation.effects import Source
 from kumafast.generation.generate import generate, generator_name
-from kumafast.generation.modifications import ADMIN, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
+from kumafast.generation.modifications import ADMIN, DNS, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
 from kumafast.generation.policy_effects import effects, proxy_parts, template
 from kumafast.generation.proxy import (
-    AdminInterface,
     Destination,
     Inbound,
     InboundTls,
@@ -32,25 +32,23 @@ from kumafast.generation.proxy import (
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
-from kumafast.matching import PASS_THROUGH, BackendPort, Bindings, Setting, Subject
+from kumafast.matching import PASS_THROUGH, Bindings, Setting, Subject
 from kumafast.outbound_ports import Port, balanced, destinations, listener, services
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import DataplaneId, Registry
-from kumafast.registry.reach import Destination as DestinationKey
+from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
+from kumafast.registry.virtual_hosts import Sight
 from kumafast.resources import Dataplane
-from kumafast.resources.networking import Outbound as WrittenOutbound
 from kumafast.snapshot import Layer
 from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
 from kumafast.templates import NOTHING, TemplatedLayers
+from kumafast.virtual_groups import VirtualGroups, WantedPort, named_ports, own_ports
 
 Count: TypeAlias = Callable[[str, Layer], None]
 """Told of each layer that a generator made."""
 
 _Towards = TypeVar("_Towards", Outbound, Destination)
-
-# Kuma's launcher cuts it there, as if it were a socket.
-_PIPE_PATH_MAX = 98
 
 _Cluster: TypeAlias = tuple[Reached, Destination]
 
@@ -90,11 +88,10 @@ class OutboundGroup:
     def __init__(
         self, layers: Layers, ports: Iterable[Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
     ) -> None:
-        self.reached, destinations = zip(*clusters, strict=True)
-        # Each with what policies about it are about.
-        self._clusters = tuple(
-            (reached.subject, destination) for reached, destination in zip(self.reached, destinations, strict=True)
-        )
+        reached = tuple(clusters)
+        self.reached = tuple(each for each, _ in reached)
+        # Each with what policies about it are about, and so are the listeners.
+        self._clusters = tuple((each.subject, destination) for each, destination in reached)
         self._layers = layers
         held = tuple(ports)
         self._listeners = tuple(
@@ -160,6 +157,7 @@ class Plan:
 
     __slots__ = (
         "_dataplane",
+        "_dns",
         "_fixed",
         "_inbounds",
         "_outbounds",
@@ -179,8 +177,9 @@ class Plan:
         source: Source,
         fixed: tuple[Layer, ...],
         transparent: TransparentProxy | None,
+        dns: Layer | None,
         inbounds: tuple[_InboundSlot, ...],
-        outbounds: OutboundGroup | None,
+        outbounds: tuple[OutboundGroup, ...],
     ) -> None:
         self._resolution = resolution
         self.dataplane_id = dataplane_id
@@ -188,9 +187,10 @@ class Plan:
         self._source = source
         self._fixed = fixed
         self._transparent = transparent
+        self._dns = dns
         self._inbounds = inbounds
         self._outbounds = outbounds
-        self.reached = () if outbounds is None else outbounds.reached
+        self.reached = tuple(reached for group in outbounds for reached in group.reached)
         """The destinations whose endpoints it needs."""
 
     def layers(self) -> tuple[Layer, ...]:
@@ -203,9 +203,10 @@ class Plan:
         made = [*self._fixed]
         if self._transparent is not None:
             made.append(layers.of(_let_through(self._transparent, bindings, self._source)))
+        if self._dns is not None:
+            made.append(self._dns)
         made.extend(slot.layer(bindings, layers) for slot in self._inbounds)
-        if self._outbounds is not None:
-            made.append(self._outbounds.layer(bindings, self._source, self._sender))
+        made.extend(group.layer(bindings, self._source, self._sender) for group in self._outbounds)
         if not bindings.proxy:
             return (*made, NOTHING)
         parts = proxy_parts(bindings.proxy)
@@ -226,8 +227,9 @@ class Plan:
         yield ADMIN
         yield from (SECRETS for _ in self._fixed[1:])
         yield from (TRANSPARENT,) if self._transparent is not None else ()
+        yield from (DNS,) if self._dns is not None else ()
         yield from (INBOUND for _ in self._inbounds)
-        yield from (OUTBOUND,) if self._outbounds is not None else ()
+        yield from (OUTBOUND for _ in self._outbounds)
         yield TRACING
 
     def _sender(self) -> str:
@@ -254,13 +256,13 @@ class Resolution:
         self._groups: WeakValueDictionary[tuple[bool, bool, tuple[Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
             WeakValueDictionary()
         )
+        self._virtual: VirtualGroups[OutboundGroup] = VirtualGroups()
 
     def plan(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Plan:
         """The plan of a dataplane whose Envoy is the node. O(its inbounds and outbounds)."""
-        reuses_port = "feature-reuse-port" in _list(node.metadata.get("features"))
-        transparent = _transparent(dataplane, node, reuses_port=reuses_port)
-        binds = transparent is None
-        fixed: list[Part] = [_admin(node)]
+        reuses_port = node_parts.reuses_port(node)
+        transparent = node_parts.transparent_proxy(dataplane, node)
+        fixed: list[Part] = [node_parts.admin_interface(node)]
         identity = self.registry.identities.get(dataplane_id.mesh)
         tls = None
         certificate: Layer | None = None
@@ -276,9 +278,10 @@ class Resolution:
             dataplane,
             source=self._source(dataplane, node),
             transparent=transparent,
+            dns=self._dns(dataplane_id, node, transparent),
             fixed=(*map(self.layers.of, fixed), *(() if certificate is None else (certificate,))),
-            inbounds=tuple(self._inbounds(dataplane, tls=tls, binds=binds, reuses_port=reuses_port)),
-            outbounds=self._group(dataplane_id, dataplane, binds=binds, reuses_port=reuses_port),
+            inbounds=tuple(self._inbounds(dataplane, tls=tls, binds=transparent is None, reuses_port=reuses_port)),
+            outbounds=tuple(self._groups_of(dataplane_id, dataplane, transparent, reuses_port=reuses_port)),
         )
 
     def _source(self, dataplane: Dataplane, node: Node) -> Source:
@@ -287,22 +290,76 @@ class Resolution:
             mesh=dataplane.mesh,
             service=dataplane.identifying_service,
             address=self._addresses.get(address) or address,
-            log_pipe=_log_pipe(dataplane, node),
+            log_pipe=node_parts.log_pipe(dataplane, node),
         )
 
+    def _dns(self, dataplane_id: DataplaneId, node: Node, transparent: TransparentProxy | None) -> Layer | None:
+        port = node_parts.dns_port(node)
+        if transparent is None or port is None:
+            return None
+        return self._virtual.table(
+            self._sight(dataplane_id),
+            self.layers.of,
+            port=port,
+            has_ipv6=transparent.has_ipv6,
+        )
+
+    def _sight(self, dataplane_id: DataplaneId) -> Sight:
+        seen_from = self.registry.viewpoint(dataplane_id)
+        return UNSEEN if seen_from is None else self.registry.sight(dataplane_id.mesh, seen_from)
+
+    def _groups_of(
+        self,
+        dataplane_id: DataplaneId,
+        dataplane: Dataplane,
+        transparent: TransparentProxy | None,
+        *,
+        reuses_port: bool,
+    ) -> Iterable[OutboundGroup]:
+        """The outbounds for the names that a proxy sees, which it shares, and those of its own."""
+        mesh, bindings, binds = dataplane_id.mesh, self.registry.bindings(dataplane_id), transparent is None
+        sight = self._sight(dataplane_id)
+        virtual = None
+        if sight.hosts:
+            virtual = self._virtual.group(
+                sight,
+                state=(bindings.subjects, self._destinations.generation),
+                key=(bindings, reuses_port),
+                make=lambda: self._group(mesh, bindings, named_ports(sight), binds=binds, reuses_port=reuses_port),
+            )
+        if virtual is not None:
+            yield virtual
+        own = self._group(
+            mesh,
+            bindings,
+            own_ports(dataplane, sight, self.registry.leads_to),
+            binds=binds,
+            reuses_port=reuses_port,
+            beside=() if virtual is None else virtual.reached,
+        )
+        if own is not None:
+            yield own
+
     def _group(
-        self, dataplane_id: DataplaneId, dataplane: Dataplane, *, binds: bool, reuses_port: bool
+        self,
+        mesh: str,
+        bindings: Bindings,
+        outbounds: Iterable[WantedPort],
+        *,
+        binds: bool,
+        reuses_port: bool,
+        beside: tuple[Reached, ...] = (),
     ) -> OutboundGroup | None:
-        bindings = self.registry.bindings(dataplane_id)
+        """The group of some outbounds; it leaves out the clusters of what is reached beside it."""
         ports: dict[tuple[str, int], Port] = {}
         reached: dict[Reached, Destination] = {}
-        for outbound in dataplane.outbounds:
-            found = self._leads_to(dataplane_id.mesh, outbound)
-            if found is None:
+        for address, port, asked in outbounds:
+            subject = self.registry.subject(mesh, asked)
+            if subject is None:
+                # It refers to a service that is not there.
                 continue
-            asked, subject = found
             route = bindings.route(asked)
-            targets = [self._destinations.get(dataplane_id.mesh, each) for each in destinations(asked, route)]
+            targets = [self._destinations.get(mesh, each) for each in destinations(asked, route)]
             for target in targets:
                 held = reached.get(target)
                 # Those whose port is taken count too: their clusters are there. The first route that says how to
@@ -310,11 +367,12 @@ class Resolution:
                 if held is None or (route is not None and not held.load_balancer):
                     reached[target] = balanced(target.destination, route)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
-            address, port = dataplane.outbound_address(outbound), outbound.port
             led = tuple(target.destination for target in targets)
             ports.setdefault((address, port), (address, port, asked, subject, route, led))
         if not reached:
             return None
+        for each in beside:
+            reached.pop(each, None)
         key = (binds, reuses_port, tuple(ports.values()), tuple(reached.items()))
         group = self._groups.get(key)
         if group is None:
@@ -322,19 +380,6 @@ class Resolution:
                 self.layers, ports.values(), reached.items(), binds=binds, reuses_port=reuses_port
             )
         return group
-
-    def _leads_to(self, mesh: str, outbound: WrittenOutbound) -> tuple[DestinationKey, str | Subject] | None:
-        """What an outbound asks for and what policies about that are about; None for a service that is not there."""
-        destination = self.registry.destination(mesh, outbound)
-        subject = None if destination is None else self.registry.subject(mesh, destination)
-        if destination is None or subject is None:
-            return None
-        ref = outbound.backend_ref
-        if ref is not None and ref.port and isinstance(destination, BackendPort):
-            backend = self.registry.backend(mesh, destination)
-            if backend is None or backend.number != ref.port:
-                return None
-        return destination, subject
 
     def _inbounds(
         self, dataplane: Dataplane, *, tls: InboundTls | None, binds: bool, reuses_port: bool
@@ -383,15 +428,6 @@ def _let_through(part: TransparentProxy, bindings: Bindings, source: Source) -> 
     return replace(part, effects=found, source=source if needs_source else None)
 
 
-def _log_pipe(dataplane: Dataplane, node: Node) -> str:
-    """Where kuma-dp takes lines of logs that it sends on; a name that it knows as well."""
-    workdir = _text(node.metadata, "workdir")
-    if workdir is None or "feature-tcp-accesslog-via-named-pipe" not in _list(node.metadata.get("features")):
-        return ""
-    path = f"{workdir.rstrip('/')}/kuma-al-{dataplane.name}-{dataplane.mesh}"
-    return f"{path[:_PIPE_PATH_MAX]}.sock"
-
-
 def _asked(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:
     """The part with what policies for the services it leads to ask of who sends; what is outside learns nothing."""
     asking = [
@@ -407,46 +443,3 @@ def _asked(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:
 
 def _of_sender(part: Outbound, sender: str) -> Outbound:
     return replace(part, effects=tuple(effect.said_by(sender) for effect in part.effects))
-
-
-def _transparent(dataplane: Dataplane, node: Node, *, reuses_port: bool) -> TransparentProxy | None:
-    proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
-    if proxying is None or not proxying.redirect_port_outbound:
-        return None
-    return TransparentProxy(
-        redirect_port_inbound=proxying.redirect_port_inbound,
-        redirect_port_outbound=proxying.redirect_port_outbound,
-        has_ipv6=proxying.ip_family_mode != "IPv4" and node.metadata.get("ipv6Enabled") is True,
-        reuses_port=reuses_port,
-    )
-
-
-def _admin(node: Node) -> AdminInterface:
-    metadata = node.metadata
-    return AdminInterface(
-        socket_path=_text(metadata, "dataplane.admin.socketPath"),
-        address=_text(metadata, "dataplane.admin.address"),
-        port=_port(metadata, "dataplane.admin.port"),
-        readiness_port=_port(metadata, "dataplane.readinessReporter.port"),
-    )
-
-
-def _text(metadata: Mapping[str, object], key: str) -> str | None:
-    value = metadata.get(key)
-    return value if isinstance(value, str) and value else None
-
-
-def _port(metadata: Mapping[str, object], key: str) -> int | None:
-    """A port that a node names, as text or number; what is no port is as good as none."""
-    value = metadata.get(key)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    try:
-        port = int(value) if isinstance(value, str | int) else 0
-    except ValueError:
-        return None
-    return port if 0 < port < 65536 else None
-
-
-def _list(value: object) -> tuple[object, ...]:
-    return tuple(value) if isinstance(value, list | tuple) else ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,14 @@ class Settings:
     zone: str = "default"
     create_mesh_routing_resources: bool = False
     """Whether a new mesh has a TrafficPermission and a TrafficRoute for everything, as before Kuma 2.6."""
+    dns_server_domain: str = "mesh"
+    """What the names of services end in, for transparent proxies: `web.mesh`."""
+    dns_server_cidr: str = "240.0.0.0/4"
+    """Where the addresses of services, hosts and virtual outbounds come from."""
+    dns_server_service_vip_enabled: bool = True
+    """Whether services have names and addresses at all, beside those that virtual outbounds make."""
+    dns_server_service_vip_port: int = 80
+    """The port of a service at its address."""
     debounce_ms: float = 5.0
     """Changes that come within this time after a first one are reconciled together."""
     leds_threshold: int = 0
@@ -189,6 +198,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError("api_client_ca is for the API over TLS, which has no port; give one with --api-tls-port")
     if settings.csds not in {"off", "loopback", "on"}:
         raise SettingsError(f"csds must be off, loopback or on, got {settings.csds!r}")
+    _check_names(settings)
     if settings.workers != 1:
         raise SettingsError("workers other than 1 are not available yet")
     if settings.secrets_key and settings.secrets_key_file:
@@ -204,3 +214,15 @@ def _check(settings: Settings) -> None:
                     f"{flag} lets anybody who reaches {settings.host} in; "
                     "listen on 127.0.0.1, or say --insecure if you mean it"
                 )
+
+
+def _check_names(settings: Settings) -> None:
+    try:
+        ip_network(settings.dns_server_cidr)
+    except ValueError as error:
+        raise SettingsError(f"dns_server_cidr must be a range of addresses: {error}") from None
+    if settings.dns_server_domain.startswith("."):
+        raise SettingsError(f"dns_server_domain must not start with a dot, got {settings.dns_server_domain!r}")
+    if not 1 <= settings.dns_server_service_vip_port <= 65535:
+        port = settings.dns_server_service_vip_port
+        raise SettingsError(f"dns_server_service_vip_port must be in the range [1, 65535], got {port}")

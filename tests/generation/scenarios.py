@@ -26,6 +26,7 @@ from kumafast.generation.proxy import (
     AdminInterface,
     Collector,
     Destination,
+    DnsTable,
     Endpoint,
     EndpointSet,
     ExternalEndpoint,
@@ -62,6 +63,7 @@ FILES = {
 _PARTS: dict[str, type[Part]] = {
     "admin_interface": AdminInterface,
     "transparent_proxy": TransparentProxy,
+    "dns_table": DnsTable,
     "inbound": Inbound,
     "outbound": Outbound,
     "destination": Destination,
@@ -101,6 +103,8 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
         values["identities"] = tuple(values["identities"])
     if "load_balancer" in values:
         values["load_balancer"] = freeze(values["load_balancer"])
+    if "names" in values:
+        values["names"] = tuple((name, tuple(addresses)) for name, addresses in sorted(values["names"].items()))
     if "chains" in values:
         values["chains"] = tuple(values["chains"])
     if "source" in values:
@@ -151,6 +155,7 @@ def _settings(confs: Mapping[str, Mapping[str, Any]]) -> tuple[Setting, ...]:
 _ORIGINS: dict[type[Part], str] = {
     AdminInterface: modifications.ADMIN,
     TransparentProxy: modifications.TRANSPARENT,
+    DnsTable: modifications.DNS,
     Inbound: modifications.INBOUND,
     Outbound: modifications.OUTBOUND,
     Destination: modifications.OUTBOUND,

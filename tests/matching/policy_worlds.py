@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tests.pipeline import asked
 
 from kumafast.matching import Bindings, compile_policies
-from kumafast.registry.backends import Backends
 from kumafast.registry.policies import Policies
 from kumafast.resources import Dataplane, Resource, parse
 
@@ -23,7 +22,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 def bindings_of(policies: Sequence[tuple[Resource, datetime]], dataplane: Dataplane) -> Bindings:
     """What stored policies are to a dataplane, by the way that every proxy's come to be."""
-    indexed = Policies(Backends())
+    indexed = Policies()
     indexed.set_dataplane(dataplane.name, dataplane, asked(dataplane))
     for policy, created in policies:
         for position, compiled in enumerate(compile_policies(policy, created=created)):

@@ -23,7 +23,6 @@ from kumafast.generation.policy_effects import effects
 from kumafast.generation.proxy import Inbound, InboundTls
 from kumafast.identity.workload import workload_sans
 from kumafast.matching import compile_policies
-from kumafast.registry.backends import Backends
 from kumafast.registry.policies import Policies
 from kumafast.resources import Dataplane
 
@@ -32,7 +31,7 @@ WORLDS = 40_000 if os.environ.get("KUMAFAST_LONG") else 4_000
 
 def listeners(policies: Sequence[Stored], dataplane: Dataplane) -> list[listener_pb2.Listener]:
     """The listeners of a dataplane's inbounds, by the way that every proxy's come to be."""
-    indexed = Policies(Backends())
+    indexed = Policies()
     indexed.set_dataplane(dataplane.name, dataplane, asked(dataplane))
     for policy, created in policies:
         for position, compiled in enumerate(compile_policies(policy, created=created)):

@@ -16,7 +16,6 @@ from tests.oracles import policies_naive
 from tests.pipeline import asked
 
 from kumafast.matching import Bindings, CompiledPolicy, Setting, compile_policy
-from kumafast.registry.backends import Backends
 from kumafast.registry.policies import LOOK_MAX, Policies
 from kumafast.resources import Dataplane, Resource, ResourceKey, parse
 from kumafast.resources.connection_policy import ConnectionPolicy
@@ -33,7 +32,7 @@ _policies = st.lists(
 
 
 def index(dataplanes: Sequence[Dataplane], policies: Sequence[Stored]) -> Policies:
-    indexed = Policies(Backends())
+    indexed = Policies()
     for dataplane in dataplanes:
         indexed.set_dataplane(dataplane.name, dataplane, asked(dataplane))
     for policy, created in policies:

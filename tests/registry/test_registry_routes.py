@@ -14,7 +14,6 @@ from tests.oracles import policies_naive
 from tests.pipeline import asked
 
 from kumafast.matching import compile_policy
-from kumafast.registry.backends import Backends
 from kumafast.registry.policies import Policies
 from kumafast.resources import Dataplane, Resource, ResourceKey, parse
 from kumafast.resources.policies.timeout import Timeout
@@ -119,7 +118,7 @@ def limits(policies: Sequence[Stored], dataplane: Dataplane) -> dict[str, Any]:
 
 
 def index(world: Sequence[Dataplane], policies: Sequence[Stored]) -> Policies:
-    indexed = Policies(Backends())
+    indexed = Policies()
     for dataplane in world:
         indexed.set_dataplane(dataplane.name, dataplane, asked(dataplane))
     for policy, created in policies:

@@ -108,6 +108,26 @@ CreateMeshRoutingResourcesOption = Annotated[
     ),
 ]
 
+DnsServerDomainOption = Annotated[
+    str | None, _flag("--dns-server-domain", "What the names of services end in [default: mesh]")
+]
+
+DnsServerCidrOption = Annotated[
+    str | None, _flag("--dns-server-cidr", "Where virtual addresses come from [default: 240.0.0.0/4]")
+]
+
+DnsServerServiceVipEnabledOption = Annotated[
+    bool | None,
+    _flag(
+        "--dns-server-service-vip-enabled/--no-dns-server-service-vip-enabled",
+        "Services have names and virtual addresses [default: yes]",
+    ),
+]
+
+DnsServerServiceVipPortOption = Annotated[
+    int | None, _flag("--dns-server-service-vip-port", "The port of services at these [default: 80]")
+]
+
 DebounceMsOption = Annotated[float | None, _flag("--debounce-ms", "Changes within this time go together [default: 5]")]
 
 LedsThresholdOption = Annotated[

@@ -25,7 +25,7 @@ from kumafast.errors import ModificationError
 from kumafast.generation.proxy import Tags
 
 ADMIN, TRANSPARENT, INBOUND, OUTBOUND = "admin", "transparent", "inbound", "outbound"
-SECRETS, TRACING = "secrets", "tracing"
+SECRETS, TRACING, DNS = "secrets", "tracing", "dns"
 RAW, ADDED = "proxy-template-raw", "proxy-template-modifications"
 
 CLUSTER, LISTENER = "cluster", "listener"

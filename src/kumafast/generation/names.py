@@ -13,6 +13,7 @@ from kumafast.resources.tags import SERVICE_TAG
 
 ENVOY_ADMIN = "kuma:envoy:admin"
 READINESS = "kuma:readiness"
+DNS_LISTENER = "kuma:dns"
 ADS_CLUSTER = "ads_cluster"
 CONTROL_PLANE_VALIDATION = "cp_validation_ctx"
 KUMA_TAGS_HEADER = "x-kuma-tags"

@@ -44,6 +44,14 @@ class TransparentProxy:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsTable:
+    """The names that the proxy itself answers for on a port of UDP, each with its addresses; sorted by name."""
+
+    port: int
+    names: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Collector:
     """A server outside of the mesh that proxies report to. An address or host name, which Envoy then looks up."""
 
@@ -268,5 +276,13 @@ class EndpointSet:
 
 
 Part: TypeAlias = (
-    AdminInterface | TransparentProxy | Inbound | Outbound | Destination | EndpointSet | TrustBundle | Collector
+    AdminInterface
+    | TransparentProxy
+    | DnsTable
+    | Inbound
+    | Outbound
+    | Destination
+    | EndpointSet
+    | TrustBundle
+    | Collector
 )

@@ -19,6 +19,7 @@ from kumafast.resources import MeshExternalService, MeshMultiZoneService, MeshSe
 from kumafast.resources.defaults import ZONE_LABEL
 from kumafast.resources.networking import BackendRef, Inbound
 from kumafast.resources.service_port import ServicePort
+from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.target_ref_policy import DISPLAY_NAME_LABEL
 
 Service: TypeAlias = MeshService | MeshExternalService | MeshMultiZoneService
@@ -153,3 +154,11 @@ def _selections(service: MeshService, port: ServicePort) -> Iterator[Selection]:
     elif selector.dataplane_labels is not None:
         wanted = selector.dataplane_labels.match_labels.items()
         yield Selection(TagSelector({facts.label(name): value for name, value in wanted}), port.target)
+
+
+def noted_names(destination: tuple[tuple[str, str], ...] | BackendPort) -> tuple[str, ...]:
+    """Under which names policies are noted that may be about a destination: its service, or two for a port of one."""
+    if isinstance(destination, BackendPort):
+        return index_name(destination.kind, destination.name), index_name(destination.kind)
+    service = dict(destination).get(SERVICE_TAG)
+    return (service,) if service else ()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
+from kumafast.registry.address_book import AddressBook
 from kumafast.registry.backends import Backends
 from kumafast.registry.external_services import ExternalServices
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
 from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach, destination_of
+from kumafast.registry.virtual_hosts import Naming, VirtualHosts
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.networking import Outbound
 from kumafast.store import StoredResource
@@ -22,14 +24,16 @@ from kumafast.store import StoredResource
 class MeshState:
     """One mesh. One writer; the event loop that owns the registry."""
 
-    __slots__ = ("backends", "external", "policies", "reach", "readers", "view", "written")
+    __slots__ = ("addresses", "backends", "external", "hosts", "policies", "reach", "readers", "view", "written")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, naming: Naming) -> None:
         self.view = MeshView(name)
         self.reach = Reach()
         self.external = ExternalServices()
         self.backends = Backends()
-        self.policies = Policies(self.backends)
+        self.addresses = AddressBook()
+        self.hosts = VirtualHosts(self.addresses, naming)
+        self.policies = Policies(self.hosts, self.backends)
         self.written: MutableMapping[ResourceKey, StoredResource] = {}
         """Policies as users wrote them; matching knows them by their compiled form."""
         self.readers: MutableMapping[ResourceKey, StoredResource] = {}
@@ -37,10 +41,12 @@ class MeshState:
 
     def fork(self) -> MeshState:
         """The same, to be changed on its own; it shares with this, and is good until this changes."""
-        forked = MeshState(self.view.name)
+        forked = MeshState.__new__(MeshState)
         forked.view = self.view
         forked.backends = self.backends.fork()
-        forked.reach, forked.policies = self.reach.fork(), self.policies.fork(forked.backends)
+        forked.addresses = self.addresses.fork()
+        forked.hosts = self.hosts.fork(forked.addresses)
+        forked.reach, forked.policies = self.reach.fork(), self.policies.fork(forked.hosts, forked.backends)
         forked.external = self.external.fork()
         forked.written, forked.readers = Overlay(self.written), Overlay(self.readers)
         return forked
@@ -48,9 +54,9 @@ class MeshState:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is known of it."""
-        return self.view.mesh is None and not (
-            self.view.dataplanes or self.written or self.external or len(self.backends)
-        )
+        if self.view.mesh is not None or self.view.dataplanes or self.written or self.external or len(self.backends):
+            return False
+        return self.hosts.is_empty and not self.addresses
 
     def outbounds(self, dataplane: Dataplane) -> tuple[Destination, ...]:
         """What a dataplane asks for, each once in its order; references that lead nowhere are left out."""

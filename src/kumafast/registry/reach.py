@@ -10,7 +10,7 @@ sets, of outbounds or of their routes: 10,000 proxies that reach `backend` are o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, MutableMapping
 from typing import TypeAlias
 
 from kumafast._core import SelectorSet, TagIndex, TagSelector, TagSet
@@ -21,6 +21,9 @@ Tags: TypeAlias = tuple[tuple[str, str], ...]
 """Tags as pairs, sorted by key."""
 Destination: TypeAlias = Tags | BackendPort
 """The name of what outbounds lead to within a mesh: the tags that endpoints must have, or a port of a service."""
+
+Consumer: TypeAlias = Hashable
+"""Who reaches destinations: a dataplane by its name, or what many dataplanes have in common."""
 
 
 def destination_of(tags: Mapping[str, str]) -> Tags:
@@ -42,8 +45,8 @@ class Reach:
         # Those by tags; who serves a port of a service its own selector says.
         self._selector_ids: MutableMapping[Tags, int] = {}
         self._destinations: MutableMapping[int, Tags] = {}
-        self._consumers: MutableMapping[Destination, set[str]] = {}
-        self._consumed: MutableMapping[str, frozenset[Destination]] = {}
+        self._consumers: MutableMapping[Destination, set[Consumer]] = {}
+        self._consumed: MutableMapping[Consumer, frozenset[Destination]] = {}
         self._next_selector_id = 0
         self._free_selector_ids: list[int] = []
 
@@ -68,8 +71,8 @@ class Reach:
         for dataplane_id in self._index.match(TagSelector(dict(destination))):
             yield self._names[dataplane_id]
 
-    def consumers(self, destination: Destination) -> frozenset[str]:
-        """Names of the dataplanes that reach the destination."""
+    def consumers(self, destination: Destination) -> frozenset[Consumer]:
+        """Those that reach the destination."""
         return frozenset(self._consumers.get(destination, ()))
 
     def is_reached(self, destination: Destination) -> bool:
@@ -94,13 +97,13 @@ class Reach:
         """Take in a dataplane that is new or whose inbounds, given by their tags, may have changed."""
         self._set_inbounds(name, tuple(map(TagSet, inbounds)))
 
-    def consume(self, name: str, destinations: frozenset[Destination]) -> list[Destination]:
-        """A dataplane reaches these destinations now; those that nobody reaches any more."""
-        before = self._consumed.pop(name, frozenset())
+    def consume(self, consumer: Consumer, destinations: frozenset[Destination]) -> list[Destination]:
+        """A consumer reaches these destinations now; those that nobody reaches any more."""
+        before = self._consumed.pop(consumer, frozenset())
         if destinations:
-            self._consumed[name] = destinations
-        self._add_consumer(name, destinations - before)
-        return self._remove_consumer(name, before - destinations)
+            self._consumed[consumer] = destinations
+        self._add_consumer(consumer, destinations - before)
+        return self._remove_consumer(consumer, before - destinations)
 
     def remove(self, name: str) -> list[Destination]:
         """Forget a dataplane; the destinations that nobody reaches any more."""
@@ -126,10 +129,10 @@ class Reach:
             self._index.update(dataplane_id, inbounds)
         self._inbounds[name] = inbounds
 
-    def _add_consumer(self, name: str, destinations: Iterable[Destination]) -> None:
+    def _add_consumer(self, consumer: Consumer, destinations: Iterable[Destination]) -> None:
         fresh: list[tuple[int, TagSelector]] = []
         for destination in destinations:
-            self._consumers.setdefault(destination, set()).add(name)
+            self._consumers.setdefault(destination, set()).add(consumer)
             if isinstance(destination, BackendPort) or destination in self._selector_ids:
                 continue
             selector_id = self._free_selector_ids.pop() if self._free_selector_ids else self._next_selector_id
@@ -140,11 +143,11 @@ class Reach:
         if fresh:
             self._selectors = self._selectors.added(fresh)
 
-    def _remove_consumer(self, name: str, destinations: Iterable[Destination]) -> list[Destination]:
+    def _remove_consumer(self, consumer: Consumer, destinations: Iterable[Destination]) -> list[Destination]:
         gone: list[Destination] = []
         for destination in destinations:
             consumers = self._consumers[destination]
-            consumers.discard(name)
+            consumers.discard(consumer)
             if not consumers:
                 del self._consumers[destination]
                 gone.append(destination)

@@ -11,17 +11,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapp
 from dataclasses import replace
 
 from kumafast._core import untrack_value
-from kumafast.addresses import is_ip
 from kumafast.identity.identities import Identities
 from kumafast.matching import Bindings, CompiledPolicy, compile_policies, routing
 from kumafast.matching.backends import Backend, BackendPort, Subject
 from kumafast.matching.policy import ends
 from kumafast.registry import backends
+from kumafast.registry.address_book import AddressBook
 from kumafast.registry.affected import Affected, DataplaneId, Gathered
 from kumafast.registry.mesh_state import MeshState
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
 from kumafast.registry.reach import Destination, Tags
+from kumafast.registry.virtual_hosts import Naming, Sight, Viewpoint
+from kumafast.registry.visibility import hosts_of, is_seen_differently
 from kumafast.resources import (
     Dataplane,
     DataplaneInsight,
@@ -36,6 +38,8 @@ from kumafast.resources.connection_policy import ConnectionPolicy
 from kumafast.resources.dataplane_insight import ONLINE, status
 from kumafast.resources.networking import Outbound
 from kumafast.resources.tags import SERVICE_TAG
+from kumafast.resources.virtual_ip import VirtualIP
+from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.snapshot.node import dataplane_of
 from kumafast.store import Change, StoredResource
 
@@ -51,8 +55,15 @@ _MESH_FIELDS: Mapping[str, Set[str]] = {
 class Registry:
     """Meshes and dataplanes as they are now, with the indexes that say who reaches what."""
 
-    def __init__(self) -> None:
+    def __init__(self, naming: Naming | None = None) -> None:
+        self._naming = naming or Naming()
         self._meshes: MutableMapping[str, MeshState] = {}
+        # Those in which addresses are to be given or taken back.
+        self._unaddressed: dict[str, None] = {}
+        # Those whose names may be others than those that have been settled.
+        self._unnamed: dict[str, None] = {}
+        # Those in which names may lead elsewhere.
+        self._rerouted: dict[str, None] = {}
         self._by_host: MutableMapping[str, set[DataplaneId]] = {}
         self.identities = Identities()
         """What the certificates of each mesh are made of."""
@@ -67,7 +78,7 @@ class Registry:
 
         Good until this one changes, as its `generation` says. O(1) for a mesh; the rest is paid by what is changed.
         """
-        forked = Registry()
+        forked = Registry(self._naming)
         forked._meshes = Overlay(self._meshes, copy=MeshState.fork)
         forked._by_host = Overlay(self._by_host, copy=set.copy)
         forked.identities = self.identities.fork()
@@ -92,6 +103,8 @@ class Registry:
             yield from state.view.dataplanes.values()
             yield from state.external
             yield from state.backends
+            yield from (stored.resource for stored in state.hosts.rules)
+            yield from state.addresses.resources(state.view.name)
             yield from (stored.resource for stored in state.written.values())
         yield from self.identities.secrets()
 
@@ -127,15 +140,19 @@ class Registry:
         state = self._meshes.get(mesh)
         return None if state is None else state.backends.get(port)
 
-    def service(self, key: ResourceKey) -> tuple[Backend, ...]:
-        """The ports of a service of the mesh, or outside of it; nothing where there is no such."""
-        state = self._meshes.get(key.mesh)
-        return () if state is None else state.backends.ports(key.type, key.name)
-
     def destination(self, mesh: str, outbound: Outbound) -> Destination | None:
         """What an outbound of a dataplane of the mesh leads to; None where it refers to nothing."""
         state = self._meshes.get(mesh)
         return None if state is None else state.destination(outbound)
+
+    def leads_to(self, mesh: str, outbound: Outbound) -> Destination | None:
+        """`destination`, but None for a port that is not that of the service outside to which it refers."""
+        found = self.destination(mesh, outbound)
+        ref = outbound.backend_ref
+        if ref is not None and ref.port and isinstance(found, BackendPort):
+            backend = self.backend(mesh, found)
+            return found if backend is not None and backend.number == ref.port else None
+        return found
 
     def subject(self, mesh: str, destination: Destination) -> str | Subject | None:
         """What policies about a destination are about: a service by its name, or a port of one that is there."""
@@ -150,11 +167,30 @@ class Registry:
         return [] if state is None else state.external.serving(destination)
 
     def consumers(self, mesh: str, destination: Destination) -> Iterator[DataplaneId]:
-        """The dataplanes with an outbound to the destination, in no order. O(those found)."""
+        """The dataplanes that reach the destination, in no order; some twice. O(those found)."""
         state = self._meshes.get(mesh)
         if state is not None:
-            for name in state.reach.consumers(destination):
-                yield DataplaneId(mesh, name)
+            for consumer in state.reach.consumers(destination):
+                names = state.hosts.members(consumer) if isinstance(consumer, Viewpoint) else (str(consumer),)
+                for name in names:
+                    yield DataplaneId(mesh, name)
+
+    def viewpoint(self, dataplane_id: DataplaneId) -> Viewpoint | None:
+        """From where a dataplane that is there sees the names of its mesh; None where it sees none."""
+        return self._meshes[dataplane_id.mesh].hosts.viewpoint(dataplane_id.name)
+
+    def sight(self, mesh: str, viewpoint: Viewpoint) -> Sight:
+        """The names that are seen from a viewpoint of a mesh: one object as long as they are the same."""
+        return self._meshes[mesh].hosts.sight(viewpoint)
+
+    def unsettled_addresses(self) -> Iterator[tuple[str, AddressBook]]:
+        """The meshes in which somebody lacks an address, or an address is nobody's; they are to be looked at now."""
+        for mesh in list(self._unaddressed):
+            state = self._meshes.get(mesh)
+            if state is None or not (state.addresses.lacking or state.addresses.surplus):
+                del self._unaddressed[mesh]
+            elif state.view.mesh is not None:
+                yield mesh, state.addresses
 
     def is_reached(self, mesh: str, destination: Destination) -> bool:
         """Whether a dataplane has an outbound to the destination."""
@@ -235,6 +271,8 @@ class Registry:
                 self._apply_external(change, gathered)
             elif change.key.type in backends.KINDS:
                 self._apply_service(change, gathered)
+            elif change.key.type in (VirtualIP.type.name, VirtualOutbound.type.name):
+                self._apply_naming(change)
             elif change.key.type == Dataplane.type.name:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
@@ -250,12 +288,13 @@ class Registry:
         gathered.meshes |= self.identities.apply(identities)
         for key, _ in identities:
             self._note_readers(key, gathered)
+        self._settle_names(gathered)
         yield gathered.complete()
 
     def _state(self, mesh: str) -> MeshState:
         state = self._meshes.get(mesh)
         if state is None:
-            state = self._meshes[mesh] = MeshState(mesh)
+            state = self._meshes[mesh] = MeshState(mesh, self._naming)
         return state
 
     def _apply_insight(self, change: Change, gathered: Gathered) -> None:
@@ -287,7 +326,7 @@ class Registry:
         for port in redefined.ports:
             # What it is made of is another, so that nothing of what is known counts any more.
             gathered.vanished.add((mesh, port))
-            gathered.proxies.update((DataplaneId(mesh, name), None) for name in sorted(state.reach.consumers(port)))
+            gathered.proxies.update(dict.fromkeys(sorted(self.consumers(mesh, port))))
         self._drop_if_empty(mesh)
 
     def _rewire(self, state: MeshState, name: str, gathered: Gathered) -> None:
@@ -306,9 +345,46 @@ class Registry:
         if after != before:
             self.generation += 1
             state.external.set(name, after)
+            state.hosts.set_external(name, after)
+            self._note_named(mesh)
             for service in (before, after):
                 gathered.served_outside(mesh, state.reach, service)
         self._drop_if_empty(mesh)
+
+    def _apply_naming(self, change: Change) -> None:
+        """Take in a VirtualOutbound, or who has an address."""
+        state, after = self._state(change.key.mesh), None if change.stored is None else change.stored.resource
+        self.generation += 1
+        if change.key.type == VirtualOutbound.type.name:
+            state.hosts.set_rule(change.key, change.stored)
+        else:
+            assert after is None or isinstance(after, VirtualIP)
+            state.hosts.renumbered(state.addresses.put(change.key.name, None if after is None else after.holder))
+        self._note_named(change.key.mesh)
+        self._drop_if_empty(change.key.mesh)
+
+    def _note_named(self, mesh: str) -> None:
+        self._unnamed[mesh] = self._unaddressed[mesh] = None
+
+    def _settle_names(self, gathered: Gathered) -> None:
+        """Note who sees other names than before, and what they reach by them."""
+        for mesh in self._unnamed | self._rerouted:
+            state = self._meshes.get(mesh)
+            if state is None:
+                continue
+            seen = dict(state.hosts.settle())
+            for viewpoint in seen:
+                names = state.hosts.members(viewpoint)
+                gathered.proxies.update((DataplaneId(mesh, name), None) for name in names)
+            if mesh in self._rerouted:
+                # Who is led elsewhere has been said; here it is what they reach.
+                seen |= state.hosts.sights
+            for viewpoint, sight in seen.items():
+                vanished = state.reach.consume(viewpoint, state.policies.led(viewpoint, sight))
+                gathered.vanished.update((mesh, destination) for destination in vanished)
+            self._drop_if_empty(mesh)
+        self._unnamed.clear()
+        self._rerouted.clear()
 
     def _note_readers(self, key: ResourceKey, gathered: Gathered) -> None:
         """Note whose certificates may be others with a secret."""
@@ -346,6 +422,9 @@ class Registry:
             if change.key.type in _MESH_FIELDS:
                 state.readers[change.key] = stored
         yield from self._compile(state, change.key, stored, before=0 if held is None else _parts(held.resource))
+        if change.key.type in routing.KINDS:
+            # Names may lead elsewhere by it.
+            self._rerouted[mesh] = None
         self._drop_if_empty(mesh)
 
     def _compile(
@@ -385,10 +464,12 @@ class Registry:
         self._note_hosts(dataplane_id, before, after)
         # What others see of a dataplane is its inbounds. Destinations that it served before count as well as those that
         # it serves now: an endpoint that left must leave everywhere.
-        seen_by_others = before is None or after is None or _is_seen_differently(before, after)
+        seen_by_others = before is None or after is None or is_seen_differently(before, after)
         if seen_by_others and before is not None:
             gathered.served(dataplane_id, state.served_by(name))
         state.backends.set_dataplane(name, after)
+        state.hosts.set_dataplane(name, after)
+        self._note_named(mesh)
         if after is None:
             if before is not None:
                 vanished = state.reach.remove(name)
@@ -406,33 +487,14 @@ class Registry:
             gathered.served(dataplane_id, state.served_by(name))
 
     def _note_hosts(self, dataplane_id: DataplaneId, before: Dataplane | None, after: Dataplane | None) -> None:
-        for host in _hosts(before):
+        for host in hosts_of(before):
             self._by_host[host].discard(dataplane_id)
             if not self._by_host[host]:
                 del self._by_host[host]
-        for host in _hosts(after):
+        for host in hosts_of(after):
             self._by_host.setdefault(host, set()).add(dataplane_id)
 
 
 def _parts(policy: Resource) -> int:
     """How many policies a resource stands for at most."""
     return len(policy.parts) + 1 if isinstance(policy, ConnectionPolicy) else 1
-
-
-def _hosts(dataplane: Dataplane | None) -> set[str]:
-    if dataplane is None or dataplane.networking is None:
-        return set()
-    networking = dataplane.networking
-    stated = {networking.address, networking.advertised_address, *(item.address for item in networking.inbound)}
-    return {host for host in stated if host and not is_ip(host)}
-
-
-def _is_seen_differently(before: Dataplane, after: Dataplane) -> bool:
-    """Whether two states of a dataplane can give different endpoints: addresses, inbounds, or the labels they carry."""
-    if before.networking is None or after.networking is None or before.labels != after.labels:
-        return True
-    return (
-        before.networking.inbound != after.networking.inbound
-        or before.networking.address != after.networking.address
-        or before.networking.advertised_address != after.networking.advertised_address
-    )
