@@ -13,6 +13,7 @@ from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from tests.mesh_policies import random_mesh_policy, random_top
 
 from kumafast.identity.admission import admit
 from kumafast.metrics import Metrics
@@ -443,19 +444,9 @@ def random_policy(rng: random.Random, mesh: str) -> Resource:
         return _random_route(rng, name, mesh)
     if rng.random() < 0.5:
         return random_connection_policy(rng, mesh)
-    top = rng.choice(
-        [
-            {"kind": "Mesh"},
-            {"kind": "Mesh", "proxyTypes": ["Gateway"]},
-            {"kind": "MeshSubset", "tags": {"version": "1"}},
-            {"kind": "MeshService", "name": "a"},
-            {"kind": "MeshServiceSubset", "name": "b", "tags": {"version": "2"}},
-            {"kind": "Dataplane", "name": f"dp-{rng.randrange(6)}"},
-            {"kind": "Dataplane", "labels": {"team": "x"}},
-            {"kind": "Dataplane", "sectionName": "80"},
-            {"kind": "MeshHTTPRoute", "name": "nowhere"},
-        ]
-    )
+    if rng.random() < 0.4:
+        return random_mesh_policy(rng, name, mesh)
+    top = random_top(rng)
     everything = {"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": limit, "connectionTimeout": limit}}
     to = rng.choice(
         [

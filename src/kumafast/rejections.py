@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,15 +74,26 @@ async def _cause(refusal: Refusal, node: Node, fork: Callable[[], Fork]) -> Caus
         after = forked.after(node)
         return after is not None and _versions(after, refusal.type_url, names) != was
 
+    bindings = present.registry.bindings(dataplane_id)
+    bound = (bindings.subjects.policies[number] for number in bindings.ranks)
+    initial = {policy.key for policy in bound if policy.is_initial}
     policies = present.registry.bound(dataplane_id)
+    # What came with the mesh has a share in most resources, and is no cause where a user's policy is.
+    found = await _sharing([key for key in policies if key not in initial], is_another)
+    return Cause(names, tuple(found or await _sharing([key for key in policies if key in initial], is_another)))
+
+
+async def _sharing(
+    policies: Sequence[ResourceKey], is_another: Callable[[Sequence[ResourceKey]], Awaitable[bool]]
+) -> list[ResourceKey]:
+    """Those of the policies without which the resources would be others."""
     found = [policy for policy in policies if await is_another([policy])]
     # Where several say the same it takes the last of them to make a difference.
     for number in range(2, 1 if found else len(policies) + 1):
         if await is_another(policies[:number]):
             last = policies[number - 1]
-            found = [policy for policy in policies[:number] if policy.type == last.type]
-            break
-    return Cause(names, tuple(found))
+            return [policy for policy in policies[:number] if policy.type == last.type]
+    return found
 
 
 async def _take_in(fork: Fork, changes: Sequence[Change]) -> None:

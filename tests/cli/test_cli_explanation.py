@@ -77,12 +77,27 @@ def test_the_policies_of_a_dataplane(kumafast: Command, scene: Api) -> None:
         "    │   │   http.streamIdleTimeout   30m0s   mesh-timeout-all-default\n"
         "    │   └── mesh-timeout-all-default: applies in part\n"
         "    │       └── idleTimeout: lost to web-limits (kind MeshSubset outweighs Mesh)\n"
-        "    └── Timeout: silenced (MeshTimeout is the newer form, and web-limits was\n"
-        "        written by a user)\n"
-        "        └── not in force: old\n"
+        "    ├── Timeout: silenced (MeshTimeout is the newer form, and web-limits was\n"
+        "    │   written by a user)\n"
+        "    │   └── not in force: old\n"
+        "    ├── MeshCircuitBreaker\n"
+        "    │   └── connectionLimits.maxConnec…   1024   mesh-circuit-breaker-all-defau…\n"
+        "    │       connectionLimits.maxPendin…   1024   mesh-circuit-breaker-all-defau…\n"
+        "    │       connectionLimits.maxRetries   3      mesh-circuit-breaker-all-defau…\n"
+        "    │       connectionLimits.maxReques…   1024   mesh-circuit-breaker-all-defau…\n"
+        "    └── MeshRetry\n"
+        "        └── tcp.maxConnectAttempt       5       mesh-retry-all-default\n"
+        "            http.numRetries             5       mesh-retry-all-default\n"
+        "            http.perTryTimeout          16s     mesh-retry-all-default\n"
+        "            http.backOff.baseInterval   25ms    mesh-retry-all-default\n"
+        "            http.backOff.maxInterval    250ms   mesh-retry-all-default\n"
+        "            grpc.numRetries             5       mesh-retry-all-default\n"
+        "            grpc.perTryTimeout          16s     mesh-retry-all-default\n"
+        "            grpc.backOff.baseInterval   25ms    mesh-retry-all-default\n"
+        "            grpc.backOff.maxInterval    250ms   mesh-retry-all-default\n"
     )
     wide = kumafast("inspect", "dataplane", "web-1", "--type", "policies", env={"COLUMNS": "120"}).stdout
-    assert "    └── Timeout: silenced (MeshTimeout is the newer form, and web-limits was written by a user)\n" in wide
+    assert "    ├── Timeout: silenced (MeshTimeout is the newer form, and web-limits was written by a user)\n" in wide
     # Neither is a control code in what a pipe is given, nor is a line wider than the terminal.
     assert "\x1b" not in shown.stdout + wide
     assert max(map(len, shown.stdout.splitlines())) <= 80

@@ -8,6 +8,7 @@ ones parse, and `validate` returns exactly the violations given here, in this or
 
 from __future__ import annotations
 
+from tests.resources.bad_mesh_policies import BAD_MESH_POLICIES
 from tests.resources.bad_policies import BAD_POLICIES
 from tests.resources.bad_routes import BAD_PERMISSIONS, BAD_ROUTES
 from tests.resources.document_forms import (
@@ -469,6 +470,7 @@ BAD_DOCUMENTS: list[BadDocument] = [
     *_REST_OF_DATAPLANE,
     *_MESHES,
     *BAD_POLICIES,
+    *BAD_MESH_POLICIES,
     *BAD_ROUTES,
     *BAD_PERMISSIONS,
 ]

@@ -77,5 +77,5 @@ def _mesh(registry: Registry, name: str) -> dict[str, Any]:
         "reach index": [list(reach._index.match(selector)) for selector in _SELECTORS],
         "reach selectors": (dict(reach._selector_ids), dict(reach._destinations), list(reach._free_selector_ids)),
         "reach consumed": dict(reach._consumed),
-        "reach consumers": {key: sorted(names) for key, names in reach._consumers.items()},
+        "reach consumers": {key: sorted(names, key=str) for key, names in reach._consumers.items()},
     }

@@ -212,7 +212,6 @@ def _outbound_tcp(outbound: Outbound) -> tcp_proxy_pb2.TcpProxy:
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix=names.stat_name(outbound.service),
         idle_timeout=fields.duration(defaults.IDLE_TIMEOUT),
-        max_connect_attempts={"value": defaults.TCP_CONNECT_ATTEMPTS_MAX},
     )
     routes.lead_connections(proxy, outbound)
     for effect in outbound.effects:
@@ -261,7 +260,7 @@ def _any_inbound(protocol: str) -> http_connection_manager_pb2.HttpConnectionMan
 @lru_cache(maxsize=_PROTOCOLS_MAX)
 def _any_outbound(protocol: str) -> http_connection_manager_pb2.HttpConnectionManager:
     manager = _connection_manager(protocol)
-    manager.route_config.CopyFrom(routes.any_outbound(protocol))
+    manager.route_config.CopyFrom(routes.any_outbound())
     manager.normalize_path.value = True
     return manager
 

@@ -25,6 +25,11 @@ MESH_EXTERNAL_SERVICE = "MeshExternalService"
 MESH_MULTI_ZONE_SERVICE = "MeshMultiZoneService"
 MESH_HTTP_ROUTE = "MeshHTTPRoute"
 
+PROXIES = (MESH, DATAPLANE, MESH_SUBSET, MESH_GATEWAY, MESH_SERVICE, MESH_SERVICE_SUBSET)
+"""What chooses the proxies that a policy is for."""
+SERVICES = (MESH_SERVICE, MESH_EXTERNAL_SERVICE, MESH_MULTI_ZONE_SERVICE)
+"""What proxies send to."""
+
 _NAME = re.compile(r"[0-9a-z.\-_]*")
 _NAME_MESSAGE = "invalid characters: must consist of lower case alphanumeric characters, '-', '.' and '_'."
 

@@ -19,10 +19,10 @@ from kumafast.matching import CompiledPolicy
 from kumafast.matching.explanation import silences_inbound, silences_outbound
 from kumafast.matching.policy import ANY_SERVICE
 from kumafast.matching.rules import Rule, catch_all, inbound_rules, to_rule, whole_rule
-from kumafast.resources import Mesh
+from kumafast.resources import Mesh, target_ref_policy
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.target_ref import MESH
-from kumafast.resources.target_ref_policy import TargetRefPolicy
+from kumafast.resources.target_ref_policy import TargetRefPolicy, UnmatchedRule
 from kumafast.rest.endpoint import Handler
 from kumafast.rest.errors import json_response
 from kumafast.rest.inspection import Proxy, find_proxy, inbound_document, meta
@@ -167,7 +167,8 @@ class _Kind:
         if policy.is_listed:
             listed = [item.conf for item in policy.inbound if item.source is None]
             return [listed.index(part.conf)]
-        return [index for index, rule in enumerate(spec.rules) if part.match in (rule.matches or (None,))]
+        rules: tuple[target_ref_policy.Rule[Any] | UnmatchedRule[Any], ...] = spec.rules
+        return [index for index, rule in enumerate(rules) if part.match in (rule.matches or (None,))]
 
     # How answers put it.
 
