@@ -173,6 +173,35 @@ def traffic_route(
     return parse({"type": "TrafficRoute", "name": name, "mesh": mesh, **ends, "conf": conf})
 
 
+def mesh_route(
+    kind: str = "MeshHTTPRoute",
+    name: str = "hr",
+    *,
+    mesh: str = "default",
+    service: str = "backend",
+    top: dict[str, Any] | None = None,
+    rules: Iterable[dict[str, Any]] = (),
+    backends: Iterable[dict[str, Any]] = (),
+) -> Resource:
+    """A route with a targetRef: by its rules, or with one for all requests or connections to these backends."""
+    default = {"backendRefs": list(backends)}
+    everything = {"default": default, **({"matches": [path("/")]} if kind == "MeshHTTPRoute" else {})}
+    to = {"targetRef": {"kind": "MeshService", "name": service}, "rules": list(rules) or [everything]}
+    spec = {"targetRef": top or {"kind": "Mesh"}, "to": [to]}
+    return parse({"type": kind, "name": name, "mesh": mesh, "spec": spec})
+
+
+def path(value: str, kind: str = "PathPrefix") -> dict[str, Any]:
+    """Requests of a path, for rules of a MeshHTTPRoute."""
+    return {"path": {"type": kind, "value": value}}
+
+
+def backend(name: str, weight: int = 1, **tags: str) -> dict[str, Any]:
+    """A service, or a part of it, that a route leads to."""
+    kind = {"kind": "MeshServiceSubset", "tags": tags} if tags else {"kind": "MeshService"}
+    return {**kind, "name": name, "weight": weight}
+
+
 def split(*destinations: tuple[int, dict[str, str]]) -> list[dict[str, Any]]:
     return [{"weight": weight, "destination": tags} for weight, tags in destinations]
 
@@ -384,6 +413,22 @@ def _random_route(rng: random.Random, name: str, mesh: str) -> Resource:
     )
 
 
+def _random_mesh_route(rng: random.Random, name: str, mesh: str) -> Resource:
+    """A route with a targetRef for anybody, to any services and parts of them, also to those that nobody serves."""
+    top = rng.choice([{"kind": "Mesh"}, {"kind": "MeshService", "name": "a"}, {"kind": "Dataplane", "name": "dp-1"}])
+    targets = [backend("a"), backend("b", 9), backend("a", 3, version="1"), backend("c", 0), backend("outside")]
+    chosen = rng.sample(targets, rng.choice([1, 2]))
+    about = rng.choice("abc")
+    if rng.random() < 0.4:
+        return mesh_route("MeshTCPRoute", name, mesh=mesh, service=about, top=top, backends=chosen)
+    mirror = {"type": "RequestMirror", "requestMirror": {"backendRef": {"kind": "MeshService", "name": "b"}}}
+    redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": "elsewhere.example"}}
+    defaults = [{"backendRefs": chosen}, {"filters": [mirror]}, {"filters": [redirect]}, {}]
+    matches = [path("/"), path("/v1"), path("/v1", "Exact"), {"method": "GET"}]
+    rules = [{"matches": rng.sample(matches, 1), "default": rng.choice(defaults)} for _ in range(rng.randrange(1, 3))]
+    return mesh_route(name=name, mesh=mesh, service=about, top=top, rules=rules)
+
+
 def random_external_service(rng: random.Random, mesh: str) -> Resource:
     """Something outside of the mesh, by an address or a name, whose secret may be there."""
     tags = rng.choice([service("a"), service("b", version="1"), service("c", **HTTP), service("outside", version="1")])
@@ -392,56 +437,13 @@ def random_external_service(rng: random.Random, mesh: str) -> Resource:
     return external_service(f"outside-{rng.randrange(3)}", address, tags, mesh=mesh, tls=tls)
 
 
-def random_service(rng: random.Random, mesh: str) -> Resource:
-    """A service of the mesh, one made of such, or one outside, whose secret may be there."""
-    labels = rng.choice([{}, {"app": "x"}, {"app": "x", "tier": "1"}, {"app": "y"}])
-    ports = [
-        {
-            "port": port,
-            "targetPort": rng.choice([80, 81, "main"]),
-            "name": rng.choice(["http", "admin"]),
-            "appProtocol": rng.choice(["http", "tcp", "grpc"]),
-        }
-        for port in rng.sample([8080, 8081], rng.choice([0, 1, 2, 2]))
-    ]
-    kind = rng.choice(["MeshService"] * 3 + ["MeshMultiZoneService", "MeshExternalService"])
-    spec: dict[str, Any] = {"ports": ports}
-    if kind == "MeshService":
-        spec["selector"] = rng.choice(
-            [
-                {"dataplaneTags": {"kuma.io/service": "a"}},
-                {"dataplaneTags": {"kuma.io/service": "b", "version": "1"}},
-                {"dataplaneRef": {"name": f"dp-{rng.randrange(6)}"}},
-                {"dataplaneLabels": {"matchLabels": {"team": "x"}}},
-                {},
-            ]
-        )
-    elif kind == "MeshMultiZoneService":
-        spec["selector"] = {"meshService": {"matchLabels": rng.choice([{"app": "x"}, {"tier": "1"}])}}
-    else:
-        tls = rng.choice([None, {"enabled": True, "verification": {"caCert": {"secret": "ca"}}}])
-        endpoint = {"address": rng.choice(["192.0.2.1", "example.com"]), "port": 443}
-        match = {"port": 8080, "protocol": rng.choice(["http", "tcp"])}
-        spec = {"match": match, "endpoints": [endpoint], **({} if tls is None else {"tls": tls})}
-    document = {"type": kind, "mesh": mesh, "name": f"s-{rng.randrange(3)}", "labels": labels, "spec": spec}
-    return parse(document)
-
-
-def random_reference(rng: random.Random) -> dict[str, Any]:
-    """Of an outbound, to what `random_service` may make."""
-    kind = rng.choice(["MeshService", "MeshService", "MeshMultiZoneService", "MeshExternalService"])
-    if rng.random() < 0.3:
-        return {"kind": kind, "labels": rng.choice([{"app": "x"}, {"app": "y"}]), "port": 8080}
-    return {"kind": kind, "name": f"s-{rng.randrange(3)}", "port": rng.choice([8080, 8080, 8081])}
-
-
 def random_policy(rng: random.Random, mesh: str) -> Resource:
     """A policy of either family, for anybody and about anything that the other random resources may be."""
     name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
     if rng.random() < 0.25:
         return _random_observer(rng, name, mesh)
     if rng.random() < 0.3:
-        return _random_route(rng, name, mesh)
+        return (_random_route if rng.random() < 0.5 else _random_mesh_route)(rng, name, mesh)
     if rng.random() < 0.5:
         return random_connection_policy(rng, mesh)
     if rng.random() < 0.4:

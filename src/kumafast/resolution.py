@@ -33,7 +33,7 @@ from kumafast.generation.proxy import (
 )
 from kumafast.identity.proxies import tag_sets
 from kumafast.matching import PASS_THROUGH, Bindings, Setting, Subject
-from kumafast.outbound_ports import Port, balanced, destinations, listener, services
+from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import DataplaneId, Registry
 from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
@@ -360,14 +360,15 @@ class Resolution:
                 continue
             route = bindings.route(asked)
             targets = [self._destinations.get(mesh, each) for each in destinations(asked, route)]
+            led = tuple(target.destination for target in targets)
+            way = way_of(route, spoken(asked, route, led))
             for target in targets:
                 held = reached.get(target)
                 # Those whose port is taken count too: their clusters are there. The first route that says how to
                 # choose among the endpoints of a cluster decides for all that lead there.
-                if held is None or (route is not None and not held.load_balancer):
-                    reached[target] = balanced(target.destination, route)
+                if held is None or (way is not None and not held.load_balancer):
+                    reached[target] = balanced(target.destination, way)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
-            led = tuple(target.destination for target in targets)
             ports.setdefault((address, port), (address, port, asked, subject, route, led))
         if not reached:
             return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from tests.pipeline import random_external_service, random_policy, random_reference, random_service
+from tests.pipeline import random_external_service, random_policy
 from tests.simulation.authorities import (
     MESH_FORMS,
     SECRET_FORMS,
@@ -23,6 +23,7 @@ from tests.simulation.authorities import (
     next_trust,
     secret_of,
 )
+from tests.simulation.services import random_reference, random_service
 
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler

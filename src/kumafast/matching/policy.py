@@ -268,12 +268,12 @@ def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
     for item in policy.spec.to:
         ref = item.target_ref
         if ref.kind == MESH:
-            yield OutboundItem(ANY_SERVICE, (0, 0), _conf(item.default))
+            yield OutboundItem(ANY_SERVICE, (0, 0), _conf(item.conf))
             continue
         # What names a MeshService means what has the name as its tag as well, as before there were MeshServices.
         tag = ref.name if ref.kind == MESH_SERVICE and not ref.section_name else ""
         ports = PortRef(ref.kind, ref.name, ref.section_name, tuple(ref.labels.items()))
-        yield OutboundItem(tag, (0, 0), _conf(item.default), ports)
+        yield OutboundItem(tag, (0, 0), _conf(item.conf), ports)
 
 
 def _service(destination: Selector) -> str | None:

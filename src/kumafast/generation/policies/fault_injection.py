@@ -13,7 +13,6 @@ from typing import Any
 
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from envoy.type.v3 import percent_pb2
 
 from kumafast.generation import fields, http_filters, protocols, senders
 from kumafast.generation.effects import Effect
@@ -48,13 +47,13 @@ class Faulty(Effect):
         if self.delay is not None:
             percentage, length = self.delay
             fault.delay.fixed_delay.CopyFrom(fields.duration(length))
-            fault.delay.percentage.CopyFrom(_fraction(percentage))
+            fault.delay.percentage.CopyFrom(fields.fraction(percentage))
         if self.abort is not None:
             percentage, fault.abort.http_status = self.abort
-            fault.abort.percentage.CopyFrom(_fraction(percentage))
+            fault.abort.percentage.CopyFrom(fields.fraction(percentage))
         if self.kilobits is not None:
             percentage, fault.response_rate_limit.fixed_limit.limit_kbps = self.kilobits
-            fault.response_rate_limit.percentage.CopyFrom(_fraction(percentage))
+            fault.response_rate_limit.percentage.CopyFrom(fields.fraction(percentage))
         http_filters.add_before_router(manager, _FILTER, fault)
 
 
@@ -92,12 +91,3 @@ def _abort(written: Abort) -> tuple[float, int] | None:
 def _kilobits(written: ResponseBandwidth) -> tuple[float, int] | None:
     limit = None if written.limit is None else kilobits(written.limit)
     return None if written.percentage is None or limit is None else (written.percentage, limit)
-
-
-def _fraction(percentage: float) -> percent_pb2.FractionalPercent:
-    """A percentage as exact as it was written, to a ten thousandth of a percent."""
-    fraction = percent_pb2.FractionalPercent
-    for factor, denominator in ((1, fraction.HUNDRED), (100, fraction.TEN_THOUSAND)):
-        if float(percentage * factor).is_integer():
-            return fraction(numerator=int(percentage * factor), denominator=denominator)
-    return fraction(numerator=round(percentage * 10_000), denominator=fraction.MILLION)
