@@ -250,7 +250,7 @@ class ControlPlane:
             shadowed=reconciler.shadowed,
             zone=settings.zone,
             instance_id=self.instance_id,
-            cluster_id=str(uuid.uuid5(uuid.NAMESPACE_URL, settings.store_url)),
+            cluster_id=str(uuid.uuid5(uuid.NAMESPACE_URL, self.store.identity)),
             version=kumafast.__version__,
             await_convergence=convergence.wait,
             foresee=self._foresee,
@@ -465,6 +465,9 @@ def _keyring(settings: Settings) -> stores.Keyring:
         return stores.Keyring.of_text(settings.secrets_key, source="the setting secrets_key")
     if settings.secrets_key_file:
         return stores.Keyring.of_file(Path(settings.secrets_key_file).expanduser(), is_made=False)
+    if settings.is_shared:
+        # A key that one instance made would be no use to the others.
+        return stores.Keyring()
     return stores.Keyring.of_file(settings.data_path / "secrets.key", is_made=True)
 
 
