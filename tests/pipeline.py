@@ -437,6 +437,30 @@ def random_external_service(rng: random.Random, mesh: str) -> Resource:
     return external_service(f"outside-{rng.randrange(3)}", address, tags, mesh=mesh, tls=tls)
 
 
+def virtual_outbound(
+    name: str,
+    host: str,
+    port: str,
+    *,
+    mesh: str = "default",
+    match: Iterable[dict[str, str]] = ({"kuma.io/service": "*"},),
+    **tags: str,
+) -> Resource:
+    """A name made of the service tag, `.service`, and of others by names of one's own."""
+    parameters = [{"name": name, "tagKey": key} for name, key in {"service": "kuma.io/service", **tags}.items()]
+    selectors = [{"match": each} for each in match]
+    conf = {"host": host, "port": port, "parameters": parameters}
+    return parse({"type": "VirtualOutbound", "mesh": mesh, "name": name, "selectors": selectors, "conf": conf})
+
+
+def random_virtual_outbound(rng: random.Random, mesh: str) -> Resource:
+    """A name for some of the services that there may be, also one that several of them share or that none can have."""
+    matches = [service("*"), service("a"), service("b", version="*"), {"version": "*"}]
+    host = rng.choice(["{{.service}}.here", "{{.v}}.{{.service}}.here", "one.here", "{{.v}}"])
+    port = rng.choice(["80", "8080", "{{.v}}"])
+    return virtual_outbound(f"v{rng.randrange(3)}", host, port, mesh=mesh, match=rng.sample(matches, 2), v="version")
+
+
 def random_policy(rng: random.Random, mesh: str) -> Resource:
     """A policy of either family, for anybody and about anything that the other random resources may be."""
     name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])

@@ -184,12 +184,14 @@ class ControlPlane:
         settings = self.settings
         self._store = await stores.open_store(settings.store_url, keyring=_keyring(settings))
         await self._ensure_default_mesh()
+        ranges = Ranges(names=ip_network(settings.dns_server_cidr))
         reconciler = self._reconciler = Reconciler(
             store=self._store,
             cache=self.cache,
             metrics=self.metrics,
             debounce_ms=settings.debounce_ms,
             leds_threshold=settings.leds_threshold,
+            ranges=ranges,
             naming=Naming(
                 domain=settings.dns_server_domain,
                 port=settings.dns_server_service_vip_port,
@@ -225,7 +227,7 @@ class ControlPlane:
             books=reconciler.registry.unsettled_addresses,
             settle=reconciler.settle,
             moved=reconciler.moved,
-            ranges=Ranges(names=ip_network(settings.dns_server_cidr)),
+            ranges=ranges,
         )
         self._spawn(allocator.follow(), "virtual addresses")
         self._spawn(Rollout(store=self._store, converged=self._has_converged).follow(), "authorities")

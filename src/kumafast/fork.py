@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import datetime
 from itertools import filterfalse
+from typing import TypeAlias
 
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates, wanted_identity
@@ -21,10 +22,12 @@ from kumafast.generation import names
 from kumafast.generation.generate import generate
 from kumafast.generation.proxy import Part
 from kumafast.identity.identities import MeshIdentity
+from kumafast.ipam import Ranges, placements
 from kumafast.matching import Bindings, Subject
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination
+from kumafast.registry.virtual_hosts import Viewpoint
 from kumafast.resolution import Layers, Resolution
 from kumafast.resources import Dataplane, catalog
 from kumafast.resources.fields import FrozenMap
@@ -40,6 +43,9 @@ TURN_S = 0.005
 RESTARTS_MAX = 5
 """How often it begins anew because something was stored meanwhile; then it is done in one turn."""
 
+Asked: TypeAlias = tuple[Destination, str | Subject]
+"""What an outbound leads to, and what policies about that are about."""
+
 SHADOW = "shadow"
 """The effect of policies that are looked at and not in force."""
 
@@ -50,9 +56,18 @@ class Fork:
     The changes are to be taken in before anything is asked of the state that they make.
     """
 
-    def __init__(self, *, registry: Registry, destinations: Destinations, addresses: Addresses, now: datetime) -> None:
-        """`now` is when certificates are issued that have to be."""
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        destinations: Destinations,
+        addresses: Addresses,
+        now: datetime,
+        ranges: Ranges,
+    ) -> None:
+        """`now` is when certificates are issued that have to be, `ranges` where new names get their addresses."""
         addresses = _Addresses(addresses)
+        self._now, self._ranges = now, ranges
         self._live = registry
         self._generation = registry.generation
         self._changed = _Changed()
@@ -77,8 +92,19 @@ class Fork:
     # Changes.
 
     def steps(self, changes: Iterable[Change]) -> Iterator[None]:
-        """Take in changes as `Registry.steps` does, piece by piece; between two pieces others may have their turn."""
+        """Take in changes as `Registry.steps` does, piece by piece; between two pieces others may have their turn.
+
+        What has a name by them has the address that it would be given.
+        """
         for affected in self.registry.steps(changes):
+            self._changed.add(affected)
+            yield
+        given = [
+            Change(each.key, StoredResource(each, 0, self._now, self._now))
+            for mesh, book in self.registry.unsettled_addresses()
+            for each in placements(mesh, book, self._ranges)
+        ]
+        for affected in self.registry.steps(given) if given else ():
             self._changed.add(affected)
             yield
 
@@ -130,7 +156,8 @@ class Fork:
             return dataplane_id
         sent_before, sent_after = self._before.asked(dataplane_id), self._after.asked(dataplane_id)
         inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())
-        return was.outward(sent_before), now.outward(sent_after), was.proxy, now.proxy, inward
+        seen = self._before.seen(dataplane_id, was), self._after.seen(dataplane_id, now)
+        return was.outward(sent_before), now.outward(sent_after), seen, was.proxy, now.proxy, inward
 
     def is_same_inward(self, dataplane_id: DataplaneId) -> bool:
         """Whether nothing changes in what comes in to a dataplane that itself stays as it is."""
@@ -230,6 +257,8 @@ class _Side:
             certificates=_Certificates(now),
             layers=parts,
         )
+        # What holds for the names that are seen, once for all who see the same and are bound alike.
+        self._told: dict[tuple[Viewpoint, Bindings], Hashable] = {}
         # Joined once for all who reach it.
         self._endpoints: dict[tuple[Reached, bool], Layer] = {}
 
@@ -238,15 +267,33 @@ class _Side:
             return None
         return self._registry.bindings(dataplane_id)
 
-    def asked(self, dataplane_id: DataplaneId) -> list[tuple[Destination, str | Subject]]:
+    def asked(self, dataplane_id: DataplaneId) -> list[Asked]:
         """What a dataplane's outbounds lead to, each with what policies about it are about."""
         dataplane = self._registry.dataplane(dataplane_id)
-        found: list[tuple[Destination, str | Subject]] = []
-        for outbound in () if dataplane is None else dataplane.outbounds:
-            destination = self._registry.destination(dataplane_id.mesh, outbound)
-            subject = None if destination is None else self._registry.subject(dataplane_id.mesh, destination)
+        outbounds = () if dataplane is None else dataplane.outbounds
+        return self._with_subjects(
+            dataplane_id.mesh, (self._registry.leads_to(dataplane_id.mesh, e) for e in outbounds)
+        )
+
+    def _with_subjects(self, mesh: str, destinations: Iterable[Destination | None]) -> list[Asked]:
+        found: list[Asked] = []
+        for destination in destinations:
+            subject = None if destination is None else self._registry.subject(mesh, destination)
             if destination is not None and subject is not None:
                 found.append((destination, subject))
+        return found
+
+    def seen(self, dataplane_id: DataplaneId, bindings: Bindings) -> Hashable:
+        """What a dataplane's policies come to for the names that it sees."""
+        seen_from = self._registry.viewpoint(dataplane_id)
+        if seen_from is None:
+            return None
+        key = (seen_from, bindings)
+        found = self._told.get(key)
+        if found is None:
+            destinations = sorted(self._registry.sight(dataplane_id.mesh, seen_from).destinations, key=repr)
+            asked = self._with_subjects(dataplane_id.mesh, destinations)
+            found = self._told[key] = (seen_from, bindings.outward(asked))
         return found
 
     def snapshot(self, node: Node) -> Snapshot | None:

@@ -252,6 +252,8 @@ class _Attempt:
 
 # What makes proxies alike.
 
+_FEATURES = ("features", "ipv6Enabled", "dataplane.dns.port", TAKES_DELTA)
+
 
 def _inbounds(dataplane: Dataplane) -> Hashable:
     """The inbounds of a proxy but for its addresses; of these only which are the same."""
@@ -277,8 +279,7 @@ def _rest(dataplane: Dataplane) -> Hashable:
 
 def _features(node: Node) -> Hashable:
     """What a node says that decides how its resources look."""
-    metadata = node.metadata
-    return json.dumps([metadata.get("features"), metadata.get("ipv6Enabled"), metadata.get(TAKES_DELTA)], default=str)
+    return json.dumps([node.metadata.get(name) for name in _FEATURES], default=str)
 
 
 def _unknown(dataplane_id: DataplaneId, dataplane: Dataplane) -> Node:

@@ -18,6 +18,7 @@ from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
 from kumafast.errors import CompactedError
 from kumafast.fork import Fork, shadowed
+from kumafast.ipam import Ranges
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth
 from kumafast.publisher import Published, Publisher, Work
@@ -87,12 +88,14 @@ class Reconciler:
         debounce_ms: float,
         leds_threshold: int = 0,
         naming: Naming | None = None,
+        ranges: Ranges | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._metrics = metrics
         self._debounce_s = debounce_ms / 1000
         self._clock = clock
+        self._ranges = ranges or Ranges()
         self._registry = Registry(naming)
         self.addresses = Addresses(in_use=self._registry.hosts, changed=self._moved)
         """The addresses of the dataplanes' host names."""
@@ -313,6 +316,7 @@ class Reconciler:
             destinations=self._destinations,
             addresses=self.addresses,
             now=datetime.fromtimestamp(self._clock(), UTC),
+            ranges=self._ranges,
         )
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from tests.pipeline import random_external_service, random_policy
+from tests.pipeline import random_external_service, random_policy, random_virtual_outbound
 from tests.simulation.authorities import (
     MESH_FORMS,
     SECRET_FORMS,
@@ -25,6 +25,7 @@ from tests.simulation.authorities import (
 )
 from tests.simulation.services import random_reference, random_service
 
+from kumafast.ipam import Ranges, placements
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, parse, secret_data
@@ -58,6 +59,8 @@ NODES: tuple[dict[str, object], ...] = (
     {"features": ["feature-reuse-port"], "dataplane.admin.port": "9901"},
     {TAKES_DELTA: True},
     {"features": ["feature-tcp-accesslog-via-named-pipe"], "workdir": "/tmp/w"},
+    {"dataplane.dns.port": "15053"},
+    {"dataplane.dns.port": "15053", "ipv6Enabled": True},
 )
 VARIANTS = 150
 LEDS_THRESHOLD = 3
@@ -103,8 +106,10 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
     }
     if rng.random() < 0.1:
         networking["advertisedAddress"] = rng.choice([*ADDRESSES, *HOSTS])
-    if rng.random() < 0.1:
-        networking["transparentProxying"] = {"redirectPortInbound": 15006, "redirectPortOutbound": 15001}
+    if rng.random() < 0.4:
+        services = rng.choice([[], [], ["a"], ["b", "c"], ["outside"]])
+        proxying = {"redirectPortInbound": 15006, "redirectPortOutbound": 15001, "reachableServices": services}
+        networking["transparentProxying"] = proxying
     labels = rng.choice([{}, {}, {"team": "x"}])
     resource = parse({"type": "Dataplane", "mesh": mesh, "name": name, "labels": labels, "networking": networking})
     assert isinstance(resource, Dataplane)
@@ -129,6 +134,12 @@ def served(mesh: str, number: int) -> Resource:
     return random_service(random.Random(number), mesh)
 
 
+@cache
+def naming(mesh: str, number: int) -> Resource:
+    """One of `VARIANTS` VirtualOutbounds of a mesh; the same in every process."""
+    return random_virtual_outbound(random.Random(number), mesh)
+
+
 def history(seed: int, length: int) -> list[Step]:
     """A random history with `length` changes of resources, and what happens between them."""
     rng = random.Random(seed)
@@ -137,6 +148,8 @@ def history(seed: int, length: int) -> list[Step]:
     commit_share, slice_share = rng.choice([1.0, 0.5, 0.1]), rng.choice([1.0, 0.5, 0.1])
     # And so is how many Envoys have certificates, and how many authorities are whole.
     secure_share, broken_share = rng.choice([0.5, 0.95]), rng.choice([0.0, 0.4, 1.0])
+    # … and how soon names get their addresses.
+    allocate_share = rng.choice([0.0, 0.1, 1.0])
     for _ in range(length):
         mesh, name = rng.choice(MESHES), rng.choice(NAMES)
         kind = rng.random()
@@ -148,9 +161,11 @@ def history(seed: int, length: int) -> list[Step]:
             steps.append(Step("bind" if rng.random() < 0.7 else "unbind", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.7:
             steps.append(Step("delete", (mesh, name)))
-        elif kind < 0.75:
+        elif kind < 0.73:
+            steps.append(Step("christen" if rng.random() < 0.7 else "unname", (mesh, rng.randrange(VARIANTS))))
+        elif kind < 0.77:
             steps.append(Step("extend" if rng.random() < 0.7 else "curtail", (mesh, rng.randrange(VARIANTS))))
-        elif kind < 0.8:
+        elif kind < 0.81:
             steps.append(Step("secure", (mesh, name, rng.random() < secure_share)))
         elif kind < 0.88:
             steps.append(Step("mesh", (mesh, rng.randrange(MESH_FORMS) if rng.random() < 0.9 else None)))
@@ -172,6 +187,8 @@ def history(seed: int, length: int) -> list[Step]:
             steps.append(Step("disconnect", (rng.randrange(STREAMS),)))
         if rng.random() < 0.03:
             steps.append(Step("resolve", (rng.choice(HOSTS), rng.choice(ADDRESSES))))
+        if rng.random() < allocate_share:
+            steps.append(Step("allocate"))
         if rng.random() < 0.05:
             steps.append(Step("wait", (rng.choice([1.0, 10.0, 3_600.0]),)))
     return steps
@@ -232,6 +249,22 @@ class World:
 
     def withdraw(self, mesh: str, number: int) -> None:
         self._forget(served(mesh, number).key)
+
+    def christen(self, mesh: str, number: int) -> None:
+        self._note(naming(mesh, number))
+
+    def unname(self, mesh: str, number: int) -> None:
+        self._forget(naming(mesh, number).key)
+
+    def allocate(self) -> None:
+        """Names get the addresses that they lack, and those that nobody holds go."""
+        for mesh, book in self.reconciler.registry.unsettled_addresses():
+            for address in list(book.surplus):
+                self._forget(ResourceKey("VirtualIP", mesh, address))
+            for each in list(placements(mesh, book, Ranges())):
+                # As in a store, where one may have been given that is not seen yet.
+                if each.key not in self._resources:
+                    self._note(each)
 
     def disclose(self, mesh: str, content: str | None) -> None:
         """A secret that external services read is written or goes."""
@@ -327,10 +360,17 @@ class World:
             self._changes.append(Change(key, None))
 
     def settle(self) -> None:
-        """Commit what is open and publish for everybody."""
+        """Commit what is open, give names their addresses, and publish for everybody."""
         self.commit()
+        while self._allocated():
+            self.commit()
         while self.reconciler.publish_slice():
             pass
+
+    def _allocated(self) -> bool:
+        before = len(self._changes)
+        self.allocate()
+        return len(self._changes) > before
 
     def fresh(self) -> World:
         """What a control plane that starts now would be, with the same nodes connected."""

@@ -45,7 +45,9 @@ def changes(rng: random.Random) -> list[Step]:
             steps.append(Step("put", (mesh, name, rng.randrange(VARIANTS))))
         elif kind < 0.65:
             steps.append(Step(rng.choice(["bind", "bind", "unbind"]), (mesh, rng.randrange(VARIANTS))))
-        elif kind < 0.72:
+        elif kind < 0.68:
+            steps.append(Step(rng.choice(["christen", "christen", "unname"]), (mesh, rng.randrange(VARIANTS))))
+        elif kind < 0.73:
             steps.append(Step(rng.choice(["extend", "extend", "curtail"]), (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.75:
             steps.append(Step("disclose", (mesh, rng.choice([None, "one", "two"]))))

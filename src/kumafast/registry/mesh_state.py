@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
+from kumafast.matching.backends import BackendPort, Subject
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.backends import Backends
 from kumafast.registry.external_services import ExternalServices
@@ -18,6 +19,7 @@ from kumafast.registry.reach import Destination, Reach, destination_of
 from kumafast.registry.virtual_hosts import Naming, VirtualHosts
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.networking import Outbound
+from kumafast.resources.tags import SERVICE_TAG
 from kumafast.store import StoredResource
 
 
@@ -68,6 +70,21 @@ class MeshState:
         if outbound.backend_ref is not None:
             return self.backends.find(outbound.backend_ref)
         return destination_of(outbound.destination_tags) if outbound.destination_tags else None
+
+    def leads_to(self, outbound: Outbound) -> Destination | None:
+        """What an outbound leads to; None where it refers to a port that is not there."""
+        found, ref = self.destination(outbound), outbound.backend_ref
+        if ref is None or not isinstance(found, BackendPort):
+            return found
+        backend = self.backends.get(found)
+        return found if backend is not None and ref.port in (0, backend.number) else None
+
+    def subject(self, destination: Destination) -> str | Subject | None:
+        """What policies about a destination are about: a service by its name, or a port of one that is there."""
+        if not isinstance(destination, BackendPort):
+            return dict(destination).get(SERVICE_TAG, "")
+        backend = self.backends.get(destination)
+        return None if backend is None else backend.subject
 
     def served_by(self, name: str) -> list[Destination]:
         """What a dataplane may serve: destinations that somebody reaches, and ports of services. O(those found)."""

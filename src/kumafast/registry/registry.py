@@ -37,7 +37,6 @@ from kumafast.resources import (
 from kumafast.resources.connection_policy import ConnectionPolicy
 from kumafast.resources.dataplane_insight import ONLINE, status
 from kumafast.resources.networking import Outbound
-from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.virtual_ip import VirtualIP
 from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.snapshot.node import dataplane_of
@@ -140,26 +139,15 @@ class Registry:
         state = self._meshes.get(mesh)
         return None if state is None else state.backends.get(port)
 
-    def destination(self, mesh: str, outbound: Outbound) -> Destination | None:
-        """What an outbound of a dataplane of the mesh leads to; None where it refers to nothing."""
-        state = self._meshes.get(mesh)
-        return None if state is None else state.destination(outbound)
-
     def leads_to(self, mesh: str, outbound: Outbound) -> Destination | None:
-        """`destination`, but None for a port that is not that of the service outside to which it refers."""
-        found = self.destination(mesh, outbound)
-        ref = outbound.backend_ref
-        if ref is not None and ref.port and isinstance(found, BackendPort):
-            backend = self.backend(mesh, found)
-            return found if backend is not None and backend.number == ref.port else None
-        return found
+        """What an outbound of a dataplane of the mesh leads to; None where it refers to nothing that is there."""
+        state = self._meshes.get(mesh)
+        return None if state is None else state.leads_to(outbound)
 
     def subject(self, mesh: str, destination: Destination) -> str | Subject | None:
         """What policies about a destination are about: a service by its name, or a port of one that is there."""
-        if not isinstance(destination, BackendPort):
-            return dict(destination).get(SERVICE_TAG, "")
-        backend = self.backend(mesh, destination)
-        return None if backend is None else backend.subject
+        state = self._meshes.get(mesh)
+        return None if state is None else state.subject(destination)
 
     def external_services(self, mesh: str, destination: Tags) -> list[ExternalService]:
         """The external services that have all tags of the destination, by name. O(those found)."""
@@ -402,6 +390,8 @@ class Registry:
         state = self._state(name)
         before = state.view.mesh
         state.view = replace(state.view, mesh=after)
+        # Addresses are given in a mesh that is there.
+        self._unaddressed[name] = None
         for key, stored in state.readers.items():
             fields = _MESH_FIELDS[key.type]
             if any(getattr(before, field, None) != getattr(after, field, None) for field in fields):
