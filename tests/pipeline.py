@@ -66,7 +66,11 @@ class Pipeline:
         self.store = store
         self.cache = SnapshotCache()
         self.metrics = Metrics()
-        self.reconciler = Reconciler(store=store, cache=self.cache, metrics=self.metrics, debounce_ms=0)
+        self.failed: list[str] = []
+        """The nodes for which another failure than before, or none any more, was told of."""
+        self.reconciler = Reconciler(
+            store=store, cache=self.cache, metrics=self.metrics, debounce_ms=0, failed=self.failed.append
+        )
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Pipeline:
@@ -300,8 +304,14 @@ typedConfig:
 """
 
 
+_UNFIT = """
+name: any
+typedConfig: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+"""
+
+
 def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[dict[str, str]]) -> Resource:
-    """A template that can be applied to whatever there is."""
+    """A template that can be applied to whatever there is, or, of every fifth, to what has no TCP proxy alone."""
     match = rng.choice([{}, {"origin": "outbound"}, {"origin": "inbound"}, {"name": "a"}, {"name": "localhost:80"}])
     changes = [
         {"cluster": {"operation": "patch", "match": match, "value": f"connectTimeout: {rng.randrange(1, 4)}s"}},
@@ -317,6 +327,8 @@ def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[d
         {"httpFilter": {"operation": "addFirst", "match": {"origin": "outbound"}, "value": _LUA}},
         {"virtualHost": {"operation": "remove", "match": {"name": "b"}}},
     ]
+    unfit = {"name": "envoy.filters.network.tcp_proxy", "origin": rng.choice(["inbound", "outbound", ""])}
+    broken = [{"networkFilter": {"operation": "patch", "match": unfit, "value": _UNFIT}}]
     raw = "'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\nname: b\ntype: STATIC\n"
     resources = [{"name": "b", "version": "v1", "resource": raw}]
     return of_dataplanes(
@@ -326,7 +338,7 @@ def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[d
         selectors=selectors,
         imports=[rng.choice(["default-proxy", "default-proxy", "gateway-proxy", "ingress-proxy"])],
         resources=rng.choice([[], [], resources]),
-        modifications=rng.sample(changes, rng.randrange(4)),
+        modifications=[*rng.sample(changes, rng.randrange(4)), *(broken if rng.random() < 0.2 else [])],
     )
 
 

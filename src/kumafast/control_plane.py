@@ -191,6 +191,7 @@ class ControlPlane:
             metrics=self.metrics,
             debounce_ms=settings.debounce_ms,
             leds_threshold=settings.leds_threshold,
+            failed=self._failed,
             ranges=ranges,
             naming=Naming(
                 domain=settings.dns_server_domain,
@@ -210,6 +211,7 @@ class ControlPlane:
             instance_id=self.instance_id,
             flush_ms=settings.insight_flush_ms,
             certificate_of=reconciler.certificates.get,
+            failure_of=reconciler.failure,
         )
         self._keys = TokenKeys(self._store, offline=_offline_keys(settings))
         await self._keys.load()
@@ -279,6 +281,10 @@ class ControlPlane:
         # Who has just written something asks about the state after it.
         await reconciler.settle()
         return await foresee(reconciler.fork, reconciler.node, changes)
+
+    def _failed(self, node_id: str) -> None:
+        if self._insights is not None:
+            self._insights.failed(node_id)
 
     async def _trace(self, refusals: Sequence[Refusal]) -> list[Cause]:
         assert self._reconciler is not None

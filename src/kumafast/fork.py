@@ -37,6 +37,7 @@ from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.snapshot.resource import SECRET
 from kumafast.store import Change, StoredResource
+from kumafast.templates import Failure
 
 TURN_S = 0.005
 """For how long changes are taken in before everything else has its turn."""
@@ -45,6 +46,9 @@ RESTARTS_MAX = 5
 
 Asked: TypeAlias = tuple[Destination, str | Subject]
 """What an outbound leads to, and what policies about that are about."""
+
+Outcome: TypeAlias = Snapshot | Failure | None
+"""What comes of a node: what it gets, why that cannot be made, or nothing where its dataplane is not known."""
 
 SHADOW = "shadow"
 """The effect of policies that are looked at and not in force."""
@@ -64,11 +68,16 @@ class Fork:
         addresses: Addresses,
         now: datetime,
         ranges: Ranges,
+        kept: Callable[[str], Snapshot | None] = lambda _: None,
     ) -> None:
-        """`now` is when certificates are issued that have to be, `ranges` where new names get their addresses."""
+        """`now` is when certificates are issued that have to be, `ranges` where new names get their addresses.
+
+        `kept` is what the node with an id has of before, where what holds for it now cannot be made.
+        """
         addresses = _Addresses(addresses)
         self._now, self._ranges = now, ranges
         self._live = registry
+        self._kept = kept
         self._generation = registry.generation
         self._changed = _Changed()
         self.registry = registry.fork()
@@ -169,12 +178,17 @@ class Fork:
     # What they get.
 
     def before(self, node: Node) -> Snapshot | None:
-        """What a node gets now; None where its dataplane is not known. O(its parts); messages are made when read."""
-        return self._before.snapshot(node)
+        """What a node has now; None where its dataplane is not known. O(its parts); messages are made when read."""
+        found = self._before.outcome(node)
+        return self._kept(node.id) if isinstance(found, Failure) else found
 
-    def after(self, node: Node) -> Snapshot | None:
-        """What a node would get; None where it keeps what it has, for its dataplane would be gone."""
-        return self._after.snapshot(node)
+    def after(self, node: Node) -> Outcome:
+        """What a node would get; a failure, or None for a dataplane that would be gone, where it keeps what it has."""
+        return self._after.outcome(node)
+
+    def is_keeping(self, dataplane_id: DataplaneId) -> bool:
+        """Whether a dataplane's proxy has what nobody else has, for what holds for it now cannot be made."""
+        return self._kept(dataplane_id.node_id) is not None
 
     def dataplane_before(self, dataplane_id: DataplaneId) -> Dataplane | None:
         """A dataplane without the changes."""
@@ -217,6 +231,8 @@ async def shadowed(fork: Callable[[], Fork], node: Node, *, mesh: str) -> tuple[
                 began = time.monotonic()
         else:
             before, after = attempt.before(node), attempt.after(node)
+            if isinstance(after, Failure):
+                after = before
             return None if before is None or after is None else (before, after)
     return None
 
@@ -296,7 +312,7 @@ class _Side:
             found = self._told[key] = (seen_from, bindings.outward(asked))
         return found
 
-    def snapshot(self, node: Node) -> Snapshot | None:
+    def outcome(self, node: Node) -> Outcome:
         dataplane_id = self._registry.identify(node.id)
         dataplane = None if dataplane_id is None else self._registry.dataplane(dataplane_id)
         if dataplane_id is None or dataplane is None or self._registry.identities.is_broken(dataplane_id.mesh):
@@ -305,9 +321,8 @@ class _Side:
         one_by_one = node.metadata.get(TAKES_DELTA) is True
         try:
             layers = plan.layers()
-        except ModificationError:
-            # Whoever has something keeps it while its template cannot be applied.
-            return None
+        except ModificationError as error:
+            return Failure.of(error, plan.templates())
         return Snapshot((*layers, *(self._seen(each, one_by_one) for each in plan.reached)))
 
     def _seen(self, reached: Reached, one_by_one: bool) -> Layer:
