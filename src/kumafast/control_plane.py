@@ -182,7 +182,7 @@ class ControlPlane:
 
     async def _start(self) -> None:
         settings = self.settings
-        self._store = await stores.open_store(settings.store_url, keyring=_keyring(settings))
+        self._store = await stores.open_store(settings.store_url, keyring=stores.keyring_of(settings))
         await self._ensure_default_mesh()
         ranges = Ranges(names=ip_network(settings.dns_server_cidr))
         reconciler = self._reconciler = Reconciler(
@@ -466,17 +466,6 @@ def _offline_keys(settings: Settings) -> Keyset:
         return public_keyset(keys)
     except SigningKeyError as error:
         raise SettingsError(f"dp_token_keys: {error}") from error
-
-
-def _keyring(settings: Settings) -> stores.Keyring:
-    if settings.secrets_key:
-        return stores.Keyring.of_text(settings.secrets_key, source="the setting secrets_key")
-    if settings.secrets_key_file:
-        return stores.Keyring.of_file(Path(settings.secrets_key_file).expanduser(), is_made=False)
-    if settings.is_shared:
-        # A key that one instance made would be no use to the others.
-        return stores.Keyring()
-    return stores.Keyring.of_file(settings.data_path / "secrets.key", is_made=True)
 
 
 def _url(scheme: str, host: str, port: int) -> str:
