@@ -19,9 +19,6 @@ from kumafast.identity.admission import admit
 from kumafast.metrics import Metrics
 from kumafast.preview import Preview, foresee
 from kumafast.reconciler import Reconciler
-from kumafast.registry.mesh_state import MeshState
-from kumafast.registry.reach import Destination
-from kumafast.registry.virtual_hosts import Naming
 from kumafast.rejections import Cause, Refusal
 from kumafast.resources import Dataplane, Mesh, Resource, initial_resources, parse, with_defaults
 from kumafast.snapshot import Snapshot, SnapshotCache
@@ -52,11 +49,6 @@ def dataplane(
 
 def service(name: str, **tags: str) -> dict[str, str]:
     return {"kuma.io/service": name, **tags}
-
-
-def asked(dataplane: Dataplane) -> tuple[Destination, ...]:
-    """What a dataplane's outbounds ask for where there are no services to refer to."""
-    return MeshState(dataplane.mesh, Naming()).outbounds(dataplane)
 
 
 class Pipeline:

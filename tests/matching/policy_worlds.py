@@ -10,14 +10,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from hypothesis import strategies as st
-from tests.pipeline import asked
 
 from kumafast.matching import Bindings, compile_policies
+from kumafast.registry.mesh_state import MeshState
 from kumafast.registry.policies import Policies
+from kumafast.registry.reach import Destination
+from kumafast.registry.virtual_hosts import Naming
 from kumafast.resources import Dataplane, Resource, parse
 
 SERVICES = ("a", "b", "c")
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def asked(dataplane: Dataplane) -> tuple[Destination, ...]:
+    """What a dataplane's outbounds ask for where there are no services to refer to."""
+    return MeshState(dataplane.mesh, Naming()).outbounds(dataplane)
 
 
 def bindings_of(policies: Sequence[tuple[Resource, datetime]], dataplane: Dataplane) -> Bindings:

@@ -11,10 +11,9 @@ from datetime import timedelta
 import pytest
 from envoy.config.listener.v3 import listener_pb2
 from tests.matching import permission_worlds
-from tests.matching.policy_worlds import EPOCH
+from tests.matching.policy_worlds import EPOCH, asked
 from tests.oracles import permissions_naive, rbac_naive
 from tests.oracles.permissions_naive import Client, Stored
-from tests.pipeline import asked
 
 from kumafast.generation.generate import generate
 from kumafast.generation.policies import mesh_traffic_permission

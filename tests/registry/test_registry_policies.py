@@ -11,9 +11,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import builders
-from tests.matching.policy_worlds import EPOCH, SERVICES, dataplanes, mesh_timeouts, timeouts, times
+from tests.matching.policy_worlds import EPOCH, SERVICES, asked, dataplanes, mesh_timeouts, timeouts, times
 from tests.oracles import policies_naive
-from tests.pipeline import asked
 
 from kumafast.matching import Bindings, CompiledPolicy, Setting, compile_policy
 from kumafast.registry.policies import LOOK_MAX, Policies

@@ -9,9 +9,8 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.matching.policy_worlds import dataplanes, timeouts, times
+from tests.matching.policy_worlds import asked, dataplanes, timeouts, times
 from tests.oracles import policies_naive
-from tests.pipeline import asked
 
 from kumafast.matching import compile_policy
 from kumafast.registry.policies import Policies
