@@ -9,7 +9,7 @@ policy for all of them is looked at once, and each of them has one reference to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 from weakref import WeakValueDictionary
@@ -17,31 +17,29 @@ from weakref import WeakValueDictionary
 from kumafast import node_parts
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
-from kumafast.generation import proxy, senders
+from kumafast.generation import senders
 from kumafast.generation.effects import Source
 from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
-from kumafast.generation.policy_effects import effects, proxy_parts, template
+from kumafast.generation.policy_effects import effects, makes_template, proxy_parts, template
 from kumafast.generation.proxy import (
     Destination,
     Inbound,
     InboundTls,
     Outbound,
-    OutboundRoute,
     Part,
     TransparentProxy,
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
-from kumafast.matching import PASS_THROUGH, UNKNOWN, Bindings, Route, Setting, common_protocol
-from kumafast.matching.routing import RequestRule
+from kumafast.matching import PASS_THROUGH, Bindings, Setting
+from kumafast.matching.bindings import by_kind, proxy_rule
+from kumafast.outbound_ports import Port, balanced, destinations, listener, spoken, way_of
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import DataplaneId, Registry
-from kumafast.registry.reach import Destination as DestinationTags
 from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
 from kumafast.registry.virtual_hosts import Sight
-from kumafast.resources import Dataplane
-from kumafast.resources.tags import SERVICE_TAG
+from kumafast.resources import Dataplane, ResourceKey
 from kumafast.snapshot import Layer
 from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
@@ -53,8 +51,6 @@ Count: TypeAlias = Callable[[str, Layer], None]
 
 _Towards = TypeVar("_Towards", Outbound, Destination)
 
-_Port: TypeAlias = tuple[str, int, DestinationTags, Route | None, tuple[Destination, ...]]
-"""Where the workload sends requests, the tags and the route of that, and what it leads to as that is now."""
 
 _Cluster: TypeAlias = tuple[Reached, Destination]
 
@@ -92,14 +88,14 @@ class OutboundGroup:
     __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_subjects", "reached")
 
     def __init__(
-        self, layers: Layers, ports: Iterable[_Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
+        self, layers: Layers, ports: Iterable[Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
     ) -> None:
         reached = tuple(clusters)
         self.reached = tuple(each for each, _ in reached)
         self._clusters = tuple(destination for _, destination in reached)
         self._layers = layers
         held = tuple(ports)
-        self._listeners = tuple(_listener(port, binds=binds, reuses_port=reuses_port) for port in held)
+        self._listeners = tuple(listener(port, binds=binds, reuses_port=reuses_port) for port in held)
         # The services of the mesh that each leads to, whatever service it is called by.
         self._inside = tuple(frozenset(each.service for each in led if each.external is None) for *_, led in held)
         # What has been made under the policies of one moment; with the first question of a later moment it goes.
@@ -216,6 +212,14 @@ class Plan:
         made.append(layers.joined(parts) if parts else NOTHING)
         return self._templated(made, bindings)
 
+    def templates(self) -> tuple[ResourceKey, ...]:
+        """The policies of which the template for the proxy is made under the policies of now."""
+        bindings = self._resolution.registry.bindings(self.dataplane_id)
+        heard = {setting.kind for setting in bindings.proxy if makes_template(setting.kind)}
+        about = by_kind(bindings.about_proxy())
+        rules = (proxy_rule(about[kind]) for kind in sorted(heard))
+        return tuple(policy.key for rule in rules if rule is not None for policy in rule.origin)
+
     def _templated(self, made: list[Layer], bindings: Bindings) -> tuple[Layer, ...]:
         """These layers as a template for the proxy wants them, if there is one."""
         wanted = template(bindings.proxy)
@@ -256,7 +260,7 @@ class Resolution:
         self._destinations = destinations
         self._addresses = addresses
         self._certificates = certificates
-        self._groups: WeakValueDictionary[tuple[bool, bool, tuple[_Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
+        self._groups: WeakValueDictionary[tuple[bool, bool, tuple[Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
             WeakValueDictionary()
         )
         self._virtual: VirtualGroups[OutboundGroup] = VirtualGroups()
@@ -354,19 +358,20 @@ class Resolution:
         beside: tuple[Reached, ...] = (),
     ) -> OutboundGroup | None:
         """The group of some outbounds; it leaves out the clusters of what is reached beside it."""
-        ports: dict[tuple[str, int], _Port] = {}
+        ports: dict[tuple[str, int], Port] = {}
         reached: dict[Reached, Destination] = {}
         for address, port, tags in outbounds:
             route = bindings.route(tags)
-            targets = [self._destinations.get(mesh, each) for each in _destinations(tags, route)]
+            targets = [self._destinations.get(mesh, each) for each in destinations(tags, route)]
+            led = tuple(target.destination for target in targets)
+            way = way_of(route, spoken(tags, route, led))
             for target in targets:
                 held = reached.get(target)
                 # Those whose port is taken count too: their clusters are there. The first route that says how to
                 # choose among the endpoints of a cluster decides for all that lead there.
-                if held is None or (route is not None and not held.load_balancer):
-                    reached[target] = _balanced(target.destination, route)
+                if held is None or (way is not None and not held.load_balancer):
+                    reached[target] = balanced(target.destination, way)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
-            led = tuple(target.destination for target in targets)
             ports.setdefault((address, port), (address, port, tags, route, led))
         if not reached:
             return None
@@ -402,48 +407,6 @@ class Resolution:
                 tls=tls,
             )
             yield _InboundSlot(part, position)
-
-
-def _listener(port: _Port, *, binds: bool, reuses_port: bool) -> Outbound:
-    address, number, tags, route, led = port
-    # A destination that has no endpoints yet has no say in how all of them are spoken to.
-    protocols = sorted(each.protocol for each in led if each.protocol != UNKNOWN)
-    clusters = dict(zip(_destinations(tags, route), led, strict=True))
-    is_split = route is not None and (len(route.legs) > 1 or route.rules)
-    default = clusters[tags if route is None else route.legs[0].destination]
-    return Outbound(
-        address=address,
-        port=number,
-        service=dict(tags).get(SERVICE_TAG, ""),
-        protocol=common_protocol(protocols),
-        tags=tags,
-        cluster_name=default.cluster_name,
-        binds_to_port=binds,
-        reuses_port=reuses_port,
-        route=_led(route, clusters) if route is not None and is_split else None,
-        is_external=default.external is not None and not is_split,
-    )
-
-
-def _destinations(tags: DestinationTags, route: Route | None) -> tuple[DestinationTags, ...]:
-    return (tags,) if route is None else route.destinations
-
-
-def _led(route: Route, clusters: Mapping[DestinationTags, Destination]) -> OutboundRoute:
-    """A route by the names of clusters."""
-
-    def legs(of: Route | RequestRule) -> tuple[proxy.Leg, ...]:
-        led = ((clusters[leg.destination], leg.weight) for leg in of.legs)
-        return tuple(proxy.Leg(each.cluster_name, weight, each.external is not None) for each, weight in led)
-
-    rules = (proxy.RequestRule(rule.match, rule.modify, legs(rule)) for rule in route.rules)
-    return OutboundRoute(legs(route), tuple(rules))
-
-
-def _balanced(destination: Destination, route: Route | None) -> Destination:
-    if route is None or not route.load_balancer:
-        return destination
-    return replace(destination, load_balancer=route.load_balancer)
 
 
 def _with_effects(part: _Towards, bindings: Bindings, name: str) -> _Towards:

@@ -1,7 +1,8 @@
 """Golden scenarios: parts of a proxy as YAML, and the Envoy resources that they become.
 
 In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields; those of a policy
-are in a folder of its name. Under `policies` a part has what its policies say, by their kind, and under `sender` what
+are in a folder of its name. A `port` is an outbound with what routes say of it, by their kind, and the protocols of the
+clusters that it leads to. Under `policies` a part has what its policies say, by their kind, and under `sender` what
 its dataplane says of itself, where one asks; `proxy` is no part but what the policies of a whole proxy add to it and
 change in all that the others become.
 Out: parts, messages, documents by file. Never: an expectation of its own; what is expected stands in the golden files.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ import yaml
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from kumafast.generation import modifications
+from kumafast import outbound_ports
+from kumafast.generation import modifications, names
 from kumafast.generation.effects import Effect, Source
 from kumafast.generation.generate import generate
 from kumafast.generation.policy_effects import effects, proxy_parts, template
@@ -43,9 +46,10 @@ from kumafast.generation.proxy import (
     TransparentProxy,
     TrustBundle,
 )
-from kumafast.matching import Setting
+from kumafast.matching import Setting, routing
 from kumafast.matching.merge import merge
 from kumafast.resources.fields import freeze
+from kumafast.resources.tags import SERVICE_TAG
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TypeUrl
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -85,7 +89,34 @@ def _document(scenario: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _parts(kind: str, fields: Mapping[str, Any]) -> tuple[Part, ...]:
+    if kind == "port":
+        return (_port(**fields),)
     return proxy_parts(_settings(fields["policies"])) if kind == "proxy" else (part(kind, fields),)
+
+
+def _port(
+    tags: Mapping[str, str],
+    routes: Mapping[str, Mapping[str, Any]],
+    protocol: str = "http",
+    protocols: Mapping[str, str] | None = None,
+    policies: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Outbound:
+    """An outbound as routes lead it: confs as `to` of a policy has them, the weightiest last."""
+    own = tuple(sorted(tags.items()))
+    found = routing.route(own, {kind: merge(_as_list(conf)) for kind, conf in routes.items()})
+    led = tuple(_led(each, protocol, protocols or {}) for each in outbound_ports.destinations(own, found))
+    outbound = outbound_ports.listener(("127.0.0.1", 10_000, own, found, led), binds=True, reuses_port=True)
+    return replace(outbound, effects=policy_effects(policies or {}, "outbound", outbound.protocol))
+
+
+def _as_list(conf: Any) -> list[Any]:
+    frozen: Any = freeze(conf)
+    return list(frozen) if isinstance(conf, list) else [frozen]
+
+
+def _led(tags: Tags, protocol: str, protocols: Mapping[str, str]) -> Destination:
+    cluster = names.cluster_name(dict(tags))
+    return Destination(cluster, dict(tags)[SERVICE_TAG], protocols.get(dict(tags)[SERVICE_TAG], protocol))
 
 
 def part(kind: str, fields: Mapping[str, Any]) -> Part:

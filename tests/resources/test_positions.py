@@ -72,13 +72,15 @@ class Row:
     Paths begin at the item where they begin with a dot; else they are those of the document. None is no refusal.
     """
 
-    conf: Mapping[str, Any]
+    conf: Mapping[str, Any] | list[Any]
     """One that is as it should be, of every position."""
     top: Collection[str]
     to: Callable[[str, str], Found | None] | None = None
     from_: Callable[[str, str], Found | None] | None = None
     rule: Callable[[str], Found | None] | None = None
     """By the kind of `targetRef` how a rule is refused."""
+    part: str = "default"
+    """What holds the conf in `to` and `from`."""
     whole: bool = False
     """True where there is a `default` in place of positions."""
     rule_conf: Mapping[str, Any] | None = None
@@ -124,6 +126,13 @@ def _rules_of_all_but(*tops: str) -> Callable[[str], Found | None]:
     return lambda top: [("spec.rules", NOT_DEFINED)] if top in tops else None
 
 
+_BACKEND = {"kind": "MeshService", "name": "backend"}
+
+
+def _of_a_route(top: str, kind: str) -> Found | None:
+    return _nothing_but("Mesh")(top, kind) if top == "MeshGateway" else _nothing_but(*_SERVICES)(top, kind)
+
+
 ROWS: dict[str, Row] = {
     "MeshCircuitBreaker": Row(
         conf={"connectionLimits": {"maxRequests": 1}},
@@ -145,6 +154,13 @@ ROWS: dict[str, Row] = {
         to=_nothing_but("Mesh", *_SERVICES),
         absent={"from": [], "rules": []},
     ),
+    "MeshHTTPRoute": Row(
+        conf=[{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "default": {"backendRefs": [_BACKEND]}}],
+        part="rules",
+        top=_PROXIES,
+        to=_of_a_route,
+        absent={"from": [], "rules": []},
+    ),
     "MeshRateLimit": Row(
         conf={"local": {"http": {"requestRate": {"num": 1, "interval": "1s"}}}},
         top=(*_PROXIES, "MeshHTTPRoute"),
@@ -160,6 +176,13 @@ ROWS: dict[str, Row] = {
             "from": [("spec.to", "needs at least one item")],
             "rules": [("spec.to", "needs at least one item")],
         },
+    ),
+    "MeshTCPRoute": Row(
+        conf=[{"default": {"backendRefs": [_BACKEND]}}],
+        part="rules",
+        top=_PROXIES,
+        to=_of_a_route,
+        absent={"from": [], "rules": []},
     ),
     "MeshTimeout": Row(
         conf={"http": {"requestTimeout": "1s"}},
@@ -185,7 +208,7 @@ def document(kind: str, top: Ref, **spec: Any) -> dict[str, Any]:
 
 
 def item(row: Row, kind: str) -> dict[str, Any]:
-    return {"targetRef": REFS[kind], "default": row.conf}
+    return {"targetRef": REFS[kind], row.part: row.conf}
 
 
 def rule(row: Row) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
-from envoy.type.v3 import percent_pb2
 
 from kumafast.generation import fields
 
@@ -30,20 +29,11 @@ class Fault:
         if self.delay is not None:
             percentage, length = self.delay
             fault.delay.fixed_delay.CopyFrom(fields.duration(length))
-            fault.delay.percentage.CopyFrom(_fraction(percentage))
+            fault.delay.percentage.CopyFrom(fields.fraction(percentage))
         if self.abort is not None:
             percentage, fault.abort.http_status = self.abort
-            fault.abort.percentage.CopyFrom(_fraction(percentage))
+            fault.abort.percentage.CopyFrom(fields.fraction(percentage))
         if self.kilobits is not None:
             percentage, fault.response_rate_limit.fixed_limit.limit_kbps = self.kilobits
-            fault.response_rate_limit.percentage.CopyFrom(_fraction(percentage))
+            fault.response_rate_limit.percentage.CopyFrom(fields.fraction(percentage))
         return fault
-
-
-def _fraction(percentage: float) -> percent_pb2.FractionalPercent:
-    """A percentage as exact as it was written, to a ten thousandth of a percent."""
-    fraction = percent_pb2.FractionalPercent
-    for factor, denominator in ((1, fraction.HUNDRED), (100, fraction.TEN_THOUSAND)):
-        if float(percentage * factor).is_integer():
-            return fraction(numerator=int(percentage * factor), denominator=denominator)
-    return fraction(numerator=round(percentage * 10_000), denominator=fraction.MILLION)

@@ -66,6 +66,11 @@ def proxy_parts(settings: tuple[Setting, ...]) -> tuple[Part, ...]:
     return tuple(part for parts in made for part in parts)
 
 
+def makes_template(kind: str) -> bool:
+    """Whether policies of a kind change finished resources."""
+    return (kind, "modifications") in _MAKERS
+
+
 @lru_cache(maxsize=_CACHE_SIZE)
 def template(settings: tuple[Setting, ...]) -> Template | None:
     """What becomes of a proxy's finished resources because of settings for it as a whole; None for nothing."""

@@ -162,11 +162,26 @@ class RequestRule:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpRule:
+    """Where requests that match lead, and what is done with them: `match` and `filters` as a MeshHTTPRoute has them.
+
+    `matches` are all of its rule, by which the route is called. `mirrors` are clusters that get copies, one for each
+    filter that asks for them; an empty name is none.
+    """
+
+    match: Mapping[str, Any]
+    matches: tuple[Mapping[str, Any], ...]
+    filters: tuple[Mapping[str, Any], ...]
+    legs: tuple[Leg, ...]
+    mirrors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OutboundRoute:
-    """Where requests lead: by the first rule that matches them, all else by the legs."""
+    """Where requests lead: by the first rule that matches them, all else by the legs, if there are any."""
 
     legs: tuple[Leg, ...]
-    rules: tuple[RequestRule, ...] = ()
+    rules: tuple[RequestRule | HttpRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

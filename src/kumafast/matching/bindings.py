@@ -17,9 +17,10 @@ from functools import lru_cache
 from immutables import Map
 
 from kumafast.matching import routing
+from kumafast.matching.backend_refs import Tags
 from kumafast.matching.connection import Ranked, in_order, outbound_winner, winner
 from kumafast.matching.policy import ANY_SERVICE, PASS_THROUGH, CompiledPolicy, Conf, Rank
-from kumafast.matching.routing import Route, Tags
+from kumafast.matching.routing import Route
 from kumafast.matching.rules import Rule, cases, catch_all, inbound_rules, listing, sources, to_rule, whole_rule
 from kumafast.resources.tags import SERVICE_TAG
 
@@ -80,9 +81,19 @@ class Bindings:
         if tags in self._routes:
             return self._routes[tags]
         settings = self.outbound(dict(tags).get(SERVICE_TAG, ""))
-        conf = next((setting.conf for setting in settings if setting.kind in routing.KINDS), None)
-        found = self._routes[tags] = None if conf is None else routing.route(tags, conf)
+        said = {setting.kind: setting.conf for setting in settings if setting.kind in routing.KINDS}
+        newer = self._newer_routes() if routing.OLDER in said else frozenset()
+        found = self._routes[tags] = routing.route(tags, said, newer) if said else None
         return found
+
+    def _newer_routes(self) -> frozenset[str]:
+        """The kinds of routes with a targetRef that the dataplane has, whatever these are about."""
+        policies = (self.subjects.policies[number] for number in self.ranks)
+        return frozenset(
+            policy.key.type
+            for policy in policies
+            if policy.key.type in routing.KINDS and policy.key.type != routing.OLDER and policy.outbound
+        )
 
     def about(self, service: str) -> tuple[Ranked, ...]:
         """The policies of the dataplane that say something about requests to a service, each with its rank."""

@@ -262,9 +262,9 @@ def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
         return
     for item in policy.spec.to:
         if item.target_ref.kind == MESH:
-            yield OutboundItem(ANY_SERVICE, (0, 0), _conf(item.default))
+            yield OutboundItem(ANY_SERVICE, (0, 0), _conf(item.conf))
         elif item.target_ref.kind == MESH_SERVICE and item.target_ref.name:
-            yield OutboundItem(item.target_ref.name, (0, 0), _conf(item.default))
+            yield OutboundItem(item.target_ref.name, (0, 0), _conf(item.conf))
 
 
 def _service(destination: Selector) -> str | None:

@@ -63,6 +63,8 @@ class Policies:
         self._subjects: dict[tuple[Outward, frozenset[str]], frozenset[str]] = {}
         # While there is none, nobody's routes are asked for.
         self._routing: MutableMapping[ResourceKey, None] = {}
+        # Those of the older family, which a newer one silences for all services of its proxies.
+        self._older_routing: MutableMapping[ResourceKey, None] = {}
 
     def fork(self, hosts: VirtualHosts) -> Policies:
         """The same over a fork of the names, to be changed on their own; they are good until these change."""
@@ -77,7 +79,7 @@ class Policies:
         forked._dataplanes = Overlay(self._dataplanes)
         forked._consumers = Overlay(self._consumers, copy=set.copy)
         forked._outward, forked._led = self._outward, Overlay(self._led)
-        forked._routing = Overlay(self._routing)
+        forked._routing, forked._older_routing = Overlay(self._routing), Overlay(self._older_routing)
         return forked
 
     @property
@@ -115,7 +117,7 @@ class Policies:
         for tags in sight.destinations:
             for policy in routes:
                 items = policy.items_for(dict(tags).get(SERVICE_TAG, ""))
-                found |= routing.reached((tags, routing.route(tags, item.conf)) for item in items)
+                found |= routing.reached((tags, routing.route(tags, {policy.key.type: item.conf})) for item in items)
         services = (service for tags in found for key, service in tags if key == SERVICE_TAG)
         self._led[seen_from] = sight.services | frozenset(services)
         return frozenset(found)
@@ -206,9 +208,10 @@ class Policies:
             self._free_numbers.append(self._numbers.pop(key))
         lately, self._lately = self._lately, {}
         if key.type in routing.KINDS:
-            self._routing.pop(key, None)
-            if policy is not None:
-                self._routing[key] = None
+            for held in (self._routing, *((self._older_routing,) if key.type == routing.OLDER else ())):
+                held.pop(key, None)
+                if policy is not None:
+                    held[key] = None
         return self._touched(old, self._policies, before, policy, lately)
 
     def _number(self, key: ResourceKey) -> int:
@@ -293,12 +296,19 @@ class Policies:
         )
         self._note_services(name, before.services, known.services)
 
+    def _is_narrow(self, policy: CompiledPolicy) -> bool:
+        """Whether it makes a difference for those alone who reach a service that it names."""
+        if policy.inbound or policy.proxy is not None:
+            return False
+        is_newer = policy.key.type in routing.KINDS and policy.key.type != routing.OLDER
+        return not (is_newer and self._older_routing)
+
     def _selected(self, policies: Sequence[CompiledPolicy]) -> Iterable[int]:
         """The numbers, ascending, of those that one of the policies selects; as far as it says something about them."""
         found: list[Sequence[int]] = []
         for policy in policies:
             chosen = [self._index.match(selector) for selector in policy.selectors]
-            if policy.services is not None and not policy.inbound and policy.proxy is None:
+            if policy.services is not None and self._is_narrow(policy):
                 # Of those that it selects and those that reach its services, the fewer are looked at one by one.
                 reaching = {self._ids[name] for each in policy.services for name in self._reaching(each)}
                 if len(reaching) < sum(map(len, chosen)):

@@ -58,6 +58,11 @@ class To(Frozen, Generic[C]):
     target_ref: TargetRef = TargetRef()
     default: C | None = None
 
+    @property
+    def conf(self) -> C | None:
+        """What it says; kinds with rules in place of one conf put these together."""
+        return self.default
+
 
 class From(Frozen, Generic[C]):
     """What holds for requests from a source."""

@@ -197,8 +197,8 @@ class Database:
                     final[key] = None
                 else:
                     held = (
-                        _to_us(stored.creation_time),
-                        _to_us(stored.modification_time),
+                        to_us(stored.creation_time),
+                        to_us(stored.modification_time),
                         self._encode(stored.resource),
                     )
                     log.append((commit.revision, position, *key, *held))
@@ -271,7 +271,7 @@ class Database:
             raise StoreUnavailableError(f"the store {self._path} holds {key}, which cannot be read: {error}") from error
         if resource.key != key:
             raise StoreUnavailableError(f"the store {self._path} is damaged: {resource.key} is kept as {key}")
-        return StoredResource(resource, revision, _from_us(creation_us), _from_us(modification_us))
+        return StoredResource(resource, revision, from_us(creation_us), from_us(modification_us))
 
 
 def _create(path: Path) -> None:
@@ -337,9 +337,9 @@ def _number(connection: sqlite3.Connection, query: str) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
-def _to_us(time: datetime) -> int:
+def to_us(time: datetime) -> int:
     return (time - _EPOCH) // _MICROSECOND
 
 
-def _from_us(time_us: int) -> datetime:
+def from_us(time_us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=time_us)
