@@ -24,7 +24,7 @@ pytestmark = pytest.mark.gate
 
 ENDPOINTS, STREAMS, ROUNDS = 5_000, 20, 5
 BYTES_RATIO_MIN = 1_000
-CPU_RATIO_MIN = 1.5
+CPU_RATIO_MIN = 1.0
 
 
 class Streams:

@@ -14,6 +14,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libcpp.memory cimport make_unique, unique_ptr
 from libcpp.pair cimport pair
 from libcpp.string cimport string
+from libcpp.utility cimport move
 from libcpp.vector cimport vector
 
 from kumafast._core.channels cimport OBJECT_BYTES, Channel, Poller, PyList_GET_ITEM, Waiting

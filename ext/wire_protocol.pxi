@@ -21,6 +21,8 @@ cdef class Protocol(Connection):
     cdef set waiting
     # What `rest_changed` was told last.
     cdef int rest
+    # What came and no turn had room for yet: one frame may bring thousands of messages.
+    cdef vector[Event] left
 
     def serve(self, uint32_t stream, receiver, /):
         """Give a receiver what comes on a stream from now on. It must be the newest stream that is served."""
@@ -94,15 +96,34 @@ cdef class Protocol(Connection):
     cdef int octets_received(self, const uint8_t* octets, size_t count) except -1:
         cdef Lent[vector[Event]] lent
         cdef vector[Event]* events = &lent.get()
-        cdef size_t at
+        if self.left.size() > 0:
+            dereference(events).swap(self.left)
+            self.left = vector[Event]()
         dereference(self.session).receive(
             Octets(octets, count), steady_seconds(), dereference(events), kEventsEachTurn)
-        for at in range(events.size()):
-            self._take(dereference(events)[at], _is_followed(dereference(events), at))
+        self._take_some(dereference(events))
         self._flush()
         self._note_written()
-        if dereference(self.session).is_behind():
+        if self._has_more():
             self.fell_behind()
+        return 0
+
+    cdef bint _has_more(self):
+        return self.left.size() > 0 or dereference(self.session).is_behind()
+
+    cdef int _take_some(self, vector[Event]& events) except -1:
+        """Take as many as one turn has room for, and leave the rest."""
+        cdef size_t at, count = min(events.size(), <size_t>kEventsEachTurn)
+        for at in range(count):
+            self._take(events[at], _is_followed(events, at))
+        if count == events.size():
+            return 0
+        if events.back().kind == Kind.kEnd:
+            # The connection is gone: nobody is there for what came before that.
+            self._take(events.back(), False)
+            return 0
+        for at in range(count, events.size()):
+            self.left.push_back(move(events[at]))
         return 0
 
     cdef int socket_ended(self, error) except -1:
@@ -124,7 +145,7 @@ cdef class Protocol(Connection):
     @property
     def is_behind(self):
         """Whether something that was received has not been taken in."""
-        return dereference(self.session).is_behind()
+        return self._has_more()
 
     def resume_writing(self):
         """Write what has waited since `pause_writing`."""
@@ -195,6 +216,7 @@ cdef class Protocol(Connection):
         return self.receivers.pop(at)
 
     cdef int _drop_all(self) except -1:
+        self.left.clear()
         while self.streams.size() > 0:
             self._remove(self.streams.size() - 1).stream_lost()
         return 0

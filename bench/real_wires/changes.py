@@ -1,22 +1,20 @@
 """Changes of a regular mesh through REST: endpoints that come, move and go, a policy now and then.
 
-In: the API's address, the size of the mesh, a seed. Out: writes, each with whom it affects and how that shows there.
+In: the size of the mesh, a seed. Out: writes, each with whom it affects and how that shows there; who is waited for.
 Never: the same address twice, so that what an Envoy holds tells which changes it has; nor a change of what an earlier
-one has not reached everywhere, since the two may then go out as one.
+one has not reached everywhere, since the two may then go out as one; sockets or clocks.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-from bench.real_wires.fleet import Awaited, Fleet
+from bench.real_wires.arrivals import Awaited
 from bench.real_wires.simulated_envoy import Facts
 from bench.regular_mesh import OUTBOUNDS, PER_SERVICE, dataplane, name
 
@@ -52,24 +50,17 @@ class Write:
 class Changes:
     """Makes changes; remembers what is there."""
 
-    def __init__(self, api: str, size: int, *, seed: int = 0) -> None:
+    def __init__(self, size: int, *, seed: int = 0) -> None:
         self._size = size
         self._rng = random.Random(seed)
         self._numbers = itertools.count(1)
         self._extras: dict[str, tuple[str, str]] = {}
         # The newest change of each resource, by its path; None from when it is thought up until it is made.
         self._newest: dict[str, Awaited | None] = {}
-        self._http = httpx.AsyncClient(base_url=api, timeout=30)
         self._clients: defaultdict[str, set[str]] = defaultdict(set)
-        services = size // PER_SERVICE
         for number in range(size):
-            for index in range(OUTBOUNDS):
-                service = f"service-{(number * OUTBOUNDS + index) % services:05}"
+            for service in reached(number, size):
                 self._clients[service].add(f"default.{name(number)}")
-
-    async def close(self) -> None:
-        """Close the connection to the API."""
-        await self._http.aclose()
 
     def clients(self, service: str) -> set[str]:
         """The node ids of those that reach a service."""
@@ -146,27 +137,24 @@ class Changes:
     def _address(self, number: int) -> str:
         return f"10.9.{number >> 8 & 255}.{number & 255}"
 
-    def expect(self, write: Write, fleet: Fleet) -> Awaited:
-        """Follow a write from now on, which is about to be made."""
+    def expect(self, write: Write, at: float) -> Awaited:
+        """What is to be waited for, of a write that is about to be made at this monotonic second."""
         awaited = Awaited(
             kind=write.kind,
             type_url=write.type_url,
             resource=write.resource,
             shows=write.shows,
             waiting=set(self.clients(write.resource)),
-            started=time.monotonic(),
+            started=at,
         )
         self._newest[write.path] = awaited
-        fleet.expect(awaited)
         return awaited
 
-    async def make(self, write: Write, fleet: Fleet) -> Awaited:
-        """Write it; raises AssertionError for an answer that is not a success."""
-        awaited = self.expect(write, fleet)
-        response = await self._http.request(write.method, write.path, json=write.document)
-        awaited.returned = time.monotonic()
-        assert response.status_code in (200, 201), response.text
-        return awaited
+
+def reached(number: int, size: int) -> list[str]:
+    """The services that the dataplane with a number reaches."""
+    services = size // PER_SERVICE
+    return [f"service-{(number * OUTBOUNDS + index) % services:05}" for index in range(OUTBOUNDS)]
 
 
 def _dataplane_path(dataplane_name: str) -> str:

@@ -10,11 +10,13 @@ import asyncio
 import copy
 import random
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
-from bench.real_wires.simulated_envoy import Facts, Received, SimulatedEnvoy
+from bench.real_wires.arrivals import Arrivals
+from bench.real_wires.client_wire import ClientWire
+from bench.real_wires.envoy_node import described
+from bench.real_wires.simulated_envoy import Received, SimulatedEnvoy
 from bench.regular_mesh import METADATA
 
 CONNECTING_MAX = 200
@@ -22,21 +24,48 @@ BACKOFF_S = 0.5
 BACKOFF_S_MAX = 2.0
 
 
-@dataclass(slots=True)
-class Awaited:
-    """A change on its way to those whom it affects."""
+class Sidecar:
+    """A simulated Envoy on an asyncio transport."""
 
-    kind: str
-    type_url: str
-    resource: str
-    """The name of the resource in which it shows."""
-    shows: Callable[[Facts], bool]
-    waiting: set[str]
-    """The node ids that lack it."""
-    started: float
-    returned: float = 0.0
-    """The monotonic seconds at which the write was sent, and at which its answer was there."""
-    arrivals: list[float] = field(default_factory=list)
+    __slots__ = ("_streams", "closed_event", "envoy", "wire")
+
+    def __init__(self, envoy: SimulatedEnvoy, streams: Counter[str]) -> None:
+        self.envoy = envoy
+        self.wire: ClientWire | None = None
+        self.closed_event = asyncio.Event()
+        self._streams = streams
+
+    def opened(self) -> None:
+        """Say what is wanted."""
+        self._streams["opened"] += 1
+        self._send(self.envoy.opened())
+
+    def closed(self) -> None:
+        """The stream is over; what was received stays."""
+        self._streams["closed"] += 1
+        self.wire = None
+        self.closed_event.set()
+
+    def received(self, message: bytes) -> None:
+        """Take a response."""
+        self._send(self.envoy.receive(message, time.monotonic()))
+
+    def _send(self, requests: list[bytes]) -> None:
+        for request in requests:
+            if self.wire is not None:
+                self.wire.send(request)
+
+    async def connect(self, host: str, port: int) -> None:
+        """Open the stream. Raises OSError where nobody listens."""
+        loop = asyncio.get_running_loop()
+        self.closed_event.clear()
+        wire = ClientWire(self)
+        self.wire = wire
+        try:
+            await loop.create_connection(lambda: wire, host, port)
+        except OSError:
+            self.wire = None
+            raise
 
 
 class Fleet:
@@ -46,17 +75,17 @@ class Fleet:
         self.received = Received()
         self.streams: Counter[str] = Counter()
         """How many streams were opened and closed."""
+        self.arrivals = Arrivals()
+        """What of the changes has arrived."""
+        node = described(METADATA)
         self.envoys = {
-            node_id: SimulatedEnvoy(
-                node_id, received=self.received, arrived=self._arrived, metadata=METADATA, streams=self.streams
-            )
+            node_id: SimulatedEnvoy(node_id, node=node, received=self.received, arrived=self.arrivals.take)
             for node_id in node_ids
         }
-        self._awaited: defaultdict[tuple[str, str], list[Awaited]] = defaultdict(list)
+        self._sidecars = [Sidecar(envoy, self.streams) for envoy in self.envoys.values()]
         self._tasks: list[asyncio.Task[None]] = []
         self._rng = random.Random(seed)
         self._connecting = asyncio.Semaphore(CONNECTING_MAX)
-        self.last_arrival = 0.0
 
     @property
     def connected(self) -> int:
@@ -71,68 +100,43 @@ class Fleet:
 
     def start(self, host: str, port: int) -> None:
         """Begin to connect all of them."""
-        self._tasks = [asyncio.create_task(self._stay(envoy, host, port)) for envoy in self.envoys.values()]
+        self._tasks = [asyncio.create_task(self._stay(sidecar, host, port)) for sidecar in self._sidecars]
 
     async def stop(self) -> None:
         """End all streams."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for envoy in self.envoys.values():
-            if envoy.wire is not None:
-                envoy.wire.abort()
+        for sidecar in self._sidecars:
+            if sidecar.wire is not None:
+                sidecar.wire.abort()
         await asyncio.sleep(0.1)
 
-    async def _stay(self, envoy: SimulatedEnvoy, host: str, port: int) -> None:
+    async def _stay(self, sidecar: Sidecar, host: str, port: int) -> None:
         """Connect, and when the stream ends connect again, with Envoy's jittered backoff."""
         backoff_s = BACKOFF_S
         while True:
             try:
                 async with self._connecting:
-                    await envoy.connect(host, port)
+                    await sidecar.connect(host, port)
             except OSError:
                 backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
             else:
                 backoff_s = BACKOFF_S
-                await envoy.closed_event.wait()
+                await sidecar.closed_event.wait()
             await asyncio.sleep(self._rng.uniform(0, backoff_s))
 
     def pause(self) -> None:
         """Let nobody read: what is sent from now on is lost with the connection."""
-        for envoy in self.envoys.values():
-            if envoy.wire is not None:
-                envoy.wire.pause()
+        for sidecar in self._sidecars:
+            if sidecar.wire is not None:
+                sidecar.wire.pause()
 
     def cut(self) -> None:
         """End every stream without a word."""
-        for envoy in self.envoys.values():
-            if envoy.wire is not None:
-                envoy.wire.abort()
-
-    # Changes.
-
-    def expect(self, awaited: Awaited) -> None:
-        """Follow a change from now on."""
-        if awaited.waiting:
-            self._awaited[awaited.type_url, awaited.resource].append(awaited)
-
-    def missing(self) -> list[Awaited]:
-        """The changes that have not arrived everywhere."""
-        return [awaited for group in self._awaited.values() for awaited in group]
-
-    def _arrived(self, envoy: SimulatedEnvoy, type_url: str, name: str, facts: Facts, at: float) -> None:
-        self.last_arrival = at
-        group = self._awaited.get((type_url, name))
-        if not group:
-            return
-        for awaited in tuple(group):
-            if envoy.node_id in awaited.waiting and awaited.shows(facts):
-                awaited.waiting.discard(envoy.node_id)
-                awaited.arrivals.append(at)
-                if not awaited.waiting:
-                    group.remove(awaited)
-        if not group:
-            del self._awaited[type_url, name]
+        for sidecar in self._sidecars:
+            if sidecar.wire is not None:
+                sidecar.wire.abort()
 
 
 async def until(condition: Callable[[], bool], what: str, *, timeout_s: float) -> float:

@@ -18,13 +18,13 @@ from typing import Any
 
 import httpx
 from bench.real_wires import process_cost, truth
+from bench.real_wires.arrivals import Awaited
 from bench.real_wires.changes import Changes, Write
-from bench.real_wires.fleet import Awaited, Fleet, until
+from bench.real_wires.fleet import Fleet, until
 from bench.regular_mesh import fill, name
 from tests.envoy.harness import ControlPlane
 
 from kumafast.resources import parse
-from kumafast.snapshot.resource import LISTENER
 from kumafast.store import SqliteStore
 
 Figures = dict[str, Any]
@@ -41,7 +41,8 @@ class RealMesh:
         self.store = directory / "data" / "kumafast.db"
         self.control_plane = ControlPlane(directory, "--no-dp-tls", "--log-level", "warning")
         self.fleet = Fleet(f"default.{name(number)}" for number in range(size))
-        self.changes: Changes
+        self.changes = Changes(size)
+        self._http: httpx.AsyncClient
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[RealMesh]:
@@ -49,11 +50,11 @@ class RealMesh:
         self.store.parent.mkdir(parents=True, exist_ok=True)
         await fill(self.store, self.size)
         await asyncio.to_thread(self.control_plane.start)
-        self.changes = Changes(self.control_plane.api, self.size)
+        self._http = httpx.AsyncClient(base_url=self.control_plane.api, timeout=30)
         try:
             yield self
         finally:
-            await self.changes.close()
+            await self._http.aclose()
             await self.fleet.stop()
             await asyncio.to_thread(self.control_plane.stop)
 
@@ -71,7 +72,7 @@ class RealMesh:
         host, _, port = self.control_plane.dp.rpartition("/")[2].rpartition(":")
         self.fleet.start(host, int(port))
         await until(self._all_have_everything, "everybody has everything", timeout_s=CONNECT_S_MAX)
-        configured_s = self.fleet.last_arrival - started
+        configured_s = self.fleet.arrivals.last - started
         await self._settle()
         return {
             "configured_s": round(configured_s, 3),
@@ -81,9 +82,7 @@ class RealMesh:
         }
 
     def _all_have_everything(self) -> bool:
-        return self.fleet.connected == self.size and all(
-            envoy.held[LISTENER] and not envoy.warming for envoy in self.fleet.envoys.values()
-        )
+        return self.fleet.connected == self.size and all(envoy.is_configured() for envoy in self.fleet.envoys.values())
 
     async def churn(self, *, changes: int, interval_s: float) -> Figures:
         """So many changes, one each interval; without an interval each waits until the one before is everywhere."""
@@ -92,7 +91,7 @@ class RealMesh:
         writes: set[asyncio.Task[None]] = set()
 
         async def make(write: Write) -> None:
-            made.append((write, await self.changes.make(write, self.fleet)))
+            made.append((write, await self._make(write)))
 
         affected: Counter[str] = Counter()
         for number, write in enumerate(itertools.islice(self.changes, changes)):
@@ -102,10 +101,10 @@ class RealMesh:
                 writes.add(asyncio.create_task(make(write)))
             else:
                 await make(write)
-                await until(lambda: not self.fleet.missing(), f"{write} is everywhere", timeout_s=ARRIVE_S_MAX)
+                await until(lambda: not self.fleet.arrivals.missing(), f"{write} is everywhere", timeout_s=ARRIVE_S_MAX)
         await asyncio.gather(*writes)
         with contextlib.suppress(TimeoutError):
-            await until(lambda: not self.fleet.missing(), "all changes are everywhere", timeout_s=ARRIVE_S_MAX)
+            await until(lambda: not self.fleet.arrivals.missing(), "all changes are everywhere", timeout_s=ARRIVE_S_MAX)
         seconds = time.monotonic() - started
         cpu = process_cost.cpu_seconds(self.pid) - cpu
         await self._settle()
@@ -150,12 +149,12 @@ class RealMesh:
         write = self.changes.add(f"extra-{how.name.lower()}", service)
         if how is signal.SIGKILL:
             self.fleet.pause()
-            awaited = await self.changes.make(write, self.fleet)
+            awaited = await self._make(write)
             await asyncio.to_thread(self.control_plane.stop, how)
             self.fleet.cut()
         else:
             await asyncio.to_thread(self.control_plane.stop, how)
-            awaited = self.changes.expect(write, self.fleet)
+            awaited = self._expect(write)
             await self._write_past_it(write)
         await until(lambda: self.fleet.connected == 0, "all streams have ended", timeout_s=ARRIVE_S_MAX)
         self.fleet.take_received()
@@ -164,7 +163,7 @@ class RealMesh:
         ready = time.monotonic()
         start_cpu = process_cost.cpu_seconds(self.pid)
         with contextlib.suppress(TimeoutError):
-            await until(lambda: not self.fleet.missing(), "the change is everywhere", timeout_s=ARRIVE_S_MAX)
+            await until(lambda: not self.fleet.arrivals.missing(), "the change is everywhere", timeout_s=ARRIVE_S_MAX)
         connected = await until(lambda: self.fleet.connected == self.size, "everybody is back", timeout_s=CONNECT_S_MAX)
         await self._converged()
         steady, cpu = time.monotonic(), process_cost.cpu_seconds(self.pid)
@@ -181,6 +180,20 @@ class RealMesh:
             "missed": len(awaited.waiting),
             "received": self.fleet.take_received().as_document(),
         }
+
+    def _expect(self, write: Write) -> Awaited:
+        """Follow a write from now on, which is about to be made."""
+        awaited = self.changes.expect(write, time.monotonic())
+        self.fleet.arrivals.expect(awaited)
+        return awaited
+
+    async def _make(self, write: Write) -> Awaited:
+        """Write it; raises AssertionError for an answer that is not a success."""
+        awaited = self._expect(write)
+        response = await self._http.request(write.method, write.path, json=write.document)
+        awaited.returned = time.monotonic()
+        assert response.status_code in (200, 201), response.text
+        return awaited
 
     async def _write_past_it(self, write: Write) -> None:
         assert write.document is not None

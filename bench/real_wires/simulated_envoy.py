@@ -1,20 +1,19 @@
 """An Envoy as a delta control plane sees it: what it asks for, in which order, and what it holds.
 
-In: responses. Out: requests as Envoy 1.40 makes them: clusters by wildcard, the endpoints of those that come by name,
-listeners once all clusters are warm, an ACK for each response, and on a new stream the versions of all that is held.
-Never: traffic. The control plane's listeners carry their routes, so nothing is asked for of RDS.
+In: responses, and when they came. Out: requests as Envoy 1.40 makes them: clusters by wildcard, the endpoints of those
+that come by name, listeners once all clusters are warm, an ACK for each response, and on a new stream the versions of
+all that is held. `fleet` moves the bytes on asyncio, `loadtest/envoy_user.py` on gevent.
+Never: sockets, clocks, traffic. The control plane's listeners carry their routes, so nothing is asked for of RDS.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from bench.real_wires.client_wire import ClientWire
+from bench.real_wires.envoy_node import with_node
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -82,75 +81,69 @@ def _short(type_url: str) -> str:
     return type_url.rpartition(".")[2]
 
 
-Arrived = Callable[["SimulatedEnvoy", str, str, Facts, float], None]
-"""Told of each resource: which Envoy, its type, name and facts, and the monotonic second."""
+Arrived = Callable[[str, str, str, Facts, float], object]
+"""Told of each resource: the node's id, the resource's type, name and facts, and the second at which it came."""
 
 
 class SimulatedEnvoy:
-    """One Envoy with its connection."""
+    """One Envoy, over all its streams, one at a time. Requests are serialised messages, to be sent in order."""
 
-    __slots__ = (
-        "_arrived",
-        "_is_asked",
-        "_node",
-        "_received",
-        "_streams",
-        "closed_event",
-        "held",
-        "node_id",
-        "warming",
-        "wire",
-    )
+    __slots__ = ("_arrived", "_is_asked", "_node", "_received", "held", "node_id", "warming")
 
-    def __init__(
-        self, node_id: str, *, received: Received, arrived: Arrived, metadata: dict[str, object], streams: Counter[str]
-    ) -> None:
+    def __init__(self, node_id: str, *, node: bytes, received: Received, arrived: Arrived) -> None:
+        """`node` is `envoy_node.described`; the counters of `received` may be those of many."""
         self.node_id = node_id
         self.held: dict[str, dict[str, str]] = {type_url: {} for type_url in TYPES}
         """The version that is held of each resource, by type and name."""
         self.warming: set[str] = set()
         """Clusters that have come and wait for their endpoints."""
-        self.wire: ClientWire | None = None
-        self.closed_event = asyncio.Event()
         self._is_asked: set[str] = set()
         self._received = received
         self._arrived = arrived
-        self._streams = streams
-        self._node = discovery_pb2.DeltaDiscoveryRequest()
-        self._node.node.id = node_id
-        self._node.node.user_agent_name = "envoy"
-        self._node.node.metadata.update(metadata)
+        self._node = node
 
-    # The wire's side.
+    def is_configured(self) -> bool:
+        """Whether it could serve: listeners have come, and no cluster waits for its endpoints."""
+        return bool(self.held[LISTENER]) and not self.warming
 
-    def opened(self) -> None:
-        """Ask for everything that is asked for already, and say what is held of it."""
-        self._streams["opened"] += 1
+    def opened(self) -> list[bytes]:
+        """A new stream: ask for everything that was asked for already, and say what is held of it."""
         asked, self._is_asked = self._is_asked or {CLUSTER}, set()
-        for type_url in TYPES:
-            if type_url in asked:
-                self._ask(type_url, list(self._clusters_with_endpoints()) if type_url == ENDPOINT else ())
+        return [
+            self._ask(type_url, self._clusters_with_endpoints() if type_url == ENDPOINT else ())
+            for type_url in TYPES
+            if type_url in asked
+        ]
 
-    def closed(self) -> None:
-        """The stream is over; what was received stays."""
-        self._streams["closed"] += 1
-        self.wire = None
-        self.closed_event.set()
-
-    def received(self, message: bytes) -> None:
-        """Take a response, acknowledge it and ask for what follows from it."""
-        now = time.monotonic()
+    def receive(self, message: bytes, at: float) -> list[bytes]:
+        """Take a response; its acknowledgement, and what is asked for because of it."""
         response = discovery_pb2.DeltaDiscoveryResponse.FromString(message)
         type_url = response.type_url
-        received, held = self._received, self.held[type_url]
-        received.bytes += len(message) + 5
-        received.messages[type_url] += 1
-        received.resources[type_url] += len(response.resources)
+        self._count(response, len(message) + 5)
+        has_new_names = self._take(response, at)
+        acknowledgement = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=response.nonce)
+        requests = [acknowledgement.SerializeToString()]
+        if type_url == CLUSTER and (has_new_names or response.removed_resources):
+            requests += self._follow_clusters(list(response.removed_resources))
+        if not self.warming and LISTENER not in self._is_asked:
+            requests.append(self._ask(LISTENER))
+        return requests
+
+    def _count(self, response: discovery_pb2.DeltaDiscoveryResponse, size: int) -> None:
+        received = self._received
+        received.bytes += size
+        received.messages[response.type_url] += 1
+        received.resources[response.type_url] += len(response.resources)
         received.removed += len(response.removed_resources)
+
+    def _take(self, response: discovery_pb2.DeltaDiscoveryResponse, at: float) -> bool:
+        """Hold what has come; whether there are names among it that were not held."""
+        type_url = response.type_url
+        held = self.held[type_url]
         has_new_names = False
         for resource in response.resources:
             known = facts(type_url, resource.resource.value)
-            received.wrong_versions += known.version != resource.version
+            self._received.wrong_versions += known.version != resource.version
             self._count_repetition(type_url, resource.name, held.get(resource.name) == resource.version)
             has_new_names |= resource.name not in held
             held[resource.name] = resource.version
@@ -158,14 +151,10 @@ class SimulatedEnvoy:
                 self.warming.add(resource.name)
             elif type_url == ENDPOINT:
                 self.warming.discard(resource.name)
-            self._arrived(self, type_url, resource.name, known, now)
+            self._arrived(self.node_id, type_url, resource.name, known, at)
         for name in response.removed_resources:
             held.pop(name, None)
-        self._send(discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=response.nonce))
-        if type_url == CLUSTER and (has_new_names or response.removed_resources):
-            self._follow_clusters(list(response.removed_resources))
-        if not self.warming and LISTENER not in self._is_asked:
-            self._ask(LISTENER)
+        return has_new_names
 
     def _count_repetition(self, type_url: str, name: str, is_held: bool) -> None:
         if is_held and type_url == ENDPOINT and name in self.warming:
@@ -176,42 +165,23 @@ class SimulatedEnvoy:
     def _clusters_with_endpoints(self) -> list[str]:
         return [*dict.fromkeys([*self.held[ENDPOINT], *self.warming])]
 
-    def _follow_clusters(self, removed: list[str]) -> None:
+    def _follow_clusters(self, removed: list[str]) -> list[bytes]:
         """Ask for the endpoints of clusters that are new, and no more for those that have gone."""
         new = [name for name in sorted(self.warming) if name not in self.held[ENDPOINT]]
         gone = [name for name in removed if name in self.held[ENDPOINT]]
         for name in gone:
             del self.held[ENDPOINT][name]
         self.warming.difference_update(removed)
-        if new or gone:
-            self._ask(ENDPOINT, new, gone)
+        return [self._ask(ENDPOINT, new, gone)] if new or gone else []
 
-    def _ask(self, type_url: str, subscribe: list[str] | tuple[()] = (), unsubscribe: list[str] | None = None) -> None:
+    def _ask(self, type_url: str, subscribe: Sequence[str] = (), unsubscribe: Sequence[str] = ()) -> bytes:
         request = discovery_pb2.DeltaDiscoveryRequest(
-            type_url=type_url, resource_names_subscribe=subscribe, resource_names_unsubscribe=unsubscribe or ()
+            type_url=type_url, resource_names_subscribe=subscribe, resource_names_unsubscribe=unsubscribe
         )
         if type_url not in self._is_asked:
             request.initial_resource_versions.update(self.held[type_url])
-        if not self._is_asked:
-            # Only the first request of a stream carries the node.
-            request.node.CopyFrom(self._node.node)
+        is_first = not self._is_asked
         self._is_asked.add(type_url)
-        self._send(request)
-
-    def _send(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
-        if self.wire is not None:
-            self.wire.send(request.SerializeToString())
-
-    # The harness' side.
-
-    async def connect(self, host: str, port: int) -> None:
-        """Open the stream. Raises OSError where nobody listens."""
-        loop = asyncio.get_running_loop()
-        self.closed_event.clear()
-        wire = ClientWire(self)
-        self.wire = wire
-        try:
-            await loop.create_connection(lambda: wire, host, port)
-        except OSError:
-            self.wire = None
-            raise
+        message = request.SerializeToString()
+        # Only the first request of a stream carries the node.
+        return with_node(message, self.node_id, self._node) if is_first else message

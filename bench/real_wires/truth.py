@@ -1,6 +1,6 @@
 """What every Envoy should hold: what a control plane computes that is started now from the same store.
 
-In: the file of a store, the ids of nodes. Out: for each Envoy in what it differs. Never: a question to the control
+In: the file of a store, what Envoys hold. Out: for each Envoy in what it differs. Never: a question to the control
 plane under test, which might be wrong in the same way twice.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
-from bench.real_wires.simulated_envoy import TYPES, SimulatedEnvoy
+from bench.real_wires.simulated_envoy import TYPES
 from bench.regular_mesh import METADATA
 
 from kumafast.metrics import Metrics
@@ -22,7 +23,23 @@ from kumafast.snapshot.node import Node
 from kumafast.store import SqliteStore
 
 
-async def differences(store: Path, envoys: Iterable[SimulatedEnvoy]) -> list[str]:
+class Holder(Protocol):
+    """What is known of an Envoy."""
+
+    @property
+    def node_id(self) -> str:
+        """Its id."""
+
+    @property
+    def held(self) -> Mapping[str, Mapping[str, str]]:
+        """The version that it holds of each resource, by type and name."""
+
+    @property
+    def warming(self) -> Collection[str]:
+        """Clusters whose endpoints it waits for."""
+
+
+async def differences(store: Path, envoys: Iterable[Holder]) -> list[str]:
     """A line for each Envoy and type where what is held is not what should be."""
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory) / "copy.db"
@@ -45,7 +62,7 @@ def _copy(store: Path, copy: Path) -> None:
             shutil.copyfile(part, copy.with_name(copy.name + suffix))
 
 
-def _compare(envoy: SimulatedEnvoy, reconciler: Reconciler, cache: SnapshotCache) -> Iterator[str]:
+def _compare(envoy: Holder, reconciler: Reconciler, cache: SnapshotCache) -> Iterator[str]:
     reconciler.connect("truth", Node(envoy.node_id, metadata=METADATA))
     snapshot = cache.get(envoy.node_id)
     if snapshot is None:

@@ -14,6 +14,7 @@ import socket
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from types import TracebackType
 
@@ -29,9 +30,11 @@ from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyse
 from kumafast.identity.token_keys import TokenKeys
 from kumafast.identity.tokens import TokenError, UserClaims, bearer
 from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
+from kumafast.ipam import Allocator, Ranges
 from kumafast.metrics import Metrics
 from kumafast.preview import Preview, foresee
 from kumafast.reconciler import Reconciler
+from kumafast.registry.virtual_hosts import Naming
 from kumafast.rejections import Cause, Refusal, trace
 from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, validate, with_defaults
 from kumafast.rest.access import AccessRules
@@ -179,14 +182,22 @@ class ControlPlane:
 
     async def _start(self) -> None:
         settings = self.settings
-        self._store = await stores.open_store(settings.store_url, keyring=_keyring(settings))
+        self._store = await stores.open_store(settings.store_url, keyring=stores.keyring_of(settings))
         await self._ensure_default_mesh()
+        ranges = Ranges(names=ip_network(settings.dns_server_cidr))
         reconciler = self._reconciler = Reconciler(
             store=self._store,
             cache=self.cache,
             metrics=self.metrics,
             debounce_ms=settings.debounce_ms,
             leds_threshold=settings.leds_threshold,
+            failed=self._failed,
+            ranges=ranges,
+            naming=Naming(
+                domain=settings.dns_server_domain,
+                port=settings.dns_server_service_vip_port,
+                has_services=settings.dns_server_service_vip_enabled,
+            ),
         )
         convergence = self._convergence = Convergence(
             cache=self.cache,
@@ -200,6 +211,7 @@ class ControlPlane:
             instance_id=self.instance_id,
             flush_ms=settings.insight_flush_ms,
             certificate_of=reconciler.certificates.get,
+            failure_of=reconciler.failure,
         )
         self._keys = TokenKeys(self._store, offline=_offline_keys(settings))
         await self._keys.load()
@@ -212,6 +224,14 @@ class ControlPlane:
         if settings.requires_tokens:
             self._proxies = ProxyAccess(self._keys, find_dataplane=reconciler.find_dataplane)
             self._spawn(self._proxies.follow(self._store, after=await self._store.revision()), "proxies")
+        allocator = Allocator(
+            store=self._store,
+            books=reconciler.registry.unsettled_addresses,
+            settle=reconciler.settle,
+            moved=reconciler.moved,
+            ranges=ranges,
+        )
+        self._spawn(allocator.follow(), "virtual addresses")
         self._spawn(Rollout(store=self._store, converged=self._has_converged).follow(), "authorities")
         await self._serve_http(reconciler, convergence)
         await self._serve_proxies(_Observers(reconciler, insights), insights.clients)
@@ -234,7 +254,7 @@ class ControlPlane:
             shadowed=reconciler.shadowed,
             zone=settings.zone,
             instance_id=self.instance_id,
-            cluster_id=str(uuid.uuid5(uuid.NAMESPACE_URL, settings.store_url)),
+            cluster_id=str(uuid.uuid5(uuid.NAMESPACE_URL, self.store.identity)),
             version=kumafast.__version__,
             await_convergence=convergence.wait,
             foresee=self._foresee,
@@ -261,6 +281,10 @@ class ControlPlane:
         # Who has just written something asks about the state after it.
         await reconciler.settle()
         return await foresee(reconciler.fork, reconciler.node, changes)
+
+    def _failed(self, node_id: str) -> None:
+        if self._insights is not None:
+            self._insights.failed(node_id)
 
     async def _trace(self, refusals: Sequence[Refusal]) -> list[Cause]:
         assert self._reconciler is not None
@@ -442,14 +466,6 @@ def _offline_keys(settings: Settings) -> Keyset:
         return public_keyset(keys)
     except SigningKeyError as error:
         raise SettingsError(f"dp_token_keys: {error}") from error
-
-
-def _keyring(settings: Settings) -> stores.Keyring:
-    if settings.secrets_key:
-        return stores.Keyring.of_text(settings.secrets_key, source="the setting secrets_key")
-    if settings.secrets_key_file:
-        return stores.Keyring.of_file(Path(settings.secrets_key_file).expanduser(), is_made=False)
-    return stores.Keyring.of_file(settings.data_path / "secrets.key", is_made=True)
 
 
 def _url(scheme: str, host: str, port: int) -> str:

@@ -18,35 +18,48 @@ from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
 from kumafast.errors import CompactedError
 from kumafast.fork import Fork, shadowed
+from kumafast.ipam import Ranges
 from kumafast.layers import Layers
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth
 from kumafast.publisher import Published, Publisher, Work
 from kumafast.reached import Destinations, Moved
 from kumafast.registry import Affected, DataplaneId, Registry
+from kumafast.registry.virtual_hosts import Naming
 from kumafast.resolution import Plan, Resolution
 from kumafast.resources import (
     Dataplane,
     DataplaneInsight,
     ExternalService,
     Mesh,
+    MeshExternalService,
+    MeshMultiZoneService,
+    MeshService,
     Resource,
     ResourceKey,
     Secret,
     catalog,
 )
+from kumafast.resources.virtual_ip import VirtualIP
+from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.store import Change, Store
+from kumafast.templates import Failure
 
 _LOG = logging.getLogger(__name__)
 
 # Policies before dataplanes: at the start no policy then looks for dataplanes, each dataplane finds its policies once.
-# Secrets before meshes, which are looked at with them.
+# Secrets before meshes, which are looked at with them. Addresses before what they are for.
 _WATCHED = (
     Secret.type,
     Mesh.type,
+    VirtualIP.type,
+    VirtualOutbound.type,
     ExternalService.type,
+    MeshService.type,
+    MeshMultiZoneService.type,
+    MeshExternalService.type,
     *catalog.POLICY_TYPES,
     Dataplane.type,
     DataplaneInsight.type,
@@ -76,20 +89,29 @@ class Reconciler:
         metrics: Metrics,
         debounce_ms: float,
         leds_threshold: int = 0,
+        naming: Naming | None = None,
+        ranges: Ranges | None = None,
         clock: Callable[[], float] = time.time,
+        failed: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`failed` is told of a node for which `failure` says something else than before."""
         self._store = store
         self._metrics = metrics
         self._debounce_s = debounce_ms / 1000
         self._clock = clock
-        self._registry = Registry()
+        self._ranges = ranges or Ranges()
+        self._registry = Registry(naming)
         self.addresses = Addresses(in_use=self._registry.hosts, changed=self._moved)
         """The addresses of the dataplanes' host names."""
         self._destinations = Destinations(
             registry=self._registry, addresses=self.addresses, leds_threshold=leds_threshold, in_turns=True
         )
         self._publisher = Publisher(
-            cache=cache, metrics=metrics, resolve=self._resolve, rest=self._destinations.forget_unreached
+            cache=cache,
+            metrics=metrics,
+            resolve=self._resolve,
+            rest=self._destinations.forget_unreached,
+            failed=failed,
         )
         self.certificates = Certificates(count=metrics.certificates_issued.inc, clock=clock)
         """The certificates of the connected nodes."""
@@ -279,8 +301,8 @@ class Reconciler:
         """When the snapshot of a connected node last moved."""
         return self._publisher.published(node_id)
 
-    def failure(self, node_id: str) -> str:
-        """Why a connected node keeps what it has, though something else holds for it; nothing where it does not."""
+    def failure(self, node_id: str) -> Failure | None:
+        """Why a connected node keeps what it has, though something else holds for it; None where it does not."""
         return self._publisher.failure(node_id)
 
     def connected_nodes(self) -> list[str]:
@@ -302,6 +324,8 @@ class Reconciler:
             destinations=self._destinations,
             addresses=self.addresses,
             now=datetime.fromtimestamp(self._clock(), UTC),
+            kept=self._publisher.kept,
+            ranges=self._ranges,
         )
 
     @property
@@ -316,6 +340,10 @@ class Reconciler:
             async with asyncio.timeout(SETTLE_S):
                 while self._applied < revision:
                     await self._has_applied.wait()
+
+    async def moved(self) -> None:
+        """Return once the registry has taken something in that it does not show yet."""
+        await self._has_applied.wait()
 
     async def shadowed(self, node_id: str) -> tuple[Snapshot, Snapshot] | None:
         """What a connected node gets, and would get under the shadow policies too; None for one that is not there."""

@@ -9,49 +9,43 @@ policy for all of them is looked at once, and each of them has one reference to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
+from kumafast import node_parts
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
-from kumafast.generation import proxy, senders
+from kumafast.generation import senders
 from kumafast.generation.effects import Source
-from kumafast.generation.modifications import ADMIN, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
-from kumafast.generation.policy_effects import effects, proxy_parts, template
+from kumafast.generation.modifications import ADMIN, DNS, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
+from kumafast.generation.policy_effects import effects, makes_template, proxy_parts, template
 from kumafast.generation.proxy import (
-    AdminInterface,
     Destination,
     Inbound,
     InboundTls,
     Outbound,
-    OutboundRoute,
     Part,
     TransparentProxy,
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
 from kumafast.layers import InboundClasses, InboundSlot, Layers, with_proxy
-from kumafast.matching import PASS_THROUGH, UNKNOWN, Bindings, Route, common_protocol
-from kumafast.matching.routing import RequestRule
+from kumafast.matching import PASS_THROUGH, Bindings, Subject
+from kumafast.matching.bindings import by_kind, proxy_rule
+from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import DataplaneId, Registry
-from kumafast.registry.reach import Destination as DestinationTags
-from kumafast.registry.reach import destination_of
-from kumafast.resources import Dataplane
-from kumafast.resources.tags import SERVICE_TAG
+from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
+from kumafast.registry.virtual_hosts import Sight
+from kumafast.resources import Dataplane, ResourceKey
 from kumafast.snapshot import Layer
 from kumafast.snapshot.node import Node
 from kumafast.templates import NOTHING
+from kumafast.virtual_groups import VirtualGroups, WantedPort, named_ports, own_ports
 
 _Towards = TypeVar("_Towards", Outbound, Destination)
-
-# Kuma's launcher cuts it there, as if it were a socket.
-_PIPE_PATH_MAX = 98
-
-_Port: TypeAlias = tuple[str, int, DestinationTags, Route | None, tuple[Destination, ...]]
-"""Where the workload sends requests, the tags and the route of that, and what it leads to as that is now."""
 
 _Cluster: TypeAlias = tuple[Reached, Destination]
 
@@ -59,19 +53,24 @@ _Cluster: TypeAlias = tuple[Reached, Destination]
 class OutboundGroup:
     """The outbounds of all proxies that have the same ones."""
 
-    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_subjects", "reached")
+    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_moment", "reached")
 
     def __init__(
-        self, layers: Layers, ports: Iterable[_Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
+        self, layers: Layers, ports: Iterable[Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
     ) -> None:
-        self.reached, self._clusters = zip(*clusters, strict=True)
+        reached = tuple(clusters)
+        self.reached = tuple(each for each, _ in reached)
+        # Each with what policies about it are about, and so are the listeners.
+        self._clusters = tuple((each.subject, destination) for each, destination in reached)
         self._layers = layers
         held = tuple(ports)
-        self._listeners = tuple(_listener(port, binds=binds, reuses_port=reuses_port) for port in held)
+        self._listeners = tuple(
+            (subject, listener(port, binds=binds, reuses_port=reuses_port)) for port in held for subject in port[3:4]
+        )
         # The services of the mesh that each leads to, whatever service it is called by.
-        self._inside = tuple(frozenset(each.service for each in led if each.external is None) for *_, led in held)
+        self._inside = tuple(frozenset(service for each in led for service in services(each)) for *_, led in held)
         # What has been made under the policies of one moment; with the first question of a later moment it goes.
-        self._subjects: object = None
+        self._moment: object = None
         self._made: dict[Bindings | tuple[Bindings, str], Layer] = {}
 
     def layer(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
@@ -80,17 +79,17 @@ class OutboundGroup:
         Where a policy asks who sends, also by what the proxy says of itself: then those with the same tags share. Where
         an effect needs to know whose ports these are, proxies share the clusters alone.
         """
-        if self._subjects is not bindings.subjects:
-            self._subjects, self._made = bindings.subjects, {}
+        if self._moment is not bindings.subjects:
+            self._moment, self._made = bindings.subjects, {}
         layer = self._made.get(bindings)
         return self._layer_of_sender(bindings, source, sender()) if layer is None else layer
 
     def _layer_of_sender(self, bindings: Bindings, source: Source, sender: str) -> Layer:
         layer = self._made.get((bindings, sender))
         if layer is None:
-            parts = (_with_effects(part, bindings, "outbound") for part in self._listeners)
+            parts = (_with_effects(part, bindings, subject, "outbound") for subject, part in self._listeners)
             outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
-            clusters = (_with_effects(part, bindings, "destination") for part in self._clusters)
+            clusters = (_with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
             is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
             said = [_of_sender(part, sender) for part in outbounds] if is_asked else outbounds
             listeners = [_sent_by(source, part) for part in said]
@@ -105,6 +104,7 @@ class Plan:
 
     __slots__ = (
         "_dataplane",
+        "_dns",
         "_fixed",
         "_inbounds",
         "_outbounds",
@@ -124,8 +124,9 @@ class Plan:
         source: Source,
         fixed: tuple[Layer, ...],
         transparent: TransparentProxy | None,
+        dns: Layer | None,
         inbounds: tuple[InboundSlot, ...],
-        outbounds: OutboundGroup | None,
+        outbounds: tuple[OutboundGroup, ...],
     ) -> None:
         self._resolution = resolution
         self.dataplane_id = dataplane_id
@@ -133,9 +134,10 @@ class Plan:
         self._source = source
         self._fixed = fixed
         self._transparent = transparent
+        self._dns = dns
         self._inbounds = inbounds
         self._outbounds = outbounds
-        self.reached = () if outbounds is None else outbounds.reached
+        self.reached = tuple(reached for group in outbounds for reached in group.reached)
         """The destinations whose endpoints it needs."""
 
     def layers(self) -> tuple[Layer, ...]:
@@ -148,14 +150,23 @@ class Plan:
         made = [*self._fixed]
         if self._transparent is not None:
             made.append(layers.of(_let_through(self._transparent, bindings, self._source)))
+        if self._dns is not None:
+            made.append(self._dns)
         made.extend(slot.layer(bindings, layers) for slot in self._inbounds)
-        if self._outbounds is not None:
-            made.append(self._outbounds.layer(bindings, self._source, self._sender))
+        made.extend(group.layer(bindings, self._source, self._sender) for group in self._outbounds)
         if not bindings.proxy:
             return (*made, NOTHING)
         parts = proxy_parts(bindings.proxy)
         made.append(layers.joined(parts) if parts else NOTHING)
         return self._templated(made, bindings)
+
+    def templates(self) -> tuple[ResourceKey, ...]:
+        """The policies of which the template for the proxy is made under the policies of now."""
+        bindings = self._resolution.registry.bindings(self.dataplane_id)
+        heard = {setting.kind for setting in bindings.proxy if makes_template(setting.kind)}
+        about = by_kind(bindings.about_proxy())
+        rules = (proxy_rule(about[kind]) for kind in sorted(heard))
+        return tuple(policy.key for rule in rules if rule is not None for policy in rule.origin)
 
     def _templated(self, made: list[Layer], bindings: Bindings) -> tuple[Layer, ...]:
         """These layers as a template for the proxy wants them, if there is one."""
@@ -171,8 +182,9 @@ class Plan:
         yield ADMIN
         yield from (SECRETS for _ in self._fixed[1:])
         yield from (TRANSPARENT,) if self._transparent is not None else ()
+        yield from (DNS,) if self._dns is not None else ()
         yield from (INBOUND for _ in self._inbounds)
-        yield from (OUTBOUND,) if self._outbounds is not None else ()
+        yield from (OUTBOUND for _ in self._outbounds)
         yield TRACING
 
     def _sender(self) -> str:
@@ -197,16 +209,16 @@ class Resolution:
         self._addresses = addresses
         self._certificates = certificates
         self._inbound_classes = InboundClasses()
-        self._groups: WeakValueDictionary[tuple[bool, bool, tuple[_Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
+        self._groups: WeakValueDictionary[tuple[bool, bool, tuple[Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
             WeakValueDictionary()
         )
+        self._virtual: VirtualGroups[OutboundGroup] = VirtualGroups()
 
     def plan(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Plan:
         """The plan of a dataplane whose Envoy is the node. O(its inbounds and outbounds)."""
-        reuses_port = "feature-reuse-port" in _list(node.metadata.get("features"))
-        transparent = _transparent(dataplane, node, reuses_port=reuses_port)
-        binds = transparent is None
-        fixed: list[Part] = [_admin(node)]
+        reuses_port = node_parts.reuses_port(node)
+        transparent = node_parts.transparent_proxy(dataplane, node)
+        fixed: list[Part] = [node_parts.admin_interface(node)]
         identity = self.registry.identities.get(dataplane_id.mesh)
         tls = None
         certificate: Layer | None = None
@@ -222,9 +234,10 @@ class Resolution:
             dataplane,
             source=self._source(dataplane, node),
             transparent=transparent,
+            dns=self._dns(dataplane_id, node, transparent),
             fixed=(*map(self.layers.of, fixed), *(() if certificate is None else (certificate,))),
-            inbounds=tuple(self._inbounds(dataplane, tls=tls, binds=binds, reuses_port=reuses_port)),
-            outbounds=self._group(dataplane_id, dataplane, binds=binds, reuses_port=reuses_port),
+            inbounds=tuple(self._inbounds(dataplane, tls=tls, binds=transparent is None, reuses_port=reuses_port)),
+            outbounds=tuple(self._groups_of(dataplane_id, dataplane, transparent, reuses_port=reuses_port)),
         )
 
     def _source(self, dataplane: Dataplane, node: Node) -> Source:
@@ -233,33 +246,90 @@ class Resolution:
             mesh=dataplane.mesh,
             service=dataplane.identifying_service,
             address=self._addresses.get(address) or address,
-            log_pipe=_log_pipe(dataplane, node),
+            log_pipe=node_parts.log_pipe(dataplane, node),
         )
 
+    def _dns(self, dataplane_id: DataplaneId, node: Node, transparent: TransparentProxy | None) -> Layer | None:
+        port = node_parts.dns_port(node)
+        if transparent is None or port is None:
+            return None
+        return self._virtual.table(
+            self._sight(dataplane_id),
+            self.layers.of,
+            port=port,
+            has_ipv6=transparent.has_ipv6,
+        )
+
+    def _sight(self, dataplane_id: DataplaneId) -> Sight:
+        seen_from = self.registry.viewpoint(dataplane_id)
+        return UNSEEN if seen_from is None else self.registry.sight(dataplane_id.mesh, seen_from)
+
+    def _groups_of(
+        self,
+        dataplane_id: DataplaneId,
+        dataplane: Dataplane,
+        transparent: TransparentProxy | None,
+        *,
+        reuses_port: bool,
+    ) -> Iterable[OutboundGroup]:
+        """The outbounds for the names that a proxy sees, which it shares, and those of its own."""
+        mesh, bindings, binds = dataplane_id.mesh, self.registry.bindings(dataplane_id), transparent is None
+        sight = self._sight(dataplane_id)
+        virtual = None
+        if sight.hosts:
+            virtual = self._virtual.group(
+                sight,
+                state=(bindings.subjects, self._destinations.generation),
+                key=(bindings, reuses_port),
+                make=lambda: self._group(mesh, bindings, named_ports(sight), binds=binds, reuses_port=reuses_port),
+            )
+        if virtual is not None:
+            yield virtual
+        own = self._group(
+            mesh,
+            bindings,
+            own_ports(dataplane, sight, self.registry.leads_to),
+            binds=binds,
+            reuses_port=reuses_port,
+            beside=() if virtual is None else virtual.reached,
+        )
+        if own is not None:
+            yield own
+
     def _group(
-        self, dataplane_id: DataplaneId, dataplane: Dataplane, *, binds: bool, reuses_port: bool
+        self,
+        mesh: str,
+        bindings: Bindings,
+        outbounds: Iterable[WantedPort],
+        *,
+        binds: bool,
+        reuses_port: bool,
+        beside: tuple[Reached, ...] = (),
     ) -> OutboundGroup | None:
-        bindings = self.registry.bindings(dataplane_id)
-        ports: dict[tuple[str, int], _Port] = {}
+        """The group of some outbounds; it leaves out the clusters of what is reached beside it."""
+        ports: dict[tuple[str, int], Port] = {}
         reached: dict[Reached, Destination] = {}
-        for outbound in dataplane.outbounds:
-            if not outbound.destination_tags:
+        for address, port, asked in outbounds:
+            subject = self.registry.subject(mesh, asked)
+            if subject is None:
+                # It refers to a service that is not there.
                 continue
-            tags = destination_of(outbound.destination_tags)
-            route = bindings.route(tags)
-            targets = [self._destinations.get(dataplane_id.mesh, each) for each in _destinations(tags, route)]
+            route = bindings.route(asked)
+            targets = [self._destinations.get(mesh, each) for each in destinations(asked, route)]
+            led = tuple(target.destination for target in targets)
+            way = way_of(route, spoken(asked, route, led))
             for target in targets:
                 held = reached.get(target)
                 # Those whose port is taken count too: their clusters are there. The first route that says how to
                 # choose among the endpoints of a cluster decides for all that lead there.
-                if held is None or (route is not None and not held.load_balancer):
-                    reached[target] = _balanced(target.destination, route)
+                if held is None or (way is not None and not held.load_balancer):
+                    reached[target] = balanced(target.destination, way)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
-            address, port = dataplane.outbound_address(outbound), outbound.port
-            led = tuple(target.destination for target in targets)
-            ports.setdefault((address, port), (address, port, tags, route, led))
+            ports.setdefault((address, port), (address, port, asked, subject, route, led))
         if not reached:
             return None
+        for each in beside:
+            reached.pop(each, None)
         key = (binds, reuses_port, tuple(ports.values()), tuple(reached.items()))
         group = self._groups.get(key)
         if group is None:
@@ -292,50 +362,8 @@ class Resolution:
             yield InboundSlot(self._inbound_classes.of(part), address, inbound.port, position)
 
 
-def _listener(port: _Port, *, binds: bool, reuses_port: bool) -> Outbound:
-    address, number, tags, route, led = port
-    # A destination that has no endpoints yet has no say in how all of them are spoken to.
-    protocols = sorted(each.protocol for each in led if each.protocol != UNKNOWN)
-    clusters = dict(zip(_destinations(tags, route), led, strict=True))
-    is_split = route is not None and (len(route.legs) > 1 or route.rules)
-    default = clusters[tags if route is None else route.legs[0].destination]
-    return Outbound(
-        address=address,
-        port=number,
-        service=dict(tags).get(SERVICE_TAG, ""),
-        protocol=common_protocol(protocols),
-        tags=tags,
-        cluster_name=default.cluster_name,
-        binds_to_port=binds,
-        reuses_port=reuses_port,
-        route=_led(route, clusters) if route is not None and is_split else None,
-        is_external=default.external is not None and not is_split,
-    )
-
-
-def _destinations(tags: DestinationTags, route: Route | None) -> tuple[DestinationTags, ...]:
-    return (tags,) if route is None else route.destinations
-
-
-def _led(route: Route, clusters: Mapping[DestinationTags, Destination]) -> OutboundRoute:
-    """A route by the names of clusters."""
-
-    def legs(of: Route | RequestRule) -> tuple[proxy.Leg, ...]:
-        led = ((clusters[leg.destination], leg.weight) for leg in of.legs)
-        return tuple(proxy.Leg(each.cluster_name, weight, each.external is not None) for each, weight in led)
-
-    rules = (proxy.RequestRule(rule.match, rule.modify, legs(rule)) for rule in route.rules)
-    return OutboundRoute(legs(route), tuple(rules))
-
-
-def _balanced(destination: Destination, route: Route | None) -> Destination:
-    if route is None or not route.load_balancer:
-        return destination
-    return replace(destination, load_balancer=route.load_balancer)
-
-
-def _with_effects(part: _Towards, bindings: Bindings, name: str) -> _Towards:
-    found = effects(with_proxy(bindings.outbound(part.service), bindings), name, part.protocol)
+def _with_effects(part: _Towards, bindings: Bindings, subject: str | Subject, name: str) -> _Towards:
+    found = effects(with_proxy(bindings.outbound(subject), bindings), name, part.protocol)
     return replace(part, effects=found) if found else part
 
 
@@ -349,15 +377,6 @@ def _let_through(part: TransparentProxy, bindings: Bindings, source: Source) -> 
         return part
     needs_source = any(effect.needs_source for effect in found)
     return replace(part, effects=found, source=source if needs_source else None)
-
-
-def _log_pipe(dataplane: Dataplane, node: Node) -> str:
-    """Where kuma-dp takes lines of logs that it sends on; a name that it knows as well."""
-    workdir = _text(node.metadata, "workdir")
-    if workdir is None or "feature-tcp-accesslog-via-named-pipe" not in _list(node.metadata.get("features")):
-        return ""
-    path = f"{workdir.rstrip('/')}/kuma-al-{dataplane.name}-{dataplane.mesh}"
-    return f"{path[:_PIPE_PATH_MAX]}.sock"
 
 
 def _asked(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:
@@ -375,46 +394,3 @@ def _asked(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:
 
 def _of_sender(part: Outbound, sender: str) -> Outbound:
     return replace(part, effects=tuple(effect.said_by(sender) for effect in part.effects))
-
-
-def _transparent(dataplane: Dataplane, node: Node, *, reuses_port: bool) -> TransparentProxy | None:
-    proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
-    if proxying is None or not proxying.redirect_port_outbound:
-        return None
-    return TransparentProxy(
-        redirect_port_inbound=proxying.redirect_port_inbound,
-        redirect_port_outbound=proxying.redirect_port_outbound,
-        has_ipv6=proxying.ip_family_mode != "IPv4" and node.metadata.get("ipv6Enabled") is True,
-        reuses_port=reuses_port,
-    )
-
-
-def _admin(node: Node) -> AdminInterface:
-    metadata = node.metadata
-    return AdminInterface(
-        socket_path=_text(metadata, "dataplane.admin.socketPath"),
-        address=_text(metadata, "dataplane.admin.address"),
-        port=_port(metadata, "dataplane.admin.port"),
-        readiness_port=_port(metadata, "dataplane.readinessReporter.port"),
-    )
-
-
-def _text(metadata: Mapping[str, object], key: str) -> str | None:
-    value = metadata.get(key)
-    return value if isinstance(value, str) and value else None
-
-
-def _port(metadata: Mapping[str, object], key: str) -> int | None:
-    """A port that a node names, as text or number; what is no port is as good as none."""
-    value = metadata.get(key)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    try:
-        port = int(value) if isinstance(value, str | int) else 0
-    except ValueError:
-        return None
-    return port if 0 < port < 65536 else None
-
-
-def _list(value: object) -> tuple[object, ...]:
-    return tuple(value) if isinstance(value, list | tuple) else ()

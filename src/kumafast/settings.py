@@ -7,8 +7,10 @@ Never: a global; whoever needs a setting is handed it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from kumafast.errors import SettingsError
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+# In a URL: before the last @ of its first part, or in its query.
+_PASSWORD = re.compile(r"(^[a-z]+://[^:/@]*:)[^/]*(?=@)|((?<=[?&])(?:ssl)?password=)[^&]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,7 @@ class Settings:
     """What `kumafast run` can be told. Each field is also a flag, a `KUMAFAST_*` variable and a key of the file."""
 
     store: str = ""
-    """`memory`, `sqlite:PATH`; empty means SQLite in the data directory."""
+    """`memory`, `sqlite:PATH`, `postgres://…`; empty means SQLite in the data directory."""
     data_dir: str = ""
     """Where the embedded store and the dp-server's certificate live; empty means beside the store that is named, and
     where none is named the user's data directory."""
@@ -67,6 +71,14 @@ class Settings:
     zone: str = "default"
     create_mesh_routing_resources: bool = False
     """Whether a new mesh has a TrafficPermission and a TrafficRoute for everything, as before Kuma 2.6."""
+    dns_server_domain: str = "mesh"
+    """What the names of services end in, for transparent proxies: `web.mesh`."""
+    dns_server_cidr: str = "240.0.0.0/4"
+    """Where the addresses of services, hosts and virtual outbounds come from."""
+    dns_server_service_vip_enabled: bool = True
+    """Whether services have names and addresses at all, beside those that virtual outbounds make."""
+    dns_server_service_vip_port: int = 80
+    """The port of a service at its address."""
     debounce_ms: float = 5.0
     """Changes that come within this time after a first one are reconciled together."""
     leds_threshold: int = 0
@@ -90,9 +102,15 @@ class Settings:
         """The store to open, with the default filled in."""
         return self.store or f"sqlite:{self.data_path / 'kumafast.db'}"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other instances may be on the same store."""
+        return self.store.startswith(("postgres:", "postgresql:"))
+
     def as_shown(self) -> dict[str, Any]:
         """All settings by name, for those who ask what is in force; what is secret is only said to be there."""
         shown = asdict(self)
+        shown["store"] = _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", self.store)
         shown["secrets_key"] = "***" if self.secrets_key else ""
         return shown
 
@@ -189,6 +207,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError("api_client_ca is for the API over TLS, which has no port; give one with --api-tls-port")
     if settings.csds not in {"off", "loopback", "on"}:
         raise SettingsError(f"csds must be off, loopback or on, got {settings.csds!r}")
+    _check_names(settings)
     if settings.workers != 1:
         raise SettingsError("workers other than 1 are not available yet")
     if settings.secrets_key and settings.secrets_key_file:
@@ -204,3 +223,15 @@ def _check(settings: Settings) -> None:
                     f"{flag} lets anybody who reaches {settings.host} in; "
                     "listen on 127.0.0.1, or say --insecure if you mean it"
                 )
+
+
+def _check_names(settings: Settings) -> None:
+    try:
+        ip_network(settings.dns_server_cidr)
+    except ValueError as error:
+        raise SettingsError(f"dns_server_cidr must be a range of addresses: {error}") from None
+    if settings.dns_server_domain.startswith("."):
+        raise SettingsError(f"dns_server_domain must not start with a dot, got {settings.dns_server_domain!r}")
+    if not 1 <= settings.dns_server_service_vip_port <= 65535:
+        port = settings.dns_server_service_vip_port
+        raise SettingsError(f"dns_server_service_vip_port must be in the range [1, 65535], got {port}")

@@ -187,6 +187,7 @@ def test_slow_reader_is_bounded_for_each_stream() -> None:
 
 
 @pytest.mark.gate
+@pytest.mark.alone
 def test_idle_connection_holds_two_kilobytes() -> None:
     """As Envoy leaves it: one stream, a request of 3 kB taken in, answered, its headers in the table."""
     peer = Peer()
@@ -208,6 +209,7 @@ def _resident() -> int:
 
 
 @pytest.mark.gate
+@pytest.mark.alone
 @pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer's allocator holds more")
 def test_five_thousand_connections_hold_what_they_say() -> None:
     """The resident memory of all, with the objects of Python and the overhead of the allocator."""

@@ -59,6 +59,7 @@ def check(result: Result, before_rss: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack_ends_and_neighbours_go_on(under_attack: Campaign, name: str, request: pytest.FixtureRequest) -> None:
     if under_attack.is_tls and name not in TLS_TOO:

@@ -12,8 +12,11 @@ from tests.builders import dataplane, inbound, outbound
 from tests.cli.conftest import Api
 from typer.testing import Result
 
-from kumafast.resources import Mesh, initial_resources, parse, with_defaults
+from kumafast.insights import Rejection
+from kumafast.rejections import Cause
+from kumafast.resources import Mesh, ResourceKey, initial_resources, parse, with_defaults
 from kumafast.snapshot.node import Node
+from kumafast.templates import Failure
 
 Command = Callable[..., Result]
 
@@ -77,12 +80,27 @@ def test_the_policies_of_a_dataplane(kumafast: Command, scene: Api) -> None:
         "    │   │   http.streamIdleTimeout   30m0s   mesh-timeout-all-default\n"
         "    │   └── mesh-timeout-all-default: applies in part\n"
         "    │       └── idleTimeout: lost to web-limits (kind MeshSubset outweighs Mesh)\n"
-        "    └── Timeout: silenced (MeshTimeout is the newer form, and web-limits was\n"
-        "        written by a user)\n"
-        "        └── not in force: old\n"
+        "    ├── Timeout: silenced (MeshTimeout is the newer form, and web-limits was\n"
+        "    │   written by a user)\n"
+        "    │   └── not in force: old\n"
+        "    ├── MeshCircuitBreaker\n"
+        "    │   └── connectionLimits.maxConnec…   1024   mesh-circuit-breaker-all-defau…\n"
+        "    │       connectionLimits.maxPendin…   1024   mesh-circuit-breaker-all-defau…\n"
+        "    │       connectionLimits.maxRetries   3      mesh-circuit-breaker-all-defau…\n"
+        "    │       connectionLimits.maxReques…   1024   mesh-circuit-breaker-all-defau…\n"
+        "    └── MeshRetry\n"
+        "        └── tcp.maxConnectAttempt       5       mesh-retry-all-default\n"
+        "            http.numRetries             5       mesh-retry-all-default\n"
+        "            http.perTryTimeout          16s     mesh-retry-all-default\n"
+        "            http.backOff.baseInterval   25ms    mesh-retry-all-default\n"
+        "            http.backOff.maxInterval    250ms   mesh-retry-all-default\n"
+        "            grpc.numRetries             5       mesh-retry-all-default\n"
+        "            grpc.perTryTimeout          16s     mesh-retry-all-default\n"
+        "            grpc.backOff.baseInterval   25ms    mesh-retry-all-default\n"
+        "            grpc.backOff.maxInterval    250ms   mesh-retry-all-default\n"
     )
     wide = kumafast("inspect", "dataplane", "web-1", "--type", "policies", env={"COLUMNS": "120"}).stdout
-    assert "    └── Timeout: silenced (MeshTimeout is the newer form, and web-limits was written by a user)\n" in wide
+    assert "    ├── Timeout: silenced (MeshTimeout is the newer form, and web-limits was written by a user)\n" in wide
     # Neither is a control code in what a pipe is given, nor is a line wider than the terminal.
     assert "\x1b" not in shown.stdout + wide
     assert max(map(len, shown.stdout.splitlines())) <= 80
@@ -103,6 +121,43 @@ def test_a_policy_and_those_that_it_is_for(kumafast: Command, scene: Api) -> Non
         "│   └── outbound echo: applies\n│       └── connectTimeout   9s\n"
         in kumafast("inspect", "timeouts", "narrow").stdout
     )
+
+
+def test_a_policy_says_who_refuses_what_it_makes(kumafast: Command, scene: Api) -> None:
+    add(scene, timeout("mine", "web"), timeout("another", "web"))
+    type_url = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+    scene.rejected = tuple(Rejection(f"default.web-{n}", type_url, "no such thing") for n in range(12))
+    scene.cause = Cause(("echo",), (ResourceKey("Timeout", "default", "mine"),))
+    shown = kumafast("inspect", "timeout", "mine").stdout.splitlines()
+    start = shown.index("refused now, so that what was there before goes on:")
+    assert shown[start + 1 : start + 3] == [
+        "  default.web-0 rejected Cluster: no such thing",
+        "    echo is made by Timeout mine",
+    ]
+    # Ten of them are enough for a person.
+    assert (len(shown) - start - 2, shown[-1]) == (20, "  and 2 more proxies")
+    assert "refused" not in kumafast("inspect", "timeout", "another").stdout
+    scene.rejected = ()
+    assert "refused" not in kumafast("inspect", "timeout", "mine").stdout
+
+
+def test_a_template_that_cannot_be_applied_says_so(kumafast: Command, scene: Api) -> None:
+    selectors = [{"match": {"kuma.io/service": "web"}}]
+    step = {"networkFilter": {"operation": "patch", "match": {"name": "x"}, "value": "name: x"}}
+    conf = {"imports": ["default-proxy"], "modifications": [step]}
+    add(scene, {"type": "ProxyTemplate", "mesh": "default", "name": "t", "selectors": selectors, "conf": conf})
+    policy = ResourceKey("ProxyTemplate", "default", "t")
+    failure = Failure("modifications[0].networkFilter: no", "x/envoy.Listener", "outbound:127.0.0.1:10080", (policy,))
+    scene.rejected = (Rejection("default.web-2", failure.type_url, failure.message, failure),)
+    scene.cause = Cause(("outbound:127.0.0.1:10080",), (policy,))
+    told = [
+        "refused now, so that what was there before goes on:",
+        "  default.web-2 keeps what it has: modifications[0].networkFilter: no",
+        "    so ProxyTemplate t cannot be applied to Listener outbound:127.0.0.1:10080",
+    ]
+    assert kumafast("inspect", "proxytemplate", "t").stdout.splitlines()[-3:] == told
+    assert kumafast("inspect", "dataplane", "web-2").stdout.splitlines()[-3:] == told
+    assert "refused" not in kumafast("inspect", "dataplane", "web-1").stdout
 
 
 def test_only_the_default_is_silenced(kumafast: Command, scene: Api) -> None:

@@ -136,6 +136,15 @@ class ControlPlane:
         finally:
             self._settle(_HTTP.delete(url))
 
+    def get(self, url: str) -> dict[str, Any]:
+        """A document."""
+        document: dict[str, Any] = _HTTP.get(url).raise_for_status().json()
+        return document
+
+    def settle(self, method: str, url: str, document: Mapping[str, Any] | None = None) -> None:
+        """Write, or delete, and wait until all Envoys run what was written."""
+        self._settle(_HTTP.request(method, url, json=document))
+
     def _settle(self, written: httpx.Response) -> None:
         assert written.status_code in (200, 201), written.text
         report = self.converge(int(written.headers["X-Kumafast-Revision"]))

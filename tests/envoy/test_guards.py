@@ -25,6 +25,7 @@ class Scene:
         self.control_plane = mesh.control_plane
         self.echo: EchoService
         self.echo, self.server = mesh.echo("echo-1")
+        self.inbound_port = mesh.inbound_ports["echo-1"]
         self.web: Sidecar
         self.web, (self.web_port,) = mesh.client("web-1", ECHO)
         self.job: Sidecar
@@ -80,17 +81,19 @@ def test_a_health_check_finds_the_dead(scene: Scene) -> None:
     wait_until(lambda: seen()[:2] == (1, 1), "the dead instance is gone")
 
 
-def test_a_circuit_breaker_limits_what_is_under_way(scene: Scene) -> None:
-    def at_once(count: int) -> list[tuple[int, str]]:
-        with ThreadPoolExecutor(count) as pool:
-            answers = pool.map(lambda _: get(scene.web_port, "/slow"), range(count))
-            return sorted((answer.status_code, answer.headers.get("x-envoy-overloaded", "")) for answer in answers)
+def at_once(scene: Scene, count: int) -> list[tuple[int, str]]:
+    """What becomes of so many requests at a time: their statuses, and whether there were too many."""
+    with ThreadPoolExecutor(count) as pool:
+        answers = pool.map(lambda _: get(scene.web_port, "/slow"), range(count))
+        return sorted((answer.status_code, answer.headers.get("x-envoy-overloaded", "")) for answer in answers)
 
-    assert at_once(3) == [(200, "")] * 3
+
+def test_a_circuit_breaker_limits_what_is_under_way(scene: Scene) -> None:
+    assert at_once(scene, 3) == [(200, "")] * 3
     with scene.control_plane.policy(
         "circuit-breakers", **between("CircuitBreaker", {"thresholds": {"maxRequests": 1}})
     ):
-        assert at_once(3) == [(200, ""), (503, "true"), (503, "true")]
+        assert at_once(scene, 3) == [(200, ""), (503, "true"), (503, "true")]
         assert scene.web.stats("echo.upstream_rq_active_overflow")["cluster.echo.upstream_rq_active_overflow"] == 2
 
 

@@ -20,7 +20,7 @@ from tests.envoy.harness import ECHO, Mesh, Sidecar, rejected, wait_until
 
 from kumafast.snapshot.resource import LB_ENDPOINT
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.alone]
 
 THRESHOLD = 3
 

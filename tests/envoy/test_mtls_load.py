@@ -21,7 +21,7 @@ from tests.envoy.harness import ECHO, Mesh, Process, Sidecar, free_port, rejecte
 from tests.envoy.load import Load
 from tests.envoy.test_mtls import EVERYBODY, certificate_at, issuer_at, secured, write
 
-pytestmark = [pytest.mark.envoy, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.envoy, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(400)]
 
 RATE = 200.0
 DURATION_S = float(os.environ.get("KUMAFAST_ROTATION_S", "25"))

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tests.envoy.harness import ECHO, Mesh, rejected, wait_until
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.alone]
 
 EFFECT_S = 2.0
 """Much more than it takes on a machine that has nothing else to do: 200 ms are aimed at."""

@@ -28,6 +28,8 @@ from kumafast.generation.proxy import (
     Part,
 )
 from kumafast.generation.tls import server_name
+from kumafast.resources import Mesh, initial_resources, to_document
+from kumafast.resources.target_ref_policy import TargetRefPolicy
 
 HERE = Path(__file__).parent
 
@@ -49,6 +51,17 @@ _ADMIN = AdminInterface(
     socket_path="/var/lib/kuma-dp/kuma-envoy-admin.sock", address="127.0.0.1", port=17902, readiness_port=17912
 )
 _ECHO_TAGS = {"kuma.io/protocol": "http", "kuma.io/zone": "default", "version": "v1"}
+
+
+def _initial() -> Iterator[tuple[str, Any]]:
+    """What the policies of a new mesh say of requests to services, by kind, for sidecars."""
+    for policy in initial_resources(Mesh(name="default"), zone="default"):
+        if isinstance(policy, TargetRefPolicy) and policy.spec.to and policy.spec.top.proxy_types != ("Gateway",):
+            spec: Any = to_document(policy)["spec"]
+            yield policy.type.name, spec["to"][0]["default"]
+
+
+_INITIAL = dict(_initial())
 
 REFERENCE: tuple[Part, ...] = (
     _ADMIN,
@@ -82,12 +95,14 @@ REFERENCE: tuple[Part, ...] = (
         protocol="http",
         tags=tags({"kuma.io/service": "echo"}),
         cluster_name="echo",
+        effects=policy_effects(_INITIAL, "outbound", "http"),
     ),
     Destination(
         cluster_name="echo",
         service="echo",
         protocol="http",
-        tls=OutboundTls(mesh="default", service="echo", sni=server_name("default", {"kuma.io/service": "echo"})),
+        tls=OutboundTls(mesh="default", services=("echo",), sni=server_name("default", {"kuma.io/service": "echo"})),
+        effects=policy_effects(_INITIAL, "destination", "http"),
     ),
     EndpointSet(
         cluster_name="echo",

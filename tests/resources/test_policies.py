@@ -255,6 +255,19 @@ def test_unknown_fields_are_named_wherever_they_are() -> None:
     )
 
 
+_EVERYTHING = {"kind": "Mesh"}
+_AGAIN = {"numRetries": 5, "perTryTimeout": "16s", "backOff": {"baseInterval": "25ms", "maxInterval": "250ms"}}
+_LIMITS = {"maxConnections": 1024, "maxPendingRequests": 1024, "maxRetries": 3, "maxRequests": 1024}
+# As `_rules` of a 2.14.3 shows them.
+_OTHER_INITIAL_POLICIES = {
+    name: {"targetRef": _EVERYTHING, "to": [{"targetRef": _EVERYTHING, "default": conf}]}
+    for name, conf in (
+        ("mesh-circuit-breaker-all-default", {"connectionLimits": _LIMITS}),
+        ("mesh-retry-all-default", {"tcp": {"maxConnectAttempt": 5}, "http": _AGAIN, "grpc": _AGAIN}),
+    )
+}
+
+
 def test_initial_policies_are_those_of_kuma() -> None:
     made = {resource.name: resource for resource in initial_resources(builders.mesh("default"), zone="default")}
     # As GET /meshes/default/meshtimeouts of a 2.14.3 shows them.
@@ -310,15 +323,24 @@ def test_initial_policies_are_those_of_kuma() -> None:
             }
         ],
     }
+    assert {name: to_document(made[name])["spec"] for name in made if "timeout" not in name} == _OTHER_INITIAL_POLICIES
     for resource in made.values():
         assert validate(resource) == ()
         assert with_defaults(resource, zone="default") == resource
 
 
-@pytest.mark.parametrize(("skipped", "count"), [([], 2), (["*"], 0), (["MeshTimeout"], 0), (["MeshRetry"], 2)])
-def test_initial_policies_can_be_declined(skipped: list[str], count: int) -> None:
+@pytest.mark.parametrize(
+    ("skipped", "kinds"),
+    [
+        ([], ["MeshCircuitBreaker", "MeshRetry", "MeshTimeout", "MeshTimeout"]),
+        (["*"], []),
+        (["MeshTimeout"], ["MeshCircuitBreaker", "MeshRetry"]),
+        (["MeshRetry", "MeshCircuitBreaker"], ["MeshTimeout", "MeshTimeout"]),
+    ],
+)
+def test_initial_policies_can_be_declined(skipped: list[str], kinds: list[str]) -> None:
     mesh = builders.mesh("m", skipCreatingInitialPolicies=skipped)
-    assert len([each for each in initial_resources(mesh, zone="z") if each.type.name == "MeshTimeout"]) == count
+    assert [each.type.name for each in initial_resources(mesh, zone="z")] == kinds
 
 
 def test_nothing_comes_with_anything_else() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kumafast.resources import parse, to_document, validate
-from kumafast.resources.virtual_outbound import TemplateError, VirtualAddress, VirtualOutbound
+from kumafast.resources.virtual_outbound import NamedPort, TemplateError, VirtualOutbound
 
 SERVICE = {"name": "srv", "tagKey": "kuma.io/service"}
 MUST = "must consist of alphanumeric characters to be used as a gotemplate key"
@@ -37,7 +37,7 @@ def test_makes_a_host_a_port_and_the_tags_that_it_names() -> None:
     assert to_document(both) == document("v{{ .version }}.{{.srv}}.mesh", "{{.p}}", *parameters)
     tags = {"kuma.io/service": "web", "version": "2", "kuma.io/port": "8080", "region": "eu"}
     chosen = (("kuma.io/port", "8080"), ("kuma.io/service", "web"), ("version", "2"))
-    assert both.address_of(tags) == VirtualAddress("v2.web.mesh", 8080, chosen)
+    assert both.address_of(tags) == NamedPort("v2.web.mesh", 8080, chosen)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,3 @@ def test_what_is_not_valid_is_said_all_at_once() -> None:
 )
 def test_confs_that_are_not_valid(conf: tuple[Any, ...], expected: list[tuple[str, str]]) -> None:
     assert violations(document(*conf)) == expected
-
-
-def test_whoever_writes_one_is_told_that_nothing_comes_of_it_yet() -> None:
-    assert [remark[:17] for remark in outbound().remarks()] == ["virtual outbounds"]

@@ -23,7 +23,8 @@ ConfigOption = Annotated[
 ]
 
 StoreOption = Annotated[
-    str | None, _flag("--store", "memory or sqlite:PATH [default: SQLite in the data directory]", metavar="URL")
+    str | None,
+    _flag("--store", "memory, sqlite:PATH or postgres://… [default: SQLite in the data directory]", metavar="URL"),
 ]
 
 DataDirOption = Annotated[str | None, _flag("--data-dir", "For the store and certificates [default: the user's own].")]
@@ -93,7 +94,8 @@ SecretsKeyOption = Annotated[
 ]
 
 SecretsKeyFileOption = Annotated[
-    str | None, _flag("--secrets-key-file", "A file with them [default: secrets.key in the data directory]")
+    str | None,
+    _flag("--secrets-key-file", "A file with them [default: secrets.key in the data directory; none on PostgreSQL]"),
 ]
 
 WorkersOption = Annotated[int | None, _flag("--workers", "How many processes share the ports [default: 1]")]
@@ -106,6 +108,26 @@ CreateMeshRoutingResourcesOption = Annotated[
         "--create-mesh-routing-resources/--no-create-mesh-routing-resources",
         "New meshes have the policies allow-all and route-all [default: no]",
     ),
+]
+
+DnsServerDomainOption = Annotated[
+    str | None, _flag("--dns-server-domain", "What the names of services end in [default: mesh]")
+]
+
+DnsServerCidrOption = Annotated[
+    str | None, _flag("--dns-server-cidr", "Where virtual addresses come from [default: 240.0.0.0/4]")
+]
+
+DnsServerServiceVipEnabledOption = Annotated[
+    bool | None,
+    _flag(
+        "--dns-server-service-vip-enabled/--no-dns-server-service-vip-enabled",
+        "Services have names and virtual addresses [default: yes]",
+    ),
+]
+
+DnsServerServiceVipPortOption = Annotated[
+    int | None, _flag("--dns-server-service-vip-port", "The port of services at these [default: 80]")
 ]
 
 DebounceMsOption = Annotated[float | None, _flag("--debounce-ms", "Changes within this time go together [default: 5]")]

@@ -185,15 +185,10 @@ def _http_options(*, idle_timeout: timedelta | None, over_http2: bool) -> http_p
     return options
 
 
-def _circuit_breakers(
-    thresholds: circuit_breaker_pb2.CircuitBreakers.Thresholds,
-) -> circuit_breaker_pb2.CircuitBreakers:
-    return circuit_breaker_pb2.CircuitBreakers(thresholds=[thresholds])
-
-
 def _only_tracked() -> circuit_breaker_pb2.CircuitBreakers:
     # Envoy's own limits, with the statistics of what is left of them.
-    return _circuit_breakers(circuit_breaker_pb2.CircuitBreakers.Thresholds(track_remaining=True))
+    thresholds = circuit_breaker_pb2.CircuitBreakers.Thresholds(track_remaining=True)
+    return circuit_breaker_pb2.CircuitBreakers(thresholds=[thresholds])
 
 
 # What all destinations have in common, to be copied: that is faster than to put it together. Never changed.
@@ -213,13 +208,5 @@ _ANY_DESTINATION = cluster_pb2.Cluster(
         )
     ),
     connect_timeout=fields.duration(defaults.CONNECT_TIMEOUT),
-    circuit_breakers=_circuit_breakers(
-        circuit_breaker_pb2.CircuitBreakers.Thresholds(
-            max_connections={"value": defaults.CONNECTIONS_MAX},
-            max_pending_requests={"value": defaults.PENDING_REQUESTS_MAX},
-            max_requests={"value": defaults.REQUESTS_MAX},
-            max_retries={"value": defaults.RETRIES_MAX},
-            track_remaining=True,
-        )
-    ),
+    circuit_breakers=_only_tracked(),
 )

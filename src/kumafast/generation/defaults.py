@@ -1,8 +1,8 @@
 """The values that hold where no policy says otherwise.
 
 In: nothing. Out: constants. Never: a value that a user can set; those come in the parts of a proxy.
-Source: the policies that Kuma 2.14 creates with a mesh (`mesh-timeout-all-…`, `mesh-retry-all-…`,
-`mesh-circuit-breaker-all-…`). Where a policy sets one of them, it comes in the `effects` of a part.
+Source: the policy that Kuma 2.14 creates with a mesh, `mesh-timeout-all-…`. Where a policy sets one of them, it comes
+in the `effects` of a part. Retries and limits are there only where a policy says so.
 """
 
 from __future__ import annotations
@@ -25,20 +25,7 @@ INBOUND_STREAM_IDLE_TIMEOUT = timedelta(hours=1)
 # Clusters that no policy touches.
 INTERNAL_CONNECT_TIMEOUT = timedelta(seconds=5)
 
-RETRY_COUNT = 5
-RETRY_PER_TRY_TIMEOUT = timedelta(seconds=16)
-RETRY_BACK_OFF_BASE = timedelta(milliseconds=25)
-RETRY_BACK_OFF_MAX = timedelta(milliseconds=250)
-RETRY_ON_HTTP = "gateway-error,connect-failure,refused-stream"
-RETRY_ON_GRPC = "cancelled,connect-failure,gateway-error,refused-stream,reset,resource-exhausted,unavailable"
-TCP_CONNECT_ATTEMPTS_MAX = 5
-
 LEAST_REQUEST_CHOICES = 2
-
-CONNECTIONS_MAX = 1024
-PENDING_REQUESTS_MAX = 1024
-REQUESTS_MAX = 1024
-RETRIES_MAX = 3
 
 # Addresses that Envoy takes for its own network when it decides whether to trust forwarding headers.
 INTERNAL_NETWORKS = (

@@ -10,11 +10,12 @@ from typing import assert_never
 
 from google.protobuf.message import Message
 
-from kumafast.generation import admin, clusters, endpoints, external, listeners, tls, transparent
+from kumafast.generation import admin, clusters, dns, endpoints, external, listeners, tls, transparent
 from kumafast.generation.proxy import (
     AdminInterface,
     Collector,
     Destination,
+    DnsTable,
     EndpointSet,
     Inbound,
     Outbound,
@@ -26,6 +27,7 @@ from kumafast.generation.proxy import (
 _NAMES: dict[type[Part], str] = {
     AdminInterface: "admin",
     TransparentProxy: "transparent",
+    DnsTable: "dns",
     Inbound: "inbound",
     Outbound: "outbound",
     Destination: "destination",
@@ -47,6 +49,8 @@ def generate(part: Part) -> tuple[Message, ...]:
             return admin.admin_clusters(part)
         case TransparentProxy():
             return transparent.passthrough(part)
+        case DnsTable():
+            return (dns.dns_listener(part),)
         case Inbound():
             return (clusters.local_cluster(part), listeners.inbound_listener(part))
         case Outbound():

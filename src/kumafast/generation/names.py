@@ -13,6 +13,7 @@ from kumafast.resources.tags import SERVICE_TAG
 
 ENVOY_ADMIN = "kuma:envoy:admin"
 READINESS = "kuma:readiness"
+DNS_LISTENER = "kuma:dns"
 ADS_CLUSTER = "ads_cluster"
 CONTROL_PLANE_VALIDATION = "cp_validation_ctx"
 KUMA_TAGS_HEADER = "x-kuma-tags"
@@ -68,6 +69,18 @@ def cluster_name(tags: Mapping[str, str]) -> str:
     # Keys and values are joined without separators: that is Kuma's form, and its names are part of the contract.
     text = "".join(f"{key}{value}" for key, value in sorted(tags.items()))
     return f"{service}-{sha256(text.encode()).hexdigest()[:16]}"
+
+
+_SHORT_NAMES = {"MeshService": "msvc", "MeshExternalService": "extsvc", "MeshMultiZoneService": "mzsvc"}
+
+
+def service_cluster_name(kind: str, *, mesh: str, name: str, zone: str, port: int) -> str:
+    """The cluster of a port of a service: of its mesh, name, namespace (none on Universal), zone, kind and number.
+
+    >>> service_cluster_name("MeshService", mesh="default", name="backend", zone="east", port=80)
+    'default_backend__east_msvc_80'
+    """
+    return f"{mesh}_{name}__{zone}_{_SHORT_NAMES[kind]}_{port}"
 
 
 def tracing_cluster_name(backend: str) -> str:

@@ -51,11 +51,12 @@ _MAKERS = _makers()
 @lru_cache(maxsize=_CACHE_SIZE)
 def effects(settings: tuple[Setting, ...], part: str, protocol: str) -> tuple[Effect, ...]:
     """What settings change in a part: `outbound`, `destination`, `inbound` or `passthrough`."""
-    made = (
+    made = [
         _MAKERS[setting.kind, part](setting.conf, protocol) for setting in settings if (setting.kind, part) in _MAKERS
-    )
+    ]
+    several = ((each,) if isinstance(each, Effect) else each or () for each in made)
     # What two kinds ask for alike is done once.
-    return tuple(dict.fromkeys(effect for effect in made if effect is not None))
+    return tuple(dict.fromkeys(effect for each in several for effect in each))
 
 
 @lru_cache(maxsize=_CACHE_SIZE)
@@ -63,6 +64,11 @@ def proxy_parts(settings: tuple[Setting, ...]) -> tuple[Part, ...]:
     """What a proxy has because of settings for it as a whole, beside its inbounds and outbounds."""
     made = (_MAKERS[setting.kind, "proxy"](setting.conf) for setting in settings if (setting.kind, "proxy") in _MAKERS)
     return tuple(part for parts in made for part in parts)
+
+
+def makes_template(kind: str) -> bool:
+    """Whether policies of a kind change finished resources."""
+    return (kind, "modifications") in _MAKERS
 
 
 @lru_cache(maxsize=_CACHE_SIZE)

@@ -1,4 +1,4 @@
-"""Routes: which cluster a request goes to, how long it may take and whether it is tried again.
+"""Routes: which cluster a request goes to and how long it may take.
 
 In: inbounds and outbounds. Out: `RouteConfiguration` messages that stand inside listeners.
 Never: a route resource of its own; a sidecar subscribes to none.
@@ -6,18 +6,14 @@ Never: a route resource of its own; a sidecar subscribes to none.
 
 from __future__ import annotations
 
-from base64 import b64encode
-from hashlib import sha256
-
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
-from kumafast.generation import defaults, fields, names, protocols, requests
+from kumafast.generation import defaults, fields, http_routes, names, requests
 from kumafast.generation.proxy import Inbound, Leg, Outbound
+from kumafast.resources.policies.mesh_http_route import PREFIX, Match, PathMatch
 
-# Kuma names a route after what it matches: the digest of the JSON of its matches. This is the one that matches all.
-_EVERYTHING = '[{"path":{"value":"/","type":"PathPrefix"}}]'
-_EVERYTHING_NAME = b64encode(sha256(_EVERYTHING.encode()).digest()).decode()
+_EVERYTHING_NAME = http_routes.matches_name([Match(path=PathMatch(type=PREFIX, value="/"))])
 
 
 def any_inbound() -> route_pb2.RouteConfiguration:
@@ -46,7 +42,7 @@ def lead_inbound(routes: route_pb2.RouteConfiguration, inbound: Inbound) -> None
     _lead(routes, name=names.inbound_route_name(inbound.service), service=inbound.service, cluster=cluster)
 
 
-def any_outbound(protocol: str) -> route_pb2.RouteConfiguration:
+def any_outbound() -> route_pb2.RouteConfiguration:
     """Everything to one cluster, whatever host the request names; to which one is for `lead_outbound` to say."""
     route = route_components_pb2.Route(
         name=_EVERYTHING_NAME,
@@ -54,7 +50,6 @@ def any_outbound(protocol: str) -> route_pb2.RouteConfiguration:
         route=route_components_pb2.RouteAction(
             timeout=fields.duration(defaults.REQUEST_TIMEOUT),
             idle_timeout=fields.duration(defaults.STREAM_IDLE_TIMEOUT),
-            retry_policy=_retry_policy(protocol),
         ),
     )
     return route_pb2.RouteConfiguration(
@@ -89,15 +84,3 @@ def _lead(routes: route_pb2.RouteConfiguration, *, name: str, service: str, clus
     host = routes.virtual_hosts[0]
     host.name = service
     host.routes[0].route.cluster = cluster
-
-
-def _retry_policy(protocol: str) -> route_components_pb2.RetryPolicy:
-    return route_components_pb2.RetryPolicy(
-        retry_on=defaults.RETRY_ON_GRPC if protocols.is_grpc(protocol) else defaults.RETRY_ON_HTTP,
-        num_retries={"value": defaults.RETRY_COUNT},
-        per_try_timeout=fields.duration(defaults.RETRY_PER_TRY_TIMEOUT),
-        retry_back_off=route_components_pb2.RetryPolicy.RetryBackOff(
-            base_interval=fields.duration(defaults.RETRY_BACK_OFF_BASE),
-            max_interval=fields.duration(defaults.RETRY_BACK_OFF_MAX),
-        ),
-    )

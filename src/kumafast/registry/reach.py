@@ -10,17 +10,23 @@ sets, of outbounds or of their routes: 10,000 proxies that reach `backend` are o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, MutableMapping
 from typing import TypeAlias
 
 from kumafast._core import SelectorSet, TagIndex, TagSelector, TagSet
+from kumafast.matching.backends import BackendPort
 from kumafast.registry.overlay import Index, IndexOverlay, Overlay
 
-Destination: TypeAlias = tuple[tuple[str, str], ...]
-"""The tags that endpoints must have as pairs, sorted by key: the name of what outbounds lead to within a mesh."""
+Tags: TypeAlias = tuple[tuple[str, str], ...]
+"""Tags as pairs, sorted by key."""
+Destination: TypeAlias = Tags | BackendPort
+"""The name of what outbounds lead to within a mesh: the tags that endpoints must have, or a port of a service."""
+
+Consumer: TypeAlias = Hashable
+"""Who reaches destinations: a dataplane by its name, or what many dataplanes have in common."""
 
 
-def destination_of(tags: Mapping[str, str]) -> Destination:
+def destination_of(tags: Mapping[str, str]) -> Tags:
     """The destination that an outbound with these tags leads to."""
     return tuple(sorted(tags.items()))
 
@@ -36,10 +42,11 @@ class Reach:
         self._free_ids: list[int] = []
         self._inbounds: MutableMapping[str, tuple[TagSet, ...]] = {}
         self._selectors = SelectorSet()
-        self._selector_ids: MutableMapping[Destination, int] = {}
-        self._destinations: MutableMapping[int, Destination] = {}
-        self._consumers: MutableMapping[Destination, set[str]] = {}
-        self._consumed: MutableMapping[str, frozenset[Destination]] = {}
+        # Those by tags; who serves a port of a service its own selector says.
+        self._selector_ids: MutableMapping[Tags, int] = {}
+        self._destinations: MutableMapping[int, Tags] = {}
+        self._consumers: MutableMapping[Destination, set[Consumer]] = {}
+        self._consumed: MutableMapping[Consumer, frozenset[Destination]] = {}
         self._next_selector_id = 0
         self._free_selector_ids: list[int] = []
 
@@ -59,29 +66,29 @@ class Reach:
         forked._consumed = Overlay(self._consumed)
         return forked
 
-    def providers(self, destination: Destination) -> Iterator[str]:
+    def providers(self, destination: Tags) -> Iterator[str]:
         """Names of the dataplanes with an inbound that has all tags of the destination. O(those found)."""
         for dataplane_id in self._index.match(TagSelector(dict(destination))):
             yield self._names[dataplane_id]
 
-    def consumers(self, destination: Destination) -> frozenset[str]:
-        """Names of the dataplanes that reach the destination."""
+    def consumers(self, destination: Destination) -> frozenset[Consumer]:
+        """Those that reach the destination."""
         return frozenset(self._consumers.get(destination, ()))
 
     def is_reached(self, destination: Destination) -> bool:
         """Whether some dataplane reaches the destination."""
         return destination in self._consumers
 
-    def destinations_served_by(self, name: str) -> list[Destination]:
+    def destinations_served_by(self, name: str) -> list[Tags]:
         """Of the destinations that somebody reaches, those that this dataplane serves. O(tags + found)."""
         inbounds = self._inbounds.get(name)
         return self._served(inbounds) if inbounds else []
 
-    def destinations_with(self, tags: Mapping[str, str]) -> list[Destination]:
+    def destinations_with(self, tags: Mapping[str, str]) -> list[Tags]:
         """Of the destinations that somebody reaches, those that an endpoint with these tags serves."""
         return self._served(TagSet(tags))
 
-    def _served(self, endpoints: TagSet | tuple[TagSet, ...]) -> list[Destination]:
+    def _served(self, endpoints: TagSet | tuple[TagSet, ...]) -> list[Tags]:
         if not self._destinations:
             return []
         return [self._destinations[selector_id] for selector_id, _ in self._selectors.match(endpoints)]
@@ -90,13 +97,13 @@ class Reach:
         """Take in a dataplane that is new or whose inbounds, given by their tags, may have changed."""
         self._set_inbounds(name, tuple(map(TagSet, inbounds)))
 
-    def consume(self, name: str, destinations: frozenset[Destination]) -> list[Destination]:
-        """A dataplane reaches these destinations now; those that nobody reaches any more."""
-        before = self._consumed.pop(name, frozenset())
+    def consume(self, consumer: Consumer, destinations: frozenset[Destination]) -> list[Destination]:
+        """A consumer reaches these destinations now; those that nobody reaches any more."""
+        before = self._consumed.pop(consumer, frozenset())
         if destinations:
-            self._consumed[name] = destinations
-        self._add_consumer(name, destinations - before)
-        return self._remove_consumer(name, before - destinations)
+            self._consumed[consumer] = destinations
+        self._add_consumer(consumer, destinations - before)
+        return self._remove_consumer(consumer, before - destinations)
 
     def remove(self, name: str) -> list[Destination]:
         """Forget a dataplane; the destinations that nobody reaches any more."""
@@ -122,11 +129,11 @@ class Reach:
             self._index.update(dataplane_id, inbounds)
         self._inbounds[name] = inbounds
 
-    def _add_consumer(self, name: str, destinations: Iterable[Destination]) -> None:
+    def _add_consumer(self, consumer: Consumer, destinations: Iterable[Destination]) -> None:
         fresh: list[tuple[int, TagSelector]] = []
         for destination in destinations:
-            self._consumers.setdefault(destination, set()).add(name)
-            if destination in self._selector_ids:
+            self._consumers.setdefault(destination, set()).add(consumer)
+            if isinstance(destination, BackendPort) or destination in self._selector_ids:
                 continue
             selector_id = self._free_selector_ids.pop() if self._free_selector_ids else self._next_selector_id
             self._next_selector_id = max(self._next_selector_id, selector_id + 1)
@@ -136,16 +143,17 @@ class Reach:
         if fresh:
             self._selectors = self._selectors.added(fresh)
 
-    def _remove_consumer(self, name: str, destinations: Iterable[Destination]) -> list[Destination]:
+    def _remove_consumer(self, consumer: Consumer, destinations: Iterable[Destination]) -> list[Destination]:
         gone: list[Destination] = []
         for destination in destinations:
             consumers = self._consumers[destination]
-            consumers.discard(name)
+            consumers.discard(consumer)
             if not consumers:
                 del self._consumers[destination]
                 gone.append(destination)
-        if gone:
-            selector_ids = [self._selector_ids.pop(destination) for destination in gone]
+        by_tags = [destination for destination in gone if not isinstance(destination, BackendPort)]
+        if by_tags:
+            selector_ids = [self._selector_ids.pop(destination) for destination in by_tags]
             for selector_id in selector_ids:
                 del self._destinations[selector_id]
             self._selectors = self._selectors.removed(selector_ids)

@@ -8,19 +8,22 @@ Never: I/O, Envoy messages. One writer: the event loop that calls `apply`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Set
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 from kumafast._core import untrack_value
-from kumafast.addresses import is_ip
 from kumafast.identity.identities import Identities
 from kumafast.matching import Bindings, CompiledPolicy, compile_policies, routing
+from kumafast.matching.backends import Backend, BackendPort, Subject
 from kumafast.matching.policy import ends
-from kumafast.registry.external_services import ExternalServices
+from kumafast.registry import backends
+from kumafast.registry.address_book import AddressBook
+from kumafast.registry.affected import Affected, DataplaneId, Gathered
+from kumafast.registry.mesh_state import MeshState
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
-from kumafast.registry.policies import Policies
-from kumafast.registry.reach import Destination, Reach
+from kumafast.registry.reach import Destination, Tags
+from kumafast.registry.virtual_hosts import Naming, Sight, Viewpoint
+from kumafast.registry.visibility import hosts_of, is_seen_differently
 from kumafast.resources import (
     Dataplane,
     DataplaneInsight,
@@ -32,76 +35,12 @@ from kumafast.resources import (
     catalog,
 )
 from kumafast.resources.connection_policy import ConnectionPolicy
+from kumafast.resources.dataplane_insight import ONLINE, status
+from kumafast.resources.networking import Outbound
+from kumafast.resources.virtual_ip import VirtualIP
+from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.snapshot.node import dataplane_of
 from kumafast.store import Change, StoredResource
-
-
-class DataplaneId(NamedTuple):
-    """A dataplane's mesh and name."""
-
-    mesh: str
-    name: str
-
-    @property
-    def node_id(self) -> str:
-        """The id by which this dataplane's Envoy names itself."""
-        return f"{self.mesh}.{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Affected:
-    """What a batch of changes can touch; naming too many is slow, too few is a bug."""
-
-    proxies: Set[DataplaneId]
-    """Those whose own part may differ now. Those that reach one of the destinations are affected too: they are not
-    named, as whoever keeps the destinations knows which of them are connected."""
-    bound: Set[DataplaneId]
-    """Those for which what their policies come to is another. All else of them is as it was."""
-    destinations: Mapping[tuple[str, Destination], Set[str]]
-    """Those (mesh, destination) whose endpoints may differ now, each with the names of the dataplanes that changed."""
-    meshes: Set[str]
-    """Those whose identity is another, and with it that of all their proxies."""
-    external: Set[tuple[str, Destination]]
-    """Those (mesh, destination) that other external services serve, or the same in another way."""
-    vanished: frozenset[tuple[str, Destination]]
-    """Those (mesh, destination) that for a moment nobody reached; what is known of them may have been missed since."""
-
-
-class _Gathered:
-    """The `Affected` of a batch while it comes together."""
-
-    __slots__ = ("bound", "destinations", "external", "meshes", "proxies", "vanished")
-
-    def __init__(self) -> None:
-        # A dict, since a set of names has another order in each process.
-        self.proxies: dict[DataplaneId, None] = {}
-        self.bound: dict[DataplaneId, None] = {}
-        self.destinations: dict[tuple[str, Destination], set[str]] = {}
-        self.meshes: set[str] = set()
-        self.external: set[tuple[str, Destination]] = set()
-        self.vanished: set[tuple[str, Destination]] = set()
-
-    def served(self, dataplane_id: DataplaneId, destinations: Iterable[Destination]) -> None:
-        for destination in destinations:
-            self.destinations.setdefault((dataplane_id.mesh, destination), set()).add(dataplane_id.name)
-
-    def served_outside(self, mesh: str, reach: Reach, service: ExternalService | None) -> None:
-        if service is not None:
-            self.external.update((mesh, destination) for destination in reach.destinations_with(service.tags))
-
-    def complete(self) -> Affected:
-        vanished = frozenset(self.vanished)
-        return Affected(self.proxies.keys(), self.bound.keys(), self.destinations, self.meshes, self.external, vanished)
-
-    def add(self, affected: Affected) -> None:
-        self.proxies.update(dict.fromkeys(affected.proxies))
-        self.bound.update(dict.fromkeys(affected.bound))
-        for destination, names in affected.destinations.items():
-            self.destinations.setdefault(destination, set()).update(names)
-        self.meshes.update(affected.meshes)
-        self.external.update(affected.external)
-        self.vanished.update(affected.vanished)
-
 
 _POLICIES = frozenset(kind.name for kind in catalog.POLICY_TYPES)
 # The fields of a Mesh that count for what policies say, by their kind.
@@ -112,42 +51,24 @@ _MESH_FIELDS: Mapping[str, Set[str]] = {
 }
 
 
-class _MeshState:
-    __slots__ = ("external", "policies", "reach", "readers", "view", "written")
-
-    def __init__(self, name: str) -> None:
-        self.view = MeshView(name)
-        self.reach = Reach()
-        self.external = ExternalServices()
-        self.policies = Policies()
-        # As users wrote them; matching knows them by their compiled form.
-        self.written: MutableMapping[ResourceKey, StoredResource] = {}
-        # Those of them for which fields of the Mesh count.
-        self.readers: MutableMapping[ResourceKey, StoredResource] = {}
-
-    def fork(self) -> _MeshState:
-        forked = _MeshState(self.view.name)
-        forked.view = self.view
-        forked.reach, forked.policies = self.reach.fork(), self.policies.fork()
-        forked.external = self.external.fork()
-        forked.written, forked.readers = Overlay(self.written), Overlay(self.readers)
-        return forked
-
-    @property
-    def is_empty(self) -> bool:
-        return self.view.mesh is None and not (self.view.dataplanes or self.written or self.external)
-
-
 class Registry:
     """Meshes and dataplanes as they are now, with the indexes that say who reaches what."""
 
-    def __init__(self) -> None:
-        self._meshes: MutableMapping[str, _MeshState] = {}
+    def __init__(self, naming: Naming | None = None) -> None:
+        self._naming = naming or Naming()
+        self._meshes: MutableMapping[str, MeshState] = {}
+        # Those in which addresses are to be given or taken back.
+        self._unaddressed: dict[str, None] = {}
+        # Those whose names may be others than those that have been settled.
+        self._unnamed: dict[str, None] = {}
+        # Those in which names may lead elsewhere.
+        self._rerouted: dict[str, None] = {}
         self._by_host: MutableMapping[str, set[DataplaneId]] = {}
         self.identities = Identities()
         """What the certificates of each mesh are made of."""
-        # Those whose Envoys have said that they run with a certificate.
+        # Those whose Envoys have said that they run with a certificate, and those with a stream that has not ended.
         self._secured: MutableMapping[DataplaneId, None] = {}
+        self._online: MutableMapping[DataplaneId, None] = {}
         self.generation = 0
         """Another after each change; a fork is good while it is what it was."""
 
@@ -156,11 +77,11 @@ class Registry:
 
         Good until this one changes, as its `generation` says. O(1) for a mesh; the rest is paid by what is changed.
         """
-        forked = Registry()
-        forked._meshes = Overlay(self._meshes, copy=_MeshState.fork)
+        forked = Registry(self._naming)
+        forked._meshes = Overlay(self._meshes, copy=MeshState.fork)
         forked._by_host = Overlay(self._by_host, copy=set.copy)
         forked.identities = self.identities.fork()
-        forked._secured = Overlay(self._secured)
+        forked._secured, forked._online = Overlay(self._secured), Overlay(self._online)
         return forked
 
     def mesh(self, name: str) -> MeshView | None:
@@ -180,6 +101,9 @@ class Registry:
                 yield state.view.mesh
             yield from state.view.dataplanes.values()
             yield from state.external
+            yield from state.backends
+            yield from (stored.resource for stored in state.hosts.rules)
+            yield from state.addresses.resources(state.view.name)
             yield from (stored.resource for stored in state.written.values())
         yield from self.identities.secrets()
 
@@ -194,23 +118,67 @@ class Registry:
         return None if named is None else DataplaneId(*named)
 
     def providers(self, mesh: str, destination: Destination) -> Iterator[Dataplane]:
-        """The dataplanes with an inbound that has all tags of the destination, in no order. O(those found)."""
-        state = self._meshes.get(mesh)
-        if state is not None:
-            for name in state.reach.providers(destination):
-                yield state.view.dataplanes[name]
+        """The dataplanes with an inbound that has all tags of the destination, in no order. O(those found).
 
-    def external_services(self, mesh: str, destination: Destination) -> list[ExternalService]:
+        Of a port of a service those that it selects: which of them have such a port has to be looked at.
+        """
+        state = self._meshes.get(mesh)
+        if state is None:
+            return
+        if isinstance(destination, BackendPort):
+            backend = state.backends.get(destination)
+            selections = () if backend is None else backend.selections
+            names: Iterable[str] = state.policies.selected(each.selector for each in selections)
+        else:
+            names = state.reach.providers(destination)
+        for name in names:
+            yield state.view.dataplanes[name]
+
+    def backend(self, mesh: str, port: BackendPort) -> Backend | None:
+        """What a port of a service is; None where there is no such."""
+        state = self._meshes.get(mesh)
+        return None if state is None else state.backends.get(port)
+
+    def leads_to(self, mesh: str, outbound: Outbound) -> Destination | None:
+        """What an outbound of a dataplane of the mesh leads to; None where it refers to nothing that is there."""
+        state = self._meshes.get(mesh)
+        return None if state is None else state.leads_to(outbound)
+
+    def subject(self, mesh: str, destination: Destination) -> str | Subject | None:
+        """What policies about a destination are about: a service by its name, or a port of one that is there."""
+        state = self._meshes.get(mesh)
+        return None if state is None else state.subject(destination)
+
+    def external_services(self, mesh: str, destination: Tags) -> list[ExternalService]:
         """The external services that have all tags of the destination, by name. O(those found)."""
         state = self._meshes.get(mesh)
         return [] if state is None else state.external.serving(destination)
 
     def consumers(self, mesh: str, destination: Destination) -> Iterator[DataplaneId]:
-        """The dataplanes with an outbound to the destination, in no order. O(those found)."""
+        """The dataplanes that reach the destination, in no order; some twice. O(those found)."""
         state = self._meshes.get(mesh)
         if state is not None:
-            for name in state.reach.consumers(destination):
-                yield DataplaneId(mesh, name)
+            for consumer in state.reach.consumers(destination):
+                names = state.hosts.members(consumer) if isinstance(consumer, Viewpoint) else (str(consumer),)
+                for name in names:
+                    yield DataplaneId(mesh, name)
+
+    def viewpoint(self, dataplane_id: DataplaneId) -> Viewpoint | None:
+        """From where a dataplane that is there sees the names of its mesh; None where it sees none."""
+        return self._meshes[dataplane_id.mesh].hosts.viewpoint(dataplane_id.name)
+
+    def sight(self, mesh: str, viewpoint: Viewpoint) -> Sight:
+        """The names that are seen from a viewpoint of a mesh: one object as long as they are the same."""
+        return self._meshes[mesh].hosts.sight(viewpoint)
+
+    def unsettled_addresses(self) -> Iterator[tuple[str, AddressBook]]:
+        """The meshes in which somebody lacks an address, or an address is nobody's; they are to be looked at now."""
+        for mesh in list(self._unaddressed):
+            state = self._meshes.get(mesh)
+            if state is None or not (state.addresses.lacking or state.addresses.surplus):
+                del self._unaddressed[mesh]
+            elif state.view.mesh is not None:
+                yield mesh, state.addresses
 
     def is_reached(self, mesh: str, destination: Destination) -> bool:
         """Whether a dataplane has an outbound to the destination."""
@@ -220,6 +188,10 @@ class Registry:
     def is_secured(self, dataplane_id: DataplaneId) -> bool:
         """Whether a dataplane's Envoy has said that it runs with a certificate of its mesh."""
         return dataplane_id in self._secured
+
+    def is_online(self, dataplane_id: DataplaneId) -> bool:
+        """Whether a dataplane's Envoy is connected, as far as that is stored."""
+        return dataplane_id in self._online
 
     def bindings(self, dataplane_id: DataplaneId) -> Bindings:
         """The policies of a dataplane that is there. O(its tags + policies found)."""
@@ -253,16 +225,15 @@ class Registry:
 
     def moved(self, host: str) -> Affected:
         """What can be touched when a host name has another address."""
-        gathered = _Gathered()
+        gathered = Gathered()
         for dataplane_id in self._by_host.get(host, ()):
             gathered.proxies[dataplane_id] = None
-            reach = self._meshes[dataplane_id.mesh].reach
-            gathered.served(dataplane_id, reach.destinations_served_by(dataplane_id.name))
+            gathered.served(dataplane_id, self._meshes[dataplane_id.mesh].served_by(dataplane_id.name))
         return gathered.complete()
 
     def apply(self, changes: Iterable[Change]) -> Affected:
         """Take in changes in order and name what they can touch."""
-        gathered = _Gathered()
+        gathered = Gathered()
         for affected in self.steps(changes):
             gathered.add(affected)
         return gathered.complete()
@@ -272,7 +243,7 @@ class Registry:
 
         Between two pieces the registry may be read; until the last one is taken nothing else may change it.
         """
-        gathered = _Gathered()
+        gathered = Gathered()
         # A mesh and the secrets of its authority come in one commit, and are something together only.
         identities: list[tuple[ResourceKey, Resource | None]] = []
         for change in changes:
@@ -286,6 +257,10 @@ class Registry:
                 self._apply_insight(change, gathered)
             elif change.key.type == ExternalService.type.name:
                 self._apply_external(change, gathered)
+            elif change.key.type in backends.KINDS:
+                self._apply_service(change, gathered)
+            elif change.key.type in (VirtualIP.type.name, VirtualOutbound.type.name):
+                self._apply_naming(change)
             elif change.key.type == Dataplane.type.name:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
@@ -296,22 +271,27 @@ class Registry:
                 else:
                     gathered.bound.update(dict.fromkeys(touched))
                 yield gathered.complete()
-                gathered = _Gathered()
+                gathered = Gathered()
         # Of a Mesh and of secrets nothing else reaches Envoy than what makes certificates, and what policies read.
         gathered.meshes |= self.identities.apply(identities)
         for key, _ in identities:
             self._note_readers(key, gathered)
+        self._settle_names(gathered)
         yield gathered.complete()
 
-    def _state(self, mesh: str) -> _MeshState:
+    def _state(self, mesh: str) -> MeshState:
         state = self._meshes.get(mesh)
         if state is None:
-            state = self._meshes[mesh] = _MeshState(mesh)
+            state = self._meshes[mesh] = MeshState(mesh, self._naming)
         return state
 
-    def _apply_insight(self, change: Change, gathered: _Gathered) -> None:
+    def _apply_insight(self, change: Change, gathered: Gathered) -> None:
         dataplane_id = DataplaneId(change.key.mesh, change.key.name)
         resource = None if change.stored is None else change.stored.resource
+        if isinstance(resource, DataplaneInsight) and status(resource) == ONLINE:
+            self._online[dataplane_id] = None
+        else:
+            self._online.pop(dataplane_id, None)
         is_secured = isinstance(resource, DataplaneInsight) and bool(resource.mtls)
         if is_secured == (dataplane_id in self._secured):
             return
@@ -322,9 +302,29 @@ class Registry:
         self.generation += 1
         state = self._meshes.get(dataplane_id.mesh)
         if state is not None and dataplane_id.name in state.view.dataplanes:
-            gathered.served(dataplane_id, state.reach.destinations_served_by(dataplane_id.name))
+            gathered.served(dataplane_id, state.served_by(dataplane_id.name))
 
-    def _apply_external(self, change: Change, gathered: _Gathered) -> None:
+    def _apply_service(self, change: Change, gathered: Gathered) -> None:
+        mesh = change.key.mesh
+        state = self._state(mesh)
+        self.generation += 1
+        redefined = state.backends.set(change.key, change.stored)
+        for name in sorted(redefined.dataplanes):
+            self._rewire(state, name, gathered)
+        for port in redefined.ports:
+            # What it is made of is another, so that nothing of what is known counts any more.
+            gathered.vanished.add((mesh, port))
+            gathered.proxies.update(dict.fromkeys(sorted(self.consumers(mesh, port))))
+        self._drop_if_empty(mesh)
+
+    def _rewire(self, state: MeshState, name: str, gathered: Gathered) -> None:
+        """Note that references of a dataplane may lead elsewhere."""
+        mesh = state.view.name
+        dataplane = state.view.dataplanes[name]
+        state.policies.set_dataplane(name, dataplane, state.outbounds(dataplane))
+        self._reroute([DataplaneId(mesh, name)], gathered)
+
+    def _apply_external(self, change: Change, gathered: Gathered) -> None:
         mesh, name = change.key.mesh, change.key.name
         state = self._state(mesh)
         before = state.external.get(name)
@@ -333,16 +333,54 @@ class Registry:
         if after != before:
             self.generation += 1
             state.external.set(name, after)
+            state.hosts.set_external(name, after)
+            self._note_named(mesh)
             for service in (before, after):
                 gathered.served_outside(mesh, state.reach, service)
         self._drop_if_empty(mesh)
 
-    def _note_readers(self, key: ResourceKey, gathered: _Gathered) -> None:
+    def _apply_naming(self, change: Change) -> None:
+        """Take in a VirtualOutbound, or who has an address."""
+        state, after = self._state(change.key.mesh), None if change.stored is None else change.stored.resource
+        self.generation += 1
+        if change.key.type == VirtualOutbound.type.name:
+            state.hosts.set_rule(change.key, change.stored)
+        else:
+            assert after is None or isinstance(after, VirtualIP)
+            state.hosts.renumbered(state.addresses.put(change.key.name, None if after is None else after.holder))
+        self._note_named(change.key.mesh)
+        self._drop_if_empty(change.key.mesh)
+
+    def _note_named(self, mesh: str) -> None:
+        self._unnamed[mesh] = self._unaddressed[mesh] = None
+
+    def _settle_names(self, gathered: Gathered) -> None:
+        """Note who sees other names than before, and what they reach by them."""
+        for mesh in self._unnamed | self._rerouted:
+            state = self._meshes.get(mesh)
+            if state is None:
+                continue
+            seen = dict(state.hosts.settle())
+            for viewpoint in seen:
+                names = state.hosts.members(viewpoint)
+                gathered.proxies.update((DataplaneId(mesh, name), None) for name in names)
+            if mesh in self._rerouted:
+                # Who is led elsewhere has been said; here it is what they reach.
+                seen |= state.hosts.sights
+            for viewpoint, sight in seen.items():
+                vanished = state.reach.consume(viewpoint, state.policies.led(viewpoint, sight))
+                gathered.vanished.update((mesh, destination) for destination in vanished)
+            self._drop_if_empty(mesh)
+        self._unnamed.clear()
+        self._rerouted.clear()
+
+    def _note_readers(self, key: ResourceKey, gathered: Gathered) -> None:
         """Note whose certificates may be others with a secret."""
         state = self._meshes.get(key.mesh)
         if state is not None:
             for service in state.external.reading(key.name):
                 gathered.served_outside(key.mesh, state.reach, service)
+            gathered.external.update((key.mesh, port) for port in state.backends.reading(key.name))
 
     def _apply_mesh(self, change: Change) -> Iterator[list[DataplaneId]]:
         """Those whose policies say something else in the mesh as it is now."""
@@ -352,6 +390,8 @@ class Registry:
         state = self._state(name)
         before = state.view.mesh
         state.view = replace(state.view, mesh=after)
+        # Addresses are given in a mesh that is there.
+        self._unaddressed[name] = None
         for key, stored in state.readers.items():
             fields = _MESH_FIELDS[key.type]
             if any(getattr(before, field, None) != getattr(after, field, None) for field in fields):
@@ -372,10 +412,13 @@ class Registry:
             if change.key.type in _MESH_FIELDS:
                 state.readers[change.key] = stored
         yield from self._compile(state, change.key, stored, before=0 if held is None else _parts(held.resource))
+        if change.key.type in routing.KINDS:
+            # Names may lead elsewhere by it.
+            self._rerouted[mesh] = None
         self._drop_if_empty(mesh)
 
     def _compile(
-        self, state: _MeshState, key: ResourceKey, stored: StoredResource | None, *, before: int
+        self, state: MeshState, key: ResourceKey, stored: StoredResource | None, *, before: int
     ) -> Iterator[list[DataplaneId]]:
         """Put the policies that a resource stands for in the place of the `before` that it stood for."""
         policies: tuple[CompiledPolicy, ...] = ()
@@ -388,7 +431,7 @@ class Registry:
             for names in state.policies.set_policy(part, policies[position] if position < len(policies) else None):
                 yield [DataplaneId(key.mesh, name) for name in names]
 
-    def _reroute(self, touched: Iterable[DataplaneId], gathered: _Gathered) -> None:
+    def _reroute(self, touched: Iterable[DataplaneId], gathered: Gathered) -> None:
         """Note that dataplanes reach what their routes say now."""
         for mesh, name in touched:
             state = self._meshes[mesh]
@@ -396,7 +439,7 @@ class Registry:
             vanished = state.reach.consume(name, state.policies.destinations(name))
             gathered.vanished.update((mesh, destination) for destination in vanished)
 
-    def _apply_dataplane(self, change: Change, gathered: _Gathered) -> None:
+    def _apply_dataplane(self, change: Change, gathered: Gathered) -> None:
         mesh, name = dataplane_id = DataplaneId(change.key.mesh, change.key.name)
         state = self._state(mesh)
         before = state.view.dataplanes.get(name)
@@ -411,9 +454,12 @@ class Registry:
         self._note_hosts(dataplane_id, before, after)
         # What others see of a dataplane is its inbounds. Destinations that it served before count as well as those that
         # it serves now: an endpoint that left must leave everywhere.
-        seen_by_others = before is None or after is None or _is_seen_differently(before, after)
+        seen_by_others = before is None or after is None or is_seen_differently(before, after)
         if seen_by_others and before is not None:
-            gathered.served(dataplane_id, state.reach.destinations_served_by(name))
+            gathered.served(dataplane_id, state.served_by(name))
+        state.backends.set_dataplane(name, after)
+        state.hosts.set_dataplane(name, after)
+        self._note_named(mesh)
         if after is None:
             if before is not None:
                 vanished = state.reach.remove(name)
@@ -422,42 +468,23 @@ class Registry:
             state.view = replace(state.view, dataplanes=state.view.dataplanes.delete(name))
             self._drop_if_empty(mesh)
             return
-        state.policies.set_dataplane(name, after)
+        state.policies.set_dataplane(name, after, state.outbounds(after))
         state.reach.set(name, (inbound.tags for inbound in after.inbounds))
         vanished = state.reach.consume(name, state.policies.destinations(name))
         gathered.vanished.update((mesh, destination) for destination in vanished)
         state.view = replace(state.view, dataplanes=state.view.dataplanes.set(name, after))
         if seen_by_others:
-            gathered.served(dataplane_id, state.reach.destinations_served_by(name))
+            gathered.served(dataplane_id, state.served_by(name))
 
     def _note_hosts(self, dataplane_id: DataplaneId, before: Dataplane | None, after: Dataplane | None) -> None:
-        for host in _hosts(before):
+        for host in hosts_of(before):
             self._by_host[host].discard(dataplane_id)
             if not self._by_host[host]:
                 del self._by_host[host]
-        for host in _hosts(after):
+        for host in hosts_of(after):
             self._by_host.setdefault(host, set()).add(dataplane_id)
 
 
 def _parts(policy: Resource) -> int:
     """How many policies a resource stands for at most."""
     return len(policy.parts) + 1 if isinstance(policy, ConnectionPolicy) else 1
-
-
-def _hosts(dataplane: Dataplane | None) -> set[str]:
-    if dataplane is None or dataplane.networking is None:
-        return set()
-    networking = dataplane.networking
-    stated = {networking.address, networking.advertised_address, *(item.address for item in networking.inbound)}
-    return {host for host in stated if host and not is_ip(host)}
-
-
-def _is_seen_differently(before: Dataplane, after: Dataplane) -> bool:
-    """Whether two states of a dataplane can give different endpoints: addresses, inbounds, or the labels they carry."""
-    if before.networking is None or after.networking is None or before.labels != after.labels:
-        return True
-    return (
-        before.networking.inbound != after.networking.inbound
-        or before.networking.address != after.networking.address
-        or before.networking.advertised_address != after.networking.advertised_address
-    )

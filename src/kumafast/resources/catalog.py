@@ -13,9 +13,14 @@ from kumafast.resources import policies
 from kumafast.resources.dataplane import Dataplane
 from kumafast.resources.dataplane_insight import DataplaneInsight
 from kumafast.resources.external_service import ExternalService
+from kumafast.resources.hostname_generator import HostnameGenerator
 from kumafast.resources.mesh import Mesh
+from kumafast.resources.mesh_external_service import MeshExternalService
+from kumafast.resources.mesh_multi_zone_service import MeshMultiZoneService
+from kumafast.resources.mesh_service import MeshService
 from kumafast.resources.resource import Resource, ResourceType
 from kumafast.resources.secret import GlobalSecret, Secret
+from kumafast.resources.virtual_ip import VirtualIP
 from kumafast.resources.virtual_outbound import VirtualOutbound
 
 
@@ -39,15 +44,22 @@ _ALL: list[type[Resource]] = [
     Dataplane,
     DataplaneInsight,
     ExternalService,
+    HostnameGenerator,
+    MeshExternalService,
+    MeshMultiZoneService,
+    MeshService,
     Secret,
     GlobalSecret,
     VirtualOutbound,
     *_policy_models(),
 ]
+# What the control plane keeps for itself: stores know it, and nobody else is told.
+_OWN: list[type[Resource]] = [VirtualIP]
 _MODELS = {model.type.name: model for model in sorted(_ALL, key=lambda model: model.type.name)}
+_STORED = _MODELS | {model.type.name: model for model in _OWN}
 
 RESOURCE_TYPES: tuple[ResourceType, ...] = tuple(model.type for model in _MODELS.values())
-"""All types, by name."""
+"""All types that users know, by name."""
 POLICY_TYPES: tuple[ResourceType, ...] = tuple(kind for kind in RESOURCE_TYPES if kind.policy is not None)
 """Those of them that are policies."""
 
@@ -95,4 +107,4 @@ def by_argument(word: str) -> ResourceType | None:
 
 def model_of(type_name: str) -> type[Resource]:
     """The class that models a type; KeyError where there is no such type."""
-    return _MODELS[type_name]
+    return _STORED[type_name]

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
+from pydantic import Field
+
 from kumafast.errors import Violation
 from kumafast.resources.data_source import DataSource, check_data_source
 from kumafast.resources.fields import Flag, FrozenMap, Tags, Text
@@ -41,6 +43,8 @@ class ExternalNetworking(Frozen):
 
     address: Text = ""
     tls: ExternalTls | None = None
+    disable_host_dns_entry: Flag = Field(default=False, alias="disableHostDNSEntry")
+    """Whether the host itself is no name that leads here; the service's name is one in any case."""
 
 
 class ExternalService(Resource):
@@ -73,6 +77,11 @@ class ExternalService(Resource):
         """The port; 0 where the address has none."""
         text = self._split()[1]
         return int(text) if _NUMBER.fullmatch(text) else 0
+
+    @property
+    def names_host(self) -> bool:
+        """Whether its host is a name, or an address, that transparent proxies lead here."""
+        return bool(self.host) and self.networking is not None and not self.networking.disable_host_dns_entry
 
     @property
     def protocol(self) -> str:

@@ -105,6 +105,12 @@ def _count(value: int) -> int:
     return value
 
 
+def _int32(value: int) -> int:
+    if not -(2**31) <= value < 2**31:
+        raise ValueError("must be a whole number of 32 bits")
+    return value
+
+
 def _shortest(value: float) -> float | int:
     return int(value) if value.is_integer() else value
 
@@ -132,6 +138,8 @@ Count = Annotated[
     WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _COUNT_MAX}),
 ]
 """A whole number of 32 bits without a sign, as Envoy counts."""
+Int32 = Annotated[int, Strict(), AfterValidator(_int32), WithJsonSchema({"type": "integer", "format": "int32"})]
+"""A whole number of 32 bits; a narrower range is a rule."""
 Number = Annotated[float, Strict(), AllowInfNan(False), PlainSerializer(_shortest, return_type=float | int)]
 """A number, written without decimals where it has none."""
 Base64 = Annotated[Text, AfterValidator(_base64)]

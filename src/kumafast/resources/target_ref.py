@@ -25,6 +25,11 @@ MESH_EXTERNAL_SERVICE = "MeshExternalService"
 MESH_MULTI_ZONE_SERVICE = "MeshMultiZoneService"
 MESH_HTTP_ROUTE = "MeshHTTPRoute"
 
+PROXIES = (MESH, DATAPLANE, MESH_SUBSET, MESH_GATEWAY, MESH_SERVICE, MESH_SERVICE_SUBSET)
+"""What chooses the proxies that a policy is for."""
+SERVICES = (MESH_SERVICE, MESH_EXTERNAL_SERVICE, MESH_MULTI_ZONE_SERVICE)
+"""What proxies send to."""
+
 _NAME = re.compile(r"[0-9a-z.\-_]*")
 _NAME_MESSAGE = "invalid characters: must consist of lower case alphanumeric characters, '-', '.' and '_'."
 
@@ -40,6 +45,18 @@ class TargetRef(Frozen):
     labels: Tags = FrozenMap()
     section_name: Text = ""
     proxy_types: tuple[Literal["Sidecar", "Gateway"], ...] = ()
+
+
+def includes_gateways(ref: TargetRef) -> bool:
+    """Whether a policy for this may be one for gateways' listeners, as Kuma takes it."""
+    if ref.kind in (MESH, MESH_SUBSET):
+        return not ref.proxy_types or "Gateway" in ref.proxy_types
+    return ref.kind in (MESH_GATEWAY, MESH_HTTP_ROUTE)
+
+
+def is_only_gateways(ref: TargetRef) -> bool:
+    """Whether a policy for this is for gateways' listeners and nothing else."""
+    return includes_gateways(ref) and (ref.kind == MESH_GATEWAY or set(ref.proxy_types) == {"Gateway"})
 
 
 def check_target_ref(

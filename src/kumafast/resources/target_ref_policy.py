@@ -7,7 +7,7 @@ Never: a conf; each kind has its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 
@@ -25,6 +25,8 @@ SYSTEM = "system"
 PRODUCER = "producer"
 CONSUMER = "consumer"
 WORKLOAD_OWNER = "workload-owner"
+
+BESIDE_RULES = "fields 'to' and 'from' must be empty when 'rules' is defined"
 
 C = TypeVar("C", bound=Frozen)
 
@@ -56,6 +58,11 @@ class To(Frozen, Generic[C]):
     target_ref: TargetRef = TargetRef()
     default: C | None = None
 
+    @property
+    def conf(self) -> C | None:
+        """What it says; kinds with rules in place of one conf put these together."""
+        return self.default
+
 
 class From(Frozen, Generic[C]):
     """What holds for requests from a source."""
@@ -71,18 +78,31 @@ class Rule(Frozen, Generic[C]):
     default: C | None = None
 
 
-class Spec(Frozen, Generic[C]):
-    """Whom a policy is for, and what it says."""
+class UnmatchedRule(Frozen, Generic[C]):
+    """What holds for all requests that come in, for kinds that do not tell them apart."""
+
+    matches: ClassVar[tuple[Match, ...]] = ()
+
+    default: C | None = None
+
+
+class Targeted(Frozen):
+    """Whom a policy is for."""
 
     target_ref: TargetRef | None = None
-    to: tuple[To[C], ...] = ()
-    from_: tuple[From[C], ...] = Field(default=(), alias="from")
-    rules: tuple[Rule[C], ...] = ()
 
     @property
     def top(self) -> TargetRef:
         """Whom it is for; the mesh where nothing is said."""
         return TargetRef(kind=MESH) if self.target_ref is None else self.target_ref
+
+
+class Spec(Targeted, Generic[C]):
+    """What a policy says of what proxies send and take."""
+
+    to: tuple[To[C], ...] = ()
+    from_: tuple[From[C], ...] = Field(default=(), alias="from")
+    rules: tuple[Rule[C], ...] = ()
 
     @property
     def is_inbound(self) -> bool:
@@ -90,10 +110,42 @@ class Spec(Frozen, Generic[C]):
         return bool(self.from_ or self.rules)
 
 
+class UnmatchedSpec(Targeted, Generic[C]):
+    """What a policy says of what proxies send and take, for kinds that do not tell apart what comes in."""
+
+    to: tuple[To[C], ...] = ()
+    from_: tuple[From[C], ...] = Field(default=(), alias="from")
+    rules: tuple[UnmatchedRule[C], ...] = ()
+
+    @property
+    def is_inbound(self) -> bool:
+        """Whether it says anything about what comes in."""
+        return bool(self.from_ or self.rules)
+
+
+class OutboundSpec(Targeted, Generic[C]):
+    """What a policy says of what proxies send, for kinds that are about nothing else."""
+
+    from_: ClassVar[tuple[From[Any], ...]] = ()
+    rules: ClassVar[tuple[Rule[Any], ...]] = ()
+
+    to: tuple[To[C], ...] = ()
+
+
+class ProxySpec(Targeted, Generic[C]):
+    """What a policy says of proxies as a whole."""
+
+    to: ClassVar[tuple[To[Any], ...]] = ()
+    from_: ClassVar[tuple[From[Any], ...]] = ()
+    rules: ClassVar[tuple[Rule[Any], ...]] = ()
+
+    default: C | None = None
+
+
 class TargetRefPolicy(Resource):
     """A policy that is merged with the others of its kind that are for the same proxy."""
 
-    spec: Spec[Any] = Spec()
+    spec: Spec[Any] | UnmatchedSpec[Any] | OutboundSpec[Any] | ProxySpec[Any] = Spec()
 
     @property
     def display_name(self) -> str:
@@ -106,10 +158,10 @@ class TargetRefPolicy(Resource):
         return self.labels.get(ROLE_LABEL) or SYSTEM
 
 
-def check_parts(spec: Spec[Any]) -> Iterator[Violation]:
+def check_parts(spec: Spec[Any] | UnmatchedSpec[Any]) -> Iterator[Violation]:
     """A policy says something, and says what comes in in one way."""
     if spec.rules and (spec.to or spec.from_):
-        yield Violation("spec", "fields 'to' and 'from' must be empty when 'rules' is defined")
+        yield Violation("spec", BESIDE_RULES)
     if not (spec.rules or spec.to or spec.from_):
         yield Violation("spec", "at least one of 'from', 'to' or 'rules' has to be defined")
 

@@ -52,8 +52,8 @@ class Conf(Frozen):
     parameters: tuple[Parameter, ...] = ()
 
 
-class VirtualAddress(NamedTuple):
-    """What leads to endpoints with all of the tags."""
+class NamedPort(NamedTuple):
+    """A port of a host that leads to endpoints with all of the tags."""
 
     host: str
     port: int
@@ -65,7 +65,7 @@ class VirtualOutbound(Resource):
 
     >>> conf = {"host": "{{.name}}.mesh", "port": "80", "parameters": [{"name": "name", "tagKey": "kuma.io/service"}]}
     >>> VirtualOutbound(name="all", conf=conf).address_of({"kuma.io/service": "web", "version": "1"})
-    VirtualAddress(host='web.mesh', port=80, tags=(('kuma.io/service', 'web'),))
+    NamedPort(host='web.mesh', port=80, tags=(('kuma.io/service', 'web'),))
     """
 
     type: ClassVar[ResourceType] = ResourceType(
@@ -81,11 +81,11 @@ class VirtualOutbound(Resource):
     selectors: tuple[Selector, ...] = ()
     conf: Conf | None = None
 
-    def address_of(self, tags: Mapping[str, str]) -> VirtualAddress:
+    def address_of(self, tags: Mapping[str, str]) -> NamedPort:
         """By which host and port an inbound with these tags is found, and what else is. Raises `TemplateError`."""
         parameters = () if self.conf is None else self.conf.parameters
         chosen = {parameter.tag: tags[parameter.tag] for parameter in parameters if parameter.tag in tags}
-        return VirtualAddress(self.host_of(tags), self.port_of(tags), tuple(sorted(chosen.items())))
+        return NamedPort(self.host_of(tags), self.port_of(tags), tuple(sorted(chosen.items())))
 
     def host_of(self, tags: Mapping[str, str]) -> str:
         """The host for some tags. Raises `TemplateError`."""
@@ -143,10 +143,6 @@ class VirtualOutbound(Resource):
                 (self.host_of if field == "host" else self.port_of)(tags)
             except TemplateError as error:
                 yield Violation(f"conf.{field}", f"template pre evaluation failed with error='{error}'")
-
-    def remarks(self) -> Iterator[str]:
-        """That nothing comes of it yet."""
-        yield "virtual outbounds are kept, and get no addresses and listeners in this version"
 
 
 def _check_parameters(path: str, parameters: tuple[Parameter, ...]) -> Iterator[Violation]:

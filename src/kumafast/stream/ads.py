@@ -31,7 +31,7 @@ PATIENCE_S = 0.25
 """How long what must come later waits for a client that does not answer as Envoy does."""
 SLICE = 128
 """Streams in one turn of the loop: where a move is known, one takes some 4 µs."""
-SLICE_S = 0.002
+SLICE_S = 0.001
 """No more are begun after so long: a move that nobody has made before takes some 50 µs, or more."""
 # The number of the node's field in envoy/service/discovery/v3/discovery.proto.
 _NODE_FIELD = {Variant.SOTW: 2, Variant.DELTA: 1}

@@ -57,10 +57,10 @@ REQUEST_BYTES_MAX = 64 << 20
 _STOP_STEP_S = 0.005
 # Of the connections that bring much at once, so many go on in one turn of the loop, and none after so long.
 _BEHIND_EACH_TURN = 8
-_BEHIND_S = 0.002
+_BEHIND_S = 0.001
 # So many sockets are read in one turn of the loop, and none after so long.
 _READ_EACH_TURN = 256
-_READ_S = 0.002
+_READ_S = 0.001
 
 
 class XdsServer:

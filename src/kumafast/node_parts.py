@@ -1,0 +1,80 @@
+"""The parts of a proxy that its Envoy decides by what it says of itself.
+
+In: a dataplane, its node with metadata as `kuma-dp` and our launcher write it. Out: parts, ports, a path.
+Never: anything of the mesh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kumafast.generation.proxy import AdminInterface, TransparentProxy
+from kumafast.resources import Dataplane
+from kumafast.snapshot.node import Node
+
+# Kuma's launcher cuts it there, as if it were a socket.
+_PIPE_PATH_MAX = 98
+
+
+def reuses_port(node: Node) -> bool:
+    """Whether several processes may listen on one of its ports."""
+    return "feature-reuse-port" in _list(node.metadata.get("features"))
+
+
+def dns_port(node: Node) -> int | None:
+    """Where the proxy answers for names; None where it does not."""
+    return _port(node.metadata, "dataplane.dns.port")
+
+
+def log_pipe(dataplane: Dataplane, node: Node) -> str:
+    """Where kuma-dp takes lines of logs that it sends on; a name that it knows as well."""
+    workdir = _text(node.metadata, "workdir")
+    if workdir is None or "feature-tcp-accesslog-via-named-pipe" not in _list(node.metadata.get("features")):
+        return ""
+    path = f"{workdir.rstrip('/')}/kuma-al-{dataplane.name}-{dataplane.mesh}"
+    return f"{path[:_PIPE_PATH_MAX]}.sock"
+
+
+def transparent_proxy(dataplane: Dataplane, node: Node) -> TransparentProxy | None:
+    """The ports that redirected traffic comes to; None where none is redirected."""
+    proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
+    if proxying is None or not proxying.redirect_port_outbound:
+        return None
+    return TransparentProxy(
+        redirect_port_inbound=proxying.redirect_port_inbound,
+        redirect_port_outbound=proxying.redirect_port_outbound,
+        has_ipv6=proxying.ip_family_mode != "IPv4" and node.metadata.get("ipv6Enabled") is True,
+        reuses_port=reuses_port(node),
+    )
+
+
+def admin_interface(node: Node) -> AdminInterface:
+    """How the proxy's own interfaces are reached."""
+    metadata = node.metadata
+    return AdminInterface(
+        socket_path=_text(metadata, "dataplane.admin.socketPath"),
+        address=_text(metadata, "dataplane.admin.address"),
+        port=_port(metadata, "dataplane.admin.port"),
+        readiness_port=_port(metadata, "dataplane.readinessReporter.port"),
+    )
+
+
+def _text(metadata: Mapping[str, object], key: str) -> str | None:
+    value = metadata.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _port(metadata: Mapping[str, object], key: str) -> int | None:
+    """A port that a node names, as text or number; what is no port is as good as none."""
+    value = metadata.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    try:
+        port = int(value) if isinstance(value, str | int) else 0
+    except ValueError:
+        return None
+    return port if 0 < port < 65536 else None
+
+
+def _list(value: object) -> tuple[object, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else ()

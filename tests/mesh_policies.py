@@ -1,0 +1,103 @@
+"""Policies with a targetRef, as the API stores them, and random ones for histories.
+
+In: what a test is about. Out: resources. Never: a policy that validation would refuse.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from kumafast.resources import Resource, parse
+
+MESH = {"kind": "Mesh"}
+
+
+def mesh_policy(
+    kind: str, name: str, *, mesh: str = "default", labels: dict[str, str] | None = None, **spec: Any
+) -> Resource:
+    """A policy of a kind; `from` is `from_`."""
+    written = {key.rstrip("_"): value for key, value in spec.items()}
+    return parse({"type": kind, "mesh": mesh, "name": name, "labels": labels or {}, "spec": written})
+
+
+def to_service(name: str, default: object) -> dict[str, Any]:
+    """What holds for requests to a service, or to any."""
+    return {"targetRef": MESH if name == "*" else {"kind": "MeshService", "name": name}, "default": default}
+
+
+def random_top(rng: random.Random) -> dict[str, Any]:
+    """Whom a policy is for: anybody that the other random resources may be."""
+    return rng.choice(
+        [
+            MESH,
+            {"kind": "Mesh", "proxyTypes": ["Gateway"]},
+            {"kind": "MeshSubset", "tags": {"version": "1"}},
+            {"kind": "MeshService", "name": "a"},
+            {"kind": "MeshServiceSubset", "name": "b", "tags": {"version": "2"}},
+            {"kind": "Dataplane", "name": f"dp-{rng.randrange(6)}"},
+            {"kind": "Dataplane", "labels": {"team": "x"}},
+            {"kind": "Dataplane", "sectionName": "80"},
+            {"kind": "MeshHTTPRoute", "name": "nowhere"},
+        ]
+    )
+
+
+# What each kind may say of requests to services.
+_ABOUT_SERVICES: dict[str, tuple[Any, ...]] = {
+    "MeshCircuitBreaker": (
+        {"connectionLimits": {"maxRequests": 1}},
+        {"outlierDetection": {"detectors": {"totalFailures": {"consecutive": 1}}}},
+        {"outlierDetection": {"disabled": True, "detectors": {"totalFailures": {}}}},
+    ),
+    "MeshHealthCheck": ({"tcp": {}}, {"http": {"path": "/"}}, {"interval": "1s", "http": {"disabled": True}}),
+    "MeshRetry": (
+        {"http": {"numRetries": 1}},
+        {"http": {"retryOn": ["5xx"]}, "tcp": {"maxConnectAttempt": 2}},
+        {"grpc": {"numRetries": 0}},
+    ),
+}
+# And of what proxies take.
+_ABOUT_INBOUNDS: dict[str, tuple[Any, ...]] = {
+    "MeshCircuitBreaker": _ABOUT_SERVICES["MeshCircuitBreaker"],
+    "MeshFaultInjection": (
+        {"http": [{"abort": {"httpStatus": 503, "percentage": "0.5"}}]},
+        {"http": [{"delay": {"value": "1s", "percentage": 1}}, {"abort": {"httpStatus": 500, "percentage": 1}}]},
+        {"http": []},
+    ),
+    "MeshRateLimit": (
+        {"local": {"http": {"requestRate": {"num": 1, "interval": "1s"}}}},
+        {"local": {"tcp": {"connectionRate": {"num": 1, "interval": "1s"}}}},
+        {"local": {"http": {"disabled": True}}},
+    ),
+}
+_HAVE_MATCHES = ("MeshFaultInjection", "MeshRateLimit")
+_SOURCES = {
+    "MeshFaultInjection": (MESH, {"kind": "MeshService", "name": "a"}, {"kind": "MeshSubset", "tags": {"version": "1"}})
+}
+_MATCHES: tuple[list[dict[str, Any]], ...] = (
+    [],
+    [{"spiffeID": {"type": "Exact", "value": "spiffe://default/a"}}],
+    [{"spiffeID": {"type": "Prefix", "value": "spiffe://default/"}}, {"sni": {"type": "Exact", "value": "a"}}],
+)
+
+
+def _random_inbound(rng: random.Random, kind: str) -> dict[str, Any]:
+    conf = rng.choice(_ABOUT_INBOUNDS[kind])
+    if rng.random() < 0.5:
+        return {"from": [{"targetRef": rng.choice(_SOURCES.get(kind, (MESH,))), "default": conf}]}
+    matches = {"matches": rng.choice(_MATCHES)} if kind in _HAVE_MATCHES else {}
+    return {"rules": [{"default": conf, **matches}]}
+
+
+def random_mesh_policy(rng: random.Random, name: str, mesh: str) -> Resource:
+    """A policy for anybody and about anything."""
+    kind = rng.choice(sorted({*_ABOUT_SERVICES, *_ABOUT_INBOUNDS}))
+    labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])
+    spec: dict[str, Any] = {"targetRef": random_top(rng)}
+    if kind not in _ABOUT_SERVICES or (kind in _ABOUT_INBOUNDS and rng.random() < 0.5):
+        spec |= _random_inbound(rng, kind)
+    else:
+        services = rng.sample(["*", "a", "b", "c"], rng.randrange(1, 3))
+        spec["to"] = [to_service(service, rng.choice(_ABOUT_SERVICES[kind])) for service in services]
+    return mesh_policy(kind, name, mesh=mesh, labels=labels, **spec)

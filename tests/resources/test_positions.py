@@ -1,0 +1,308 @@
+"""Which kinds of references each position of a policy with a targetRef takes, and in which words it refuses the others.
+
+Each kind has a row in `ROWS`. Of it a document is made for each position and each kind of reference there is, all else
+being as it should be; and what must be refused must be refused with exactly the violations that the row gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import pytest
+
+from kumafast.resources import catalog, parse, unknown_fields, validate
+
+Ref: TypeAlias = Mapping[str, Any]
+Found: TypeAlias = list[tuple[str, str]]
+
+REFS: dict[str, Ref] = {
+    "Mesh": {"kind": "Mesh"},
+    "MeshSubset": {"kind": "MeshSubset", "tags": {"version": "1"}},
+    "Dataplane": {"kind": "Dataplane", "labels": {"app": "web"}},
+    "MeshGateway": {"kind": "MeshGateway", "name": "edge"},
+    "MeshService": {"kind": "MeshService", "name": "web"},
+    "MeshServiceSubset": {"kind": "MeshServiceSubset", "name": "web", "tags": {"version": "1"}},
+    "MeshExternalService": {"kind": "MeshExternalService", "name": "web"},
+    "MeshMultiZoneService": {"kind": "MeshMultiZoneService", "name": "web"},
+    "MeshHTTPRoute": {"kind": "MeshHTTPRoute", "name": "route"},
+    "MeshGatewayRoute": {"kind": "MeshGatewayRoute", "name": "route"},
+}
+"""One reference of each kind, each as it should be; the last is of a kind that no position takes."""
+
+TOPS: dict[str, Ref] = {
+    **REFS,
+    "sidecars": {"kind": "Mesh", "proxyTypes": ["Sidecar"]},
+    "gateways": {"kind": "Mesh", "proxyTypes": ["Gateway"]},
+}
+"""What a policy may be for."""
+
+NOT_SUPPORTED = "value is not supported"
+NOT_DEFINED = "must not be defined"
+NEEDS_SIDECARS = (
+    "must not be defined when the scope includes a Gateway, select only proxyType Sidecar or select only gateways and "
+    "use spec.to"
+)
+
+_EXCLUDE = (
+    "must not be defined when the scope includes a Gateway, exclude non-gateway resources or select only gateways and "
+    "use spec.to"
+)
+_WITH_GATEWAYS = ("Mesh", "MeshSubset", "MeshGateway", "MeshHTTPRoute", "gateways")
+"""What is, or may be, for gateways."""
+
+_PROXIES = ("Mesh", "Dataplane", "MeshSubset", "MeshGateway", "MeshService", "MeshServiceSubset")
+_SERVICES = ("MeshService", "MeshExternalService", "MeshMultiZoneService")
+
+
+def _nothing_but(*kinds: str) -> Callable[[str, str], Found | None]:
+    """Takes references of these kinds whatever the policy is for."""
+
+    def refused(top: str, kind: str) -> Found | None:
+        return None if kind in kinds else [(".targetRef.kind", NOT_SUPPORTED)]
+
+    return refused
+
+
+@dataclass(frozen=True)
+class Row:
+    """The positions of a kind. A position says of the kind of `targetRef` and that of an item how the item is refused.
+
+    Paths begin at the item where they begin with a dot; else they are those of the document. None is no refusal.
+    """
+
+    conf: Mapping[str, Any] | list[Any]
+    """One that is as it should be, of every position."""
+    top: Collection[str]
+    to: Callable[[str, str], Found | None] | None = None
+    from_: Callable[[str, str], Found | None] | None = None
+    rule: Callable[[str], Found | None] | None = None
+    """By the kind of `targetRef` how a rule is refused."""
+    part: str = "default"
+    """What holds the conf in `to` and `from`."""
+    whole: bool = False
+    """True where there is a `default` in place of positions."""
+    rule_conf: Mapping[str, Any] | None = None
+    """That of rules, where it is another."""
+    absent: Mapping[str, Found] = field(default_factory=dict)
+    """For positions that are not there: how a document that has nothing else is refused."""
+    with_rules: Found = field(
+        default_factory=lambda: [("spec", "fields 'to' and 'from' must be empty when 'rules' is defined")]
+    )
+    """How `rules` beside `to` or `from` are refused."""
+
+
+def _or_everything(*kinds: str) -> Callable[[str, str], Found | None]:
+    """Takes these kinds, and only all requests where the policy is for gateways or routes."""
+
+    def refused(top: str, kind: str) -> Found | None:
+        allowed = ("Mesh", "MeshExternalService") if top in ("MeshGateway", "MeshHTTPRoute") else kinds
+        return None if kind in allowed else [(".targetRef.kind", NOT_SUPPORTED)]
+
+    return refused
+
+
+def _of_no_gateway(top: str, kind: str) -> Found | None:
+    if top in ("MeshGateway", "MeshHTTPRoute"):
+        return [("spec.from", NOT_DEFINED)]
+    return _nothing_but("Mesh")(top, kind)
+
+
+def _of_gateways(top: str, kind: str) -> Found | None:
+    return _nothing_but("Mesh")(top, kind) if top in _WITH_GATEWAYS else [("spec.to", NOT_DEFINED)]
+
+
+def _of_sidecars(message: str, *kinds: str) -> Callable[[str, str], Found | None]:
+    """Takes these kinds, and nothing where the policy may be for gateways."""
+
+    def refused(top: str, kind: str) -> Found | None:
+        return [("spec.from", message)] if top in _WITH_GATEWAYS else _nothing_but(*kinds)(top, kind)
+
+    return refused
+
+
+def _rules_of_all_but(*tops: str) -> Callable[[str], Found | None]:
+    return lambda top: [("spec.rules", NOT_DEFINED)] if top in tops else None
+
+
+_BACKEND = {"kind": "MeshService", "name": "backend"}
+
+
+def _of_a_route(top: str, kind: str) -> Found | None:
+    return _nothing_but("Mesh")(top, kind) if top == "MeshGateway" else _nothing_but(*_SERVICES)(top, kind)
+
+
+ROWS: dict[str, Row] = {
+    "MeshCircuitBreaker": Row(
+        conf={"connectionLimits": {"maxRequests": 1}},
+        top=_PROXIES,
+        to=_nothing_but("Mesh", *_SERVICES),
+        from_=_nothing_but("Mesh"),
+        rule=lambda top: None,
+    ),
+    "MeshFaultInjection": Row(
+        conf={"http": [{"abort": {"httpStatus": 503, "percentage": "0.5"}}]},
+        top=_PROXIES,
+        to=_of_gateways,
+        from_=_of_sidecars(_EXCLUDE, "Mesh", "MeshSubset", "MeshService", "MeshServiceSubset"),
+        rule=_rules_of_all_but("MeshGateway", "gateways"),
+    ),
+    "MeshHealthCheck": Row(
+        conf={"tcp": {}},
+        top=_PROXIES,
+        to=_nothing_but("Mesh", *_SERVICES),
+        absent={"from": [], "rules": []},
+    ),
+    "MeshHTTPRoute": Row(
+        conf=[{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "default": {"backendRefs": [_BACKEND]}}],
+        part="rules",
+        top=_PROXIES,
+        to=_of_a_route,
+        absent={"from": [], "rules": []},
+    ),
+    "MeshRateLimit": Row(
+        conf={"local": {"http": {"requestRate": {"num": 1, "interval": "1s"}}}},
+        top=(*_PROXIES, "MeshHTTPRoute"),
+        to=_of_gateways,
+        from_=_of_sidecars(NEEDS_SIDECARS, "Mesh"),
+        rule=_rules_of_all_but(*_WITH_GATEWAYS),
+    ),
+    "MeshRetry": Row(
+        conf={"http": {"numRetries": 1}},
+        top=(*_PROXIES, "MeshHTTPRoute"),
+        to=_or_everything("Mesh", *_SERVICES, "MeshHTTPRoute"),
+        absent={
+            "from": [("spec.to", "needs at least one item")],
+            "rules": [("spec.to", "needs at least one item")],
+        },
+    ),
+    "MeshTCPRoute": Row(
+        conf=[{"default": {"backendRefs": [_BACKEND]}}],
+        part="rules",
+        top=_PROXIES,
+        to=_of_a_route,
+        absent={"from": [], "rules": []},
+    ),
+    "MeshTimeout": Row(
+        conf={"http": {"requestTimeout": "1s"}},
+        top=(*_PROXIES, "MeshHTTPRoute"),
+        to=_or_everything("Mesh", *_SERVICES, "MeshHTTPRoute"),
+        from_=_of_no_gateway,
+        rule=lambda top: None,
+    ),
+    "MeshTrafficPermission": Row(
+        conf={"action": "Allow"},
+        top=("Mesh", "Dataplane", "MeshSubset", "MeshService", "MeshServiceSubset"),
+        from_=_nothing_but("Mesh", "MeshSubset", "MeshService", "MeshServiceSubset"),
+        rule=lambda top: None,
+        rule_conf={"allow": [{"spiffeID": {"type": "Exact", "value": "spiffe://a/b"}}]},
+        absent={"to": [("spec.to", NOT_DEFINED), ("spec", "at least one of 'from' or 'rules' has to be defined")]},
+        with_rules=[("spec", "field 'from' must be empty when 'rules' is defined")],
+    ),
+}
+
+
+def document(kind: str, top: Ref, **spec: Any) -> dict[str, Any]:
+    return {"type": kind, "mesh": "default", "name": "p", "spec": {"targetRef": top, **spec}}
+
+
+def item(row: Row, kind: str) -> dict[str, Any]:
+    return {"targetRef": REFS[kind], row.part: row.conf}
+
+
+def rule(row: Row) -> dict[str, Any]:
+    return {"default": row.conf if row.rule_conf is None else row.rule_conf}
+
+
+def violations(written: Mapping[str, Any]) -> Found:
+    return [(violation.field, violation.message) for violation in validate(parse(written))]
+
+
+def placed(found: Found | None, path: str) -> Found:
+    return [(f"{path}{where}" if where.startswith(".") else where, message) for where, message in found or ()]
+
+
+def test_every_kind_with_a_target_ref_has_a_row() -> None:
+    kinds = {each.name for each in catalog.POLICY_TYPES if each.policy is not None and each.policy.is_target_ref}
+    assert kinds == ROWS.keys()
+
+
+def _bodies(row: Row, top: str) -> Iterator[tuple[str, dict[str, Any], Found]]:
+    """What a policy for `top` may hold at each position, and how that is refused."""
+    if row.whole:
+        yield "default", {"default": row.conf}, []
+    for name, refusal in (("to", row.to), ("from", row.from_)):
+        for kind in REFS if refusal is not None else ():
+            assert refusal is not None
+            yield f"{name}-{kind}", {name: [item(row, kind)]}, placed(refusal(top, kind), f"spec.{name}[0]")
+    if row.rule is not None:
+        yield "rules", {"rules": [rule(row)]}, placed(row.rule(top), "spec.rules[0]")
+
+
+CASES = [
+    pytest.param(kind, top, body, found, id=f"{kind}-{top}-{position}")
+    for kind, row in ROWS.items()
+    for top in TOPS
+    for position, body, found in _bodies(row, top)
+]
+
+
+@pytest.mark.parametrize(("kind", "top", "body", "found"), CASES)
+def test_a_position_takes_its_kinds_and_no_other(kind: str, top: str, body: dict[str, Any], found: Found) -> None:
+    refused = [] if TOPS[top]["kind"] in ROWS[kind].top else [("spec.targetRef.kind", NOT_SUPPORTED)]
+    expected = [*refused, *found]
+    # Where two positions are refused the order is the kind's own.
+    assert sorted(violations(document(kind, TOPS[top], **body))) == sorted(expected)
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_each_position_accepts_something(kind: str) -> None:
+    bodies = (each for top in TOPS for each in _bodies(ROWS[kind], top))
+    accepted = {position.partition("-")[0] for position, _, found in bodies if not found}
+    row = ROWS[kind]
+    positions = {"default": row.whole, "to": row.to, "from": row.from_, "rules": row.rule}
+    assert accepted == {name for name, there in positions.items() if there}
+
+
+ABSENT = [(kind, position) for kind, row in ROWS.items() for position in row.absent]
+
+
+@pytest.mark.parametrize(("kind", "position"), ABSENT)
+def test_a_position_that_is_not_there_is_nothing(kind: str, position: str) -> None:
+    row = ROWS[kind]
+    written = document(kind, REFS["Mesh"], **{position: [rule(row) if position == "rules" else item(row, "Mesh")]})
+    assert violations(written) == row.absent[position]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, row in ROWS.items() if row.rule is not None])
+def test_rules_stand_alone(kind: str) -> None:
+    row = ROWS[kind]
+    other = "to" if row.to is not None else "from"
+    written = document(kind, REFS["Dataplane"], **{other: [item(row, "Mesh")], "rules": [rule(row)]})
+    assert set(row.with_rules) <= set(violations(written))
+
+
+SECTION = {"kind": "Dataplane", "name": "web-1", "sectionName": "http"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind, row in ROWS.items() if "Dataplane" in row.top])
+def test_a_section_is_of_what_comes_in(kind: str) -> None:
+    row = ROWS[kind]
+    refused = ("spec.targetRef.sectionName", "can only be used with inbound policies")
+    if row.rule is not None:
+        assert violations(document(kind, SECTION, rules=[rule(row)])) == []
+    if row.to is not None:
+        assert refused in violations(document(kind, SECTION, to=[item(row, "Mesh")]))
+    if row.whole:
+        assert violations(document(kind, SECTION, default=row.conf)) == [refused]
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_without_a_target_ref_a_policy_is_for_the_mesh(kind: str) -> None:
+    row = ROWS[kind]
+    _, body, found = next(_bodies(row, "Mesh"))
+    written = document(kind, REFS["Mesh"], **body)
+    del written["spec"]["targetRef"]
+    assert violations(written) == found
+    assert list(unknown_fields(written)) == []
