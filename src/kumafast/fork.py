@@ -22,7 +22,7 @@ from kumafast.generation.generate import generate
 from kumafast.generation.proxy import Part
 from kumafast.identity.identities import MeshIdentity
 from kumafast.matching import Bindings
-from kumafast.reached import Destinations, Reached
+from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination, destination_of
 from kumafast.resolution import Layers, Resolution
@@ -252,9 +252,11 @@ class _Side:
         except ModificationError:
             # Whoever has something keeps it while its template cannot be applied.
             return None
-        return Snapshot((*layers, *(self._seen(each, one_by_one) for each in plan.reached)))
+        return Snapshot((*layers, *(self._seen(each, plan.views.get(each), one_by_one) for each in plan.reached)))
 
-    def _seen(self, reached: Reached, one_by_one: bool) -> Layer:
+    def _seen(self, reached: Reached, viewed: Viewed | None, one_by_one: bool) -> Layer:
+        if viewed is not None:
+            return viewed.layer()[0]
         key = (reached, one_by_one)
         layer = self._endpoints.get(key)
         if layer is None:

@@ -95,6 +95,20 @@ def _of_no_gateway(top: str, kind: str) -> Found | None:
     return _nothing_but("Mesh")(top, kind)
 
 
+_OF_ALL_CLIENTS = (
+    "kind MeshExternalService is only allowed with targetRef.kind: Mesh as it is configured on the Zone Egress and "
+    "shared by all clients in the mesh"
+)
+
+
+def _of_a_strategy(top: str, kind: str) -> Found | None:
+    kinds = ("Mesh", "MeshService", "MeshMultiZoneService")
+    if top != "MeshGateway":
+        kinds = (*kinds, "MeshHTTPRoute", *(("MeshExternalService",) if top == "Mesh" else ()))
+    found = _nothing_but(*kinds)(top, kind)
+    return [*(found or ()), (".targetRef.kind", _OF_ALL_CLIENTS)] if kind == "MeshExternalService" and found else found
+
+
 _BACKEND = {"kind": "MeshService", "name": "backend"}
 
 
@@ -122,6 +136,15 @@ ROWS: dict[str, Row] = {
         top=_PROXIES,
         to=_of_a_route,
         absent={"from": [], "rules": []},
+    ),
+    "MeshLoadBalancingStrategy": Row(
+        conf={"hashPolicies": [{"type": "Header", "header": {"name": "x"}}]},
+        top=_PROXIES,
+        to=_of_a_strategy,
+        absent={
+            "from": [("spec.to", "needs at least one item")],
+            "rules": [("spec.to", "needs at least one item")],
+        },
     ),
     "MeshRetry": Row(
         conf={"http": {"numRetries": 1}},
