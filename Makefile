@@ -3,6 +3,7 @@
 # make lint  ruff, mypy, import-linter, cython-lint, clang-format
 # make bench runs the benchmarks; make bench-mesh 2,000 simulated Envoys on real sockets (3 minutes)
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
+# make run-postgres  a control plane on a PostgreSQL of its own, for a look; both are gone afterwards
 # make churn MINUTES=30  has clients come and go all the time, and says whether the servers grow
 
 VENV := .venv
@@ -12,7 +13,7 @@ NATIVE := $(wildcard ext/*.pyx ext/*.pxd ext/*.pxi ext/*.hpp ext/CMakeLists.txt)
 
 MINUTES ?= 30
 
-.PHONY: build envoy run test test-fast lint bench bench-mesh bench-wire churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire churn clean
 
 build: $(STAMP)
 
@@ -25,6 +26,9 @@ envoy: build
 
 run: envoy
 	@$(BIN)/kumafast demo
+
+run-postgres: build
+	@$(BIN)/python -m tests.postgresql --run
 
 # What measures nothing runs three at a time, for who waits for an Envoy needs no core. The rest has the machine to itself,
 # and three attempts: what is slower fails in all of them, what another machine beside this one took fails in one.

@@ -58,7 +58,11 @@ class Pipeline:
         self.store = store
         self.cache = SnapshotCache()
         self.metrics = Metrics()
-        self.reconciler = Reconciler(store=store, cache=self.cache, metrics=self.metrics, debounce_ms=0)
+        self.failed: list[str] = []
+        """The nodes for which another failure than before, or none any more, was told of."""
+        self.reconciler = Reconciler(
+            store=store, cache=self.cache, metrics=self.metrics, debounce_ms=0, failed=self.failed.append
+        )
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Pipeline:
@@ -292,8 +296,14 @@ typedConfig:
 """
 
 
+_UNFIT = """
+name: any
+typedConfig: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+"""
+
+
 def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[dict[str, str]]) -> Resource:
-    """A template that can be applied to whatever there is."""
+    """A template that can be applied to whatever there is, or, of every fifth, to what has no TCP proxy alone."""
     match = rng.choice([{}, {"origin": "outbound"}, {"origin": "inbound"}, {"name": "a"}, {"name": "localhost:80"}])
     changes = [
         {"cluster": {"operation": "patch", "match": match, "value": f"connectTimeout: {rng.randrange(1, 4)}s"}},
@@ -309,6 +319,8 @@ def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[d
         {"httpFilter": {"operation": "addFirst", "match": {"origin": "outbound"}, "value": _LUA}},
         {"virtualHost": {"operation": "remove", "match": {"name": "b"}}},
     ]
+    unfit = {"name": "envoy.filters.network.tcp_proxy", "origin": rng.choice(["inbound", "outbound", ""])}
+    broken = [{"networkFilter": {"operation": "patch", "match": unfit, "value": _UNFIT}}]
     raw = "'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\nname: b\ntype: STATIC\n"
     resources = [{"name": "b", "version": "v1", "resource": raw}]
     return of_dataplanes(
@@ -318,7 +330,7 @@ def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[d
         selectors=selectors,
         imports=[rng.choice(["default-proxy", "default-proxy", "gateway-proxy", "ingress-proxy"])],
         resources=rng.choice([[], [], resources]),
-        modifications=rng.sample(changes, rng.randrange(4)),
+        modifications=[*rng.sample(changes, rng.randrange(4)), *(broken if rng.random() < 0.2 else [])],
     )
 
 
@@ -427,6 +439,30 @@ def random_external_service(rng: random.Random, mesh: str) -> Resource:
     tls = rng.choice([None, None, {}, {"caCert": {"secret": "ca"}}, {"caCert": {"inlineString": "authority"}}])
     address = rng.choice(["192.0.2.1:80", "192.0.2.2:443", "example.com:443"])
     return external_service(f"outside-{rng.randrange(3)}", address, tags, mesh=mesh, tls=tls)
+
+
+def virtual_outbound(
+    name: str,
+    host: str,
+    port: str,
+    *,
+    mesh: str = "default",
+    match: Iterable[dict[str, str]] = ({"kuma.io/service": "*"},),
+    **tags: str,
+) -> Resource:
+    """A name made of the service tag, `.service`, and of others by names of one's own."""
+    parameters = [{"name": name, "tagKey": key} for name, key in {"service": "kuma.io/service", **tags}.items()]
+    selectors = [{"match": each} for each in match]
+    conf = {"host": host, "port": port, "parameters": parameters}
+    return parse({"type": "VirtualOutbound", "mesh": mesh, "name": name, "selectors": selectors, "conf": conf})
+
+
+def random_virtual_outbound(rng: random.Random, mesh: str) -> Resource:
+    """A name for some of the services that there may be, also one that several of them share or that none can have."""
+    matches = [service("*"), service("a"), service("b", version="*"), {"version": "*"}]
+    host = rng.choice(["{{.service}}.here", "{{.v}}.{{.service}}.here", "one.here", "{{.v}}"])
+    port = rng.choice(["80", "8080", "{{.v}}"])
+    return virtual_outbound(f"v{rng.randrange(3)}", host, port, mesh=mesh, match=rng.sample(matches, 2), v="version")
 
 
 def random_policy(rng: random.Random, mesh: str) -> Resource:

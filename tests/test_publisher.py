@@ -13,6 +13,7 @@ from kumafast.metrics import Metrics
 from kumafast.pending import Depth
 from kumafast.publisher import Publisher
 from kumafast.reached import Reached, Unready, Viewed
+from kumafast.resources import ResourceKey
 from kumafast.snapshot import Layer, SnapshotCache, XdsResource
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER
@@ -31,6 +32,9 @@ class Numbered:
 
     def layers(self) -> tuple[Layer, ...]:
         return (Layer([XdsResource(CLUSTER, "truth", str(self._stage.truth).encode())]),)
+
+    def templates(self) -> tuple[ResourceKey, ...]:
+        return ()
 
 
 class Stage:

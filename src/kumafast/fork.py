@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import datetime
 from itertools import filterfalse
+from typing import TypeAlias
 
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates, wanted_identity
@@ -21,10 +22,12 @@ from kumafast.generation import names
 from kumafast.generation.generate import generate
 from kumafast.generation.proxy import Part
 from kumafast.identity.identities import MeshIdentity
+from kumafast.ipam import Ranges, placements
 from kumafast.matching import Bindings
 from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination, destination_of
+from kumafast.registry.virtual_hosts import Viewpoint
 from kumafast.resolution import Layers, Resolution
 from kumafast.resources import Dataplane, catalog
 from kumafast.resources.fields import FrozenMap
@@ -34,11 +37,15 @@ from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.snapshot.resource import SECRET
 from kumafast.store import Change, StoredResource
+from kumafast.templates import Failure
 
 TURN_S = 0.005
 """For how long changes are taken in before everything else has its turn."""
 RESTARTS_MAX = 5
 """How often it begins anew because something was stored meanwhile; then it is done in one turn."""
+
+Outcome: TypeAlias = Snapshot | Failure | None
+"""What comes of a node: what it gets, why that cannot be made, or nothing where its dataplane is not known."""
 
 SHADOW = "shadow"
 """The effect of policies that are looked at and not in force."""
@@ -50,10 +57,24 @@ class Fork:
     The changes are to be taken in before anything is asked of the state that they make.
     """
 
-    def __init__(self, *, registry: Registry, destinations: Destinations, addresses: Addresses, now: datetime) -> None:
-        """`now` is when certificates are issued that have to be."""
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        destinations: Destinations,
+        addresses: Addresses,
+        now: datetime,
+        ranges: Ranges,
+        kept: Callable[[str], Snapshot | None] = lambda _: None,
+    ) -> None:
+        """`now` is when certificates are issued that have to be, `ranges` where new names get their addresses.
+
+        `kept` is what the node with an id has of before, where what holds for it now cannot be made.
+        """
         addresses = _Addresses(addresses)
+        self._now, self._ranges = now, ranges
         self._live = registry
+        self._kept = kept
         self._generation = registry.generation
         self._changed = _Changed()
         self.registry = registry.fork()
@@ -77,8 +98,19 @@ class Fork:
     # Changes.
 
     def steps(self, changes: Iterable[Change]) -> Iterator[None]:
-        """Take in changes as `Registry.steps` does, piece by piece; between two pieces others may have their turn."""
+        """Take in changes as `Registry.steps` does, piece by piece; between two pieces others may have their turn.
+
+        What has a name by them has the address that it would be given.
+        """
         for affected in self.registry.steps(changes):
+            self._changed.add(affected)
+            yield
+        given = [
+            Change(each.key, StoredResource(each, 0, self._now, self._now))
+            for mesh, book in self.registry.unsettled_addresses()
+            for each in placements(mesh, book, self._ranges)
+        ]
+        for affected in self.registry.steps(given) if given else ():
             self._changed.add(affected)
             yield
 
@@ -132,7 +164,8 @@ class Fork:
         outbounds = () if dataplane is None else dataplane.outbounds
         tags = [destination_of(each.destination_tags) for each in outbounds if each.destination_tags]
         inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())
-        return was.outward(tags), now.outward(tags), was.proxy, now.proxy, inward
+        seen = self._before.seen(dataplane_id, was), self._after.seen(dataplane_id, now)
+        return was.outward(tags), now.outward(tags), seen, was.proxy, now.proxy, inward
 
     def is_same_inward(self, dataplane_id: DataplaneId) -> bool:
         """Whether nothing changes in what comes in to a dataplane that itself stays as it is."""
@@ -144,12 +177,17 @@ class Fork:
     # What they get.
 
     def before(self, node: Node) -> Snapshot | None:
-        """What a node gets now; None where its dataplane is not known. O(its parts); messages are made when read."""
-        return self._before.snapshot(node)
+        """What a node has now; None where its dataplane is not known. O(its parts); messages are made when read."""
+        found = self._before.outcome(node)
+        return self._kept(node.id) if isinstance(found, Failure) else found
 
-    def after(self, node: Node) -> Snapshot | None:
-        """What a node would get; None where it keeps what it has, for its dataplane would be gone."""
-        return self._after.snapshot(node)
+    def after(self, node: Node) -> Outcome:
+        """What a node would get; a failure, or None for a dataplane that would be gone, where it keeps what it has."""
+        return self._after.outcome(node)
+
+    def is_keeping(self, dataplane_id: DataplaneId) -> bool:
+        """Whether a dataplane's proxy has what nobody else has, for what holds for it now cannot be made."""
+        return self._kept(dataplane_id.node_id) is not None
 
     def dataplane_before(self, dataplane_id: DataplaneId) -> Dataplane | None:
         """A dataplane without the changes."""
@@ -192,6 +230,8 @@ async def shadowed(fork: Callable[[], Fork], node: Node, *, mesh: str) -> tuple[
                 began = time.monotonic()
         else:
             before, after = attempt.before(node), attempt.after(node)
+            if isinstance(after, Failure):
+                after = before
             return None if before is None or after is None else (before, after)
     return None
 
@@ -232,6 +272,8 @@ class _Side:
             certificates=_Certificates(now),
             layers=parts,
         )
+        # What holds for the names that are seen, once for all who see the same and are bound alike.
+        self._told: dict[tuple[Viewpoint, Bindings], Hashable] = {}
         # Joined once for all who reach it.
         self._endpoints: dict[tuple[Reached, bool], Layer] = {}
 
@@ -240,7 +282,19 @@ class _Side:
             return None
         return self._registry.bindings(dataplane_id)
 
-    def snapshot(self, node: Node) -> Snapshot | None:
+    def seen(self, dataplane_id: DataplaneId, bindings: Bindings) -> Hashable:
+        """What a dataplane's policies come to for the names that it sees."""
+        seen_from = self._registry.viewpoint(dataplane_id)
+        if seen_from is None:
+            return None
+        key = (seen_from, bindings)
+        found = self._told.get(key)
+        if found is None:
+            tags = sorted(self._registry.sight(dataplane_id.mesh, seen_from).destinations)
+            found = self._told[key] = (seen_from, bindings.outward(tags))
+        return found
+
+    def outcome(self, node: Node) -> Outcome:
         dataplane_id = self._registry.identify(node.id)
         dataplane = None if dataplane_id is None else self._registry.dataplane(dataplane_id)
         if dataplane_id is None or dataplane is None or self._registry.identities.is_broken(dataplane_id.mesh):
@@ -249,9 +303,8 @@ class _Side:
         one_by_one = node.metadata.get(TAKES_DELTA) is True
         try:
             layers = plan.layers()
-        except ModificationError:
-            # Whoever has something keeps it while its template cannot be applied.
-            return None
+        except ModificationError as error:
+            return Failure.of(error, plan.templates())
         return Snapshot((*layers, *(self._seen(each, plan.views.get(each), one_by_one) for each in plan.reached)))
 
     def _seen(self, reached: Reached, viewed: Viewed | None, one_by_one: bool) -> Layer:

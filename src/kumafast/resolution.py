@@ -21,7 +21,7 @@ from kumafast.generation import senders
 from kumafast.generation.effects import Source
 from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
-from kumafast.generation.policy_effects import VIEWING, effects, proxy_parts, template, view
+from kumafast.generation.policy_effects import VIEWING, effects, makes_template, proxy_parts, template, view
 from kumafast.generation.proxy import (
     Destination,
     Inbound,
@@ -33,12 +33,13 @@ from kumafast.generation.proxy import (
 )
 from kumafast.identity.proxies import tag_sets
 from kumafast.matching import PASS_THROUGH, Bindings, Setting
+from kumafast.matching.bindings import by_kind, proxy_rule
 from kumafast.outbound_ports import Port, balanced, destinations, listener, spoken, way_of
 from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import DataplaneId, Registry
 from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
 from kumafast.registry.virtual_hosts import Sight
-from kumafast.resources import Dataplane
+from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.defaults import ZONE_LABEL
 from kumafast.resources.tags import ZONE_TAG
 from kumafast.snapshot import Layer
@@ -227,6 +228,14 @@ class Plan:
         views = ((each, view(bindings.outbound(each.destination.service), zone, tags)) for each in self.reached)
         found = ((each, each.viewed(seen)) for each, seen in views if seen is not None)
         return {each: viewed for each, viewed in found if viewed is not None}
+
+    def templates(self) -> tuple[ResourceKey, ...]:
+        """The policies of which the template for the proxy is made under the policies of now."""
+        bindings = self._resolution.registry.bindings(self.dataplane_id)
+        heard = {setting.kind for setting in bindings.proxy if makes_template(setting.kind)}
+        about = by_kind(bindings.about_proxy())
+        rules = (proxy_rule(about[kind]) for kind in sorted(heard))
+        return tuple(policy.key for rule in rules if rule is not None for policy in rule.origin)
 
     def _templated(self, made: list[Layer], bindings: Bindings) -> tuple[Layer, ...]:
         """These layers as a template for the proxy wants them, if there is one."""

@@ -58,6 +58,15 @@ def _mesh(registry: Registry, name: str) -> dict[str, Any]:
         "outward": {name: (known.outward.outbounds, known.services) for name, known in policies._dataplanes.items()},
         "routing": sorted(policies._routing),
         "external": (sorted(map(repr, state.external)), dict(state.external._ids), list(state.external._free_ids)),
+        "hosts": {viewpoint: sight.hosts for viewpoint, sight in state.hosts.sights.items()},
+        "viewpoints": (dict(state.hosts._viewpoints), {key: list(each) for key, each in state.hosts._members.items()}),
+        "claims": {holder: dict(claims) for holder, claims in state.hosts._claims.items()},
+        "virtual addresses": (
+            dict(state.addresses._addresses),
+            list(state.addresses.lacking),
+            list(state.addresses.surplus),
+        ),
+        "led": dict(policies._led),
         "external secrets": {secret: sorted(names) for secret, names in state.external._by_secret.items()},
         "consumers": {service: sorted(names) for service, names in policies._consumers.items()},
         "index": [list(policies._index.match(selector)) for selector in _SELECTORS],
@@ -65,5 +74,5 @@ def _mesh(registry: Registry, name: str) -> dict[str, Any]:
         "reach index": [list(reach._index.match(selector)) for selector in _SELECTORS],
         "reach selectors": (dict(reach._selector_ids), dict(reach._destinations), list(reach._free_selector_ids)),
         "reach consumed": dict(reach._consumed),
-        "reach consumers": {key: sorted(names) for key, names in reach._consumers.items()},
+        "reach consumers": {key: sorted(names, key=repr) for key, names in reach._consumers.items()},
     }

@@ -52,11 +52,12 @@ _MAKERS = _makers()
 @lru_cache(maxsize=_CACHE_SIZE)
 def effects(settings: tuple[Setting, ...], part: str, protocol: str) -> tuple[Effect, ...]:
     """What settings change in a part: `outbound`, `destination`, `inbound` or `passthrough`."""
-    made = (
+    made = [
         _MAKERS[setting.kind, part](setting.conf, protocol) for setting in settings if (setting.kind, part) in _MAKERS
-    )
+    ]
+    several = ((each,) if isinstance(each, Effect) else each or () for each in made)
     # What two kinds ask for alike is done once.
-    return tuple(dict.fromkeys(effect for effect in made if effect is not None))
+    return tuple(dict.fromkeys(effect for each in several for effect in each))
 
 
 @lru_cache(maxsize=_CACHE_SIZE)
@@ -78,6 +79,11 @@ def view(settings: tuple[Setting, ...], zone: str, tags: Tags) -> View | None:
             found: View | None = _MAKERS[setting.kind, "view"](setting.conf, zone, dict(tags))
             return found
     return None
+
+
+def makes_template(kind: str) -> bool:
+    """Whether policies of a kind change finished resources."""
+    return (kind, "modifications") in _MAKERS
 
 
 @lru_cache(maxsize=_CACHE_SIZE)

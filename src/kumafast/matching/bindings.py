@@ -21,7 +21,7 @@ from kumafast.matching.backend_refs import Tags
 from kumafast.matching.connection import Ranked, in_order, outbound_winner, winner
 from kumafast.matching.policy import ANY_SERVICE, PASS_THROUGH, CompiledPolicy, Conf, Rank
 from kumafast.matching.routing import Route
-from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, sources, to_rule, whole_rule
+from kumafast.matching.rules import Rule, cases, catch_all, inbound_rules, listing, sources, to_rule, whole_rule
 from kumafast.resources.tags import SERVICE_TAG
 
 PROXY = "@proxy"
@@ -194,6 +194,8 @@ def inbound_rule(ranked: list[Ranked]) -> Rule | None:
     one = ranked[0][0]
     if one.is_target_ref:
         policies = [policy for policy, _ in ranked]
+        if one.has_cases:
+            return cases(policies)
         return listing(policies) if one.is_listed else catch_all(inbound_rules(policies))
     if one.is_listed:
         return sources(in_order(policy for policy, _ in ranked))

@@ -22,7 +22,13 @@ from kumafast.resources.fields import FrozenMap, freeze
 from kumafast.resources.mesh import Mesh
 from kumafast.resources.resource import Frozen
 from kumafast.resources.tags import SERVICE_TAG
-from kumafast.resources.target_ref import MESH, MESH_HTTP_ROUTE, MESH_SERVICE, TargetRef
+from kumafast.resources.target_ref import (
+    MESH,
+    MESH_HTTP_ROUTE,
+    MESH_SERVICE,
+    MESH_SERVICE_SUBSET,
+    TargetRef,
+)
 from kumafast.resources.target_ref_policy import EFFECT_LABEL, Match, TargetRefPolicy
 
 Conf: TypeAlias = FrozenMap[str, Any]
@@ -79,6 +85,8 @@ class CompiledPolicy:
     """What it says of a proxy as a whole; None for kinds that are about connections."""
     is_listed: bool = False
     """True where all that such policies say of what comes in counts, instead of one conf merged from it."""
+    has_cases: bool = False
+    """True where what such policies say of some of those who send counts beside what they say of all."""
     services: frozenset[str] | None = field(init=False, compare=False, repr=False)
     """The services that it says something about; None where that is any."""
     _hash: int = field(init=False, compare=False, repr=False)
@@ -101,9 +109,12 @@ def compile_policies(policy: Resource, *, created: datetime, mesh: Mesh | None =
 
     One that tells clients apart is two: what it says of requests that come in, and that its sources send their tags.
     """
-    if not isinstance(policy, ConnectionPolicy):
-        return (compile_policy(policy, created=created, mesh=mesh),)
     traits = policy.type.policy
+    if not isinstance(policy, ConnectionPolicy):
+        compiled = compile_policy(policy, created=created, mesh=mesh)
+        if traits is None or not traits.asks_sender:
+            return (compiled,)
+        return (compiled, *_asking_of_sources(policy, compiled))
     parts = [
         compile_policy(part, created=created, position=position, mesh=mesh)
         for position, part in enumerate(policy.parts)
@@ -160,6 +171,7 @@ def compile_policy(
         outbound=tuple(_outbound(policy)),
         inbound=tuple(_listed(policy) if traits.is_listed else _inbound(policy)),
         is_listed=traits.is_listed,
+        has_cases=traits.has_cases,
     )
 
 
@@ -174,6 +186,22 @@ def _asking(policy: ConnectionPolicy, compiled: CompiledPolicy) -> CompiledPolic
         compiled,
         selectors=tuple(TagSelector(dict([tag] if tag else ())) for tag in dict.fromkeys(tags)),
         outbound=tuple(OutboundItem(service, (0, 0), FrozenMap()) for service in dict.fromkeys(services)),
+        inbound=(),
+    )
+
+
+def _asking_of_sources(policy: Resource, compiled: CompiledPolicy) -> Iterator[CompiledPolicy]:
+    """The policy for clients that may be one of the sources; none where all sources are everybody."""
+    sources = [item.source for item in compiled.inbound if item.source]
+    if not sources or not compiled.selectors or not isinstance(policy, TargetRefPolicy):
+        return
+    tags = dict.fromkeys(min(source.items(), key=_vagueness) for source in sources)
+    top = policy.spec.top
+    service = top.name if top.kind in (MESH_SERVICE, MESH_SERVICE_SUBSET) else ANY_SERVICE
+    yield replace(
+        compiled,
+        selectors=tuple(TagSelector(dict([tag])) for tag in tags),
+        outbound=(OutboundItem(service, (0, 0), FrozenMap()),),
         inbound=(),
     )
 
@@ -225,6 +253,10 @@ def _connections(policy: ConnectionPolicy, conf: Conf) -> Iterator[OutboundItem]
 
 
 def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
+    traits = policy.type.policy
+    if traits is None or traits.is_to_of_gateways:
+        # Gateways' listeners are not there yet.
+        return
     if any(item.target_ref.kind == MESH_HTTP_ROUTE for item in policy.spec.to):
         # A policy about routes says nothing about services as such.
         return
@@ -248,9 +280,15 @@ def _inbound(policy: TargetRefPolicy) -> Iterator[InboundItem]:
     for rule in policy.spec.rules:
         for match in rule.matches or (None,):
             yield InboundItem(match, _conf(rule.default))
-    if not policy.spec.rules and traits is not None and traits.is_from_as_rules:
-        for item in policy.spec.from_:
+    if policy.spec.rules or traits is None:
+        return
+    for item in policy.spec.from_:
+        if traits.is_from_as_rules:
             yield InboundItem(None, _conf(item.default))
+        elif traits.has_cases:
+            source = _source(item.target_ref)
+            if source is not None:
+                yield InboundItem(None, _conf(item.default), source=FrozenMap(sorted(source.items())))
 
 
 def _listed(policy: TargetRefPolicy) -> Iterator[InboundItem]:

@@ -362,6 +362,8 @@ class Registry:
         state = self._state(name)
         before = state.view.mesh
         state.view = replace(state.view, mesh=after)
+        # Addresses are given in a mesh that is there.
+        self._unaddressed[name] = None
         for key, stored in state.readers.items():
             fields = _MESH_FIELDS[key.type]
             if any(getattr(before, field, None) != getattr(after, field, None) for field in fields):

@@ -47,6 +47,18 @@ class TargetRef(Frozen):
     proxy_types: tuple[Literal["Sidecar", "Gateway"], ...] = ()
 
 
+def includes_gateways(ref: TargetRef) -> bool:
+    """Whether a policy for this may be one for gateways' listeners, as Kuma takes it."""
+    if ref.kind in (MESH, MESH_SUBSET):
+        return not ref.proxy_types or "Gateway" in ref.proxy_types
+    return ref.kind in (MESH_GATEWAY, MESH_HTTP_ROUTE)
+
+
+def is_only_gateways(ref: TargetRef) -> bool:
+    """Whether a policy for this is for gateways' listeners and nothing else."""
+    return includes_gateways(ref) and (ref.kind == MESH_GATEWAY or set(ref.proxy_types) == {"Gateway"})
+
+
 def check_target_ref(
     path: str,
     ref: TargetRef,

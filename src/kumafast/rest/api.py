@@ -61,7 +61,7 @@ def create_api(services: ApiServices) -> Guard:
         Route("/global-insights", fixed({"GET": index.global_insights(services)})),
         Route("/_resources", fixed({"GET": index.show_resource_types})),
         Route("/_kri/{kri}", fixed({"GET": show_by_identifier(services.store, documents, zone=services.zone)})),
-        Route("/_convergence", fixed({"GET": convergence(services)}, query=("revision", "timeout"))),
+        Route("/_convergence", fixed({"GET": convergence(services)}, query=("revision", "since", "timeout"))),
     ]
     routes += [
         Route("/openapi.json", fixed({"GET": openapi.describe(routes, version=services.kuma_version)})),
