@@ -32,9 +32,9 @@ from kumafast.generation.proxy import (
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
-from kumafast.matching import PASS_THROUGH, Bindings, Setting
+from kumafast.matching import PASS_THROUGH, Bindings, Setting, Subject
 from kumafast.matching.bindings import by_kind, proxy_rule
-from kumafast.outbound_ports import Port, balanced, destinations, listener, spoken, way_of
+from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
 from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import DataplaneId, Registry
 from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
@@ -52,7 +52,6 @@ Count: TypeAlias = Callable[[str, Layer], None]
 """Told of each layer that a generator made."""
 
 _Towards = TypeVar("_Towards", Outbound, Destination)
-
 
 _Cluster: TypeAlias = tuple[Reached, Destination]
 
@@ -87,21 +86,24 @@ class Layers:
 class OutboundGroup:
     """The outbounds of all proxies that have the same ones."""
 
-    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_subjects", "reached")
+    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_moment", "reached")
 
     def __init__(
         self, layers: Layers, ports: Iterable[Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
     ) -> None:
         reached = tuple(clusters)
         self.reached = tuple(each for each, _ in reached)
-        self._clusters = tuple(destination for _, destination in reached)
+        # Each with what policies about it are about, and so are the listeners.
+        self._clusters = tuple((each.subject, destination) for each, destination in reached)
         self._layers = layers
         held = tuple(ports)
-        self._listeners = tuple(listener(port, binds=binds, reuses_port=reuses_port) for port in held)
+        self._listeners = tuple(
+            (subject, listener(port, binds=binds, reuses_port=reuses_port)) for port in held for subject in port[3:4]
+        )
         # The services of the mesh that each leads to, whatever service it is called by.
-        self._inside = tuple(frozenset(each.service for each in led if each.external is None) for *_, led in held)
+        self._inside = tuple(frozenset(service for each in led for service in services(each)) for *_, led in held)
         # What has been made under the policies of one moment; with the first question of a later moment it goes.
-        self._subjects: object = None
+        self._moment: object = None
         self._made: dict[Bindings | tuple[Bindings, str], Layer] = {}
 
     def layer(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
@@ -110,17 +112,17 @@ class OutboundGroup:
         Where a policy asks who sends, also by what the proxy says of itself: then those with the same tags share. Where
         an effect needs to know whose ports these are, proxies share the clusters alone.
         """
-        if self._subjects is not bindings.subjects:
-            self._subjects, self._made = bindings.subjects, {}
+        if self._moment is not bindings.subjects:
+            self._moment, self._made = bindings.subjects, {}
         layer = self._made.get(bindings)
         return self._layer_of_sender(bindings, source, sender()) if layer is None else layer
 
     def _layer_of_sender(self, bindings: Bindings, source: Source, sender: str) -> Layer:
         layer = self._made.get((bindings, sender))
         if layer is None:
-            parts = (_with_effects(part, bindings, "outbound") for part in self._listeners)
+            parts = (_with_effects(part, bindings, subject, "outbound") for subject, part in self._listeners)
             outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
-            clusters = (_with_effects(part, bindings, "destination") for part in self._clusters)
+            clusters = (_with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
             is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
             said = [_of_sender(part, sender) for part in outbounds] if is_asked else outbounds
             listeners = [_sent_by(source, part) for part in said]
@@ -225,7 +227,7 @@ class Plan:
         pairs = sorted({pair for tags in tag_sets(self._dataplane) for pair in tags.items()}, reverse=True)
         tags = tuple(sorted(dict(pairs).items()))
         zone = dict(tags).get(ZONE_TAG) or self._dataplane.labels.get(ZONE_LABEL, "")
-        views = ((each, view(bindings.outbound(each.destination.service), zone, tags)) for each in self.reached)
+        views = ((each, view(bindings.outbound(each.subject), zone, tags)) for each in self.reached)
         found = ((each, each.viewed(seen)) for each, seen in views if seen is not None)
         return {each: viewed for each, viewed in found if viewed is not None}
 
@@ -356,7 +358,7 @@ class Resolution:
         own = self._group(
             mesh,
             bindings,
-            own_ports(dataplane, sight),
+            own_ports(dataplane, sight, self.registry.leads_to),
             binds=binds,
             reuses_port=reuses_port,
             beside=() if virtual is None else virtual.reached,
@@ -377,11 +379,15 @@ class Resolution:
         """The group of some outbounds; it leaves out the clusters of what is reached beside it."""
         ports: dict[tuple[str, int], Port] = {}
         reached: dict[Reached, Destination] = {}
-        for address, port, tags in outbounds:
-            route = bindings.route(tags)
-            targets = [self._destinations.get(mesh, each) for each in destinations(tags, route)]
+        for address, port, asked in outbounds:
+            subject = self.registry.subject(mesh, asked)
+            if subject is None:
+                # It refers to a service that is not there.
+                continue
+            route = bindings.route(asked)
+            targets = [self._destinations.get(mesh, each) for each in destinations(asked, route)]
             led = tuple(target.destination for target in targets)
-            way = way_of(route, spoken(tags, route, led))
+            way = way_of(route, spoken(asked, route, led))
             for target in targets:
                 held = reached.get(target)
                 # Those whose port is taken count too: their clusters are there. The first route that says how to
@@ -389,7 +395,7 @@ class Resolution:
                 if held is None or (way is not None and not held.load_balancer):
                     reached[target] = balanced(target.destination, way)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
-            ports.setdefault((address, port), (address, port, tags, route, led))
+            ports.setdefault((address, port), (address, port, asked, subject, route, led))
         if not reached:
             return None
         for each in beside:
@@ -426,8 +432,8 @@ class Resolution:
             yield _InboundSlot(part, position)
 
 
-def _with_effects(part: _Towards, bindings: Bindings, name: str) -> _Towards:
-    found = effects(_with_proxy(bindings.outbound(part.service), bindings), name, part.protocol)
+def _with_effects(part: _Towards, bindings: Bindings, subject: str | Subject, name: str) -> _Towards:
+    found = effects(_with_proxy(bindings.outbound(subject), bindings), name, part.protocol)
     return replace(part, effects=found) if found else part
 
 

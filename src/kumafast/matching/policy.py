@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 
 from kumafast._core import TagSelector
 from kumafast.matching import selection
+from kumafast.matching.backends import Subject, index_name
 from kumafast.matching.selection import Weight
 from kumafast.resources import Resource, ResourceKey
 from kumafast.resources.connection_policy import ConnectionPolicy, Selector
@@ -43,12 +44,48 @@ PASS_THROUGH = "pass_through"
 
 
 @dataclass(frozen=True, slots=True)
+class PortRef:
+    """Ports of services of a kind: of that with a name, or of those with some labels; one port, or all (`section`)."""
+
+    kind: str
+    name: str
+    section: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def means(self, subject: Subject) -> bool:
+        """Whether a port is one of them."""
+        if self.kind != subject.kind or (self.section and self.section != subject.section):
+            return False
+        return self.name == subject.name if self.name else set(self.labels) <= set(subject.labels)
+
+
+@dataclass(frozen=True, slots=True)
 class OutboundItem:
-    """What holds for requests to a service, or to any. `rank` is that of the selector that names the service."""
+    """What holds for requests to a service, or to any. `rank` is that of the selector that names the service.
+
+    With a `ref` it is about ports of services too, and with no service about these alone.
+    """
 
     service: str
     rank: Rank
     conf: Conf
+    ref: PortRef | None = None
+
+    def is_about(self, subject: str | Subject) -> bool:
+        """Whether it says something of requests to a service by tags, or to a port of one."""
+        if self.service == ANY_SERVICE:
+            return True
+        if isinstance(subject, str):
+            return self.service == subject
+        return self.ref is not None and self.ref.means(subject)
+
+    @property
+    def names(self) -> Iterator[str]:
+        """Under which names the policy is noted for what this says."""
+        if self.service:
+            yield self.service
+        if self.ref is not None:
+            yield index_name(self.ref.kind, self.ref.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +125,20 @@ class CompiledPolicy:
     has_cases: bool = False
     """True where what such policies say of some of those who send counts beside what they say of all."""
     services: frozenset[str] | None = field(init=False, compare=False, repr=False)
-    """The services that it says something about; None where that is any."""
+    """The services that it says something about, and names for ports of services; None where that is any."""
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        named = frozenset(item.service for item in self.outbound)
+        named = frozenset(name for item in self.outbound for name in item.names)
         object.__setattr__(self, "services", None if ANY_SERVICE in named else named)
         object.__setattr__(self, "_hash", hash(self.key))
 
     def __hash__(self) -> int:
         return self._hash
 
-    def items_for(self, service: str) -> tuple[OutboundItem, ...]:
-        """What it says about requests to a service, in its own order."""
-        return tuple(item for item in self.outbound if item.service in (service, ANY_SERVICE))
+    def items_for(self, subject: str | Subject) -> tuple[OutboundItem, ...]:
+        """What it says about requests to a service, or to a port of one, in its own order."""
+        return tuple(item for item in self.outbound if item.is_about(subject))
 
 
 def compile_policies(policy: Resource, *, created: datetime, mesh: Mesh | None = None) -> tuple[CompiledPolicy, ...]:
@@ -261,10 +298,14 @@ def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
         # A policy about routes says nothing about services as such.
         return
     for item in policy.spec.to:
-        if item.target_ref.kind == MESH:
+        ref = item.target_ref
+        if ref.kind == MESH:
             yield OutboundItem(ANY_SERVICE, (0, 0), _conf(item.conf))
-        elif item.target_ref.kind == MESH_SERVICE and item.target_ref.name:
-            yield OutboundItem(item.target_ref.name, (0, 0), _conf(item.conf))
+            continue
+        # What names a MeshService means what has the name as its tag as well, as before there were MeshServices.
+        tag = ref.name if ref.kind == MESH_SERVICE and not ref.section_name else ""
+        ports = PortRef(ref.kind, ref.name, ref.section_name, tuple(ref.labels.items()))
+        yield OutboundItem(tag, (0, 0), _conf(item.conf), ports)
 
 
 def _service(destination: Selector) -> str | None:

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+from kumafast.matching.backends import Subject
 from kumafast.matching.merge import merge
-from kumafast.matching.policy import CompiledPolicy, Conf, InboundItem
+from kumafast.matching.policy import CompiledPolicy, Conf, InboundItem, OutboundItem
+from kumafast.matching.selection import Weight, weight_with_destination
 from kumafast.resources.target_ref_policy import Match
 
 _weight = attrgetter("weight")
@@ -35,12 +37,23 @@ class Rule:
         return all(policy.is_initial for policy in self.origin)
 
 
-def to_rule(policies: Iterable[CompiledPolicy], service: str) -> Rule | None:
-    """What holds for requests to a service; None where nothing is said."""
-    relevant = [(policy, item) for policy in sorted(policies, key=_weight) for item in policy.items_for(service)]
+def to_rule(policies: Iterable[CompiledPolicy], subject: str | Subject) -> Rule | None:
+    """What holds for requests to a service, or to a port of one; None where nothing is said.
+
+    Of a port what is said of the service outweighs what is said of everything before names of policies count.
+    """
+    relevant = [(policy, item) for policy in sorted(policies, key=_weight) for item in policy.items_for(subject)]
+    if isinstance(subject, Subject):
+        relevant.sort(key=_weight_of_item)
     if not relevant:
         return None
     return Rule(merge(item.conf for _, item in relevant), _distinct(policy for policy, _ in relevant))
+
+
+def _weight_of_item(each: tuple[CompiledPolicy, OutboundItem]) -> Weight:
+    policy, item = each
+    kind, has_section = ("", False) if item.ref is None else (item.ref.kind, bool(item.ref.section))
+    return weight_with_destination(policy.weight, kind, has_section=has_section)
 
 
 def whole_rule(policies: Iterable[CompiledPolicy]) -> Rule:

@@ -86,6 +86,8 @@ class ResourceType:
     """True for what Kuma lists among the policies though no proxy is bound by it."""
     is_secret: bool = False
     """True for what only administrators may see and what stores seal."""
+    has_status: bool = False
+    """True where the API shows a `status` beside what a user wrote; what a document says there is not read."""
     other_path: str = ""
     """An older path of the same collection."""
 

@@ -93,7 +93,7 @@ class _Kind:
     def _to_rules(self) -> Iterator[Json]:
         about: dict[str, list[CompiledPolicy]] = {}
         for policy in self._policies:
-            for service in dict.fromkeys(item.service for item in policy.outbound):
+            for service in dict.fromkeys(item.service for item in policy.outbound if item.service):
                 about.setdefault(service, []).append(policy)
         general = about.pop(ANY_SERVICE, [])
         for service, policies in about.items():
