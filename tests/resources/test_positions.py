@@ -118,7 +118,8 @@ _OF_ALL_CLIENTS = (
 def _of_a_strategy(top: str, kind: str) -> Found | None:
     kinds = ("Mesh", "MeshService", "MeshMultiZoneService")
     if top != "MeshGateway":
-        kinds = (*kinds, "MeshHTTPRoute", *(("MeshExternalService",) if REFS[top]["kind"] == "Mesh" else ()))
+        outside = ("MeshExternalService",) if top in ("Mesh", "sidecars", "gateways") else ()
+        kinds = (*kinds, "MeshHTTPRoute", *outside)
     found = _nothing_but(*kinds)(top, kind)
     return [*(found or ()), (".targetRef.kind", _OF_ALL_CLIENTS)] if kind == "MeshExternalService" and found else found
 
