@@ -25,7 +25,7 @@ from kumafast.identity.identities import MeshIdentity
 from kumafast.ipam import Ranges, placements
 from kumafast.layers import BoundInbound, Layers
 from kumafast.matching import Bindings, Subject
-from kumafast.reached import Destinations, Reached
+from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination
 from kumafast.registry.virtual_hosts import Viewpoint
@@ -324,9 +324,11 @@ class _Side:
             layers = plan.layers()
         except ModificationError as error:
             return Failure.of(error, plan.templates())
-        return Snapshot((*layers, *(self._seen(each, one_by_one) for each in plan.reached)))
+        return Snapshot((*layers, *(self._seen(each, plan.views.get(each), one_by_one) for each in plan.reached)))
 
-    def _seen(self, reached: Reached, one_by_one: bool) -> Layer:
+    def _seen(self, reached: Reached, viewed: Viewed | None, one_by_one: bool) -> Layer:
+        if viewed is not None:
+            return viewed.layer()[0]
         key = (reached, one_by_one)
         layer = self._endpoints.get(key)
         if layer is None:

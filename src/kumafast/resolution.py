@@ -9,7 +9,7 @@ policy for all of them is looked at once, and each of them has one reference to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 from weakref import WeakValueDictionary
@@ -20,7 +20,7 @@ from kumafast.certificates import Certificates
 from kumafast.generation import senders
 from kumafast.generation.effects import Source
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
-from kumafast.generation.policy_effects import effects, makes_template, proxy_parts, template
+from kumafast.generation.policy_effects import VIEWING, effects, makes_template, proxy_parts, template, view
 from kumafast.generation.proxy import (
     Destination,
     Inbound,
@@ -35,11 +35,13 @@ from kumafast.layers import InboundClasses, InboundSlot, Layers, with_proxy
 from kumafast.matching import PASS_THROUGH, Bindings, Subject
 from kumafast.matching.bindings import by_kind, proxy_rule
 from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
-from kumafast.reached import Destinations, Reached
+from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import DataplaneId, Registry
 from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
 from kumafast.registry.virtual_hosts import Sight
 from kumafast.resources import Dataplane, ResourceKey
+from kumafast.resources.defaults import ZONE_LABEL
+from kumafast.resources.tags import ZONE_TAG
 from kumafast.snapshot import Layer
 from kumafast.snapshot.node import Node
 from kumafast.templates import NOTHING
@@ -113,6 +115,7 @@ class Plan:
         "_transparent",
         "dataplane_id",
         "reached",
+        "views",
     )
 
     def __init__(
@@ -139,6 +142,8 @@ class Plan:
         self._outbounds = outbounds
         self.reached = tuple(reached for group in outbounds for reached in group.reached)
         """The destinations whose endpoints it needs."""
+        self.views: Mapping[Reached, Viewed] = {}
+        """Those of them whose endpoints it sees in a way of its own, as of the last call of `layers`."""
 
     def layers(self) -> tuple[Layer, ...]:
         """All but the endpoints under the policies of now, in the order in which they stand in a snapshot.
@@ -147,6 +152,7 @@ class Plan:
         """
         bindings = self._resolution.registry.bindings(self.dataplane_id)
         layers = self._resolution.layers
+        self.views = self._views(bindings)
         made = [*self._fixed]
         if self._transparent is not None:
             made.append(layers.of(_let_through(self._transparent, bindings, self._source)))
@@ -159,6 +165,17 @@ class Plan:
         parts = proxy_parts(bindings.proxy)
         made.append(layers.joined(parts) if parts else NOTHING)
         return self._templated(made, bindings)
+
+    def _views(self, bindings: Bindings) -> Mapping[Reached, Viewed]:
+        if bindings.kinds.isdisjoint(VIEWING):
+            return {}
+        # Of several values of a tag the first counts, in whatever order the inbounds stand.
+        pairs = sorted({pair for tags in tag_sets(self._dataplane) for pair in tags.items()}, reverse=True)
+        tags = tuple(sorted(dict(pairs).items()))
+        zone = dict(tags).get(ZONE_TAG) or self._dataplane.labels.get(ZONE_LABEL, "")
+        views = ((each, view(bindings.outbound(each.subject), zone, tags)) for each in self.reached)
+        found = ((each, each.viewed(seen)) for each, seen in views if seen is not None)
+        return {each: viewed for each, viewed in found if viewed is not None}
 
     def templates(self) -> tuple[ResourceKey, ...]:
         """The policies of which the template for the proxy is made under the policies of now."""
