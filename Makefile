@@ -4,6 +4,7 @@
 # make bench runs the benchmarks; make bench-mesh 2,000 simulated Envoys on real sockets (3 minutes)
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
 # make loadtest SCENARIO=rollout USERS=5000  has thousands of Envoys in locust; see loadtest/README.md
+# make run-postgres  a control plane on a PostgreSQL of its own, for a look; both are gone afterwards
 # make churn MINUTES=30  has clients come and go all the time, and says whether the servers grow
 
 VENV := .venv
@@ -19,7 +20,7 @@ SECONDS ?= 60
 RATE ?= 10
 TLS ?= none
 
-.PHONY: build envoy run test test-fast lint bench bench-mesh bench-wire loadtest churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire loadtest churn clean
 
 build: $(STAMP)
 
@@ -32,6 +33,9 @@ envoy: build
 
 run: envoy
 	@$(BIN)/kumafast demo
+
+run-postgres: build
+	@$(BIN)/python -m tests.postgresql --run
 
 # What measures nothing runs three at a time, for who waits for an Envoy needs no core. The rest has the machine to itself,
 # and three attempts: what is slower fails in all of them, what another machine beside this one took fails in one.

@@ -1,12 +1,14 @@
-"""What tests of all stages share: a real Envoy, and nothing else."""
+"""What tests of all stages share: a real Envoy and a real PostgreSQL, and nothing else."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests import postgresql as postgresql_server
 
 # A machine that is shared has no deadline for one example; where the result lands, the same examples run each time.
 settings.register_profile(
@@ -32,3 +34,10 @@ def envoy_binary() -> str:
     path: Path | None = envoy.find()
     assert path is not None, "no Envoy found: run `kumafast envoy install` or set KUMAFAST_ENVOY"
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgresql_server.Server]:
+    """A PostgreSQL for the whole run; whoever stops one starts one of its own."""
+    with postgresql_server.running() as server:
+        yield server

@@ -58,7 +58,11 @@ class Pipeline:
         self.store = store
         self.cache = SnapshotCache()
         self.metrics = Metrics()
-        self.reconciler = Reconciler(store=store, cache=self.cache, metrics=self.metrics, debounce_ms=0)
+        self.failed: list[str] = []
+        """The nodes for which another failure than before, or none any more, was told of."""
+        self.reconciler = Reconciler(
+            store=store, cache=self.cache, metrics=self.metrics, debounce_ms=0, failed=self.failed.append
+        )
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Pipeline:
@@ -129,7 +133,7 @@ def mesh_timeout(
     return with_defaults(parse(document), zone="default")
 
 
-def to_everything(request: str, kind: str = "Mesh", **ref: str) -> list[dict[str, Any]]:
+def to_everything(request: str, kind: str = "Mesh", **ref: Any) -> list[dict[str, Any]]:
     return [{"targetRef": {"kind": kind, **ref}, "default": {"http": {"requestTimeout": request}}}]
 
 
@@ -163,6 +167,35 @@ def traffic_route(
     }
     conf = conf or {"destination": service("*")}
     return parse({"type": "TrafficRoute", "name": name, "mesh": mesh, **ends, "conf": conf})
+
+
+def mesh_route(
+    kind: str = "MeshHTTPRoute",
+    name: str = "hr",
+    *,
+    mesh: str = "default",
+    service: str = "backend",
+    top: dict[str, Any] | None = None,
+    rules: Iterable[dict[str, Any]] = (),
+    backends: Iterable[dict[str, Any]] = (),
+) -> Resource:
+    """A route with a targetRef: by its rules, or with one for all requests or connections to these backends."""
+    default = {"backendRefs": list(backends)}
+    everything = {"default": default, **({"matches": [path("/")]} if kind == "MeshHTTPRoute" else {})}
+    to = {"targetRef": {"kind": "MeshService", "name": service}, "rules": list(rules) or [everything]}
+    spec = {"targetRef": top or {"kind": "Mesh"}, "to": [to]}
+    return parse({"type": kind, "name": name, "mesh": mesh, "spec": spec})
+
+
+def path(value: str, kind: str = "PathPrefix") -> dict[str, Any]:
+    """Requests of a path, for rules of a MeshHTTPRoute."""
+    return {"path": {"type": kind, "value": value}}
+
+
+def backend(name: str, weight: int = 1, **tags: str) -> dict[str, Any]:
+    """A service, or a part of it, that a route leads to."""
+    kind = {"kind": "MeshServiceSubset", "tags": tags} if tags else {"kind": "MeshService"}
+    return {**kind, "name": name, "weight": weight}
 
 
 def split(*destinations: tuple[int, dict[str, str]]) -> list[dict[str, Any]]:
@@ -263,8 +296,14 @@ typedConfig:
 """
 
 
+_UNFIT = """
+name: any
+typedConfig: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+"""
+
+
 def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[dict[str, str]]) -> Resource:
-    """A template that can be applied to whatever there is."""
+    """A template that can be applied to whatever there is, or, of every fifth, to what has no TCP proxy alone."""
     match = rng.choice([{}, {"origin": "outbound"}, {"origin": "inbound"}, {"name": "a"}, {"name": "localhost:80"}])
     changes = [
         {"cluster": {"operation": "patch", "match": match, "value": f"connectTimeout: {rng.randrange(1, 4)}s"}},
@@ -280,6 +319,8 @@ def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[d
         {"httpFilter": {"operation": "addFirst", "match": {"origin": "outbound"}, "value": _LUA}},
         {"virtualHost": {"operation": "remove", "match": {"name": "b"}}},
     ]
+    unfit = {"name": "envoy.filters.network.tcp_proxy", "origin": rng.choice(["inbound", "outbound", ""])}
+    broken = [{"networkFilter": {"operation": "patch", "match": unfit, "value": _UNFIT}}]
     raw = "'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\nname: b\ntype: STATIC\n"
     resources = [{"name": "b", "version": "v1", "resource": raw}]
     return of_dataplanes(
@@ -289,7 +330,7 @@ def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[d
         selectors=selectors,
         imports=[rng.choice(["default-proxy", "default-proxy", "gateway-proxy", "ingress-proxy"])],
         resources=rng.choice([[], [], resources]),
-        modifications=rng.sample(changes, rng.randrange(4)),
+        modifications=[*rng.sample(changes, rng.randrange(4)), *(broken if rng.random() < 0.2 else [])],
     )
 
 
@@ -376,6 +417,22 @@ def _random_route(rng: random.Random, name: str, mesh: str) -> Resource:
     )
 
 
+def _random_mesh_route(rng: random.Random, name: str, mesh: str) -> Resource:
+    """A route with a targetRef for anybody, to any services and parts of them, also to those that nobody serves."""
+    top = rng.choice([{"kind": "Mesh"}, {"kind": "MeshService", "name": "a"}, {"kind": "Dataplane", "name": "dp-1"}])
+    targets = [backend("a"), backend("b", 9), backend("a", 3, version="1"), backend("c", 0), backend("outside")]
+    chosen = rng.sample(targets, rng.choice([1, 2]))
+    about = rng.choice("abc")
+    if rng.random() < 0.4:
+        return mesh_route("MeshTCPRoute", name, mesh=mesh, service=about, top=top, backends=chosen)
+    mirror = {"type": "RequestMirror", "requestMirror": {"backendRef": {"kind": "MeshService", "name": "b"}}}
+    redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": "elsewhere.example"}}
+    defaults = [{"backendRefs": chosen}, {"filters": [mirror]}, {"filters": [redirect]}, {}]
+    matches = [path("/"), path("/v1"), path("/v1", "Exact"), {"method": "GET"}]
+    rules = [{"matches": rng.sample(matches, 1), "default": rng.choice(defaults)} for _ in range(rng.randrange(1, 3))]
+    return mesh_route(name=name, mesh=mesh, service=about, top=top, rules=rules)
+
+
 def random_external_service(rng: random.Random, mesh: str) -> Resource:
     """Something outside of the mesh, by an address or a name, whose secret may be there."""
     tags = rng.choice([service("a"), service("b", version="1"), service("c", **HTTP), service("outside", version="1")])
@@ -384,20 +441,53 @@ def random_external_service(rng: random.Random, mesh: str) -> Resource:
     return external_service(f"outside-{rng.randrange(3)}", address, tags, mesh=mesh, tls=tls)
 
 
+def virtual_outbound(
+    name: str,
+    host: str,
+    port: str,
+    *,
+    mesh: str = "default",
+    match: Iterable[dict[str, str]] = ({"kuma.io/service": "*"},),
+    **tags: str,
+) -> Resource:
+    """A name made of the service tag, `.service`, and of others by names of one's own."""
+    parameters = [{"name": name, "tagKey": key} for name, key in {"service": "kuma.io/service", **tags}.items()]
+    selectors = [{"match": each} for each in match]
+    conf = {"host": host, "port": port, "parameters": parameters}
+    return parse({"type": "VirtualOutbound", "mesh": mesh, "name": name, "selectors": selectors, "conf": conf})
+
+
+def random_virtual_outbound(rng: random.Random, mesh: str) -> Resource:
+    """A name for some of the services that there may be, also one that several of them share or that none can have."""
+    matches = [service("*"), service("a"), service("b", version="*"), {"version": "*"}]
+    host = rng.choice(["{{.service}}.here", "{{.v}}.{{.service}}.here", "one.here", "{{.v}}"])
+    port = rng.choice(["80", "8080", "{{.v}}"])
+    return virtual_outbound(f"v{rng.randrange(3)}", host, port, mesh=mesh, match=rng.sample(matches, 2), v="version")
+
+
 def random_policy(rng: random.Random, mesh: str) -> Resource:
     """A policy of either family, for anybody and about anything that the other random resources may be."""
     name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
     if rng.random() < 0.25:
         return _random_observer(rng, name, mesh)
     if rng.random() < 0.3:
-        return _random_route(rng, name, mesh)
+        return (_random_route if rng.random() < 0.5 else _random_mesh_route)(rng, name, mesh)
     if rng.random() < 0.5:
         return random_connection_policy(rng, mesh)
     if rng.random() < 0.4:
         return random_mesh_policy(rng, name, mesh)
     top = random_top(rng)
     everything = {"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": limit, "connectionTimeout": limit}}
-    to = rng.choice([[], [everything], to_everything(limit, "MeshService", name=rng.choice("abc"))])
+    to = rng.choice(
+        [
+            [],
+            [everything],
+            to_everything(limit, "MeshService", name=rng.choice("abc")),
+            to_everything(limit, "MeshService", name="s-0", sectionName=rng.choice(["http", "8080"])),
+            to_everything(limit, rng.choice(["MeshService", "MeshExternalService"]), name=f"s-{rng.randrange(3)}"),
+            to_everything(limit, rng.choice(["MeshService", "MeshMultiZoneService"]), labels={"app": "x"}),
+        ]
+    )
     labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])
     if rng.random() < 0.2:
         item = {"targetRef": {"kind": "MeshService", "name": "a"}, "default": {"action": rng.choice(["Allow", "Deny"])}}

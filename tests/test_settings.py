@@ -61,6 +61,24 @@ def test_a_file_of_no_use_is_refused(tmp_path: Path, content: str, message: str)
         load({}, config=tmp_path / "absent.yaml", environ={})
 
 
+@pytest.mark.parametrize(
+    ("store", "shown"),
+    [
+        (
+            "postgres://kuma:hush@db:5432/kuma?sslmode=verify-full",
+            "postgres://kuma:***@db:5432/kuma?sslmode=verify-full",
+        ),
+        ("postgres://kuma:hu:@sh@one,two/kuma", "postgres://kuma:***@one,two/kuma"),
+        ("postgresql://db/kuma?user=kuma&password=hush", "postgresql://db/kuma?user=kuma&password=***"),
+        ("postgres://kuma@db/kuma", "postgres://kuma@db/kuma"),
+        ("sqlite:/var/lib/kumafast.db", "sqlite:/var/lib/kumafast.db"),
+        ("", ""),
+    ],
+)
+def test_the_password_of_a_store_is_not_shown(store: str, shown: str) -> None:
+    assert Settings(store=store).as_shown()["store"] == shown
+
+
 def test_the_data_directory_is_the_one_given_else_the_stores_else_the_users(tmp_path: Path) -> None:
     store = f"sqlite:{tmp_path}/here/kumafast.db"
     assert Settings(store=store).data_path == tmp_path / "here"

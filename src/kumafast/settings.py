@@ -7,6 +7,7 @@ Never: a global; whoever needs a setting is handed it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from ipaddress import ip_network
@@ -20,6 +21,8 @@ from kumafast.errors import SettingsError
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+# In a URL: before the last @ of its first part, or in its query.
+_PASSWORD = re.compile(r"(^[a-z]+://[^:/@]*:)[^/]*(?=@)|((?<=[?&])(?:ssl)?password=)[^&]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class Settings:
     """What `kumafast run` can be told. Each field is also a flag, a `KUMAFAST_*` variable and a key of the file."""
 
     store: str = ""
-    """`memory`, `sqlite:PATH`; empty means SQLite in the data directory."""
+    """`memory`, `sqlite:PATH`, `postgres://…`; empty means SQLite in the data directory."""
     data_dir: str = ""
     """Where the embedded store and the dp-server's certificate live; empty means beside the store that is named, and
     where none is named the user's data directory."""
@@ -99,9 +102,15 @@ class Settings:
         """The store to open, with the default filled in."""
         return self.store or f"sqlite:{self.data_path / 'kumafast.db'}"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other instances may be on the same store."""
+        return self.store.startswith(("postgres:", "postgresql:"))
+
     def as_shown(self) -> dict[str, Any]:
         """All settings by name, for those who ask what is in force; what is secret is only said to be there."""
         shown = asdict(self)
+        shown["store"] = _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", self.store)
         shown["secrets_key"] = "***" if self.secrets_key else ""
         return shown
 

@@ -1,7 +1,8 @@
 """Golden scenarios: parts of a proxy as YAML, and the Envoy resources that they become.
 
 In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields; those of a policy
-are in a folder of its name. Under `policies` a part has what its policies say, by their kind, and under `sender` what
+are in a folder of its name. A `port` is an outbound with what routes say of it, by their kind, and the protocols of the
+clusters that it leads to. Under `policies` a part has what its policies say, by their kind, and under `sender` what
 its dataplane says of itself, where one asks; `proxy` is no part but what the policies of a whole proxy add to it and
 change in all that the others become.
 Out: parts, messages, documents by file. Never: an expectation of its own; what is expected stands in the golden files.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ import yaml
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from kumafast.generation import modifications
+from kumafast import outbound_ports
+from kumafast.generation import modifications, names
 from kumafast.generation.effects import Effect, Source
 from kumafast.generation.generate import generate
 from kumafast.generation.policy_effects import effects, proxy_parts, template
@@ -42,10 +45,12 @@ from kumafast.generation.proxy import (
     Tags,
     TransparentProxy,
     TrustBundle,
+    VerifiedName,
 )
-from kumafast.matching import Setting
+from kumafast.matching import Setting, routing
 from kumafast.matching.merge import merge
 from kumafast.resources.fields import freeze
+from kumafast.resources.tags import SERVICE_TAG
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TypeUrl
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -71,7 +76,6 @@ _PARTS: dict[str, type[Part]] = {
     "collector": Collector,
 }
 _PEM = ("authority", "chain", "key")
-_TLS = {"inbound": InboundTls, "destination": OutboundTls}
 
 
 def parts(scenario: str) -> tuple[Part, ...]:
@@ -85,7 +89,34 @@ def _document(scenario: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _parts(kind: str, fields: Mapping[str, Any]) -> tuple[Part, ...]:
+    if kind == "port":
+        return (_port(**fields),)
     return proxy_parts(_settings(fields["policies"])) if kind == "proxy" else (part(kind, fields),)
+
+
+def _port(
+    tags: Mapping[str, str],
+    routes: Mapping[str, Mapping[str, Any]],
+    protocol: str = "http",
+    protocols: Mapping[str, str] | None = None,
+    policies: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Outbound:
+    """An outbound as routes lead it: confs as `to` of a policy has them, the weightiest last."""
+    own = tuple(sorted(tags.items()))
+    found = routing.route(own, {kind: merge(_as_list(conf)) for kind, conf in routes.items()})
+    led = tuple(_led(each, protocol, protocols or {}) for each in ((own,) if found is None else found.destinations))
+    outbound = outbound_ports.listener(("127.0.0.1", 10_000, own, "own", found, led), binds=True, reuses_port=True)
+    return replace(outbound, effects=policy_effects(policies or {}, "outbound", outbound.protocol))
+
+
+def _as_list(conf: Any) -> list[Any]:
+    frozen: Any = freeze(conf)
+    return list(frozen) if isinstance(conf, list) else [frozen]
+
+
+def _led(tags: Tags, protocol: str, protocols: Mapping[str, str]) -> Destination:
+    cluster = names.cluster_name(dict(tags))
+    return Destination(cluster, dict(tags)[SERVICE_TAG], protocols.get(dict(tags)[SERVICE_TAG], protocol))
 
 
 def part(kind: str, fields: Mapping[str, Any]) -> Part:
@@ -94,11 +125,13 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
     if "endpoints" in values:
         values["endpoints"] = tuple(Endpoint(**_with_sorted_tags(endpoint)) for endpoint in values["endpoints"])
     if "tls" in values:
-        values["tls"] = _TLS[kind](**values["tls"])
+        values["tls"] = InboundTls(**values["tls"]) if kind == "inbound" else _outbound_tls(**values["tls"])
     if "route" in values:
         values["route"] = _route(**values["route"])
     if "external" in values:
         values["external"] = tuple(_external(**endpoint) for endpoint in values["external"])
+    if "identities" in values:
+        values["identities"] = tuple(values["identities"])
     if "load_balancer" in values:
         values["load_balancer"] = freeze(values["load_balancer"])
     if "names" in values:
@@ -113,6 +146,11 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
         found = policy_effects(policies, position, str(values.get("protocol", "tcp")))
         values["effects"] = tuple(effect.said_by(sender) for effect in found)
     return _PARTS[kind](**_with_sorted_tags(values))
+
+
+def _outbound_tls(service: str = "", services: Iterable[str] = (), **fields: Any) -> OutboundTls:
+    """How to connect to a service, or to those that are instances of one."""
+    return OutboundTls(services=(service,) if service else tuple(services), **fields)
 
 
 def _route(legs: Mapping[str, int], rules: Iterable[Mapping[str, Any]] = ()) -> OutboundRoute:
@@ -130,6 +168,9 @@ def _legs(weights: Mapping[str, int]) -> tuple[Leg, ...]:
 def _external(tls: Mapping[str, Any] | None = None, **fields: Any) -> ExternalEndpoint:
     """An endpoint outside of the mesh, with certificates as texts."""
     texts = {} if tls is None else {key: value.encode() if key in _PEM else value for key, value in tls.items()}
+    if "verified_names" in texts:
+        texts["verified_names"] = tuple(VerifiedName(**name) for name in texts["verified_names"])
+        texts["versions"] = tuple(texts["versions"])
     return ExternalEndpoint(**_with_sorted_tags(fields), tls=None if tls is None else ExternalTls(**texts))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kumafast.matching.merge import merge
-from kumafast.matching.routing import Leg, Route, reached, route
+from kumafast.matching.routing import Leg, RequestRule, Route, reached, route
 
 A = (("kuma.io/service", "a"),)
 A1 = (*A, ("version", "1"))
@@ -20,7 +20,7 @@ def to(service: str, **tags: str) -> dict[str, str]:
 
 
 def led(outbound: tuple[tuple[str, str], ...], **conf: Any) -> Route | None:
-    return route(outbound, merge([conf]))
+    return route(outbound, {"TrafficRoute": merge([conf])})
 
 
 def share(weight: int, destination: dict[str, str]) -> dict[str, Any]:
@@ -59,6 +59,7 @@ def test_rules_come_in_their_order_with_what_they_match() -> None:
     assert found is not None
     # A rule that leads nowhere is as good as none.
     assert [(rule.match["path"]["prefix"], rule.legs) for rule in found.rules] == [("/b", (Leg(B),)), ("/", (Leg(A),))]
+    assert isinstance(found.rules[1], RequestRule)
     assert found.rules[1].modify == {"host": {"value": "x"}}
     assert found.destinations == (B, A)
     assert reached([(A, found), (A1, None)]) == {A, B, A1}

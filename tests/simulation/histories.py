@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from tests.pipeline import random_external_service, random_policy
+from tests.pipeline import random_external_service, random_policy, random_virtual_outbound
 from tests.simulation.authorities import (
     MESH_FORMS,
     SECRET_FORMS,
@@ -23,14 +23,18 @@ from tests.simulation.authorities import (
     next_trust,
     secret_of,
 )
+from tests.simulation.services import random_reference, random_service
 
+from kumafast.ipam import Ranges, placements
 from kumafast.metrics import Metrics
+from kumafast.reached import Destinations
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, parse, secret_data
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.snapshot.resource import SECRET
 from kumafast.store import Change, MemoryStore, StoredResource
+from kumafast.templates import Failure
 
 MESHES = ("default", "other")
 NAMES = tuple(f"dp-{number}" for number in range(6))
@@ -57,6 +61,8 @@ NODES: tuple[dict[str, object], ...] = (
     {"features": ["feature-reuse-port"], "dataplane.admin.port": "9901"},
     {TAKES_DELTA: True},
     {"features": ["feature-tcp-accesslog-via-named-pipe"], "workdir": "/tmp/w"},
+    {"dataplane.dns.port": "15053"},
+    {"dataplane.dns.port": "15053", "ipv6Enabled": True},
 )
 VARIANTS = 150
 LEDS_THRESHOLD = 3
@@ -83,6 +89,7 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
     inbound = [
         {
             "port": port,
+            "name": rng.choice(["", "main"]),
             "tags": rng.choice(INBOUND_TAGS),
             "state": rng.choice(["Ready", "Ready", "Ready", "NotReady", "Ignored"]),
         }
@@ -91,6 +98,9 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
     outbound = [
         {"port": 10_000 + index, "tags": tags} for index, tags in enumerate(rng.sample(SERVICES, rng.randrange(4)))
     ]
+    outbound += [
+        {"port": 11_000 + index, "backendRef": random_reference(rng)} for index in range(rng.choice([0, 0, 1, 2]))
+    ]
     networking: dict[str, object] = {
         "address": rng.choice([*ADDRESSES, *ADDRESSES, *HOSTS]),
         "inbound": inbound,
@@ -98,8 +108,10 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
     }
     if rng.random() < 0.1:
         networking["advertisedAddress"] = rng.choice([*ADDRESSES, *HOSTS])
-    if rng.random() < 0.1:
-        networking["transparentProxying"] = {"redirectPortInbound": 15006, "redirectPortOutbound": 15001}
+    if rng.random() < 0.4:
+        services = rng.choice([[], [], ["a"], ["b", "c"], ["outside"]])
+        proxying = {"redirectPortInbound": 15006, "redirectPortOutbound": 15001, "reachableServices": services}
+        networking["transparentProxying"] = proxying
     labels = rng.choice([{}, {}, {"team": "x"}])
     resource = parse({"type": "Dataplane", "mesh": mesh, "name": name, "labels": labels, "networking": networking})
     assert isinstance(resource, Dataplane)
@@ -118,6 +130,18 @@ def outside(mesh: str, number: int) -> Resource:
     return random_external_service(random.Random(number), mesh)
 
 
+@cache
+def served(mesh: str, number: int) -> Resource:
+    """One of `VARIANTS` services of a mesh; the same in every process."""
+    return random_service(random.Random(number), mesh)
+
+
+@cache
+def naming(mesh: str, number: int) -> Resource:
+    """One of `VARIANTS` VirtualOutbounds of a mesh; the same in every process."""
+    return random_virtual_outbound(random.Random(number), mesh)
+
+
 def history(seed: int, length: int) -> list[Step]:
     """A random history with `length` changes of resources, and what happens between them."""
     rng = random.Random(seed)
@@ -126,18 +150,24 @@ def history(seed: int, length: int) -> list[Step]:
     commit_share, slice_share = rng.choice([1.0, 0.5, 0.1]), rng.choice([1.0, 0.5, 0.1])
     # And so is how many Envoys have certificates, and how many authorities are whole.
     secure_share, broken_share = rng.choice([0.5, 0.95]), rng.choice([0.0, 0.4, 1.0])
+    # … and how soon names get their addresses.
+    allocate_share = rng.choice([0.0, 0.1, 1.0])
     for _ in range(length):
         mesh, name = rng.choice(MESHES), rng.choice(NAMES)
         kind = rng.random()
-        if kind < 0.5:
+        if kind < 0.42:
             steps.append(Step("put", (mesh, name, rng.randrange(VARIANTS))))
+        elif kind < 0.5:
+            steps.append(Step("serve" if rng.random() < 0.7 else "withdraw", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.62:
             steps.append(Step("bind" if rng.random() < 0.7 else "unbind", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.7:
             steps.append(Step("delete", (mesh, name)))
-        elif kind < 0.75:
+        elif kind < 0.73:
+            steps.append(Step("christen" if rng.random() < 0.7 else "unname", (mesh, rng.randrange(VARIANTS))))
+        elif kind < 0.77:
             steps.append(Step("extend" if rng.random() < 0.7 else "curtail", (mesh, rng.randrange(VARIANTS))))
-        elif kind < 0.8:
+        elif kind < 0.81:
             steps.append(Step("secure", (mesh, name, rng.random() < secure_share)))
         elif kind < 0.88:
             steps.append(Step("mesh", (mesh, rng.randrange(MESH_FORMS) if rng.random() < 0.9 else None)))
@@ -159,6 +189,8 @@ def history(seed: int, length: int) -> list[Step]:
             steps.append(Step("disconnect", (rng.randrange(STREAMS),)))
         if rng.random() < 0.03:
             steps.append(Step("resolve", (rng.choice(HOSTS), rng.choice(ADDRESSES))))
+        if rng.random() < allocate_share:
+            steps.append(Step("allocate"))
         if rng.random() < 0.05:
             steps.append(Step("wait", (rng.choice([1.0, 10.0, 3_600.0]),)))
     return steps
@@ -213,6 +245,28 @@ class World:
 
     def curtail(self, mesh: str, number: int) -> None:
         self._forget(outside(mesh, number).key)
+
+    def serve(self, mesh: str, number: int) -> None:
+        self._note(served(mesh, number))
+
+    def withdraw(self, mesh: str, number: int) -> None:
+        self._forget(served(mesh, number).key)
+
+    def christen(self, mesh: str, number: int) -> None:
+        self._note(naming(mesh, number))
+
+    def unname(self, mesh: str, number: int) -> None:
+        self._forget(naming(mesh, number).key)
+
+    def allocate(self) -> None:
+        """Names get the addresses that they lack, and those that nobody holds go."""
+        for mesh, book in self.reconciler.registry.unsettled_addresses():
+            for address in list(book.surplus):
+                self._forget(ResourceKey("VirtualIP", mesh, address))
+            for each in list(placements(mesh, book, Ranges())):
+                # As in a store, where one may have been given that is not seen yet.
+                if each.key not in self._resources:
+                    self._note(each)
 
     def disclose(self, mesh: str, content: str | None) -> None:
         """A secret that external services read is written or goes."""
@@ -308,10 +362,17 @@ class World:
             self._changes.append(Change(key, None))
 
     def settle(self) -> None:
-        """Commit what is open and publish for everybody."""
+        """Commit what is open, give names their addresses, and publish for everybody."""
         self.commit()
+        while self._allocated():
+            self.commit()
         while self.reconciler.publish_slice():
             pass
+
+    def _allocated(self) -> bool:
+        before = len(self._changes)
+        self.allocate()
+        return len(self._changes) > before
 
     def fresh(self) -> World:
         """What a control plane that starts now would be, with the same nodes connected."""
@@ -337,12 +398,34 @@ class World:
         fresh = self.fresh()
         for node_id in self._nodes:
             ours, theirs = self.cache.get(node_id), fresh.cache.get(node_id)
-            if theirs is None:
+            failure = fresh.reconciler.failure(node_id)
+            if failure is not None:
+                yield from self._faults_of_failing(node_id, fresh, failure)
+            elif theirs is None:
                 yield from self._faults_of_unknown(node_id, ours)
             elif ours is None:
                 yield f"{node_id} has no snapshot"
+            elif self.reconciler.failure(node_id) is not None:
+                yield f"{node_id} is said to have failed"
             else:
                 yield from (f"{node_id}: {difference}" for difference in _compare(ours, theirs))
+
+    def _faults_of_failing(self, node_id: str, fresh: World, failure: Failure) -> Iterator[str]:
+        """What is wrong with a node for which what holds cannot be made: it keeps what it has, but for endpoints."""
+        if self.reconciler.failure(node_id) != failure:
+            yield f"{node_id} failed with {self.reconciler.failure(node_id)}, not {failure}"
+        connected = self.reconciler._publisher._connected[node_id]
+        if connected.snapshot is None or connected.node.metadata.get(TAKES_DELTA) is True:
+            # What is taken one by one has names of its own.
+            return
+        now = Destinations(registry=fresh.reconciler.registry, addresses=fresh.reconciler.addresses)
+        for reached in connected.reached:
+            is_followed = self.reconciler._destinations.find(*reached.key) is reached
+            if is_followed and reached.destination.external is None:
+                ours = connected.snapshot.layers[reached.nodes[node_id]]
+                theirs = now.get(*reached.key).seen()
+                if {each.version for each in ours} != {each.version for each in theirs}:
+                    yield f"{node_id}: the endpoints of {reached.key} have not followed"
 
     def _faults_of_unknown(self, node_id: str, ours: Snapshot | None) -> Iterator[str]:
         """What is wrong with a node that would be told nothing if it came now: it keeps what it has."""
@@ -351,6 +434,9 @@ class World:
             return
         if not self._is_broken(mesh):
             yield f"{node_id} would be told nothing"
+        elif self.reconciler.failure(node_id) is not None:
+            # It has had what could not be made since before that, and may never have got anything.
+            return
         elif mesh in self._in_force and (ours is None or len(ours.resources(SECRET)) != 2):
             yield f"{node_id} has lost its certificate with its authority"
         elif node_id in self._never_told and ours is not None:

@@ -1,4 +1,4 @@
-"""What the tests of the store share: both back ends, open and closed again."""
+"""What the tests of the store share: the back ends, open and closed again."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened: Store = MemoryStore() if request.param == "memory" else await kinds.open_sqlite(tmp_path / "store.db")
+    opened: Store
+    if request.param == "memory":
+        opened = MemoryStore()
+    elif request.param == "sqlite":
+        opened = await kinds.open_sqlite(tmp_path / "store.db")
+    else:
+        opened = await kinds.open_postgres(request.getfixturevalue("postgresql").new_store())
     yield opened
     await opened.close()

@@ -9,6 +9,7 @@ from typing import ClassVar
 from kumafast.resources import Resource, ResourceKey, ResourceType, Scope
 from kumafast.store import SqliteStore
 from kumafast.store.memory import Clock, utc_now
+from kumafast.store.postgres import PostgresStore
 
 
 def _type(name: str, scope: Scope = Scope.MESH, *, keeps_mesh: bool = False, owner: str | None = None) -> ResourceType:
@@ -86,3 +87,7 @@ def decode(content: bytes) -> Resource:
 
 async def open_sqlite(path: Path, *, clock: Clock = utc_now) -> SqliteStore:
     return await SqliteStore.open(path, encode=encode, decode=decode, clock=clock)
+
+
+async def open_postgres(url: str, *, clock: Clock = utc_now) -> PostgresStore:
+    return await PostgresStore.open(url, encode=encode, decode=decode, clock=clock)

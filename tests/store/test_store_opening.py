@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.postgresql import Server
 
 from kumafast.errors import SettingsError
 from kumafast.resources import parse
@@ -54,13 +55,21 @@ async def test_sqlite_keeps_real_resources(tmp_path: Path, monkeypatch: pytest.M
     await again.close()
 
 
-@pytest.mark.parametrize("url", ["", "sqlite", "sqlite:", "memory:x", "redis://h", "/var/lib/store.db", "Memory"])
+@pytest.mark.parametrize(
+    "url", ["", "sqlite", "sqlite:", "memory:x", "redis://h", "/var/lib/store.db", "Memory", "postgres:kuma"]
+)
 async def test_anything_else_is_refused_and_the_choices_are_named(url: str) -> None:
-    with pytest.raises(SettingsError, match=r"memory .* sqlite:PATH"):
+    with pytest.raises(SettingsError, match=r"memory .* sqlite:PATH .* postgres://"):
         await open_store(url)
 
 
-async def test_postgresql_is_not_available_yet_and_its_password_is_not_repeated() -> None:
-    with pytest.raises(SettingsError, match="not available yet") as caught:
-        await open_store("postgresql://kuma:hush@db/kuma")
-    assert "hush" not in str(caught.value)
+async def test_postgres_keeps_real_resources(postgresql: Server) -> None:
+    url = postgresql.new_store()
+    resource = parse({"type": "Mesh", "name": "default"})
+    store = await open_store(url)
+    stored = await store.put(resource)
+    await store.close()
+    again = await open_store(url.replace("postgres://", "postgresql://"))
+    assert again.identity == store.identity
+    assert await again.put(resource) == stored
+    await again.close()

@@ -23,7 +23,8 @@ ConfigOption = Annotated[
 ]
 
 StoreOption = Annotated[
-    str | None, _flag("--store", "memory or sqlite:PATH [default: SQLite in the data directory]", metavar="URL")
+    str | None,
+    _flag("--store", "memory, sqlite:PATH or postgres://… [default: SQLite in the data directory]", metavar="URL"),
 ]
 
 DataDirOption = Annotated[str | None, _flag("--data-dir", "For the store and certificates [default: the user's own].")]
@@ -93,7 +94,8 @@ SecretsKeyOption = Annotated[
 ]
 
 SecretsKeyFileOption = Annotated[
-    str | None, _flag("--secrets-key-file", "A file with them [default: secrets.key in the data directory]")
+    str | None,
+    _flag("--secrets-key-file", "A file with them [default: secrets.key in the data directory; none on PostgreSQL]"),
 ]
 
 WorkersOption = Annotated[int | None, _flag("--workers", "How many processes share the ports [default: 1]")]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from envoy.config.core.v3 import address_pb2, base_pb2
+from envoy.type.v3 import percent_pb2
 from google.protobuf.any_pb2 import Any as PackedMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -37,6 +38,15 @@ def header(key: str, value: str, *, is_appended: bool) -> base_pb2.HeaderValueOp
     option = base_pb2.HeaderValueOption(header=base_pb2.HeaderValue(key=key, value=value))
     option.append_action = option.APPEND_IF_EXISTS_OR_ADD if is_appended else option.OVERWRITE_IF_EXISTS_OR_ADD
     return option
+
+
+def fraction(percentage: float) -> percent_pb2.FractionalPercent:
+    """A percentage as exact as it was written, to a ten thousandth of a percent."""
+    found = percent_pb2.FractionalPercent
+    for factor, denominator in ((1, found.HUNDRED), (100, found.TEN_THOUSAND)):
+        if float(percentage * factor).is_integer():
+            return found(numerator=int(percentage * factor), denominator=denominator)
+    return found(numerator=round(percentage * 10_000), denominator=found.MILLION)
 
 
 def packed(message: Message) -> PackedMessage:

@@ -8,6 +8,7 @@ from __future__ import annotations
 HTTP = "http"
 HTTP2 = "http2"
 GRPC = "grpc"
+TCP = "tcp"
 
 _HTTP_FAMILY = frozenset({HTTP, HTTP2, GRPC})
 _OVER_HTTP2 = frozenset({HTTP2, GRPC})

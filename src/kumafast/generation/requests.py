@@ -7,14 +7,18 @@ outbound is copied from the one that was there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
-from kumafast.generation.proxy import Leg, OutboundRoute, RequestRule
+from kumafast.generation import http_routes
+from kumafast.generation.proxy import HttpRule, Leg, OutboundRoute, RequestRule
 from kumafast.resources.policies.traffic_route import Header, Match, Modify, Replacement, TextMatch
+
+_Route: TypeAlias = route_components_pb2.Route
 
 
 def lead(host: route_components_pb2.VirtualHost, to: OutboundRoute) -> None:
@@ -22,19 +26,29 @@ def lead(host: route_components_pb2.VirtualHost, to: OutboundRoute) -> None:
     everything = route_components_pb2.Route()
     everything.CopyFrom(host.routes[0])
     del host.routes[:]
-    host.routes.extend(_ruled(everything, rule) for rule in to.rules)
-    _split(everything.route, to.legs)
-    host.routes.append(everything)
+    for rule in to.rules:
+        host.routes.extend(_ruled(everything, rule))
+    if to.legs:
+        _split(everything.route, to.legs)
+        host.routes.append(everything)
 
 
-def _ruled(everything: route_components_pb2.Route, rule: RequestRule) -> route_components_pb2.Route:
-    route = route_components_pb2.Route()
+def actions(host: route_components_pb2.VirtualHost) -> Iterator[route_components_pb2.RouteAction]:
+    """What is done with the requests that are sent on; those that are sent back to the client have no limits."""
+    return (route.route for route in host.routes if route.HasField("route"))
+
+
+def _ruled(everything: _Route, rule: RequestRule | HttpRule) -> Iterator[_Route]:
+    route = _Route()
     route.CopyFrom(everything)
+    _split(route.route, rule.legs)
+    if isinstance(rule, HttpRule):
+        yield from http_routes.routes(route, rule)
+        return
     route.ClearField("name")
     route.match.CopyFrom(_matching(Match.model_validate(rule.match)))
-    _split(route.route, rule.legs)
     _modify(route, Modify.model_validate(rule.modify))
-    return route
+    yield route
 
 
 def _split(action: route_components_pb2.RouteAction, legs: tuple[Leg, ...]) -> None:

@@ -6,18 +6,14 @@ Never: a route resource of its own; a sidecar subscribes to none.
 
 from __future__ import annotations
 
-from base64 import b64encode
-from hashlib import sha256
-
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
-from kumafast.generation import defaults, fields, names, requests
+from kumafast.generation import defaults, fields, http_routes, names, requests
 from kumafast.generation.proxy import Inbound, Leg, Outbound
+from kumafast.resources.policies.mesh_http_route import PREFIX, Match, PathMatch
 
-# Kuma names a route after what it matches: the digest of the JSON of its matches. This is the one that matches all.
-_EVERYTHING = '[{"path":{"value":"/","type":"PathPrefix"}}]'
-_EVERYTHING_NAME = b64encode(sha256(_EVERYTHING.encode()).digest()).decode()
+_EVERYTHING_NAME = http_routes.matches_name([Match(path=PathMatch(type=PREFIX, value="/"))])
 
 
 def any_inbound() -> route_pb2.RouteConfiguration:

@@ -1,7 +1,8 @@
 """Merging what several policies say into one conf.
 
 In: confs as JSON objects, those of less weight first. Out: a new one; which of them each of its fields is from.
-Never: what a field means, but for its name: lists that begin with `append` are joined, all else follows RFC 7396.
+Never: what a field means, but for its name: lists that begin with `append` are joined, `rules` with matches are merged
+by these, all else follows RFC 7396.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ Path: TypeAlias = tuple[str, ...]
 """A field of a conf: the names that lead to it."""
 
 _APPENDED = "append"
+_BY_KEY, _KEY = "rules", "matches"
 
 
 def merge(confs: Iterable[Mapping[str, Any]]) -> FrozenMap[str, Any]:
     """All confs as one: objects are merged, a later value or list replaces an earlier one, null removes.
 
+    Of rules with the same matches one is made; those of later confs come first, for the first that matches counts.
+
     >>> merge([{"http": {"retries": 1, "on": ["5xx"]}}, {"http": {"on": ["reset"]}}])
     {'http': {'retries': 1, 'on': ('reset',)}}
+    >>> merge([{"rules": [{"matches": "a", "x": 1}, {"matches": "b"}]}, {"rules": [{"matches": "a", "y": 2}]}])
+    {'rules': ({'matches': 'a', 'x': 1, 'y': 2}, {'matches': 'b'})}
     """
     merged: dict[str, Any] = {}
     for conf in confs:
@@ -41,9 +47,25 @@ def _patched(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, A
             result[key] = _patched(before if isinstance(before, Mapping) else {}, value)
         elif key.startswith(_APPENDED) and isinstance(value, list | tuple):
             result[key] = [*(before if isinstance(before, list | tuple) else ()), *value]
+        elif _is_by_key(key, value):
+            result[key] = _by_matches([*reversed(before or ()), *reversed(value)])
         else:
             result[key] = value
     return result
+
+
+def _is_by_key(key: str, value: Any) -> bool:
+    return key == _BY_KEY and isinstance(value, list | tuple) and any(_KEY in item for item in value)
+
+
+def _by_matches(rules: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """One rule for each key; these come in reverse, so that the last of a key says what counts and where it stands."""
+    found: dict[Any, Mapping[str, Any]] = {}
+    for rule in rules:
+        key = rule.get(_KEY)
+        known = found.pop(key, None)
+        found[key] = rule if known is None else _patched(known, rule)
+    return list(reversed(found.values()))
 
 
 def givers(confs: Iterable[Mapping[str, Any]]) -> dict[Path, tuple[int, ...]]:
@@ -69,7 +91,8 @@ def _give(
             _give(found, here, before, value, position)
             continue
         joined: tuple[int, ...] = ()
-        if key.startswith(_APPENDED) and isinstance(value, list | tuple) and isinstance(before, list | tuple):
+        is_joined = key.startswith(_APPENDED) or _is_by_key(key, value)
+        if is_joined and isinstance(value, list | tuple) and isinstance(before, list | tuple):
             joined = found.get(here, ())
         for gone in [each for each in found if each[: len(here)] == here]:
             del found[gone]

@@ -1,29 +1,40 @@
-"""What an outbound leads to under the route that applies to it.
+"""What an outbound leads to under the routes that apply to it.
 
-In: the tags of an outbound, the conf of a route. Out: a `Route`, a value, or None where it leads where its tags say.
-Never: which route applies (`Bindings`), endpoints, or what Envoy makes of it.
+In: the tags of an outbound, what each kind of route says. Out: a `Route`, a value, or None where it leads where its
+tags say. Never: which routes apply (`Bindings`), endpoints, or what Envoy makes of it.
 
-A destination takes the tags of the outbound along: those that the route does not name, and the values of those that it
-names as `*`. So one route for all services, to `kuma.io/service: "*"`, leaves everything as it was.
+A destination of a TrafficRoute takes the tags of the outbound along: those that the route does not name, and the values
+of those that it names as `*`. So one route for all services, to `kuma.io/service: "*"`, leaves everything as it was.
+
+Requests and connections may lead to different places: MeshHTTPRoute is about the first, MeshTCPRoute about the second,
+and about the first where there is no MeshHTTPRoute; its requests are then not read. Once a proxy has one of these, the
+older TrafficRoute has no say in all that it could be about, whichever services it names (as in Kuma 2.14).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from kumafast.matching import http_rules
+from kumafast.matching.backend_refs import Tags, backend
+from kumafast.matching.backends import BackendPort
 from kumafast.matching.facts import ANY
 from kumafast.resources import catalog
 from kumafast.resources.fields import FrozenMap
+from kumafast.resources.policies.mesh_http_route import MIRROR, MeshHTTPRoute
+from kumafast.resources.policies.mesh_tcp_route import MeshTCPRoute
+from kumafast.resources.policies.traffic_route import TrafficRoute
 
 Conf: TypeAlias = Mapping[str, Any]
-Tags: TypeAlias = tuple[tuple[str, str], ...]
-"""Tags as pairs, sorted by key."""
 
 KINDS = frozenset(kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and kind.policy.is_routing)
 """The kinds of policies that say what outbounds lead to."""
+OLDER = TrafficRoute.type.name
+"""That of them which gives way to the others."""
 
+_REQUESTS, _CONNECTIONS = MeshHTTPRoute.type.name, MeshTCPRoute.type.name
 _NOTHING: FrozenMap[str, Any] = FrozenMap()
 # What Envoy does where it is told nothing.
 _DEFAULT_BALANCERS = (_NOTHING, FrozenMap(roundRobin=_NOTHING))
@@ -39,52 +50,128 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class RequestRule:
-    """Where requests that match lead, and what is changed in them; both as the policy says it."""
+    """Where requests that match lead, and what is changed in them; both as a TrafficRoute says it."""
 
     match: FrozenMap[str, Any]
     modify: FrozenMap[str, Any]
     legs: tuple[Leg, ...]
 
+    @property
+    def destinations(self) -> Iterator[Tags]:
+        """All that it leads to."""
+        yield from (leg.destination for leg in self.legs)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRule:
+    """Where requests that match lead, and what is done with them; both as a MeshHTTPRoute says it.
+
+    `matches` are all matches of its rule. `mirrors` are where copies go, one for each filter that asks for them, None
+    where that finds nothing.
+    """
+
+    match: Conf
+    matches: tuple[Conf, ...]
+    filters: tuple[Conf, ...]
+    legs: tuple[Leg, ...]
+    mirrors: tuple[Tags | None, ...] = ()
+
+    @property
+    def destinations(self) -> Iterator[Tags]:
+        """All that it leads to, and where copies go."""
+        yield from (leg.destination for leg in self.legs)
+        yield from (each for each in self.mirrors if each is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where an outbound leads: requests by the first rule that matches them, all else by `legs`."""
+    """Where an outbound leads: requests by the first rule that matches them, all else by `legs`.
+
+    There are no legs where a rule takes all requests.
+    """
 
     legs: tuple[Leg, ...]
-    rules: tuple[RequestRule, ...] = ()
+    rules: tuple[RequestRule | HttpRule, ...] = ()
     load_balancer: FrozenMap[str, Any] = _NOTHING
+    reads_requests: bool = True
+    """False where requests are mere connections, whatever the protocol of the service."""
+    connections: Route | None = None
+    """Where it leads, in place of all this, while the service does not speak HTTP; None where that is the same."""
 
     @property
     def destinations(self) -> tuple[Tags, ...]:
-        """All that it leads to, each once, in its order."""
-        all_legs = (*(leg for rule in self.rules for leg in rule.legs), *self.legs)
-        return tuple(dict.fromkeys(leg.destination for leg in all_legs))
+        """All that it leads to in either case, each once, in its order."""
+        led = [destination for rule in self.rules for destination in rule.destinations]
+        led += [leg.destination for leg in self.legs]
+        otherwise = () if self.connections is None else self.connections.destinations
+        return tuple(dict.fromkeys((*led, *otherwise)))
 
 
-def route(outbound: Tags, conf: Conf) -> Route | None:
-    """Where an outbound with these tags leads; None where that is what its tags say anyway.
+def route(outbound: Tags, said: Mapping[str, Conf], newer: Set[str] = frozenset()) -> Route | None:
+    """Where an outbound with these tags leads, by what each kind of route says of its service; None where that is what
+    its tags say anyway. `newer` are the kinds with a targetRef of which the proxy has one, whatever it is about.
 
-    >>> route((("kuma.io/service", "a"),), {"destination": {"kuma.io/service": "*", "version": "1"}}).destinations
+    >>> to_version = {"destination": {"kuma.io/service": "*", "version": "1"}}
+    >>> route((("kuma.io/service", "a"),), {"TrafficRoute": to_version}).destinations
     ((('kuma.io/service', 'a'), ('version', '1')),)
     """
-    own = (Leg(outbound),)
+    own = Route((Leg(outbound),))
+    older = _of_traffic_route(outbound, said[OLDER]) if OLDER in said else own
+    requests = own if _REQUESTS in newer else older
+    connections = own if _CONNECTIONS in newer else older
+    if _CONNECTIONS in said:
+        connections = Route(_backends(said[_CONNECTIONS].get("backendRefs", ())) or own.legs)
+        requests = replace(connections, reads_requests=False)
+    if _REQUESTS in said:
+        requests = Route(*_of_http_route(own.legs, said[_REQUESTS]))
+    if requests == connections:
+        return None if requests == own else requests
+    return replace(requests, connections=connections)
+
+
+def _of_traffic_route(outbound: Tags, conf: Conf) -> Route:
     rules = tuple(
         RequestRule(item.get("match", _NOTHING), item.get("modify", _NOTHING), legs)
         for item in conf.get("http", ())
         if (legs := _legs(outbound, item))
     )
     balancer = conf.get("loadBalancer", _NOTHING)
-    found = Route(_legs(outbound, conf) or own, rules, _NOTHING if balancer in _DEFAULT_BALANCERS else balancer)
-    return None if found == Route(own) else found
+    own = (Leg(outbound),)
+    return Route(_legs(outbound, conf) or own, rules, _NOTHING if balancer in _DEFAULT_BALANCERS else balancer)
+
+
+def _of_http_route(own: tuple[Leg, ...], conf: Conf) -> tuple[tuple[Leg, ...], tuple[HttpRule, ...]]:
+    """The legs of all else, and the rules."""
+    ordered = http_rules.in_order(conf)
+    rules = (_http_rule(own, match, rule) for match, rule in ordered)
+    has_all = any(http_rules.takes_all(match) for match, _ in ordered)
+    return () if has_all else own, tuple(rule for rule in rules if rule.legs)
+
+
+def _http_rule(own: tuple[Leg, ...], match: Conf, rule: Conf) -> HttpRule:
+    default = rule.get("default", _NOTHING)
+    filters = default.get("filters", ())
+    refs = [(found, ref) for ref in default.get("backendRefs", ()) if (found := backend(ref)) is not None]
+    mirrors = tuple(backend(each["requestMirror"]["backendRef"]) for each in filters if each["type"] == MIRROR)
+    # Where nobody of those that are found has a share, the next rule is asked.
+    legs = _backends(ref for _, ref in refs) if refs else own
+    return HttpRule(match, rule["matches"], filters, legs, mirrors)
+
+
+def _backends(refs: Iterable[Conf]) -> tuple[Leg, ...]:
+    return _split((found, ref.get("weight", 1)) for ref in refs if (found := backend(ref)) is not None)
 
 
 def _legs(outbound: Tags, item: Conf) -> tuple[Leg, ...]:
     if "split" not in item:
         return (Leg(_tags(outbound, item["destination"])),) if "destination" in item else ()
+    return _split((_tags(outbound, each.get("destination", {})), each.get("weight", 0)) for each in item["split"])
+
+
+def _split(shares: Iterable[tuple[Tags, int]]) -> tuple[Leg, ...]:
     weights: dict[Tags, int] = {}
-    for each in item["split"]:
-        destination = _tags(outbound, each.get("destination", {}))
-        weights[destination] = weights.get(destination, 0) + each.get("weight", 0)
+    for destination, weight in shares:
+        weights[destination] = weights.get(destination, 0) + weight
     # Envoy knows no weight of 0: who has no share is not there.
     legs = tuple(Leg(destination, weight) for destination, weight in weights.items() if weight)
     # Where all goes to one the share makes no difference.
@@ -96,8 +183,8 @@ def _tags(outbound: Tags, wanted: Mapping[str, str]) -> Tags:
     return tuple(sorted({**dict(outbound), **named}.items()))
 
 
-def reached(routes: Iterable[tuple[Tags, Route | None]]) -> frozenset[Tags]:
-    """All that outbounds lead to: each with its tags and its route."""
+def reached(routes: Iterable[tuple[Tags | BackendPort, Route | None]]) -> frozenset[Tags | BackendPort]:
+    """All that outbounds lead to: each with what it asks for and its route."""
     return frozenset(
-        destination for tags, route in routes for destination in ((tags,) if route is None else route.destinations)
+        destination for asked, route in routes for destination in ((asked,) if route is None else route.destinations)
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, MutableMapping
 
 from kumafast._core import TagIndex, TagSelector, TagSet
 from kumafast.registry.overlay import Index, IndexOverlay, Overlay
-from kumafast.registry.reach import Destination
+from kumafast.registry.reach import Tags
 from kumafast.resources import ExternalService
 
 
@@ -48,7 +48,7 @@ class ExternalServices:
         """One of them as it is now."""
         return self._services.get(name)
 
-    def serving(self, destination: Destination) -> list[ExternalService]:
+    def serving(self, destination: Tags) -> list[ExternalService]:
         """Those that have all tags of the destination, by name. O(those found)."""
         if not self._services:
             return []

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from kumafast.generation import names
 from kumafast.matching import CompiledPolicy, common_protocol, serving_inbounds
 from kumafast.matching.bindings import by_kind
+from kumafast.matching.routing import KINDS
 from kumafast.matching.rules import to_rule, whole_rule
 from kumafast.resources import Dataplane
 from kumafast.resources.defaults import ZONE_LABEL
@@ -83,9 +84,8 @@ class ProxyPolicies:
 
     async def routes(self, request: Request) -> Response:
         """The routes of requests to an outbound."""
-        _service(await self._proxy(request, "_policies"), request)
-        # Routes with a targetRef are not there yet; those of the older family have no identifier.
-        return json_response({"routes": []})
+        proxy = await self._proxy(request, "_policies")
+        return json_response({"routes": list(_routes(proxy, _service(proxy, request)))})
 
     async def route(self, request: Request) -> Response:
         """What policies come to for requests on a route of an outbound: what they come to for the outbound."""
@@ -158,6 +158,25 @@ def _of_service(proxy: Proxy, service: str) -> Iterator[Json]:
         rule = to_rule((policy for policy, _ in ranked), service)
         if rule is not None:
             yield {"conf": [rule.conf], "kind": kind, "origins": _origins(proxy, rule.origin)}
+
+
+def _routes(proxy: Proxy, service: str) -> Iterator[Json]:
+    """Routes that have a targetRef; those of the older family have no identifier."""
+    about = [each for each in proxy.bindings.about(service) if each[0].is_target_ref and each[0].key.type in KINDS]
+    for kind, ranked in sorted(by_kind(about).items(), key=lambda each: (each[1][0][0].order, each[0])):
+        rule = to_rule((policy for policy, _ in ranked), service)
+        if rule is not None:
+            # Rules of connections have no matches: there is one.
+            rules = rule.conf.get("rules") or ({"matches": (), "default": rule.conf},)
+            origin = _kri(proxy, rule.origin[-1])
+            yield {
+                "kind": kind,
+                "origins": _origins(proxy, rule.origin),
+                "rules": [
+                    {"conf": each.get("default", {}), "kri": f"{origin}rule-{number}", "matches": each["matches"]}
+                    for number, each in enumerate(rules)
+                ],
+            }
 
 
 def _of_inbound(proxy: Proxy, position: int) -> Iterator[Json]:

@@ -15,11 +15,13 @@ from typing import Any, TypeAlias
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kumafast.generation.http_routes import matches_name
 from kumafast.matching import CompiledPolicy
 from kumafast.matching.explanation import silences_inbound, silences_outbound
 from kumafast.matching.policy import ANY_SERVICE
 from kumafast.matching.rules import Rule, catch_all, inbound_rules, to_rule, whole_rule
 from kumafast.resources import Mesh, target_ref_policy
+from kumafast.resources.policies.mesh_http_route import Match, MeshHTTPRoute
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.target_ref import MESH
 from kumafast.resources.target_ref_policy import TargetRefPolicy, UnmatchedRule
@@ -51,11 +53,16 @@ def rules_document(proxy: Proxy) -> Json:
             by_kind.setdefault((policy.order, policy.key.type), []).append(policy)
     warnings = _warnings(proxy)
     entries = [_Kind(proxy, kind, by_kind[order, kind]).document(warnings) for order, kind in sorted(by_kind)]
-    return {
-        "httpMatches": [],
-        "resource": meta(proxy.dataplane),
-        "rules": [entry for entry in entries if entry is not None],
-    }
+    found = [entry for entry in entries if entry is not None]
+    return {"httpMatches": _http_matches(found), "resource": meta(proxy.dataplane), "rules": found}
+
+
+def _http_matches(entries: Iterable[Json]) -> list[Json]:
+    """What the rules of routes match, by the name that their routes have in Envoy."""
+    routes = (entry for entry in entries if entry["type"] == MeshHTTPRoute.type.name)
+    rules = (rule for entry in routes for to in entry["toRules"] for rule in to["conf"].get("rules", ()))
+    found = {matches_name(map(Match.model_validate, rule["matches"])): rule["matches"] for rule in rules}
+    return [{"hash": name, "match": found[name]} for name in sorted(found)]
 
 
 class _Kind:
@@ -86,7 +93,7 @@ class _Kind:
     def _to_rules(self) -> Iterator[Json]:
         about: dict[str, list[CompiledPolicy]] = {}
         for policy in self._policies:
-            for service in dict.fromkeys(item.service for item in policy.outbound):
+            for service in dict.fromkeys(item.service for item in policy.outbound if item.service):
                 about.setdefault(service, []).append(policy)
         general = about.pop(ANY_SERVICE, [])
         for service, policies in about.items():
@@ -127,7 +134,8 @@ class _Kind:
     def _from_rules(self) -> Iterator[Json]:
         for inbound, policies in self._inbounds():
             written = [policy for policy in policies if self._written(policy).spec.from_]
-            rules = list(self._sources(written) if policies[0].is_listed else self._everybody(written))
+            is_by_source = any(item.source is not None for policy in policies for item in policy.inbound)
+            rules = list(self._sources(written) if is_by_source else self._everybody(written))
             if rules:
                 yield {"inbound": inbound, "rules": rules}
 

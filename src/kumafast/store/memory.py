@@ -43,8 +43,12 @@ class MemoryStore:
         self._image = Image() if image is None else image
         self._log = CommitLog() if log is None else log
         self._clock = clock
-        self.identity = uuid4().hex if identity is None else identity
-        """Whose revisions these are: two stores with one identity count the same commits."""
+        self._identity = uuid4().hex if identity is None else identity
+
+    @property
+    def identity(self) -> str:
+        """As `Store.identity`."""
+        return self._identity
 
     async def get(self, key: ResourceKey) -> StoredResource:
         """As `Store.get`."""

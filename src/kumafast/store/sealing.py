@@ -143,7 +143,10 @@ class Sealing:
         return self.encode(self.decode(content))
 
 
-_BEGINNINGS = (b'{"type":"Secret"', b'{"type":"GlobalSecret"')
+SEALED_TYPES = ("Secret", "GlobalSecret")
+"""The types of which a store's file holds no data that can be read."""
+
+_BEGINNINGS = tuple(f'{{"type":"{name}"'.encode() for name in SEALED_TYPES)
 """What `encode` begins the document of a secret with: cheaper to look at than 50,000 documents are to parse twice."""
 
 

@@ -74,6 +74,11 @@ class Listing:
 class Store(Protocol):
     """The contract that `tests/store/contract.py` holds every back end to."""
 
+    @property
+    def identity(self) -> str:
+        """Whose revisions these are: stores with one identity count the same commits."""
+        ...
+
     async def get(self, key: ResourceKey) -> StoredResource:
         """The stored resource; `NotFoundError` where there is none."""
         ...

@@ -29,7 +29,13 @@ class CommitLog:
         self._commits: dict[int, Commit] = {}
         self._change_count = 0
         self._is_closed = False
+        self._epoch = 0
         self._news = asyncio.Event()
+
+    @property
+    def epoch(self) -> int:
+        """Moves when the commits before and after are not of one history: no watch of before can go on."""
+        return self._epoch
 
     @property
     def floor(self) -> int:
@@ -56,6 +62,13 @@ class CommitLog:
         while self._change_count > HISTORY_CHANGES_MAX and len(self._commits) > HISTORY_COMMITS_MIN:
             self._floor += 1
             self._change_count -= len(self._commits.pop(self._floor).changes)
+        self._wake()
+
+    def restart(self, anew: CommitLog) -> None:
+        """Go on as another log: what is stored has moved in a way that no commits tell. Watches are told so."""
+        self._commits = anew._commits
+        self._floor, self._revision, self._change_count = anew._floor, anew._revision, anew._change_count
+        self._epoch += 1
         self._wake()
 
     def read(self, revision: int) -> Commit | None:
@@ -100,14 +113,20 @@ class Watch(AsyncIterator[Commit]):
             raise ValueError(f"a revision is 0 or more, got {after}")
         self._log = log
         self._seen = after
+        self._epoch = log.epoch
 
     def __aiter__(self) -> Watch:
         return self
 
     async def __anext__(self) -> Commit:
-        while (commit := self._log.read(self._seen + 1)) is None:
+        while (commit := self._read()) is None:
             if self._log.is_closed:
                 raise StopAsyncIteration
             await self._log.wait()
         self._seen = commit.revision
         return commit
+
+    def _read(self) -> Commit | None:
+        if self._epoch != self._log.epoch:
+            raise CompactedError("the store was read anew from another state; list again")
+        return self._log.read(self._seen + 1)

@@ -16,7 +16,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from kumafast.generation import defaults, fields, protocols
+from kumafast.generation import defaults, fields, protocols, requests
 from kumafast.generation.effects import Effect
 from kumafast.resources.durations import as_timedelta
 from kumafast.resources.policies.mesh_timeout import Conf, Http, MeshTimeout
@@ -154,9 +154,9 @@ def _or(written: str | None, default: timedelta) -> timedelta:
 def _limit_requests(manager: _Manager, *, request: timedelta, stream_idle: timedelta, headers: timedelta) -> None:
     manager.request_headers_timeout.CopyFrom(fields.duration(headers))
     for host in manager.route_config.virtual_hosts:
-        for route in host.routes:
-            route.route.timeout.CopyFrom(fields.duration(request))
-            route.route.idle_timeout.CopyFrom(fields.duration(stream_idle))
+        for action in requests.actions(host):
+            action.timeout.CopyFrom(fields.duration(request))
+            action.idle_timeout.CopyFrom(fields.duration(stream_idle))
 
 
 def _limit_connections(options: _Options, *, idle: timedelta, stream: timedelta, connection: timedelta) -> None:

@@ -172,7 +172,7 @@ class TrafficRoute(ConnectionPolicy):
         singular="Traffic Route",
         plural="Traffic Routes",
         is_in_federation=True,
-        policy=PolicyTraits(order=100, is_routing=True),
+        policy=PolicyTraits(order=100, is_routing=True, successor="MeshHTTPRoute"),
     )
 
     conf: Conf | None = None

@@ -1,0 +1,97 @@
+"""The ports of a sidecar that lead to services, under their routes and as what these lead to is now.
+
+In: what an outbound asks for, its route, destinations. Out: an `Outbound`, a part of a proxy. Never: policies other
+than routes, or where a destination's endpoints are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from kumafast.generation import protocols, proxy
+from kumafast.generation.proxy import Destination, Outbound, OutboundRoute
+from kumafast.matching import UNKNOWN, BackendPort, Route, Subject, common_protocol
+from kumafast.matching.routing import HttpRule, RequestRule
+from kumafast.registry.reach import Destination as DestinationKey
+from kumafast.resources.tags import SERVICE_TAG
+
+Port: TypeAlias = tuple[str, int, DestinationKey, str | Subject, Route | None, tuple[Destination, ...]]
+"""Where the workload sends requests, what it asks for there and what policies about that are about, the route of it,
+and what it leads to as that is now."""
+
+
+def listener(port: Port, *, binds: bool, reuses_port: bool) -> Outbound:
+    """A port as a part of its proxy."""
+    address, number, asked, _, route, led = port
+    protocol = spoken(asked, route, led)
+    way = way_of(route, protocol)
+    clusters = dict(zip(destinations(asked, route), led, strict=True))
+    is_split = way is not None and (len(way.legs) != 1 or bool(way.rules))
+    default = None if is_split else clusters[asked if way is None else way.legs[0].destination]
+    tags = () if isinstance(asked, BackendPort) else asked
+    return Outbound(
+        address=address,
+        port=number,
+        # A port of a service goes by its cluster, which has no other name in statistics and routes.
+        service=clusters[asked].service if isinstance(asked, BackendPort) else dict(tags).get(SERVICE_TAG, ""),
+        protocol=protocol if way is None or way.reads_requests else protocols.TCP,
+        tags=tags,
+        cluster_name="" if default is None else default.cluster_name,
+        binds_to_port=binds,
+        reuses_port=reuses_port,
+        route=_led(way, clusters) if way is not None and is_split else None,
+        is_external=default is not None and default.external is not None,
+    )
+
+
+def spoken(asked: DestinationKey, route: Route | None, led: tuple[Destination, ...]) -> str:
+    """How an outbound is spoken to."""
+    if route is not None and route.connections is not None:
+        # A route that has a targetRef is about a service, whose protocol counts, not that of what it leads to.
+        own = dict(zip(destinations(asked, route), led, strict=True)).get(asked)
+        if own is not None and own.protocol != UNKNOWN:
+            return own.protocol
+    # A destination that has no endpoints yet has no say in how all of them are spoken to.
+    return common_protocol(sorted(each.protocol for each in led if each.protocol != UNKNOWN))
+
+
+def way_of(route: Route | None, protocol: str) -> Route | None:
+    """The route as it is for a service of a protocol."""
+    return route if route is None or protocols.is_http(protocol) else route.connections or route
+
+
+def destinations(asked: DestinationKey, route: Route | None) -> tuple[DestinationKey, ...]:
+    """All that an outbound leads to."""
+    return (asked,) if route is None else route.destinations
+
+
+def services(destination: Destination) -> tuple[str, ...]:
+    """The services of the mesh that a destination is."""
+    if destination.external is not None:
+        return ()
+    return destination.identities or (destination.service,)
+
+
+def _led(route: Route, clusters: Mapping[DestinationKey, Destination]) -> OutboundRoute:
+    """A route by the names of clusters."""
+
+    def legs(of: Route | RequestRule | HttpRule) -> tuple[proxy.Leg, ...]:
+        led = ((clusters[leg.destination], leg.weight) for leg in of.legs)
+        return tuple(proxy.Leg(each.cluster_name, weight, each.external is not None) for each, weight in led)
+
+    def led(rule: RequestRule | HttpRule) -> proxy.RequestRule | proxy.HttpRule:
+        if isinstance(rule, RequestRule):
+            return proxy.RequestRule(rule.match, rule.modify, legs(rule))
+        mirrors = tuple("" if each is None else clusters[each].cluster_name for each in rule.mirrors)
+        return proxy.HttpRule(rule.match, rule.matches, rule.filters, legs(rule), mirrors)
+
+    return OutboundRoute(legs(route), tuple(map(led, route.rules)))
+
+
+def balanced(destination: Destination, route: Route | None) -> Destination:
+    """A destination whose endpoints are chosen as a route says."""
+    if route is None or not route.load_balancer:
+        return destination
+    return replace(destination, load_balancer=route.load_balancer)
