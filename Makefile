@@ -5,6 +5,7 @@
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
 # make loadtest SCENARIO=rollout USERS=5000  has thousands of Envoys in locust; see loadtest/README.md
 # make run-postgres  a control plane on a PostgreSQL of its own, for a look; both are gone afterwards
+# make load-envoys N=50  has real Envoys with mTLS, and counts the requests through them that fail meanwhile
 # make churn MINUTES=30  has clients come and go all the time, and says whether the servers grow
 
 VENV := .venv
@@ -18,9 +19,10 @@ USERS ?= 1000
 WORKERS ?= 1
 SECONDS ?= 60
 RATE ?= 10
+N ?= 50
 TLS ?= none
 
-.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire loadtest churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire loadtest load-envoys churn clean
 
 build: $(STAMP)
 
@@ -58,6 +60,9 @@ bench-wire: build
 loadtest: build
 	@$(BIN)/python -m loadtest --scenario $(SCENARIO) --users $(USERS) --workers $(WORKERS) --seconds $(SECONDS) \
 		--rate $(RATE) --tls $(TLS) $(if $(UI),--ui)
+
+load-envoys: envoy
+	@$(BIN)/python -m loadtest.real_envoys --envoys $(N)
 
 churn: build
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group plot
