@@ -6,6 +6,7 @@
 # make loadtest SCENARIO=rollout USERS=5000  has thousands of Envoys in locust; see loadtest/README.md
 # make run-postgres  a control plane on a PostgreSQL of its own, for a look; both are gone afterwards
 # make load-envoys N=50  has real Envoys with mTLS, and counts the requests through them that fail meanwhile
+# make soak MINUTES=60  has everything come and go in a mesh, and says whether the control plane grows
 # make churn MINUTES=30  has clients come and go all the time, and says whether the servers grow
 
 VENV := .venv
@@ -22,7 +23,7 @@ RATE ?= 10
 N ?= 50
 TLS ?= none
 
-.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire loadtest load-envoys churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire loadtest load-envoys soak churn clean
 
 build: $(STAMP)
 
@@ -63,6 +64,9 @@ loadtest: build
 
 load-envoys: envoy
 	@$(BIN)/python -m loadtest.real_envoys --envoys $(N)
+
+soak: build
+	@$(BIN)/python -m loadtest --scenario soak --users $(USERS) --seconds $$(expr $(MINUTES) \* 60) --rate $(RATE)
 
 churn: build
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group plot

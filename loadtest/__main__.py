@@ -25,7 +25,7 @@ from loadtest.plan import Plan
 from loadtest import figures, report
 
 ROOT = Path(__file__).resolve().parent.parent
-SCENARIOS = ("steady", "rollout", "policy-storm", "reconnect-storm", "zone-failure")
+SCENARIOS = ("steady", "rollout", "policy-storm", "reconnect-storm", "zone-failure", "soak")
 USERS_STEP = 50
 """In a regular mesh each service has ten instances, and each five outbounds."""
 

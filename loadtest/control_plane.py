@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 from bench.real_wires import process_cost
 from bench.regular_mesh import fill
@@ -22,6 +23,7 @@ from tests.envoy.harness import ControlPlane
 from tests.stream.grpc_client import create_certificate
 
 SAMPLE_EACH_S = 0.25
+TASKS_EACH_S = 5.0
 TLS = ("none", "server", "mutual")
 
 
@@ -36,6 +38,10 @@ class Sample:
     """By process id."""
     machine_cpu_s: float
     """Of all processors, by whomever."""
+    descriptors: int = 0
+    tasks: int = 0
+    """Of the server's event loop, when that was asked last."""
+    store_bytes: int = 0
 
 
 class WatchedControlPlane:
@@ -61,6 +67,7 @@ class WatchedControlPlane:
         self._users = users
         self._server = ControlPlane(directory, *flags)
         self._ended_cpu_s = 0.0
+        self._tasks, self._tasks_due = 0, 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -123,7 +130,17 @@ class WatchedControlPlane:
             server_rss_bytes=process_cost.resident_bytes(pid),
             clients_cpu_s={client: process_cost.cpu_seconds(client) for client in self._clients()},
             machine_cpu_s=busy.user + busy.nice + busy.system + busy.irq + busy.softirq,
+            descriptors=len(os.listdir(f"/proc/{pid}/fd")),
+            tasks=self._ask_for_tasks(),
+            store_bytes=sum(part.stat().st_size for part in self.store.parent.glob(self.store.name + "*")),
         )
+
+    def _ask_for_tasks(self) -> int:
+        if time.monotonic() > self._tasks_due:
+            self._tasks_due = time.monotonic() + TASKS_EACH_S
+            with contextlib.suppress(httpx.TransportError):
+                self._tasks = int(self._server.metrics()["kumafast_asyncio_tasks"])
+        return self._tasks
 
     def _clients(self) -> list[int]:
         if self.client_pid is None or not psutil.pid_exists(self.client_pid):
