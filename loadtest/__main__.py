@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run"
     )
+    parser.add_argument("--flame", action="store_true", help="a flame graph of the control plane beside the report")
     parser.add_argument("--output", type=Path, help="the folder of the report [default: one of today's]")
     arguments = parser.parse_args()
     if arguments.users % USERS_STEP or arguments.users % arguments.workers:
@@ -58,7 +59,8 @@ def main() -> None:
 
 def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[str]:
     """One run and its report; what is not as it should be."""
-    control_plane = WatchedControlPlane(directory, users=arguments.users, tls=arguments.tls)
+    flame = folder / "flame.svg" if arguments.flame else None
+    control_plane = WatchedControlPlane(directory, users=arguments.users, tls=arguments.tls, flame=flame)
     with control_plane.running():
         host, port = control_plane.dp
         plan = Plan(

@@ -23,7 +23,7 @@ MACHINE_BUSY = 0.95
 LATE_S = 0.05
 SHOWN_MAX = 10
 SOAK_S_MIN = 900.0
-"""Caches and the store's log of commits fill for some minutes: the slopes of a shorter soak are shown and not judged."""
+"""Caches and the store's log of commits fill for some minutes: slopes of a shorter soak are shown and not judged."""
 # By how much the line through the lows may rise after the warm-up: a share of the level, and so much at least.
 GROWTH_MAX: dict[str, tuple[float, float]] = {
     "memory, MB": (GROWTH_MAX_SHARE, GROWTH_MAX_BYTES / 1e6),
