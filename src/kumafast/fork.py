@@ -155,7 +155,8 @@ class Fork:
         tags = [destination_of(each.destination_tags) for each in outbounds if each.destination_tags]
         inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())
         seen = self._before.seen(dataplane_id, was), self._after.seen(dataplane_id, now)
-        return was.outward(tags), now.outward(tags), seen, was.proxy, now.proxy, inward
+        outside = self._live.permitted(dataplane_id), self.registry.permitted(dataplane_id)
+        return was.outward(tags), now.outward(tags), seen, outside, was.proxy, now.proxy, inward
 
     def is_same_inward(self, dataplane_id: DataplaneId) -> bool:
         """Whether nothing changes in what comes in to a dataplane that itself stays as it is."""
@@ -401,7 +402,8 @@ class _Later(Destinations):
                 forked.renew_external()
             else:
                 forked.renew()
-            if forked.destination != before.destination or (changed and _body(forked) != _body(before)):
+            is_other = forked.destination != before.destination or forked.permissions != before.permissions
+            if is_other or (changed and _body(forked) != _body(before)):
                 found = forked
         self._reached[key] = found
         return found

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 
@@ -19,8 +20,9 @@ from kumafast.generation.proxy import Destination, Endpoint, ExternalEndpoint, O
 from kumafast.generation.tls import server_name
 from kumafast.matching import common_protocol, serving_inbounds
 from kumafast.registry import Affected, DataplaneId, Registry
+from kumafast.registry.external_permissions import Clients
 from kumafast.registry.reach import Destination as DestinationTags
-from kumafast.resources import Dataplane, networking
+from kumafast.resources import Dataplane, ExternalService, networking
 from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
 from kumafast.snapshot import EndpointEntry, Layer, LoadAssignment
 
@@ -62,6 +64,7 @@ class Reached:
         "destination",
         "key",
         "nodes",
+        "permissions",
     )
 
     def __init__(
@@ -97,6 +100,8 @@ class Reached:
         self._unread = [dataplane.name for dataplane in registry.providers(mesh, tags)]
         # Who serves it from outside of the mesh: their protocols and endpoints; None where nobody does.
         self._external = self._look_outside()
+        self.permissions = self._look_who_may()
+        """Of each endpoint outside of the mesh the external service that it is, and who may reach it."""
         self.destination = self._destination(cluster_name)
         """The cluster as clients see it."""
 
@@ -127,7 +132,16 @@ class Reached:
     def renew_external(self) -> Moved:
         """Look anew at who serves it from outside of the mesh: O(those)."""
         self._external = self._look_outside()
-        return self.renew()
+        before, self.permissions = self.permissions, self._look_who_may()
+        return Moved.PROTOCOL if self.renew() is Moved.PROTOCOL or before != self.permissions else Moved.NOTHING
+
+    def permitted(self, services: Set[str]) -> Destination:
+        """The cluster as a client sees it that may reach these external services."""
+        endpoints = self.destination.external
+        if not endpoints:
+            return self.destination
+        rest = tuple(each for each, (name, _) in zip(endpoints, self.permissions, strict=True) if name in services)
+        return self.destination if len(rest) == len(endpoints) else replace(self.destination, external=rest)
 
     def follow(self, changed: Iterable[str], registry: Registry) -> Moved:
         """Look at these dataplanes of the mesh anew: O(those), whatever the number of endpoints."""
@@ -255,22 +269,28 @@ class Reached:
             zone=inbound.tags.get(ZONE_TAG, ""),
         )
 
-    def _look_outside(self) -> tuple[tuple[str, ...], tuple[ExternalEndpoint, ...]] | None:
+    def _look_outside(self) -> tuple[tuple[str, ...], tuple[tuple[ExternalService, ExternalEndpoint], ...]] | None:
         mesh, tags = self.key
         services = self._registry.external_services(mesh, tags)
         if not services:
             return None
         secret = partial(self._registry.identities.secret, mesh)
-        endpoints = (external.endpoint(service, secret) for service in services)
+        endpoints = ((service, external.endpoint(service, secret)) for service in services)
         protocols = sorted({service.protocol for service in services})
-        return tuple(protocols), tuple(endpoint for endpoint in endpoints if endpoint is not None)
+        return tuple(protocols), tuple((service, each) for service, each in endpoints if each is not None)
+
+    def _look_who_may(self) -> tuple[tuple[str, Clients], ...]:
+        if self._external is None:
+            return ()
+        return tuple((service.name, self._registry.clients(service)) for service, _ in self._external[1])
 
     def _destination(self, cluster_name: str) -> Destination:
         service = self._tags.get(SERVICE_TAG, "")
         if self._external is not None:
             # As in Kuma, what a mesh has outside comes before what it has within under the same tags.
             protocols, outside = self._external
-            return Destination(cluster_name, service, common_protocol(protocols), external=outside)
+            endpoints = tuple(endpoint for _, endpoint in outside)
+            return Destination(cluster_name, service, common_protocol(protocols), external=endpoints)
         within = sorted(protocol for protocol, count in self._protocols.items() if count > 0)
         return Destination(cluster_name, service, common_protocol(within), tls=self._tls(service))
 

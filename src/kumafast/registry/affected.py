@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kumafast.addresses import is_ip
 from kumafast.registry.reach import Destination, Reach
-from kumafast.resources import ExternalService
+from kumafast.resources import Dataplane, ExternalService
 
 
 class DataplaneId(NamedTuple):
@@ -78,3 +79,23 @@ class Gathered:
         self.meshes.update(affected.meshes)
         self.external.update(affected.external)
         self.vanished.update(affected.vanished)
+
+
+def hosts_of(dataplane: Dataplane | None) -> set[str]:
+    """The host names that a dataplane gives as its addresses."""
+    if dataplane is None or dataplane.networking is None:
+        return set()
+    networking = dataplane.networking
+    stated = {networking.address, networking.advertised_address, *(item.address for item in networking.inbound)}
+    return {host for host in stated if host and not is_ip(host)}
+
+
+def is_seen_differently(before: Dataplane, after: Dataplane) -> bool:
+    """Whether two states of a dataplane can give different endpoints: addresses, inbounds, or the labels they carry."""
+    if before.networking is None or after.networking is None or before.labels != after.labels:
+        return True
+    return (
+        before.networking.inbound != after.networking.inbound
+        or before.networking.address != after.networking.address
+        or before.networking.advertised_address != after.networking.advertised_address
+    )

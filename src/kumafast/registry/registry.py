@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapp
 from dataclasses import replace
 
 from kumafast._core import untrack_value
-from kumafast.addresses import is_ip
 from kumafast.identity.identities import Identities
 from kumafast.matching import Bindings, CompiledPolicy, compile_policies, routing
 from kumafast.matching.policy import ends
 from kumafast.registry.address_book import AddressBook
-from kumafast.registry.affected import Affected, DataplaneId, Gathered
+from kumafast.registry.affected import Affected, DataplaneId, Gathered, hosts_of, is_seen_differently
+from kumafast.registry.external_permissions import Clients
 from kumafast.registry.external_services import ExternalServices
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
@@ -34,6 +34,7 @@ from kumafast.resources import (
     catalog,
 )
 from kumafast.resources.connection_policy import ConnectionPolicy
+from kumafast.resources.policies.traffic_permission import TrafficPermission
 from kumafast.resources.virtual_ip import VirtualIP
 from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.snapshot.node import dataplane_of
@@ -156,6 +157,19 @@ class Registry:
         state = self._meshes.get(mesh)
         return [] if state is None else state.external.serving(destination)
 
+    def clients(self, service: ExternalService) -> Clients:
+        """Who may reach an external service that is there."""
+        return self._meshes[service.mesh].external.clients(service)
+
+    def permitted(self, dataplane_id: DataplaneId) -> frozenset[str]:
+        """The external services that a dataplane that is there may reach; one object for all with the same tags."""
+        state = self._meshes[dataplane_id.mesh]
+        if not state.external:
+            return frozenset()
+        dataplane = state.view.dataplanes[dataplane_id.name]
+        gateway = () if dataplane.gateway is None else (dataplane.gateway.tags,)
+        return state.external.permitted((*(inbound.tags for inbound in dataplane.inbounds), *gateway))
+
     def consumers(self, mesh: str, destination: Destination) -> Iterator[DataplaneId]:
         """The dataplanes that reach the destination, in no order; some twice. O(those found)."""
         state = self._meshes.get(mesh)
@@ -262,6 +276,8 @@ class Registry:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
                 touches = self._apply_policy(change)
+                if change.key.type == TrafficPermission.type.name:
+                    self._apply_permission(change, gathered)
             for touched in touches:
                 if change.key.type in routing.KINDS:
                     self._reroute(touched, gathered)
@@ -389,6 +405,17 @@ class Registry:
             self._rerouted[mesh] = None
         self._drop_if_empty(mesh)
 
+    def _apply_permission(self, change: Change, gathered: Gathered) -> None:
+        """Note for which external services it is another question who may reach them."""
+        state = self._state(change.key.mesh)
+        permission = None if change.stored is None else change.stored.resource
+        assert permission is None or isinstance(permission, TrafficPermission)
+        policies: tuple[CompiledPolicy, ...] = ()
+        if change.stored is not None:
+            policies = compile_policies(change.stored.resource, created=change.stored.creation_time)
+        for service in state.external.permit(change.key, permission, policies):
+            gathered.served_outside(change.key.mesh, state.reach, service)
+
     def _compile(
         self, state: _MeshState, key: ResourceKey, stored: StoredResource | None, *, before: int
     ) -> Iterator[list[DataplaneId]]:
@@ -426,7 +453,7 @@ class Registry:
         self._note_hosts(dataplane_id, before, after)
         # What others see of a dataplane is its inbounds. Destinations that it served before count as well as those that
         # it serves now: an endpoint that left must leave everywhere.
-        seen_by_others = before is None or after is None or _is_seen_differently(before, after)
+        seen_by_others = before is None or after is None or is_seen_differently(before, after)
         if seen_by_others and before is not None:
             gathered.served(dataplane_id, state.reach.destinations_served_by(name))
         state.hosts.set_dataplane(name, after)
@@ -448,33 +475,14 @@ class Registry:
             gathered.served(dataplane_id, state.reach.destinations_served_by(name))
 
     def _note_hosts(self, dataplane_id: DataplaneId, before: Dataplane | None, after: Dataplane | None) -> None:
-        for host in _hosts(before):
+        for host in hosts_of(before):
             self._by_host[host].discard(dataplane_id)
             if not self._by_host[host]:
                 del self._by_host[host]
-        for host in _hosts(after):
+        for host in hosts_of(after):
             self._by_host.setdefault(host, set()).add(dataplane_id)
 
 
 def _parts(policy: Resource) -> int:
     """How many policies a resource stands for at most."""
     return len(policy.parts) + 1 if isinstance(policy, ConnectionPolicy) else 1
-
-
-def _hosts(dataplane: Dataplane | None) -> set[str]:
-    if dataplane is None or dataplane.networking is None:
-        return set()
-    networking = dataplane.networking
-    stated = {networking.address, networking.advertised_address, *(item.address for item in networking.inbound)}
-    return {host for host in stated if host and not is_ip(host)}
-
-
-def _is_seen_differently(before: Dataplane, after: Dataplane) -> bool:
-    """Whether two states of a dataplane can give different endpoints: addresses, inbounds, or the labels they carry."""
-    if before.networking is None or after.networking is None or before.labels != after.labels:
-        return True
-    return (
-        before.networking.inbound != after.networking.inbound
-        or before.networking.address != after.networking.address
-        or before.networking.advertised_address != after.networking.advertised_address
-    )
