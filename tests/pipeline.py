@@ -58,7 +58,11 @@ class Pipeline:
         self.store = store
         self.cache = SnapshotCache()
         self.metrics = Metrics()
-        self.reconciler = Reconciler(store=store, cache=self.cache, metrics=self.metrics, debounce_ms=0)
+        self.failed: list[str] = []
+        """The nodes for which another failure than before, or none any more, was told of."""
+        self.reconciler = Reconciler(
+            store=store, cache=self.cache, metrics=self.metrics, debounce_ms=0, failed=self.failed.append
+        )
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Pipeline:
@@ -129,7 +133,7 @@ def mesh_timeout(
     return with_defaults(parse(document), zone="default")
 
 
-def to_everything(request: str, kind: str = "Mesh", **ref: str) -> list[dict[str, Any]]:
+def to_everything(request: str, kind: str = "Mesh", **ref: Any) -> list[dict[str, Any]]:
     return [{"targetRef": {"kind": kind, **ref}, "default": {"http": {"requestTimeout": request}}}]
 
 
@@ -292,8 +296,14 @@ typedConfig:
 """
 
 
+_UNFIT = """
+name: any
+typedConfig: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+"""
+
+
 def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[dict[str, str]]) -> Resource:
-    """A template that can be applied to whatever there is."""
+    """A template that can be applied to whatever there is, or, of every fifth, to what has no TCP proxy alone."""
     match = rng.choice([{}, {"origin": "outbound"}, {"origin": "inbound"}, {"name": "a"}, {"name": "localhost:80"}])
     changes = [
         {"cluster": {"operation": "patch", "match": match, "value": f"connectTimeout: {rng.randrange(1, 4)}s"}},
@@ -309,6 +319,8 @@ def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[d
         {"httpFilter": {"operation": "addFirst", "match": {"origin": "outbound"}, "value": _LUA}},
         {"virtualHost": {"operation": "remove", "match": {"name": "b"}}},
     ]
+    unfit = {"name": "envoy.filters.network.tcp_proxy", "origin": rng.choice(["inbound", "outbound", ""])}
+    broken = [{"networkFilter": {"operation": "patch", "match": unfit, "value": _UNFIT}}]
     raw = "'@type': type.googleapis.com/envoy.config.cluster.v3.Cluster\nname: b\ntype: STATIC\n"
     resources = [{"name": "b", "version": "v1", "resource": raw}]
     return of_dataplanes(
@@ -318,7 +330,7 @@ def _random_template(rng: random.Random, name: str, mesh: str, selectors: list[d
         selectors=selectors,
         imports=[rng.choice(["default-proxy", "default-proxy", "gateway-proxy", "ingress-proxy"])],
         resources=rng.choice([[], [], resources]),
-        modifications=rng.sample(changes, rng.randrange(4)),
+        modifications=[*rng.sample(changes, rng.randrange(4)), *(broken if rng.random() < 0.2 else [])],
     )
 
 
@@ -466,7 +478,16 @@ def random_policy(rng: random.Random, mesh: str) -> Resource:
         return random_mesh_policy(rng, name, mesh)
     top = random_top(rng)
     everything = {"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": limit, "connectionTimeout": limit}}
-    to = rng.choice([[], [everything], to_everything(limit, "MeshService", name=rng.choice("abc"))])
+    to = rng.choice(
+        [
+            [],
+            [everything],
+            to_everything(limit, "MeshService", name=rng.choice("abc")),
+            to_everything(limit, "MeshService", name="s-0", sectionName=rng.choice(["http", "8080"])),
+            to_everything(limit, rng.choice(["MeshService", "MeshExternalService"]), name=f"s-{rng.randrange(3)}"),
+            to_everything(limit, rng.choice(["MeshService", "MeshMultiZoneService"]), labels={"app": "x"}),
+        ]
+    )
     labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])
     if rng.random() < 0.2:
         item = {"targetRef": {"kind": "MeshService", "name": "a"}, "default": {"action": rng.choice(["Allow", "Deny"])}}

@@ -18,6 +18,7 @@ from tests.pipeline import (
 )
 
 from kumafast.registry import DataplaneId
+from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node
 from kumafast.store import Change, MemoryStore, StoredResource
 
@@ -42,7 +43,7 @@ def test_shadow_policies_count_where_they_are_asked_for_alone() -> None:
             fork.take_in_shadows("default")
             before, after = fork.before(WEB), fork.after(WEB)
             assert before is not None
-            assert after is not None
+            assert isinstance(after, Snapshot)
             assert request_timeout(before) == timedelta(seconds=15)
             assert request_timeout(after) == timedelta(seconds=3)
             assert set(fork.concerned()) == {DataplaneId("default", "web")}
@@ -60,7 +61,7 @@ def test_a_proxy_that_is_not_connected_is_computed_too_and_leaves_nothing() -> N
             fork.take_in([Change(policy.key, StoredResource(policy, 9, LATER, LATER))])
             assert list(fork.concerned()) == [DataplaneId("default", "web")]
             after = fork.after(WEB)
-            assert after is not None
+            assert isinstance(after, Snapshot)
             assert request_timeout(after) == timedelta(seconds=1)
             assert len(pipeline.reconciler._destinations) == 0
             assert pipeline.generator_calls() == 0
@@ -77,7 +78,7 @@ def test_only_what_is_looked_at_is_generated_and_once_for_both_states() -> None:
             fork.take_in_shadows("default")
             before, after = fork.before(WEB), fork.after(WEB)
             assert before is not None
-            assert after is not None
+            assert isinstance(after, Snapshot)
             assert fork.generated == 0
             assert before.content_key() != after.content_key()
             # The admin interface, the inbound and the outbound's cluster; and of each state the outbound's listener.

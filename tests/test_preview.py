@@ -8,7 +8,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.pipeline import HTTP, Pipeline, dataplane, mesh_timeout, service, timeout, to_everything, with_new_mesh
+from tests.pipeline import (
+    HTTP,
+    Pipeline,
+    dataplane,
+    mesh_timeout,
+    of_dataplanes,
+    service,
+    timeout,
+    to_everything,
+    with_new_mesh,
+)
 
 from kumafast import preview
 from kumafast.fork import RESTARTS_MAX, Fork
@@ -17,6 +27,7 @@ from kumafast.resources import Resource
 from kumafast.snapshot.resource import CLUSTER, LISTENER
 from kumafast.store import Change, MemoryStore, StoredResource
 
+HTTP_FILTER = "envoy.filters.network.http_connection_manager"
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -147,3 +158,48 @@ def test_it_begins_anew_when_something_changes_and_ends_though_it_never_rests(
     found, made = asyncio.run(main())
     assert len(found.proxies) == 9
     assert made == forks
+
+
+def unfit(**match: str) -> Resource:
+    """A template that is fine by itself, and of another type than the filters of TCP that it is to patch."""
+    value = "{name: a, typedConfig: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}"
+    steps = [{"networkFilter": {"operation": "patch", "match": match, "value": value}}]
+    return of_dataplanes("ProxyTemplate", "t", selectors=[service("c")], imports=["default-proxy"], modifications=steps)
+
+
+def test_whoever_would_keep_what_it_has_is_named_with_the_reason() -> None:
+    found = foreseen(unfit(name=HTTP_FILTER), connected=["c01"])
+    assert (found.proxies, found.groups) == ((), ())
+    [failed] = found.failed
+    assert [each.name for each in failed.proxies] == [f"c{number:02}" for number in range(9)]
+    assert failed.message.startswith("modifications[0].networkFilter: envoy.filters.network.http_connection_manager")
+    # The name of what is each proxy's own stands for those of all of them.
+    assert (failed.type_url, failed.names) == (LISTENER, ("inbound:<address>:8080",))
+    assert failed.policies == (unfit().key,)
+    [alone] = foreseen(unfit(name=HTTP_FILTER), clients=1).failed
+    assert alone.names == ("inbound:10.0.0.0:8080",)
+
+
+def test_what_a_better_template_would_change_is_told_against_what_is_kept() -> None:
+    async def main() -> Preview:
+        async with Pipeline(await a_mesh(clients=3)) as pipeline:
+            pipeline.connect("c00", "c01")
+            await pipeline.settle()
+            await pipeline.store.put(unfit(name=HTTP_FILTER))
+            await pipeline.settle()
+            reconciler = pipeline.reconciler
+            limit = timeout(sources=[service("c")], destinations=["*"], request="1s")
+            return await foresee(reconciler.fork, reconciler.node, [Change(unfit().key, None), change(limit)])
+
+    found = asyncio.run(main())
+    assert found.failed == ()
+    edits = {
+        each.name: [edit for group in found.groups if each in group.proxies for edit in group.edits]
+        for each in found.proxies
+    }
+    # Those that are connected go on from what they kept.
+    for name in ("c00", "c01"):
+        assert {edit.kind for edit in edits[name]} == {Kind.CHANGED}
+        assert [(each.before, each.after) for edit in edits[name] for each in edit.differences] == [("15s", "1s")]
+    # And who would come has nothing yet.
+    assert {edit.kind for edit in edits["c02"]} == {Kind.ADDED}

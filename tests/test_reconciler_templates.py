@@ -14,6 +14,7 @@ from tests.pipeline import Pipeline, dataplane, names, of_dataplanes, service, w
 from kumafast.resources import Resource
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
+from kumafast.store import Put
 
 HTTP = {"kuma.io/protocol": "http"}
 ROUTER = "{name: a, typedConfig: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}"
@@ -143,8 +144,13 @@ def test_what_cannot_be_applied_leaves_a_proxy_what_it_has(caplog: pytest.LogCap
             assert [record.message.split(":")[0] for record in caplog.records] == [
                 "default.web-1 keeps its configuration"
             ]
-            assert "modifications[1].networkFilter" in it.reconciler.failure("default.web-1")
-            assert it.reconciler.failure("default.api-1") == ""
+            failure = it.reconciler.failure("default.web-1")
+            assert failure is not None
+            assert failure.message.startswith("modifications[1].networkFilter: envoy.filters.network.tcp_proxy is")
+            # The first of its listeners that has such a filter.
+            assert (failure.type_url, failure.resource) == (LISTENER, "outbound:127.0.0.1:10000")
+            assert failure.policies == (template().key,)
+            assert it.reconciler.failure("default.api-1") is None
 
             # Endpoints go on to follow, and nobody else notices.
             await it.store.put(dataplane("echo-2", address="10.0.2.2", tags=service("echo")))
@@ -160,7 +166,7 @@ def test_what_cannot_be_applied_leaves_a_proxy_what_it_has(caplog: pytest.LogCap
             assert "third" not in names(it.snapshot("web-1"), CLUSTER)
             await it.store.put(template(patch(name="third"), of="web"))
             await it.settle()
-            assert it.reconciler.failure("default.web-1") == ""
+            assert it.reconciler.failure("default.web-1") is None
             assert connect_timeout(it.snapshot("web-1"), "third") == 3_000
             assert connect_timeout(it.snapshot("web-1"), "echo") == 5_000
 
@@ -180,6 +186,53 @@ def test_who_comes_to_a_template_that_cannot_be_applied_waits_for_a_better_one()
             await it.store.delete(template().key)
             await it.settle()
             assert "echo" in names(it.snapshot("api-1"), CLUSTER)
-            assert it.reconciler.failure("default.api-1") == ""
+            assert it.reconciler.failure("default.api-1") is None
+
+    asyncio.run(main())
+
+
+def test_endpoints_that_move_together_with_what_fails_are_followed() -> None:
+    async def main() -> None:
+        async with await pipeline() as it:
+            it.connect("web-1", "api-1")
+            await it.settle()
+            before = it.snapshot("web-1")
+            # In one commit, so that they are one task of the proxy's.
+            moved = dataplane("echo-1", address="10.0.2.9", tags=service("echo"))
+            await it.store.write([Put(template(broken(), of="web")), Put(moved)])
+            await it.settle()
+            now = it.snapshot("web-1")
+            assert it.reconciler.failure("default.web-1") is not None
+            assert now.version(ENDPOINT) != before.version(ENDPOINT)
+            assert now.resources(ENDPOINT)["echo"].version == it.snapshot("api-1").resources(ENDPOINT)["echo"].version
+            assert (now.version(CLUSTER), now.version(LISTENER)) == (before.version(CLUSTER), before.version(LISTENER))
+            # And with a change of the proxy itself, which has to wait.
+            reaches = [service("echo"), service("third")]
+            alone = dataplane("web-1", address="10.0.0.1", tags=service("web", **HTTP), reaches=reaches)
+            await it.store.write([Put(alone), Put(dataplane("echo-1", address="10.0.2.8", tags=service("echo")))])
+            await it.settle()
+            later = it.snapshot("web-1")
+            assert later.version(ENDPOINT) not in (before.version(ENDPOINT), now.version(ENDPOINT))
+            assert later.version(CLUSTER) == before.version(CLUSTER)
+
+    asyncio.run(main())
+
+
+def test_whoever_fails_is_told_of_once_and_when_it_is_over() -> None:
+    async def main() -> None:
+        async with await pipeline() as it:
+            it.connect("web-1", "web-2")
+            await it.store.put(template(broken(), of="web"))
+            await it.settle()
+            assert it.failed == ["default.web-1", "default.web-2"]
+            # Tried again, it is the same.
+            reaches = [service("echo")]
+            await it.store.put(dataplane("web-1", address="10.0.0.7", tags=service("web", **HTTP), reaches=reaches))
+            await it.settle()
+            assert it.failed == ["default.web-1", "default.web-2"]
+            await it.store.delete(template().key)
+            await it.settle()
+            assert it.failed[2:] == ["default.web-1", "default.web-2"]
+            assert it.reconciler.failure("default.web-1") is None
 
     asyncio.run(main())

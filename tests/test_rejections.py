@@ -18,7 +18,9 @@ from tests.pipeline import (
 )
 
 from kumafast.rejections import TRACED_MAX, Cause, trace
+from kumafast.resources import ResourceKey
 from kumafast.snapshot.resource import ENDPOINT, LISTENER
+from kumafast.templates import Failure
 
 BACKEND = [service("backend")]
 
@@ -28,6 +30,7 @@ class Refusal:
     node: str
     type_url: str
     message: str
+    failure: Failure | None = None
 
 
 def causes(*refusals: Refusal) -> list[tuple[tuple[str, ...], list[str]]]:
@@ -77,3 +80,13 @@ def test_many_that_say_the_same_are_looked_into_once_and_too_many_not_at_all() -
     found = causes(*same, *many)
     assert all(names == ["about-backend"] for _, names in found[: TRACED_MAX + 2])
     assert found[-1] == ((), [])
+
+
+def test_what_could_not_be_made_says_by_itself_what_it_comes_from() -> None:
+    policy = ResourceKey("ProxyTemplate", "default", "t")
+    named = Failure("no", LISTENER, "outbound:127.0.0.1:10000", (policy,))
+    found = causes(
+        Refusal("default.web", LISTENER, "no", named),
+        Refusal("default.web", "", "no", Failure("no", policies=(policy,))),
+    )
+    assert found == [(("outbound:127.0.0.1:10000",), ["t"]), ((), ["t"])]

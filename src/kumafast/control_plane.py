@@ -182,7 +182,7 @@ class ControlPlane:
 
     async def _start(self) -> None:
         settings = self.settings
-        self._store = await stores.open_store(settings.store_url, keyring=_keyring(settings))
+        self._store = await stores.open_store(settings.store_url, keyring=stores.keyring_of(settings))
         await self._ensure_default_mesh()
         ranges = Ranges(names=ip_network(settings.dns_server_cidr))
         reconciler = self._reconciler = Reconciler(
@@ -191,6 +191,7 @@ class ControlPlane:
             metrics=self.metrics,
             debounce_ms=settings.debounce_ms,
             leds_threshold=settings.leds_threshold,
+            failed=self._failed,
             ranges=ranges,
             naming=Naming(
                 domain=settings.dns_server_domain,
@@ -210,6 +211,7 @@ class ControlPlane:
             instance_id=self.instance_id,
             flush_ms=settings.insight_flush_ms,
             certificate_of=reconciler.certificates.get,
+            failure_of=reconciler.failure,
         )
         self._keys = TokenKeys(self._store, offline=_offline_keys(settings))
         await self._keys.load()
@@ -279,6 +281,10 @@ class ControlPlane:
         # Who has just written something asks about the state after it.
         await reconciler.settle()
         return await foresee(reconciler.fork, reconciler.node, changes)
+
+    def _failed(self, node_id: str) -> None:
+        if self._insights is not None:
+            self._insights.failed(node_id)
 
     async def _trace(self, refusals: Sequence[Refusal]) -> list[Cause]:
         assert self._reconciler is not None
@@ -460,17 +466,6 @@ def _offline_keys(settings: Settings) -> Keyset:
         return public_keyset(keys)
     except SigningKeyError as error:
         raise SettingsError(f"dp_token_keys: {error}") from error
-
-
-def _keyring(settings: Settings) -> stores.Keyring:
-    if settings.secrets_key:
-        return stores.Keyring.of_text(settings.secrets_key, source="the setting secrets_key")
-    if settings.secrets_key_file:
-        return stores.Keyring.of_file(Path(settings.secrets_key_file).expanduser(), is_made=False)
-    if settings.is_shared:
-        # A key that one instance made would be no use to the others.
-        return stores.Keyring()
-    return stores.Keyring.of_file(settings.data_path / "secrets.key", is_made=True)
 
 
 def _url(scheme: str, host: str, port: int) -> str:

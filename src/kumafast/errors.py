@@ -34,6 +34,11 @@ class MalformedResourceError(KumafastError):
 class ModificationError(KumafastError):
     """What a user wants to be changed in Envoy's resources cannot be done to the resources that are there."""
 
+    def __init__(self, message: str, *, resource: tuple[str, str] | None = None) -> None:
+        """`resource` is the kind and name of the one that it cannot be done to, where it is one."""
+        super().__init__(message)
+        self.resource = resource
+
 
 class InvalidResourceError(KumafastError):
     """A well-formed resource that breaks rules; carries all violations, in the order of the rules."""

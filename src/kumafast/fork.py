@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import datetime
 from itertools import filterfalse
+from typing import TypeAlias
 
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates, wanted_identity
@@ -22,10 +23,10 @@ from kumafast.generation.generate import generate
 from kumafast.generation.proxy import Part
 from kumafast.identity.identities import MeshIdentity
 from kumafast.ipam import Ranges, placements
-from kumafast.matching import Bindings
-from kumafast.reached import Destinations, Reached
+from kumafast.matching import Bindings, Subject
+from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import Affected, DataplaneId, Registry
-from kumafast.registry.reach import Destination, destination_of
+from kumafast.registry.reach import Destination
 from kumafast.registry.virtual_hosts import Viewpoint
 from kumafast.resolution import Layers, Resolution
 from kumafast.resources import Dataplane, catalog
@@ -36,11 +37,18 @@ from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.snapshot.resource import SECRET
 from kumafast.store import Change, StoredResource
+from kumafast.templates import Failure
 
 TURN_S = 0.005
 """For how long changes are taken in before everything else has its turn."""
 RESTARTS_MAX = 5
 """How often it begins anew because something was stored meanwhile; then it is done in one turn."""
+
+Asked: TypeAlias = tuple[Destination, str | Subject]
+"""What an outbound leads to, and what policies about that are about."""
+
+Outcome: TypeAlias = Snapshot | Failure | None
+"""What comes of a node: what it gets, why that cannot be made, or nothing where its dataplane is not known."""
 
 SHADOW = "shadow"
 """The effect of policies that are looked at and not in force."""
@@ -60,11 +68,16 @@ class Fork:
         addresses: Addresses,
         now: datetime,
         ranges: Ranges,
+        kept: Callable[[str], Snapshot | None] = lambda _: None,
     ) -> None:
-        """`now` is when certificates are issued that have to be, `ranges` where new names get their addresses."""
+        """`now` is when certificates are issued that have to be, `ranges` where new names get their addresses.
+
+        `kept` is what the node with an id has of before, where what holds for it now cannot be made.
+        """
         addresses = _Addresses(addresses)
         self._now, self._ranges = now, ranges
         self._live = registry
+        self._kept = kept
         self._generation = registry.generation
         self._changed = _Changed()
         self.registry = registry.fork()
@@ -150,13 +163,11 @@ class Fork:
         was, now = self._before.bindings(dataplane_id), self._after.bindings(dataplane_id)
         if was is None or now is None or _names_itself(was) or _names_itself(now):
             return dataplane_id
-        dataplane = self._live.dataplane(dataplane_id)
-        outbounds = () if dataplane is None else dataplane.outbounds
-        tags = [destination_of(each.destination_tags) for each in outbounds if each.destination_tags]
+        sent_before, sent_after = self._before.asked(dataplane_id), self._after.asked(dataplane_id)
         inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())
         seen = self._before.seen(dataplane_id, was), self._after.seen(dataplane_id, now)
         outside = self._live.permitted(dataplane_id), self.registry.permitted(dataplane_id)
-        return was.outward(tags), now.outward(tags), seen, outside, was.proxy, now.proxy, inward
+        return was.outward(sent_before), now.outward(sent_after), seen, outside, was.proxy, now.proxy, inward
 
     def is_same_inward(self, dataplane_id: DataplaneId) -> bool:
         """Whether nothing changes in what comes in to a dataplane that itself stays as it is."""
@@ -168,12 +179,17 @@ class Fork:
     # What they get.
 
     def before(self, node: Node) -> Snapshot | None:
-        """What a node gets now; None where its dataplane is not known. O(its parts); messages are made when read."""
-        return self._before.snapshot(node)
+        """What a node has now; None where its dataplane is not known. O(its parts); messages are made when read."""
+        found = self._before.outcome(node)
+        return self._kept(node.id) if isinstance(found, Failure) else found
 
-    def after(self, node: Node) -> Snapshot | None:
-        """What a node would get; None where it keeps what it has, for its dataplane would be gone."""
-        return self._after.snapshot(node)
+    def after(self, node: Node) -> Outcome:
+        """What a node would get; a failure, or None for a dataplane that would be gone, where it keeps what it has."""
+        return self._after.outcome(node)
+
+    def is_keeping(self, dataplane_id: DataplaneId) -> bool:
+        """Whether a dataplane's proxy has what nobody else has, for what holds for it now cannot be made."""
+        return self._kept(dataplane_id.node_id) is not None
 
     def dataplane_before(self, dataplane_id: DataplaneId) -> Dataplane | None:
         """A dataplane without the changes."""
@@ -216,6 +232,8 @@ async def shadowed(fork: Callable[[], Fork], node: Node, *, mesh: str) -> tuple[
                 began = time.monotonic()
         else:
             before, after = attempt.before(node), attempt.after(node)
+            if isinstance(after, Failure):
+                after = before
             return None if before is None or after is None else (before, after)
     return None
 
@@ -266,6 +284,22 @@ class _Side:
             return None
         return self._registry.bindings(dataplane_id)
 
+    def asked(self, dataplane_id: DataplaneId) -> list[Asked]:
+        """What a dataplane's outbounds lead to, each with what policies about it are about."""
+        dataplane = self._registry.dataplane(dataplane_id)
+        outbounds = () if dataplane is None else dataplane.outbounds
+        return self._with_subjects(
+            dataplane_id.mesh, (self._registry.leads_to(dataplane_id.mesh, e) for e in outbounds)
+        )
+
+    def _with_subjects(self, mesh: str, destinations: Iterable[Destination | None]) -> list[Asked]:
+        found: list[Asked] = []
+        for destination in destinations:
+            subject = None if destination is None else self._registry.subject(mesh, destination)
+            if destination is not None and subject is not None:
+                found.append((destination, subject))
+        return found
+
     def seen(self, dataplane_id: DataplaneId, bindings: Bindings) -> Hashable:
         """What a dataplane's policies come to for the names that it sees."""
         seen_from = self._registry.viewpoint(dataplane_id)
@@ -274,11 +308,12 @@ class _Side:
         key = (seen_from, bindings)
         found = self._told.get(key)
         if found is None:
-            tags = sorted(self._registry.sight(dataplane_id.mesh, seen_from).destinations)
-            found = self._told[key] = (seen_from, bindings.outward(tags))
+            destinations = sorted(self._registry.sight(dataplane_id.mesh, seen_from).destinations, key=repr)
+            asked = self._with_subjects(dataplane_id.mesh, destinations)
+            found = self._told[key] = (seen_from, bindings.outward(asked))
         return found
 
-    def snapshot(self, node: Node) -> Snapshot | None:
+    def outcome(self, node: Node) -> Outcome:
         dataplane_id = self._registry.identify(node.id)
         dataplane = None if dataplane_id is None else self._registry.dataplane(dataplane_id)
         if dataplane_id is None or dataplane is None or self._registry.identities.is_broken(dataplane_id.mesh):
@@ -287,12 +322,13 @@ class _Side:
         one_by_one = node.metadata.get(TAKES_DELTA) is True
         try:
             layers = plan.layers()
-        except ModificationError:
-            # Whoever has something keeps it while its template cannot be applied.
-            return None
-        return Snapshot((*layers, *(self._seen(each, one_by_one) for each in plan.reached)))
+        except ModificationError as error:
+            return Failure.of(error, plan.templates())
+        return Snapshot((*layers, *(self._seen(each, plan.views.get(each), one_by_one) for each in plan.reached)))
 
-    def _seen(self, reached: Reached, one_by_one: bool) -> Layer:
+    def _seen(self, reached: Reached, viewed: Viewed | None, one_by_one: bool) -> Layer:
+        if viewed is not None:
+            return viewed.layer()[0]
         key = (reached, one_by_one)
         layer = self._endpoints.get(key)
         if layer is None:
@@ -370,8 +406,8 @@ class _Present(Destinations):
         super().__init__(registry=registry, addresses=addresses, leds_threshold=live.leds_threshold)
         self._live = live
 
-    def get(self, mesh: str, tags: Destination) -> Reached:
-        return self._live.find(mesh, tags) or super().get(mesh, tags)
+    def get(self, mesh: str, destination: Destination) -> Reached:
+        return self._live.find(mesh, destination) or super().get(mesh, destination)
 
 
 class _Later(Destinations):
@@ -385,15 +421,15 @@ class _Later(Destinations):
         self._live_registry = live
         self._changed = changed
 
-    def get(self, mesh: str, tags: Destination) -> Reached:
-        key = (mesh, tags)
+    def get(self, mesh: str, destination: Destination) -> Reached:
+        key = (mesh, destination)
         found = self._reached.get(key)
         if found is not None:
             return found
-        if key in self._changed.vanished or not self._live_registry.is_reached(mesh, tags):
+        if key in self._changed.vanished or not self._live_registry.is_reached(mesh, destination):
             # Changes of what nobody reaches go unnoticed, so nothing is known of it.
-            return super().get(mesh, tags)
-        found = before = self._present.get(mesh, tags)
+            return super().get(mesh, destination)
+        found = before = self._present.get(mesh, destination)
         changed = self._changed.destinations.get(key, ())
         if changed or key in self._changed.external or mesh in self._changed.meshes:
             forked = before.fork(self._registry, self._addresses)
@@ -402,7 +438,7 @@ class _Later(Destinations):
                 forked.renew_external()
             else:
                 forked.renew()
-            is_other = forked.destination != before.destination or forked.permissions != before.permissions
+            is_other = forked.destination != before.destination or forked.outside != before.outside
             if is_other or (changed and _body(forked) != _body(before)):
                 found = forked
         self._reached[key] = found

@@ -1,6 +1,7 @@
 """What changes would do, before anybody makes them: which proxies get something else, and what in it is different.
 
-In: a reconciler, changes that were not stored. Out: `Preview`: groups of proxies for which the same is different.
+In: a reconciler, changes that were not stored. Out: `Preview`: groups of proxies for which the same is different, and
+those for which what would hold cannot be made.
 Never: anything stored or sent; a turn of the event loop that is longer than some milliseconds, but where the registry
 never rests.
 
@@ -11,21 +12,22 @@ count. What is shown of addresses and names is that of the first of them.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from kumafast.addresses import is_ip
 from kumafast.fork import RESTARTS_MAX, TURN_S, Fork, JoinedLayer
 from kumafast.generation.differences import Difference, Json, as_json, differences
 from kumafast.registry import DataplaneId
-from kumafast.resources import Dataplane
+from kumafast.resources import Dataplane, ResourceKey
 from kumafast.snapshot import LateLayer, Layer, Snapshot, XdsResource
 from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.store import Change
-from kumafast.templates import TemplatedLayer
+from kumafast.templates import Failure, TemplatedLayer
 
 CLASSES_MAX = 1_000
 """How many classes of proxies are computed; of the proxies that are in none of these only the number is told."""
@@ -67,6 +69,20 @@ class Group:
     edits: tuple[Edit, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Proxies that would keep what they have, for what holds for them could not be made. In no `Group`."""
+
+    proxies: tuple[DataplaneId, ...]
+    message: str
+    """Which step of a template, and why."""
+    type_url: str
+    names: tuple[str, ...]
+    """Of the resources that it cannot be applied to, as in an `Edit`; none where it is none in particular."""
+    policies: tuple[ResourceKey, ...]
+    """Those that the template is from."""
+
+
 @dataclass(slots=True)
 class Work:
     """What a preview cost, as counts."""
@@ -92,6 +108,8 @@ class Preview:
     total: int
     """How many dataplanes there would be in the meshes of the changes."""
     groups: tuple[Group, ...]
+    """The largest first."""
+    failed: tuple[Failed, ...] = ()
     """The largest first."""
     proxies_left_out: int = 0
     """Those that may get something else and were not computed, for there were too many classes of them."""
@@ -134,6 +152,15 @@ class _Found:
     classes: dict[int, None] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Failing:
+    """Classes of which the same cannot be made."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    """As in `_Found`."""
+    classes: list[int] = field(default_factory=list)
+
+
 class _Attempt:
     """One preview of one state."""
 
@@ -145,6 +172,7 @@ class _Attempt:
         self._classes: list[list[DataplaneId]] = []
         self._moved: set[int] = set()
         self._found: dict[Hashable, _Found] = {}
+        self._failed: dict[Failure, _Failing] = {}
         self._compared: dict[tuple[str, str, str], tuple[Difference, ...]] = {}
         self._left_out = 0
 
@@ -179,6 +207,8 @@ class _Attempt:
         dataplane = self.fork.registry.dataplane(dataplane_id)
         if dataplane is None or dataplane is not self.fork.dataplane_before(dataplane_id):
             return dataplane_id
+        if self.fork.is_keeping(dataplane_id):
+            return dataplane_id
         node = self._node(dataplane_id.node_id)
         inbounds = None if self.fork.is_same_inward(dataplane_id) else _inbounds(dataplane)
         features = None if node is None else _features(node)
@@ -192,6 +222,12 @@ class _Attempt:
         if after is None:
             return
         self._work.computed += 1
+        if isinstance(after, Failure):
+            failing = self._failed.setdefault(replace(after, resource=""), _Failing())
+            failing.classes.append(number)
+            if after.resource:
+                failing.names.setdefault(_anybodys(after.resource, dataplane), after.resource)
+            return
         for was, now in _pairs(self.fork.before(node), after):
             found = self._note(was, now, dataplane)
             found.classes[number] = None
@@ -236,10 +272,18 @@ class _Attempt:
             connected=sum(1 for each in proxies if self._node(each.node_id) is not None),
             total=sum(len(view.dataplanes) for view in map(self.fork.registry.mesh, self._meshes) if view is not None),
             groups=tuple(sorted(groups, key=lambda group: (-len(group.proxies), group.proxies))),
+            failed=tuple(
+                sorted(itertools.starmap(self._failure, self._failed.items()), key=lambda each: -len(each.proxies))
+            ),
             proxies_left_out=self._left_out,
             edits_left_out=max(0, len(found) - EDITS_MAX),
             work=self._work,
         )
+
+    def _failure(self, failure: Failure, found: _Failing) -> Failed:
+        proxies = self._members(found.classes)
+        names = tuple(found.names.values() if len(proxies) == 1 else found.names)
+        return Failed(proxies, failure.message, failure.type_url, names, failure.policies)
 
     def _members(self, classes: Iterable[int]) -> tuple[DataplaneId, ...]:
         return tuple(sorted(member for number in classes for member in self._classes[number]))

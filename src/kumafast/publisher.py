@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -22,9 +22,11 @@ from kumafast import garbage
 from kumafast.errors import ModificationError
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth, Pending, Task
-from kumafast.reached import Reached, Unready
+from kumafast.reached import Reached, Unready, Viewed
+from kumafast.resources import ResourceKey
 from kumafast.snapshot import Layer, Snapshot, SnapshotCache
 from kumafast.snapshot.node import TAKES_DELTA, Node
+from kumafast.templates import Failure
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,11 +58,18 @@ class Resolved(Protocol):
     def reached(self) -> tuple[Reached, ...]:
         """The destinations whose endpoints are the last layers."""
 
+    @property
+    def views(self) -> Mapping[Reached, Viewed]:
+        """Those of the destinations whose endpoints it sees in a way of its own, as of the last call of `layers`."""
+
     def layers(self) -> tuple[Layer, ...]:
         """The layers that no endpoint is in, under the policies of now; always as many, each in its place.
 
         Raises `ModificationError` where they cannot be made.
         """
+
+    def templates(self) -> tuple[ResourceKey, ...]:
+        """The policies that are to blame where they cannot."""
 
 
 Resolve = Callable[[str, Node], Resolved | None]
@@ -80,7 +89,7 @@ class _Connected:
     """What its dataplane gives. The cache may hold an older one that has the same content."""
     resolved: Resolved | None = None
     """What its dataplane gives, where it is known."""
-    failure: str = ""
+    failure: Failure | None = None
     """Why it keeps what it had, where what its dataplane gives cannot be made."""
 
     @property
@@ -108,9 +117,18 @@ class Publisher:
     """Keeps the snapshot of every connected node at what is true, or knows that it is behind."""
 
     def __init__(
-        self, *, cache: SnapshotCache, metrics: Metrics, resolve: Resolve, rest: Callable[[], None] = lambda: None
+        self,
+        *,
+        cache: SnapshotCache,
+        metrics: Metrics,
+        resolve: Resolve,
+        rest: Callable[[], None] = lambda: None,
+        failed: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`rest` is called when nobody waits any more for whom `resolve` was not ready."""
+        """`rest` is called when nobody waits any more for whom `resolve` was not ready.
+
+        `failed` is told of a node for which there is another failure than before, or none any more.
+        """
         self.revision = 0
         """All commits up to this revision are in the published snapshots of all connected nodes."""
         self.work = Work()
@@ -118,6 +136,7 @@ class Publisher:
         self._metrics = metrics
         self._resolve = resolve
         self._rest = rest
+        self._failed = failed
         self._connected: dict[str, _Connected] = {}
         self._published: dict[str, Published] = {}
         # Those of one commit share one.
@@ -178,10 +197,15 @@ class Publisher:
         """When the snapshot of a connected node last moved."""
         return self._published.get(node_id)
 
-    def failure(self, node_id: str) -> str:
-        """Why a connected node keeps what it has, though something else holds for it; nothing where it does not."""
+    def failure(self, node_id: str) -> Failure | None:
+        """Why a connected node keeps what it has, though something else holds for it; None where it does not."""
         connected = self._connected.get(node_id)
-        return "" if connected is None else connected.failure
+        return None if connected is None else connected.failure
+
+    def kept(self, node_id: str) -> Snapshot | None:
+        """What a connected node keeps because of a failure; None where there is none, or nothing to keep."""
+        connected = self._connected.get(node_id)
+        return None if connected is None or connected.failure is None else connected.snapshot
 
     def node(self, node_id: str) -> Node | None:
         """A connected node as it named itself; None for one that is not connected."""
@@ -293,17 +317,21 @@ class Publisher:
             self._renew(node_id, connected, task.at)
             return
         node = connected.node
-        layers = {reached.nodes[node_id]: self._endpoints(reached, node) for reached in task.reached}
+        changed = list(task.reached)
+        layers: dict[int, Layer] = {}
         if depth is Depth.ENDPOINTS:
             self.work.spliced += 1
         else:
             self.work.rebound += 1
-            held = snapshot.layers
+            held, was = snapshot.layers, resolved.views
             for place, layer in enumerate(self._made(node_id, connected, resolved) or ()):
                 if layer is not held[place]:
                     layers[place] = layer
-            if not layers:
-                return
+            changed.extend(_seen_otherwise(was, resolved.views))
+        for reached in changed:
+            layers[reached.nodes[node_id]] = self._endpoints(reached, resolved, node)
+        if not layers:
+            return
         self._publish(node_id, connected, snapshot.replaced(layers), task.at)
 
     def _renew(self, node_id: str, connected: _Connected, at: float) -> None:
@@ -315,7 +343,8 @@ class Publisher:
         if resolved is None:
             # A node that is not known gets no answer, and one whose dataplane was deleted keeps what it has: an empty
             # configuration would cut the traffic that still runs through it.
-            connected.snapshot, connected.failure = None, ""
+            connected.snapshot = None
+            self._note_failure(node_id, connected, None)
             self._reach_only(node_id, connected, None)
             self._note_ready(node_id)
             return
@@ -324,14 +353,34 @@ class Publisher:
         if layers is None:
             for reached in resolved.reached:
                 reached.end_unless_reached()
+            self._follow_endpoints(node_id, connected, at)
             self._note_ready(node_id)
             return
         for place, reached in enumerate(resolved.reached, len(layers)):
             reached.nodes[node_id] = place
         self._reach_only(node_id, connected, resolved)
-        endpoints = (self._endpoints(reached, connected.node) for reached in resolved.reached)
+        endpoints = (self._endpoints(reached, resolved, connected.node) for reached in resolved.reached)
         self._publish(node_id, connected, Snapshot((*layers, *endpoints)), at)
         self._note_ready(node_id)
+
+    def _follow_endpoints(self, node_id: str, connected: _Connected, at: float) -> None:
+        """Bring the endpoints of what a node keeps up to date: its task may have covered moves of some of them."""
+        snapshot, resolved = connected.snapshot, connected.resolved
+        if snapshot is None or resolved is None:
+            return
+        held = snapshot.layers
+        layers: dict[int, Layer] = {}
+        for reached in connected.reached:
+            if reached.destination.external is not None:
+                # It has moved out of the mesh, and the cluster that the node keeps asks for endpoints in it.
+                continue
+            place = reached.nodes[node_id]
+            layer = self._endpoints(reached, resolved, connected.node)
+            if layer is not held[place]:
+                layers[place] = layer
+        if layers:
+            self.work.spliced += 1
+            self._publish(node_id, connected, snapshot.replaced(layers), at)
 
     def _note_unready(self, node_id: str, at: float) -> None:
         if not self._unready:
@@ -350,12 +399,18 @@ class Publisher:
         try:
             layers = resolved.layers()
         except ModificationError as error:
-            if connected.failure != str(error):
-                _LOG.warning("%s keeps its configuration: %s", node_id, error)
-            connected.failure = str(error)
+            self._note_failure(node_id, connected, Failure.of(error, resolved.templates(), revision=self._newest))
             return None
-        connected.failure = ""
+        self._note_failure(node_id, connected, None)
         return layers
+
+    def _note_failure(self, node_id: str, connected: _Connected, failure: Failure | None) -> None:
+        is_another = connected.failure != failure
+        connected.failure = failure
+        if is_another:
+            if failure is not None:
+                _LOG.warning("%s keeps its configuration: %s", node_id, failure.message)
+            self._failed(node_id)
 
     def _publish(self, node_id: str, connected: _Connected, snapshot: Snapshot, at: float) -> None:
         connected.snapshot = snapshot
@@ -373,8 +428,12 @@ class Publisher:
                 item.leave(node_id)
         connected.resolved = resolved
 
-    def _endpoints(self, reached: Reached, node: Node) -> Layer:
-        layer, is_new = reached.layer(one_by_one=node.metadata.get(TAKES_DELTA) is True)
+    def _endpoints(self, reached: Reached, resolved: Resolved, node: Node) -> Layer:
+        viewed = resolved.views.get(reached)
+        if viewed is None:
+            layer, is_new = reached.layer(one_by_one=node.metadata.get(TAKES_DELTA) is True)
+        else:
+            layer, is_new = viewed.layer()
         if is_new:
             self.count("endpoints", layer)
         return layer
@@ -384,3 +443,9 @@ class Publisher:
         self._metrics.generator_calls(generator).inc()
         self.work.generated += 1
         self.work.encoded_bytes += sum(len(resource.body) for resource in layer)
+
+
+def _seen_otherwise(was: Mapping[Reached, Viewed], now: Mapping[Reached, Viewed]) -> Iterator[Reached]:
+    """The destinations that a node sees in another way than before."""
+    if was or now:
+        yield from (each for each in {**was, **now} if was.get(each) is not now.get(each))

@@ -31,6 +31,9 @@ from kumafast.resources import (
     DataplaneInsight,
     ExternalService,
     Mesh,
+    MeshExternalService,
+    MeshMultiZoneService,
+    MeshService,
     Resource,
     ResourceKey,
     Secret,
@@ -41,6 +44,7 @@ from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.store import Change, Store
+from kumafast.templates import Failure
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,6 +56,9 @@ _WATCHED = (
     VirtualIP.type,
     VirtualOutbound.type,
     ExternalService.type,
+    MeshService.type,
+    MeshMultiZoneService.type,
+    MeshExternalService.type,
     *catalog.POLICY_TYPES,
     Dataplane.type,
     DataplaneInsight.type,
@@ -84,7 +91,9 @@ class Reconciler:
         naming: Naming | None = None,
         ranges: Ranges | None = None,
         clock: Callable[[], float] = time.time,
+        failed: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`failed` is told of a node for which `failure` says something else than before."""
         self._store = store
         self._metrics = metrics
         self._debounce_s = debounce_ms / 1000
@@ -97,7 +106,11 @@ class Reconciler:
             registry=self._registry, addresses=self.addresses, leds_threshold=leds_threshold, in_turns=True
         )
         self._publisher = Publisher(
-            cache=cache, metrics=metrics, resolve=self._resolve, rest=self._destinations.forget_unreached
+            cache=cache,
+            metrics=metrics,
+            resolve=self._resolve,
+            rest=self._destinations.forget_unreached,
+            failed=failed,
         )
         self.certificates = Certificates(count=metrics.certificates_issued.inc, clock=clock)
         """The certificates of the connected nodes."""
@@ -287,8 +300,8 @@ class Reconciler:
         """When the snapshot of a connected node last moved."""
         return self._publisher.published(node_id)
 
-    def failure(self, node_id: str) -> str:
-        """Why a connected node keeps what it has, though something else holds for it; nothing where it does not."""
+    def failure(self, node_id: str) -> Failure | None:
+        """Why a connected node keeps what it has, though something else holds for it; None where it does not."""
         return self._publisher.failure(node_id)
 
     def connected_nodes(self) -> list[str]:
@@ -310,6 +323,7 @@ class Reconciler:
             destinations=self._destinations,
             addresses=self.addresses,
             now=datetime.fromtimestamp(self._clock(), UTC),
+            kept=self._publisher.kept,
             ranges=self._ranges,
         )
 

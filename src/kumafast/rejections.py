@@ -2,6 +2,8 @@
 
 In: a refusal in Envoy's words, a reconciler's forks. Out: `Cause`. Never: a guess from what kind a policy is: each is
 left out on a fork of the registry, and where the resource is then another it has a share in it.
+
+What could not even be made for a proxy says by itself what it comes from.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from kumafast.resources import ResourceKey
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node
 from kumafast.store import Change
+from kumafast.templates import Failure
 
 TRACED_MAX = 16
 """How many different refusals are looked into at once; of the rest no cause is told."""
@@ -34,7 +37,7 @@ class Cause:
 
 
 class Refusal(Protocol):
-    """A proxy that refused what it was sent, with its own words."""
+    """A proxy that refused what it was sent, with its own words; or for which that could not be made, with ours."""
 
     @property
     def node(self) -> str: ...
@@ -42,6 +45,8 @@ class Refusal(Protocol):
     def type_url(self) -> str: ...
     @property
     def message(self) -> str: ...
+    @property
+    def failure(self) -> Failure | None: ...
 
 
 async def trace(
@@ -51,6 +56,9 @@ async def trace(
     known: dict[tuple[str, str, str], Cause] = {}
     causes = []
     for refusal in refusals:
+        if refusal.failure is not None:
+            causes.append(Cause(tuple(filter(None, (refusal.failure.resource,))), refusal.failure.policies))
+            continue
         key = (refusal.node.partition(".")[0], refusal.type_url, refusal.message)
         if key not in known and len(known) < TRACED_MAX:
             connected = node(refusal.node)
@@ -72,7 +80,7 @@ async def _cause(refusal: Refusal, node: Node, fork: Callable[[], Fork]) -> Caus
         forked = fork()
         await _take_in(forked, [Change(key, None) for key in without])
         after = forked.after(node)
-        return after is not None and _versions(after, refusal.type_url, names) != was
+        return isinstance(after, Snapshot) and _versions(after, refusal.type_url, names) != was
 
     bindings = present.registry.bindings(dataplane_id)
     bound = (bindings.subjects.policies[number] for number in bindings.ranks)

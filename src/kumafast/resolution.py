@@ -9,7 +9,7 @@ policy for all of them is looked at once, and each of them has one reference to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -22,7 +22,7 @@ from kumafast.generation import senders
 from kumafast.generation.effects import Source
 from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
-from kumafast.generation.policy_effects import effects, proxy_parts, template
+from kumafast.generation.policy_effects import VIEWING, effects, makes_template, proxy_parts, template, view
 from kumafast.generation.proxy import (
     Destination,
     Inbound,
@@ -33,13 +33,16 @@ from kumafast.generation.proxy import (
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
-from kumafast.matching import PASS_THROUGH, Bindings, Setting
-from kumafast.outbound_ports import Port, balanced, destinations, listener, spoken, way_of
-from kumafast.reached import Destinations, Reached
+from kumafast.matching import PASS_THROUGH, Bindings, Setting, Subject
+from kumafast.matching.bindings import by_kind, proxy_rule
+from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
+from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import DataplaneId, Registry
 from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
 from kumafast.registry.virtual_hosts import Sight
-from kumafast.resources import Dataplane
+from kumafast.resources import Dataplane, ResourceKey
+from kumafast.resources.defaults import ZONE_LABEL
+from kumafast.resources.tags import ZONE_TAG
 from kumafast.snapshot import Layer
 from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
@@ -50,7 +53,6 @@ Count: TypeAlias = Callable[[str, Layer], None]
 """Told of each layer that a generator made."""
 
 _Towards = TypeVar("_Towards", Outbound, Destination)
-
 
 _Cluster: TypeAlias = tuple[Reached, Destination]
 
@@ -85,21 +87,24 @@ class Layers:
 class OutboundGroup:
     """The outbounds of all proxies that have the same ones."""
 
-    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_subjects", "reached")
+    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_moment", "reached")
 
     def __init__(
         self, layers: Layers, ports: Iterable[Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
     ) -> None:
         reached = tuple(clusters)
         self.reached = tuple(each for each, _ in reached)
-        self._clusters = tuple(destination for _, destination in reached)
+        # Each with what policies about it are about, and so are the listeners.
+        self._clusters = tuple((each.subject, destination) for each, destination in reached)
         self._layers = layers
         held = tuple(ports)
-        self._listeners = tuple(listener(port, binds=binds, reuses_port=reuses_port) for port in held)
+        self._listeners = tuple(
+            (subject, listener(port, binds=binds, reuses_port=reuses_port)) for port in held for subject in port[3:4]
+        )
         # The services of the mesh that each leads to, whatever service it is called by.
-        self._inside = tuple(frozenset(each.service for each in led if each.external is None) for *_, led in held)
+        self._inside = tuple(frozenset(service for each in led for service in services(each)) for *_, led in held)
         # What has been made under the policies of one moment; with the first question of a later moment it goes.
-        self._subjects: object = None
+        self._moment: object = None
         self._made: dict[Bindings | tuple[Bindings, str], Layer] = {}
 
     def layer(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
@@ -108,17 +113,17 @@ class OutboundGroup:
         Where a policy asks who sends, also by what the proxy says of itself: then those with the same tags share. Where
         an effect needs to know whose ports these are, proxies share the clusters alone.
         """
-        if self._subjects is not bindings.subjects:
-            self._subjects, self._made = bindings.subjects, {}
+        if self._moment is not bindings.subjects:
+            self._moment, self._made = bindings.subjects, {}
         layer = self._made.get(bindings)
         return self._layer_of_sender(bindings, source, sender()) if layer is None else layer
 
     def _layer_of_sender(self, bindings: Bindings, source: Source, sender: str) -> Layer:
         layer = self._made.get((bindings, sender))
         if layer is None:
-            parts = (_with_effects(part, bindings, "outbound") for part in self._listeners)
+            parts = (_with_effects(part, bindings, subject, "outbound") for subject, part in self._listeners)
             outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
-            clusters = (_with_effects(part, bindings, "destination") for part in self._clusters)
+            clusters = (_with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
             is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
             said = [_of_sender(part, sender) for part in outbounds] if is_asked else outbounds
             listeners = [_sent_by(source, part) for part in said]
@@ -165,6 +170,7 @@ class Plan:
         "_transparent",
         "dataplane_id",
         "reached",
+        "views",
     )
 
     def __init__(
@@ -191,6 +197,8 @@ class Plan:
         self._outbounds = outbounds
         self.reached = tuple(reached for group in outbounds for reached in group.reached)
         """The destinations whose endpoints it needs."""
+        self.views: Mapping[Reached, Viewed] = {}
+        """Those of them whose endpoints it sees in a way of its own, as of the last call of `layers`."""
 
     def layers(self) -> tuple[Layer, ...]:
         """All but the endpoints under the policies of now, in the order in which they stand in a snapshot.
@@ -199,6 +207,7 @@ class Plan:
         """
         bindings = self._resolution.registry.bindings(self.dataplane_id)
         layers = self._resolution.layers
+        self.views = self._views(bindings)
         made = [*self._fixed]
         if self._transparent is not None:
             made.append(layers.of(_let_through(self._transparent, bindings, self._source)))
@@ -211,6 +220,25 @@ class Plan:
         parts = proxy_parts(bindings.proxy)
         made.append(layers.joined(parts) if parts else NOTHING)
         return self._templated(made, bindings)
+
+    def _views(self, bindings: Bindings) -> Mapping[Reached, Viewed]:
+        if bindings.kinds.isdisjoint(VIEWING):
+            return {}
+        # Of several values of a tag the first counts, in whatever order the inbounds stand.
+        pairs = sorted({pair for tags in tag_sets(self._dataplane) for pair in tags.items()}, reverse=True)
+        tags = tuple(sorted(dict(pairs).items()))
+        zone = dict(tags).get(ZONE_TAG) or self._dataplane.labels.get(ZONE_LABEL, "")
+        views = ((each, view(bindings.outbound(each.subject), zone, tags)) for each in self.reached)
+        found = ((each, each.viewed(seen)) for each, seen in views if seen is not None)
+        return {each: viewed for each, viewed in found if viewed is not None}
+
+    def templates(self) -> tuple[ResourceKey, ...]:
+        """The policies of which the template for the proxy is made under the policies of now."""
+        bindings = self._resolution.registry.bindings(self.dataplane_id)
+        heard = {setting.kind for setting in bindings.proxy if makes_template(setting.kind)}
+        about = by_kind(bindings.about_proxy())
+        rules = (proxy_rule(about[kind]) for kind in sorted(heard))
+        return tuple(policy.key for rule in rules if rule is not None for policy in rule.origin)
 
     def _templated(self, made: list[Layer], bindings: Bindings) -> tuple[Layer, ...]:
         """These layers as a template for the proxy wants them, if there is one."""
@@ -329,7 +357,9 @@ class Resolution:
             )
         if virtual is not None:
             yield virtual
-        own = group(own_ports(dataplane, sight), beside=() if virtual is None else virtual.reached)
+        own = group(
+            own_ports(dataplane, sight, self.registry.leads_to), beside=() if virtual is None else virtual.reached
+        )
         if own is not None:
             yield own
 
@@ -350,11 +380,15 @@ class Resolution:
         """
         ports: dict[tuple[str, int], Port] = {}
         reached: dict[Reached, Destination] = {}
-        for address, port, tags in outbounds:
-            route = bindings.route(tags)
-            targets = [self._destinations.get(mesh, each) for each in destinations(tags, route)]
+        for address, port, asked in outbounds:
+            subject = self.registry.subject(mesh, asked)
+            if subject is None:
+                # It refers to a service that is not there.
+                continue
+            route = bindings.route(asked)
+            targets = [self._destinations.get(mesh, each) for each in destinations(asked, route)]
             led = tuple(target.permitted(permitted) for target in targets)
-            way = way_of(route, spoken(tags, route, led))
+            way = way_of(route, spoken(asked, route, led))
             for target, destination in zip(targets, led, strict=True):
                 held = reached.get(target)
                 # Those whose port is taken count too: their clusters are there. The first route that says how to
@@ -362,7 +396,7 @@ class Resolution:
                 if held is None or (way is not None and not held.load_balancer):
                     reached[target] = balanced(destination, way)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
-            ports.setdefault((address, port), (address, port, tags, route, led))
+            ports.setdefault((address, port), (address, port, asked, subject, route, led))
         if not reached:
             return None
         for each in beside:
@@ -399,8 +433,8 @@ class Resolution:
             yield _InboundSlot(part, position)
 
 
-def _with_effects(part: _Towards, bindings: Bindings, name: str) -> _Towards:
-    found = effects(_with_proxy(bindings.outbound(part.service), bindings), name, part.protocol)
+def _with_effects(part: _Towards, bindings: Bindings, subject: str | Subject, name: str) -> _Towards:
+    found = effects(_with_proxy(bindings.outbound(subject), bindings), name, part.protocol)
     return replace(part, effects=found) if found else part
 
 

@@ -1,16 +1,19 @@
 """Finished layers as templates of users want them, each made once for all proxies that have it so.
 
-In: a layer, its origin, a template. Out: the layer modified, or the same where nothing in it is concerned.
-Never: a change of a layer, or a layer that is kept when no proxy has it any more.
+In: a layer, its origin, a template. Out: the layer modified, or the same where nothing in it is concerned; where that
+cannot be done, why. Never: a change of a layer, or a layer that is kept when no proxy has it any more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
+from kumafast.errors import ModificationError
 from kumafast.generation import modifications
 from kumafast.generation.modifications import CLUSTER, LISTENER, Template
+from kumafast.resources import ResourceKey
 from kumafast.snapshot import Layer, XdsResource
 from kumafast.snapshot import resource as xds
 from kumafast.snapshot.encoding import decode, encode
@@ -19,6 +22,28 @@ NOTHING = Layer(())
 """Stands where a proxy has nothing, so that every layer of a snapshot has its place."""
 
 _KINDS = {xds.CLUSTER: CLUSTER, xds.LISTENER: LISTENER}
+_TYPE_URLS = {kind: type_url for type_url, kind in _KINDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """That a template cannot be applied to a proxy, which then keeps what it has but for endpoints."""
+
+    message: str
+    """Which step of the template, and why."""
+    type_url: str = ""
+    """Of the resource that it cannot be applied to; empty, like its name, where it is none in particular."""
+    resource: str = ""
+    policies: tuple[ResourceKey, ...] = ()
+    """Those that the template is from."""
+    revision: int = field(default=0, compare=False)
+    """The store's revision at which it was tried last."""
+
+    @classmethod
+    def of(cls, error: ModificationError, policies: tuple[ResourceKey, ...], *, revision: int = 0) -> Failure:
+        """The failure that an error tells of."""
+        kind, name = error.resource or ("", "")
+        return cls(str(error), _TYPE_URLS.get(kind, ""), name, policies, revision)
 
 
 class TemplatedLayer(Layer):

@@ -41,6 +41,7 @@ class Api:
     cause: Cause = field(default_factory=Cause)
     proxies: int = 0
     waits: list[tuple[int, float]] = field(default_factory=list)
+    since: int | None = None
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """What a coroutine on the server's loop returns."""
@@ -49,8 +50,9 @@ class Api:
     async def trace(self, refusals: Sequence[Refusal]) -> list[Cause]:
         return [self.cause for _ in refusals]
 
-    async def converge(self, revision: int, timeout_s: float, /) -> ConvergenceReport:
+    async def converge(self, revision: int, timeout_s: float, /, *, since: int | None = None) -> ConvergenceReport:
         self.waits.append((revision, timeout_s))
+        self.since = since
         is_converged = not self.waiting and not self.rejected
         return ConvergenceReport(revision, is_converged, self.proxies, self.waiting, self.rejected, 0.0125)
 

@@ -62,6 +62,41 @@ def test_diff_says_which_proxies_and_what_and_stores_nothing(kumafast: Command, 
     assert stored(api) == before
 
 
+UNFIT = """
+type: ProxyTemplate
+mesh: default
+name: t
+selectors: [{match: {kuma.io/service: c}}]
+conf:
+  imports: [default-proxy]
+  modifications:
+  - networkFilter:
+      operation: patch
+      match: {name: envoy.filters.network.http_connection_manager}
+      value: |
+        name: a
+        typedConfig: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+"""
+
+
+def test_diff_says_who_would_keep_what_it_has_and_why(kumafast: Command, api: Api, mesh: None) -> None:
+    result = kumafast("diff", "-f", "-", stdin=UNFIT)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[:5] == [
+        "ProxyTemplate t would be created",
+        "no proxy would get anything else",
+        "",
+        "6 proxies would keep what they have: c0, c1, c2 and 3 more",
+        "  ProxyTemplate t cannot be applied to 6 Listeners: inbound:<address>:9000, inbound:<address>:9001, "
+        "inbound:<address>:9002 and 3 more",
+    ]
+    assert lines[5].startswith("    modifications[0].networkFilter: envoy.filters.network.http_connection_manager is ")
+    [failed] = json.loads(kumafast("diff", "-o", "json", "-f", "-", stdin=UNFIT).stdout)["failed"]
+    assert (failed["proxies"], len(failed["resources"])) == (6, 6)
+    assert failed["policies"] == [{"type": "ProxyTemplate", "mesh": "default", "name": "t"}]
+
+
 def test_exit_code_is_asked_for_as_with_diff_tools(kumafast: Command, mesh: None) -> None:
     assert kumafast("diff", "--exit-code", "-f", "-", stdin=timeout()).exit_code == 1
     assert kumafast("apply", "-f", "-", stdin=timeout()).exit_code == 0

@@ -12,8 +12,11 @@ from tests.builders import dataplane, inbound, outbound
 from tests.cli.conftest import Api
 from typer.testing import Result
 
-from kumafast.resources import Mesh, initial_resources, parse, with_defaults
+from kumafast.insights import Rejection
+from kumafast.rejections import Cause
+from kumafast.resources import Mesh, ResourceKey, initial_resources, parse, with_defaults
 from kumafast.snapshot.node import Node
+from kumafast.templates import Failure
 
 Command = Callable[..., Result]
 
@@ -118,6 +121,43 @@ def test_a_policy_and_those_that_it_is_for(kumafast: Command, scene: Api) -> Non
         "│   └── outbound echo: applies\n│       └── connectTimeout   9s\n"
         in kumafast("inspect", "timeouts", "narrow").stdout
     )
+
+
+def test_a_policy_says_who_refuses_what_it_makes(kumafast: Command, scene: Api) -> None:
+    add(scene, timeout("mine", "web"), timeout("another", "web"))
+    type_url = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+    scene.rejected = tuple(Rejection(f"default.web-{n}", type_url, "no such thing") for n in range(12))
+    scene.cause = Cause(("echo",), (ResourceKey("Timeout", "default", "mine"),))
+    shown = kumafast("inspect", "timeout", "mine").stdout.splitlines()
+    start = shown.index("refused now, so that what was there before goes on:")
+    assert shown[start + 1 : start + 3] == [
+        "  default.web-0 rejected Cluster: no such thing",
+        "    echo is made by Timeout mine",
+    ]
+    # Ten of them are enough for a person.
+    assert (len(shown) - start - 2, shown[-1]) == (20, "  and 2 more proxies")
+    assert "refused" not in kumafast("inspect", "timeout", "another").stdout
+    scene.rejected = ()
+    assert "refused" not in kumafast("inspect", "timeout", "mine").stdout
+
+
+def test_a_template_that_cannot_be_applied_says_so(kumafast: Command, scene: Api) -> None:
+    selectors = [{"match": {"kuma.io/service": "web"}}]
+    step = {"networkFilter": {"operation": "patch", "match": {"name": "x"}, "value": "name: x"}}
+    conf = {"imports": ["default-proxy"], "modifications": [step]}
+    add(scene, {"type": "ProxyTemplate", "mesh": "default", "name": "t", "selectors": selectors, "conf": conf})
+    policy = ResourceKey("ProxyTemplate", "default", "t")
+    failure = Failure("modifications[0].networkFilter: no", "x/envoy.Listener", "outbound:127.0.0.1:10080", (policy,))
+    scene.rejected = (Rejection("default.web-2", failure.type_url, failure.message, failure),)
+    scene.cause = Cause(("outbound:127.0.0.1:10080",), (policy,))
+    told = [
+        "refused now, so that what was there before goes on:",
+        "  default.web-2 keeps what it has: modifications[0].networkFilter: no",
+        "    so ProxyTemplate t cannot be applied to Listener outbound:127.0.0.1:10080",
+    ]
+    assert kumafast("inspect", "proxytemplate", "t").stdout.splitlines()[-3:] == told
+    assert kumafast("inspect", "dataplane", "web-2").stdout.splitlines()[-3:] == told
+    assert "refused" not in kumafast("inspect", "dataplane", "web-1").stdout
 
 
 def test_only_the_default_is_silenced(kumafast: Command, scene: Api) -> None:

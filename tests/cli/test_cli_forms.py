@@ -16,11 +16,11 @@ from kumafast.resources import catalog
 FORMS = Path(__file__).parent.parent / "forms"
 WARNED = {
     "2-dataplanes.yaml": ["networking.outbound[0].servicePort: unknown field, ignored"],
+    "4-client.yaml": ["networking.outbound[0].servicePort: unknown field, ignored"],
     "3-secure.yaml": ["logging.accessLogs: it is the backend", "rules: each of the 2 rules is a permission of its own"],
     "external-service.yaml": ["networking.tls: without caCert any certificate is taken"],
-    "virtual-outbound.yaml": ["virtual outbounds are kept, and get no addresses and listeners"],
 }
-FIRST, TODAY = FORMS / "0.1.0", FORMS / "2.14"
+FIRST, QUICK_START, TODAY = FORMS / "0.1.0", FORMS / "quick-start", FORMS / "2.14"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_all_kinds_with_sources_or_selectors_have_a_form() -> None:
     assert {"Mesh", "Dataplane"} <= named
 
 
-@pytest.mark.parametrize("directory", [FIRST, TODAY], ids=["0.1.0", "2.14"])
+@pytest.mark.parametrize("directory", [FIRST, QUICK_START, TODAY], ids=lambda directory: str(directory.name))
 def test_documents_are_applied_as_they_are(control_plane: Run, directory: Path) -> None:
     paths = sorted(directory.iterdir())
     for path in paths:
@@ -70,7 +70,7 @@ def test_documents_are_applied_as_they_are(control_plane: Run, directory: Path) 
 
 
 def test_they_are_there_by_all_their_names(control_plane: Run) -> None:
-    for path in (*FIRST.iterdir(), *TODAY.iterdir()):
+    for path in (*FIRST.iterdir(), *QUICK_START.iterdir(), *TODAY.iterdir()):
         for line in lines(path):
             kind, name = line.split()
             shown = kumafast(control_plane, "get", kind, name, "-o", "yaml")

@@ -13,6 +13,9 @@ from tests.cli.conftest import Api
 from typer.testing import Result
 
 from kumafast.insights import Rejection
+from kumafast.rejections import Cause
+from kumafast.resources import ResourceKey
+from kumafast.templates import Failure
 
 Command = Callable[..., Result]
 
@@ -101,6 +104,20 @@ def test_wait_asks_for_the_newest_revision_and_says_how_many(kumafast: Command, 
     assert api.waits == [(api.run(api.store.revision()), 5.0)]
 
 
+def test_those_whom_any_of_the_documents_moved_are_counted(kumafast: Command, api: Api) -> None:
+    mesh = "type: Mesh\nname: default\n"
+    other = ECHO.replace("echo-1", "echo-2")
+    assert kumafast("apply", "--wait", "-f", "-", stdin=f"{ECHO}---\n{other}").exit_code == 0
+    revision = api.run(api.store.revision())
+    assert (api.waits[-1][0], api.since) == (revision, revision - 1)
+    # What is unchanged was written by an earlier command, and whom that moved does not count.
+    third = ECHO.replace("echo-1", "echo-3")
+    kumafast("apply", "--wait", "-f", "-", stdin=f"{mesh}---\n{ECHO}---\n{third}")
+    assert (api.waits[-1][0], api.since) == (revision + 1, revision + 1)
+    kumafast("apply", "--wait", "-f", "-", stdin=ECHO)
+    assert (api.waits[-1][0], api.since) == (revision - 1, revision - 1)
+
+
 def test_a_rejection_is_printed_with_envoys_words(kumafast: Command, api: Api) -> None:
     type_url = "type.googleapis.com/envoy.config.listener.v3.Listener"
     api.rejected, api.waiting = (Rejection("default.web-1", type_url, "bad port"),), ("default.web-2",)
@@ -110,6 +127,24 @@ def test_a_rejection_is_printed_with_envoys_words(kumafast: Command, api: Api) -
         "error: the change is stored, but an Envoy rejected it:",
         "  default.web-1 rejected Listener: bad port",
         "  default.web-2 has not acknowledged",
+    ]
+
+
+@pytest.mark.parametrize("resource", ["inbound:127.0.0.1:80", ""])
+def test_what_cannot_be_applied_is_printed_with_the_policy_and_the_resource(
+    kumafast: Command, api: Api, resource: str
+) -> None:
+    type_url = "type.googleapis.com/envoy.config.listener.v3.Listener" if resource else ""
+    policy = ResourceKey("ProxyTemplate", "default", "t")
+    failure = Failure("modifications[0].listener: no", type_url, resource, (policy,))
+    api.rejected = (Rejection("default.web-1", type_url, failure.message, failure),)
+    api.cause = Cause((resource,) if resource else (), (policy,))
+    result = kumafast("apply", "--wait", "-f", "-", stdin=ECHO)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "error: the change is stored, but it cannot be applied:",
+        "  default.web-1 keeps what it has: modifications[0].listener: no",
+        f"    so ProxyTemplate t cannot be applied{f' to Listener {resource}' if resource else ''}",
     ]
 
 

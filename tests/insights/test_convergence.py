@@ -9,6 +9,7 @@ from kumafast.insights import Convergence, ConvergenceReport, Rejection
 from kumafast.snapshot import Snapshot, SnapshotCache, XdsResource
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER
+from kumafast.templates import Failure
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Moment:
 class Progress:
     revision: int = 0
     moments: dict[str, Moment] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
 
     async def reached(self, revision: int) -> None:
         while self.revision < revision:
@@ -28,6 +30,9 @@ class Progress:
 
     def published(self, node_id: str) -> Moment | None:
         return self.moments.get(node_id)
+
+    def failure(self, node_id: str) -> Failure | None:
+        return self.failures.get(node_id)
 
 
 class World:
@@ -43,8 +48,8 @@ class World:
         self.progress.revision = revision
         return snapshot
 
-    async def wait(self, revision: int, *, timeout_s: float = 5) -> ConvergenceReport:
-        return await self.convergence.wait(revision, timeout_s)
+    async def wait(self, revision: int, *, timeout_s: float = 5, since: int | None = None) -> ConvergenceReport:
+        return await self.convergence.wait(revision, timeout_s, since=since)
 
 
 def test_it_returns_when_the_last_proxy_has_acknowledged() -> None:
@@ -127,5 +132,58 @@ def test_only_those_whom_the_revision_moved_are_counted() -> None:
             world.convergence.stream_opened(name, Node(name))
             world.convergence.stream_synced(name, snapshot)
         assert (await world.wait(5)).proxies == 1
+
+    asyncio.run(main())
+
+
+def test_of_several_writes_those_count_whom_the_first_moved() -> None:
+    async def main() -> None:
+        world = World()
+        for name, revision in (("before", 3), ("first", 4), ("second", 5)):
+            snapshot = world.publish(name, revision)
+            world.convergence.stream_opened(name, Node(name))
+            world.convergence.stream_synced(name, snapshot)
+        world.progress.revision = 6
+        counts = [(await world.wait(6, since=since)).proxies for since in (None, 5, 4, 1)]
+        assert counts == [0, 1, 2, 3]
+
+    asyncio.run(main())
+
+
+def test_what_another_change_did_is_no_refusal_of_this_one() -> None:
+    async def main() -> None:
+        world = World()
+        refused = world.publish("bad", 1)
+        world.convergence.stream_opened("bad", Node("bad"))
+        world.convergence.response_rejected("bad", CLUSTER, refused.version(CLUSTER), "no such thing")
+        taken = world.publish("good", 2)
+        world.convergence.stream_opened("good", Node("good"))
+        world.convergence.stream_synced("good", taken)
+        assert (await world.wait(2)).is_converged
+        assert [each.node for each in (await world.wait(2, since=1)).rejected] == ["bad"]
+        assert [each.node for each in world.convergence.rejections()] == ["bad"]
+
+    asyncio.run(main())
+
+
+def test_what_could_not_be_made_is_a_refusal_of_ours() -> None:
+    async def main() -> None:
+        world = World()
+        held = world.publish("a", 1)
+        world.convergence.stream_opened("s", Node("a"))
+        world.convergence.stream_synced("s", held)
+        failure = Failure("no such step", CLUSTER, "web", revision=2)
+        world.progress.failures["a"] = failure
+        world.progress.revision = 3
+        report = await world.wait(2)
+        assert (report.is_converged, report.waiting) == (False, ())
+        assert report.rejected == (Rejection("a", CLUSTER, "no such step", failure),)
+        # It was tried at the second revision, and the third is not about it.
+        assert (await world.wait(3)).is_converged
+        assert len(world.convergence.rejections()) == 1
+        # A newcomer may have nothing at all.
+        world.progress.failures["new"] = failure
+        world.convergence.stream_opened("t", Node("new"))
+        assert {each.node for each in (await world.wait(2)).rejected} == {"a", "new"}
 
     asyncio.run(main())

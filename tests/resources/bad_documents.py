@@ -9,8 +9,11 @@ ones parse, and `validate` returns exactly the violations given here, in this or
 from __future__ import annotations
 
 from tests.resources.bad_mesh_policies import BAD_MESH_POLICIES
+from tests.resources.bad_observers import BAD_OBSERVERS, BAD_TEMPLATES
+from tests.resources.bad_outside import BAD_EXTERNAL_SERVICES, BAD_VIRTUAL_OUTBOUNDS
 from tests.resources.bad_policies import BAD_POLICIES
 from tests.resources.bad_routes import BAD_PERMISSIONS, BAD_ROUTES
+from tests.resources.bad_target_refs import BAD_TARGET_REFS
 from tests.resources.document_forms import (
     ABSENT,
     ADDRESS,
@@ -473,4 +476,9 @@ BAD_DOCUMENTS: list[BadDocument] = [
     *BAD_MESH_POLICIES,
     *BAD_ROUTES,
     *BAD_PERMISSIONS,
+    *BAD_OBSERVERS,
+    *BAD_TEMPLATES,
+    *BAD_VIRTUAL_OUTBOUNDS,
+    *BAD_EXTERNAL_SERVICES,
+    *BAD_TARGET_REFS,
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -10,7 +11,10 @@ import pytest
 from tests.resources.bad_documents import BAD_DOCUMENTS
 
 from kumafast.errors import MalformedResourceError, Violation
-from kumafast.resources import parse, validate
+from kumafast.resources import catalog, parse, validate
+
+OF_A_KIND_MIN = 8
+POLICIES_MIN = 200
 
 _MALFORMED = [(case, document, violations) for case, document, kind, violations in BAD_DOCUMENTS if kind == "malformed"]
 _INVALID = [(case, document, violations) for case, document, kind, violations in BAD_DOCUMENTS if kind == "invalid"]
@@ -24,6 +28,17 @@ def test_cases_are_named_once() -> None:
     names = [case for case, _, _, _ in BAD_DOCUMENTS]
     assert len(names) == len(set(names))
     assert len(names) >= 60
+
+
+def test_every_kind_that_users_write_has_some_and_policies_many() -> None:
+    written = Counter(str(document.get("type")) for _, document, _, _ in BAD_DOCUMENTS if isinstance(document, dict))
+    kinds = {kind.name for kind in catalog.RESOURCE_TYPES if not kind.is_read_only and not kind.is_secret}
+    old = {kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and not kind.policy.is_target_ref}
+    covered = {*old, "Dataplane", "ExternalService", "Mesh", "MeshTimeout", "MeshTrafficPermission", "VirtualOutbound"}
+    assert covered <= kinds
+    assert {kind: written[kind] for kind in covered if written[kind] < OF_A_KIND_MIN} == {}
+    policies = {kind.name for kind in catalog.POLICY_TYPES}
+    assert sum(count for kind, count in written.items() if kind in policies) >= POLICIES_MIN
 
 
 @pytest.mark.parametrize(("case", "document", "violations"), _MALFORMED, ids=_ids(_MALFORMED))

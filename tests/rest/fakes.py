@@ -25,13 +25,15 @@ class Convergence:
     """Answers with what a test has put here, and remembers what was asked."""
 
     asked: list[tuple[int, float]] = field(default_factory=list)
+    since: int | None = None
     is_converged: bool = True
     waiting: tuple[str, ...] = ()
     rejected: tuple[Rejection, ...] = ()
     failure: Exception | None = None
 
-    async def wait(self, revision: int, timeout_s: float) -> ConvergenceReport:
+    async def wait(self, revision: int, timeout_s: float, *, since: int | None = None) -> ConvergenceReport:
         self.asked.append((revision, timeout_s))
+        self.since = since
         if self.failure is not None:
             raise self.failure
         return ConvergenceReport(

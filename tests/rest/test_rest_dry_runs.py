@@ -68,6 +68,7 @@ async def test_a_dry_run_says_who_gets_what_and_stores_nothing(
                 ],
             }
         ],
+        "failed": [],
         "leftOut": {"proxies": 0, "edits": 0},
     }
     assert await everything(store) == before

@@ -13,9 +13,10 @@ from tests.rest.fakes import Convergence, error
 
 from kumafast.insights import Rejection
 from kumafast.metrics import XDS_TYPES_MAX, Metrics
-from kumafast.resources import catalog
+from kumafast.resources import ResourceKey, catalog
 from kumafast.rest.diagnostics import create_diagnostics
 from kumafast.store import MemoryStore
+from kumafast.templates import Failure
 
 pytestmark = pytest.mark.anyio
 
@@ -140,19 +141,30 @@ async def test_convergence(client: httpx.AsyncClient, convergence: Convergence) 
         "rejected": [],
         "seconds": 0.25,
     }
-    assert convergence.asked == [(12, 1.5)]
+    assert (convergence.asked, convergence.since) == ([(12, 1.5)], 12)
+    await client.get("/_convergence?revision=12&since=9")
+    assert convergence.since == 9
+    refused = await client.get("/_convergence?revision=12&since=first")
+    assert (refused.status_code, refused.json()["invalid_parameters"][0]["field"]) == (400, "since")
 
 
 async def test_convergence_that_did_not_happen(client: httpx.AsyncClient, convergence: Convergence) -> None:
     convergence.is_converged = False
     convergence.waiting = ("default.web-1",)
-    convergence.rejected = (Rejection("default.web-2", "type.googleapis.com/x.Listener", "no such filter"),)
+    policy = ResourceKey("ProxyTemplate", "default", "t")
+    failure = Failure("cannot be done", "type.googleapis.com/x.Cluster", "echo", (policy,))
+    convergence.rejected = (
+        Rejection("default.web-2", "type.googleapis.com/x.Listener", "no such filter"),
+        Rejection("default.web-3", failure.type_url, failure.message, failure),
+    )
     answer = await client.get("/_convergence?revision=1")
     assert answer.status_code == 200
     assert answer.json()["is_converged"] is False
     assert answer.json()["waiting"] == ["default.web-1"]
+    by_envoy, by_us = answer.json()["rejected"]
     refusal = {"node": "default.web-2", "type_url": "type.googleapis.com/x.Listener", "message": "no such filter"}
-    assert answer.json()["rejected"] == [{**refusal, "resources": [], "policies": []}]
+    assert by_envoy == {**refusal, "is_sent": True, "resources": [], "policies": []}
+    assert (by_us["node"], by_us["is_sent"], by_us["message"]) == ("default.web-3", False, "cannot be done")
     assert convergence.asked == [(1, 10.0)]
 
 

@@ -23,15 +23,18 @@ from tests.simulation.authorities import (
     next_trust,
     secret_of,
 )
+from tests.simulation.services import random_reference, random_service
 
 from kumafast.ipam import Ranges, placements
 from kumafast.metrics import Metrics
+from kumafast.reached import Destinations
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, parse, secret_data
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.snapshot.resource import SECRET
 from kumafast.store import Change, MemoryStore, StoredResource
+from kumafast.templates import Failure
 
 MESHES = ("default", "other")
 NAMES = tuple(f"dp-{number}" for number in range(6))
@@ -86,6 +89,7 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
     inbound = [
         {
             "port": port,
+            "name": rng.choice(["", "main"]),
             "tags": rng.choice(INBOUND_TAGS),
             "state": rng.choice(["Ready", "Ready", "Ready", "NotReady", "Ignored"]),
         }
@@ -93,6 +97,9 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
     ]
     outbound = [
         {"port": 10_000 + index, "tags": tags} for index, tags in enumerate(rng.sample(SERVICES, rng.randrange(4)))
+    ]
+    outbound += [
+        {"port": 11_000 + index, "backendRef": random_reference(rng)} for index in range(rng.choice([0, 0, 1, 2]))
     ]
     networking: dict[str, object] = {
         "address": rng.choice([*ADDRESSES, *ADDRESSES, *HOSTS]),
@@ -124,6 +131,12 @@ def outside(mesh: str, number: int) -> Resource:
 
 
 @cache
+def served(mesh: str, number: int) -> Resource:
+    """One of `VARIANTS` services of a mesh; the same in every process."""
+    return random_service(random.Random(number), mesh)
+
+
+@cache
 def naming(mesh: str, number: int) -> Resource:
     """One of `VARIANTS` VirtualOutbounds of a mesh; the same in every process."""
     return random_virtual_outbound(random.Random(number), mesh)
@@ -142,8 +155,10 @@ def history(seed: int, length: int) -> list[Step]:
     for _ in range(length):
         mesh, name = rng.choice(MESHES), rng.choice(NAMES)
         kind = rng.random()
-        if kind < 0.5:
+        if kind < 0.42:
             steps.append(Step("put", (mesh, name, rng.randrange(VARIANTS))))
+        elif kind < 0.5:
+            steps.append(Step("serve" if rng.random() < 0.7 else "withdraw", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.62:
             steps.append(Step("bind" if rng.random() < 0.7 else "unbind", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.7:
@@ -230,6 +245,12 @@ class World:
 
     def curtail(self, mesh: str, number: int) -> None:
         self._forget(outside(mesh, number).key)
+
+    def serve(self, mesh: str, number: int) -> None:
+        self._note(served(mesh, number))
+
+    def withdraw(self, mesh: str, number: int) -> None:
+        self._forget(served(mesh, number).key)
 
     def christen(self, mesh: str, number: int) -> None:
         self._note(naming(mesh, number))
@@ -377,12 +398,34 @@ class World:
         fresh = self.fresh()
         for node_id in self._nodes:
             ours, theirs = self.cache.get(node_id), fresh.cache.get(node_id)
-            if theirs is None:
+            failure = fresh.reconciler.failure(node_id)
+            if failure is not None:
+                yield from self._faults_of_failing(node_id, fresh, failure)
+            elif theirs is None:
                 yield from self._faults_of_unknown(node_id, ours)
             elif ours is None:
                 yield f"{node_id} has no snapshot"
+            elif self.reconciler.failure(node_id) is not None:
+                yield f"{node_id} is said to have failed"
             else:
                 yield from (f"{node_id}: {difference}" for difference in _compare(ours, theirs))
+
+    def _faults_of_failing(self, node_id: str, fresh: World, failure: Failure) -> Iterator[str]:
+        """What is wrong with a node for which what holds cannot be made: it keeps what it has, but for endpoints."""
+        if self.reconciler.failure(node_id) != failure:
+            yield f"{node_id} failed with {self.reconciler.failure(node_id)}, not {failure}"
+        connected = self.reconciler._publisher._connected[node_id]
+        if connected.snapshot is None or connected.node.metadata.get(TAKES_DELTA) is True:
+            # What is taken one by one has names of its own.
+            return
+        now = Destinations(registry=fresh.reconciler.registry, addresses=fresh.reconciler.addresses)
+        for reached in connected.reached:
+            is_followed = self.reconciler._destinations.find(*reached.key) is reached
+            if is_followed and reached.destination.external is None:
+                ours = connected.snapshot.layers[reached.nodes[node_id]]
+                theirs = now.get(*reached.key).seen()
+                if {each.version for each in ours} != {each.version for each in theirs}:
+                    yield f"{node_id}: the endpoints of {reached.key} have not followed"
 
     def _faults_of_unknown(self, node_id: str, ours: Snapshot | None) -> Iterator[str]:
         """What is wrong with a node that would be told nothing if it came now: it keeps what it has."""
@@ -391,6 +434,9 @@ class World:
             return
         if not self._is_broken(mesh):
             yield f"{node_id} would be told nothing"
+        elif self.reconciler.failure(node_id) is not None:
+            # It has had what could not be made since before that, and may never have got anything.
+            return
         elif mesh in self._in_force and (ours is None or len(ours.resources(SECRET)) != 2):
             yield f"{node_id} has lost its certificate with its authority"
         elif node_id in self._never_told and ours is not None:

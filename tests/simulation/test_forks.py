@@ -6,24 +6,29 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from tests.simulation.authorities import MESH_FORMS, SECRET_FORMS
 from tests.simulation.forks import state_of
-from tests.simulation.histories import MESHES, NAMES, NODES, VARIANTS, Step, World, history
+from tests.simulation.histories import MESHES, NAMES, NODES, VARIANTS, Step, World, history, outside, policy
 
 from kumafast.fork import Fork
 from kumafast.generation.differences import Difference, differences
 from kumafast.metrics import Metrics
-from kumafast.preview import Kind, foresee
+from kumafast.preview import Kind, Preview, foresee
 from kumafast.registry import DataplaneId
+from kumafast.resources import catalog
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node
+from kumafast.snapshot.resource import ENDPOINT
+from kumafast.templates import Failure
 
 FORKS = int(os.environ.get("KUMAFAST_FORKS", "400"))
 CHUNK = 100
@@ -64,16 +69,17 @@ def is_same(one: Snapshot | None, other: Snapshot | None) -> bool:
     return one is other or (one is not None and other is not None and one.has_content_of(other))
 
 
-def check(seed: int, metrics: Metrics) -> None:
+def check(seed: int, metrics: Metrics, made: Sequence[Step] = (), *, given: Sequence[Step] = ()) -> Preview:
+    """What `made`, or some random changes, would do after a history is what they do."""
     rng = random.Random(f"fork {seed}")
     world = World(metrics)
-    world.play(history(seed, LENGTH))
+    world.play([*history(seed, LENGTH), *given])
     for number, (mesh, name) in enumerate((mesh, name) for mesh in MESHES for name in NAMES):
         world.connect(1_000 + number, mesh, name, rng.randrange(len(NODES)))
     world.settle()
     nodes: dict[str, Node] = dict(world._nodes)
     present = {node_id: world.cache.get(node_id) for node_id in nodes}
-    world.play(changes(rng))
+    world.play(made or changes(rng))
     was = state_of(world.reconciler, world.cache)
     fork: Fork = world.reconciler.fork()
     fork.take_in(world._changes)
@@ -83,15 +89,26 @@ def check(seed: int, metrics: Metrics) -> None:
     after = {node_id: fork.after(node) for node_id, node in nodes.items()}
     for snapshot in (*before.values(), *after.values()):
         # Read, so that all of it is made.
-        assert snapshot is None or snapshot.content_key()
+        assert not isinstance(snapshot, Snapshot) or snapshot.content_key()
     assert state_of(world.reconciler, world.cache) == was
     assert (preview.proxies_left_out, preview.edits_left_out) == (0, 0)
     foreseen = {dataplane_id.node_id for dataplane_id in preview.proxies}
+    failing = {dataplane_id.node_id: each for each in preview.failed for dataplane_id in each.proxies}
     assert fork.is_good
     world.settle()
     for node_id in nodes:
-        then, now, live = before[node_id], after[node_id], world.cache.get(node_id)
+        then, outcome, live = before[node_id], after[node_id], world.cache.get(node_id)
         held = present[node_id]
+        if isinstance(outcome, Failure):
+            assert world.reconciler.failure(node_id) == outcome
+            told_of = failing.pop(node_id, None)
+            assert (told_of is not None) == (node_id in concerned), f"{node_id} is said to fail, or not to"
+            assert told_of is None or (told_of.message, told_of.policies) == (outcome.message, outcome.policies)
+            # It keeps what it has, but that endpoints go on to follow.
+            assert is_same(but_endpoints(live), but_endpoints(held)), f"{node_id} gets something else"
+            assert node_id not in foreseen
+            continue
+        now = outcome
         assert then is None or is_same(then, held), f"{node_id} has something else before"
         # Who would be told nothing keeps what it has.
         assert is_same(live, held if now is None else now), f"{node_id} gets something else"
@@ -109,6 +126,14 @@ def check(seed: int, metrics: Metrics) -> None:
         assert {key[:3] for key in own} == told.keys(), f"{node_id}: what is told is not what is so"
         for kind, type_url, words, name in own:
             assert is_among(name, told[kind, type_url, words]), f"{node_id}: nothing is said of {name}"
+    assert failing == {}
+    return preview
+
+
+def but_endpoints(snapshot: Snapshot | None) -> Snapshot | None:
+    if snapshot is None:
+        return None
+    return Snapshot.of(*(each for layer in snapshot.layers for each in layer if each.type_url != ENDPOINT))
 
 
 def dataplane_id_of(node_id: str) -> DataplaneId:
@@ -146,3 +171,34 @@ def test_a_fork_says_what_the_pipeline_will_do(first: int, metrics: Metrics) -> 
             check(seed, metrics)
         except Exception as error:
             raise AssertionError(f"seed {seed}") from error
+
+
+KINDS = sorted({policy("default", number).type.name for number in range(VARIANTS)})
+SEEDS_MIN, SEEDS_MAX = 10, 400
+MOVING_MIN = 4
+
+
+def test_all_kinds_with_sources_or_selectors_are_among_them() -> None:
+    family = {kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and not kind.policy.is_target_ref}
+    assert family <= set(KINDS)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "ExternalService"])
+def test_a_fork_says_what_one_policy_of_each_kind_will_do(kind: str, metrics: Metrics) -> None:
+    """It is written, and in another world it goes, among all the others of a history."""
+    come, go, make = ("extend", "curtail", outside) if kind == "ExternalService" else ("bind", "unbind", policy)
+    numbers = [each for each in range(VARIANTS) if make("default", each).type.name == kind]
+    moving = failing = 0
+    for seed in itertools.count():
+        rng = random.Random(f"{kind} {seed}")
+        written, gone = (Step(step, (MESHES[0], rng.choice(numbers))) for step in (come, go))
+        try:
+            seen = check(seed, metrics, [written]), check(seed, metrics, [gone], given=[replace(gone, what=come)])
+        except Exception as error:
+            raise AssertionError(f"{written} and {gone} after seed {seed}") from error
+        # Many say nothing to anybody: their mesh has no TLS or no backend, another outweighs or silences them.
+        moving += sum(1 for preview in seen if preview.proxies)
+        failing += sum(1 for preview in seen if preview.failed)
+        if seed >= SEEDS_MIN and moving >= MOVING_MIN and (failing or kind != "ProxyTemplate"):
+            break
+        assert seed < SEEDS_MAX, f"{moving} of {kind} have moved anybody, {failing} cannot be applied"

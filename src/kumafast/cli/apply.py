@@ -6,7 +6,7 @@ and found valid, so that a mistake in the last document does not leave the first
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 
@@ -34,15 +34,23 @@ def apply(
         if dry_run:
             typer.echo(ask(client, documents).text())
             return
-        revisions = [_write(client, wanted) for wanted in documents]
+        written = [_write(client, wanted) for wanted in documents]
         if wait:
             # What was unchanged answers with the revision that wrote it once, so the newest is not always the last.
-            newest = max((int(revision) for revision in revisions if revision is not None), default=None)
-            typer.echo(wait_for_envoys(client, newest, timeout=timeout))
+            newest = max((each.revision for each in written if each.revision is not None), default=None)
+            oldest = min((each.revision for each in written if each.is_new and each.revision is not None), default=None)
+            typer.echo(wait_for_envoys(client, newest, since=oldest, timeout=timeout))
 
 
-def _write(client: Any, wanted: Wanted) -> str | None:
-    """PUT one document, say what became of it, and return the store's revision after it."""
+class _Written(NamedTuple):
+    """The store's revision after a document was put, where the server says; whether that changed anything."""
+
+    revision: int | None
+    is_new: bool
+
+
+def _write(client: Any, wanted: Wanted) -> _Written:
+    """PUT one document and say what became of it."""
     from kumafast.cli.client import REVISION_HEADER, json_of
 
     try:
@@ -52,12 +60,13 @@ def _write(client: Any, wanted: Wanted) -> str | None:
         raise CommandError(f"{wanted.place}: {error}", error.details) from error
     revision: str | None = response.headers.get(REVISION_HEADER)
     outcome = "created" if response.status_code == 201 else "updated"
-    if before is not None and revision is not None and before.headers.get("ETag") == f'"{revision}"':
+    is_new = before is None or revision is None or before.headers.get("ETag") != f'"{revision}"'
+    if not is_new:
         outcome = "unchanged"
     typer.echo(f"{wanted.content['type']} {wanted.content['name']} {outcome}")
     for warning in json_of(response).get("warnings") or []:
         warn(wanted.place, str(warning))
-    return revision
+    return _Written(None if revision is None else int(revision), is_new)
 
 
 def warn(place: str, warning: str) -> None:

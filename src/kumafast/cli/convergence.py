@@ -39,19 +39,23 @@ def seconds_of(duration: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-def wait_for_envoys(client: ApiClient, revision: int | None, *, timeout: str) -> str:
-    """The line `acknowledged by N proxies in S ms`; `CommandError` with Envoy's words, or who is missing."""
+def wait_for_envoys(client: ApiClient, revision: int | None, *, timeout: str, since: int | None = None) -> str:
+    """The line `acknowledged by N proxies in S ms`; `CommandError` with Envoy's words, or who is missing.
+
+    `since` is the revision of the first of several writes, `revision` that of the last.
+    """
     if revision is None:
         raise CommandError("the control plane did not say which revision it wrote, so there is nothing to wait for")
     from kumafast.cli.client import json_of
 
     timeout_s = seconds_of(timeout)
-    query = {"revision": str(revision), "timeout": timeout}
+    query = {"revision": str(revision), "since": str(revision if since is None else since), "timeout": timeout}
     report = json_of(client.get("/_convergence", params=query, timeout_s=timeout_s + _GRACE_S))
     rejected = [line for entry in report.get("rejected") or [] for line in refusal_lines(entry)]
     waiting = [f"{node} has not acknowledged" for node in report.get("waiting") or []]
     if rejected:
-        raise CommandError("the change is stored, but an Envoy rejected it:", [*rejected, *waiting])
+        refused = "an Envoy rejected it" if all(map(_is_sent, report["rejected"])) else "it cannot be applied"
+        raise CommandError(f"the change is stored, but {refused}:", [*rejected, *waiting])
     if not report.get("is_converged"):
         raise CommandError(f"the change is stored, but not every Envoy acknowledged it within {timeout}:", waiting)
     count, took_ms = int(report.get("proxies") or 0), round(float(report.get("seconds") or 0.0) * 1000)
@@ -61,8 +65,18 @@ def wait_for_envoys(client: ApiClient, revision: int | None, *, timeout: str) ->
 def refusal_lines(entry: Mapping[str, Any]) -> Iterator[str]:
     """A proxy's refusal in its own words, and below it the policies that have a share in it."""
     type_name = str(entry.get("type_url", "")).rpartition(".")[2]
-    yield f"{entry.get('node')} rejected {type_name}: {entry.get('message')}"
     policies = [f"{key.get('type')} {key.get('name')}" for key in entry.get("policies") or []]
+    if not _is_sent(entry):
+        yield f"{entry.get('node')} keeps what it has: {entry.get('message')}"
+        where = " ".join(filter(None, (type_name, *(entry.get("resources") or ()))))
+        yield f"  so {', '.join(policies)} cannot be applied{' to ' if where else ''}{where}"
+        return
+    yield f"{entry.get('node')} rejected {type_name}: {entry.get('message')}"
     if policies:
         resources = ", ".join(entry.get("resources") or ()) or f"its resources of type {type_name}"
         yield f"  {resources} {'is' if len(entry.get('resources') or ()) == 1 else 'are'} made by {', '.join(policies)}"
+
+
+def _is_sent(entry: Mapping[str, Any]) -> bool:
+    """Whether an Envoy was sent what is refused, and not kept from it."""
+    return bool(entry.get("is_sent", True))

@@ -59,7 +59,22 @@ class _Words:
         for group in answer.get("groups") or []:
             yield ""
             yield from self._group(group)
+        for failed in answer.get("failed") or []:
+            yield ""
+            yield from self._failed(failed)
         yield from self._left_out(answer.get("leftOut") or {})
+
+    def _failed(self, failed: Mapping[str, Any]) -> Iterator[str]:
+        names, count = [entry["name"] for entry in failed.get("names") or []], int(failed.get("proxies") or 0)
+        head = "1 proxy would keep what it has" if count == 1 else f"{count:,} proxies would keep what they have"
+        first, *rest = self._wrapped(f"{head}: {self._listed(names)}")
+        yield typer.style(head, fg=typer.colors.RED, bold=True) + first.removeprefix(head)
+        yield from rest
+        policies = ", ".join(f"{key['type']} {key['name']}" for key in failed.get("policies") or [])
+        resources = failed.get("resources") or []
+        where = self._some(resources, of=str(failed.get("typeUrl") or "").rpartition(".")[2]) if resources else ""
+        yield f"  {policies} cannot be applied{' to ' if where else ''}{where}"
+        yield f"    {failed.get('message')}"
 
     def _summary(self, answer: Mapping[str, Any]) -> str:
         proxies = answer.get("proxies") or {}

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from kumafast import __version__
-from kumafast.cli import apply, dataplane, demo, diff, envoy, generate, get, inspection, raw_xds, run
+from kumafast.cli import apply, dataplane, demo, diff, envoy, generate, get, inspection, raw_xds, run, store
 from kumafast.cli.failure import Commands
 from kumafast.cli.target import API_DEFAULT
 
@@ -70,6 +70,7 @@ app.add_typer(inspection.app, name="inspect")
 app.add_typer(dataplane.app, name="dataplane")
 app.add_typer(envoy.app, name="envoy")
 app.add_typer(generate.app, name="generate")
+app.add_typer(store.app, name="store")
 app.command("raw-xds")(raw_xds.raw_xds)
 app.command("demo")(demo.demo)
 

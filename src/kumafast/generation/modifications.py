@@ -115,6 +115,9 @@ class Template:
         )
 
 
+# What protobuf raises where a message is not what it is taken for is among these.
+_FAILURES = (ModificationError, DecodeError, TypeError, ValueError, KeyError)
+
 _Held: TypeAlias = dict[tuple[str, str], tuple[str, Message]]
 """Resources by kind and name, each with its origin."""
 
@@ -148,8 +151,9 @@ def _apply_all(steps: Sequence[Modification], held: _Held, *, adds: bool) -> Non
     for number, step in enumerate(steps):
         try:
             _apply(step, held, adds=adds)
-        except (ModificationError, DecodeError, TypeError, ValueError, KeyError) as error:
-            raise ModificationError(f"modifications[{number}].{step.kind}: {error}") from error
+        except _FAILURES as error:
+            resource = error.resource if isinstance(error, ModificationError) else None
+            raise ModificationError(f"modifications[{number}].{step.kind}: {error}", resource=resource) from error
 
 
 def _apply(step: Modification, held: _Held, *, adds: bool) -> None:
@@ -162,12 +166,20 @@ def _apply(step: Modification, held: _Held, *, adds: bool) -> None:
     for key, (origin, message) in list(held.items()):
         if not step.concerns(*key, origin) or not _has_tags(message, step.tags):
             continue
-        if step.kind not in (CLUSTER, LISTENER):
-            _change_inside(step, message, value)
-        elif step.operation == "remove":
+        if step.operation == "remove" and step.kind in (CLUSTER, LISTENER):
             del held[key]
-        else:
-            merge(message, value)
+            continue
+        try:
+            _change(step, message, value)
+        except _FAILURES as error:
+            raise ModificationError(str(error), resource=key) from error
+
+
+def _change(step: Modification, message: Message, value: Message) -> None:
+    if step.kind in (CLUSTER, LISTENER):
+        merge(message, value)
+    else:
+        _change_inside(step, message, value)
 
 
 def _has_tags(message: Message, wanted: Tags) -> bool:

@@ -1,7 +1,8 @@
 """Whether the proxies run what the store wants: who has acknowledged, who is waited for, who refused.
 
-In: which snapshot each stream has acknowledged or refused. Out: `ConvergenceReport` for a revision of the store, when
-every connected proxy has acknowledged its newest snapshot. Never: polling; each event wakes those who wait.
+In: which snapshot each stream has acknowledged or refused, for whom none could be made. Out: `ConvergenceReport` for a
+revision of the store, when every connected proxy has acknowledged its newest snapshot. Never: polling; each event wakes
+those who wait.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Protocol
 
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import Node
+from kumafast.templates import Failure
 
 MANY = 64
 LOOK_AGAIN_S = 0.01
@@ -23,18 +25,21 @@ as there are streams, and each of them acknowledges."""
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A proxy that refused what it was sent, with its own words."""
+    """A proxy that refused what it was sent, with its own words; or one that was sent nothing, with ours."""
 
     node: str
     type_url: str
     message: str
+    failure: Failure | None = None
+    """What could not be made for it, so that it was not sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConvergenceReport:
     """Where the connected proxies stand.
 
-    `proxies` counts those whose configuration the revision, or one after it, has moved; `seconds` is the wait.
+    `proxies` counts those whose configuration was moved by a revision from the first of a row up to now; who refuses
+    something from before that is none of `rejected`. `seconds` is the wait.
     """
 
     revision: int
@@ -68,6 +73,10 @@ class Progress(Protocol):
 
     def published(self, node_id: str) -> Published | None:
         """When the snapshot of a connected node last moved."""
+        ...
+
+    def failure(self, node_id: str) -> Failure | None:
+        """What could not be made for a connected node; None where nothing is wrong."""
         ...
 
 
@@ -124,12 +133,14 @@ class Convergence:
         if self._streams.pop(stream_id, None) is not None:
             self._wake()
 
-    async def wait(self, revision: int, timeout_s: float) -> ConvergenceReport:
+    async def wait(self, revision: int, timeout_s: float, *, since: int | None = None) -> ConvergenceReport:
         """Wait until every connected proxy has acknowledged or refused the state of the store at a revision.
 
-        The report says who is missing where the time ran out.
+        The report says who is missing where the time ran out. It is about all revisions from `since`, which is that of
+        the first of several writes; without it there was one.
         """
         started = time.monotonic()
+        first = revision if since is None else min(since, revision)
         is_reached = False
         try:
             async with asyncio.timeout(timeout_s):
@@ -141,8 +152,10 @@ class Convergence:
                         await asyncio.sleep(LOOK_AGAIN_S)
         except TimeoutError:
             pass
-        waiting, rejected = tuple(sorted(self._waiting())), self.rejections()
-        concerned = {stream.node_id for stream in self._streams.values() if self._concerns(stream.node_id, revision)}
+        waiting = tuple(sorted(self._waiting()))
+        nodes = {stream.node_id for stream in self._streams.values()}
+        concerned = {node_id for node_id in nodes if self._concerns(node_id, first)}
+        rejected = tuple(each for each in self.rejections() if _is_of(each, concerned, first))
         return ConvergenceReport(
             revision=revision,
             is_converged=is_reached and not waiting and not rejected,
@@ -153,8 +166,13 @@ class Convergence:
         )
 
     def rejections(self) -> tuple[Rejection, ...]:
-        """What connected proxies refuse now."""
-        return tuple(rejection for stream in self._streams.values() for rejection in self._refusals(stream))
+        """What connected proxies refuse now, and what could not be made for them."""
+        refused = [rejection for stream in self._streams.values() for rejection in self._refusals(stream)]
+        for node_id in dict.fromkeys(stream.node_id for stream in self._streams.values()):
+            failure = self._progress.failure(node_id)
+            if failure is not None:
+                refused.append(Rejection(node_id, failure.type_url, failure.message, failure))
+        return tuple(refused)
 
     def _concerns(self, node_id: str, revision: int) -> bool:
         published = self._progress.published(node_id)
@@ -180,3 +198,10 @@ class Convergence:
     def _wake(self) -> None:
         self._moved.set()
         self._moved = asyncio.Event()
+
+
+def _is_of(rejection: Rejection, concerned: set[str], first: int) -> bool:
+    """Whether a refusal is of something that a revision from the first on has moved, or was to move."""
+    if rejection.failure is not None:
+        return rejection.failure.revision >= first
+    return rejection.node in concerned

@@ -15,17 +15,19 @@ from kumafast.errors import KumafastError, NotFoundError, StoreUnavailableError
 from kumafast.insights.arrivals import Arrivals
 from kumafast.insights.clients import Clients, StreamStatus
 from kumafast.insights.convergence import Convergence
-from kumafast.insights.status import CertificateFacts, certified, insight
+from kumafast.insights.status import CertificateFacts, certified, failed, insight
 from kumafast.metrics import Metrics
 from kumafast.resources import DataplaneInsight, ResourceKey
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.snapshot.resource import LISTENER, SECRET
 from kumafast.store import Put, Store
+from kumafast.templates import Failure
 
 _LOG = logging.getLogger(__name__)
 
 CertificateOf = Callable[[str], CertificateFacts | None]
+FailureOf = Callable[[str], Failure | None]
 
 RETRY_S_MAX = 5.0
 """The longest pause between attempts while the store cannot be written."""
@@ -51,8 +53,9 @@ class Insights:
         flush_ms: float,
         clients: Clients | None = None,
         certificate_of: CertificateOf = lambda _: None,
+        failure_of: FailureOf = lambda _: None,
     ) -> None:
-        """`certificate_of` says which certificate a node is to have."""
+        """`certificate_of` says which certificate a node is to have, `failure_of` what cannot be made for it."""
         self.clients = Clients() if clients is None else clients
         self._store = store
         self._convergence = convergence
@@ -61,6 +64,7 @@ class Insights:
         self._instance_id = instance_id
         self._flush_s = flush_ms / 1000
         self._certificate_of = certificate_of
+        self._failure_of = failure_of
         # What each proxy is known to run with: noted when it has all of a snapshot.
         self._certificates: dict[ResourceKey, CertificateFacts | None] = {}
         self._by_proxy: dict[ResourceKey, dict[str, StreamStatus]] = {}
@@ -120,6 +124,13 @@ class Insights:
         self._listening.discard(stream_id)
         self.clients.stream_closed(stream_id)
 
+    # The pipeline's side.
+
+    def failed(self, node_id: str) -> None:
+        """What cannot be made for a node is something else than before, or nothing any more."""
+        if (key := _key(node_id)) in self._by_proxy and key is not None:
+            self._mark(node_id)
+
     def _note_arrival(self, stream_id: str) -> None:
         status = self.clients.stream(stream_id)
         key = None if status is None else _key(status.node.id)
@@ -166,18 +177,19 @@ class Insights:
     # The store's side.
 
     async def take_over(self) -> None:
-        """Set right what an instance that died left: open subscriptions, dataplanes that wait for their Envoy."""
+        """Set right what an instance that died left: open subscriptions, failures, dataplanes that await an Envoy."""
         await self._arrivals.admit_all()
         ended = datetime.now(UTC)
         writes = []
         for stored in (await self._store.list(DataplaneInsight.type.name)).items:
             assert isinstance(stored.resource, DataplaneInsight)
-            if any(subscription.disconnect_time is None for subscription in stored.resource.subscriptions):
+            is_open = any(subscription.disconnect_time is None for subscription in stored.resource.subscriptions)
+            if is_open or stored.resource.failure is not None:
                 closed = tuple(
                     subscription.model_copy(update={"disconnect_time": subscription.disconnect_time or ended})
                     for subscription in stored.resource.subscriptions
                 )
-                writes.append(Put(stored.resource.model_copy(update={"subscriptions": closed})))
+                writes.append(Put(stored.resource.model_copy(update={"subscriptions": closed, "failure": None})))
         if writes:
             await self._store.write(writes)
 
@@ -237,7 +249,8 @@ class Insights:
         found = insight(mesh=key.mesh, name=key.name, streams=streams, instance_id=self._instance_id, before=before)
         held = None if before is None else before.mtls
         mtls = certified(self._certificates[key], held) if key in self._certificates else held
-        return found.model_copy(update={"mtls": mtls})
+        failure = failed(self._failure_of(f"{key.mesh}.{key.name}"))
+        return found.model_copy(update={"mtls": mtls, "failure": failure})
 
     async def _write_alone(self, value: DataplaneInsight) -> None:
         try:

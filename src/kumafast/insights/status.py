@@ -15,14 +15,17 @@ from kumafast.insights.clients import StreamStatus, TypeStatus
 from kumafast.resources import DataplaneInsight
 from kumafast.resources.dataplane_insight import (
     LastError,
+    PolicyKey,
     Responses,
     Subscription,
     SubscriptionStatus,
     TypeResponses,
+    Unapplied,
     Version,
 )
 from kumafast.resources.fields import Loose
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from kumafast.templates import Failure
 
 # Kuma's insights count these four; all other types count in the total only.
 _COUNTED: Mapping[str, str] = {"cds": CLUSTER, "eds": ENDPOINT, "lds": LISTENER, "rds": ROUTE}
@@ -150,6 +153,18 @@ def certified(certificate: CertificateFacts | None, before: Mapping[str, Any] | 
             "issuedBackend": certificate.backend,
             "supportedBackends": [certificate.backend],
         }
+    )
+
+
+def failed(failure: Failure | None) -> Unapplied | None:
+    """The part of an insight that says why a proxy keeps what it has; None for one that does not."""
+    if failure is None:
+        return None
+    return Unapplied(
+        type_url=failure.type_url,
+        resource=failure.resource,
+        message=failure.message,
+        policies=tuple(PolicyKey(**key._asdict()) for key in failure.policies),
     )
 
 

@@ -12,7 +12,7 @@ from kumafast._core import TagIndex, TagSelector, TagSet
 from kumafast.matching import CompiledPolicy
 from kumafast.registry.external_permissions import Clients, ExternalPermissions
 from kumafast.registry.overlay import Index, IndexOverlay, Overlay
-from kumafast.registry.reach import Destination
+from kumafast.registry.reach import Tags as DestinationTags
 from kumafast.resources import ExternalService, ResourceKey
 from kumafast.resources.fields import Tags
 from kumafast.resources.policies.traffic_permission import TrafficPermission
@@ -59,7 +59,7 @@ class ExternalServices:
         """One of them as it is now."""
         return self._services.get(name)
 
-    def serving(self, destination: Destination) -> list[ExternalService]:
+    def serving(self, destination: DestinationTags) -> list[ExternalService]:
         """Those that have all tags of the destination, by name. O(those found)."""
         if not self._services:
             return []

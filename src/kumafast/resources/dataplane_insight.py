@@ -131,6 +131,23 @@ class Subscription(Frozen):
         return self.connect_time is not None and self.disconnect_time is None
 
 
+class PolicyKey(Frozen):
+    """Where a policy stands."""
+
+    type: Text = ""
+    mesh: Text = ""
+    name: Text = ""
+
+
+class Unapplied(Frozen):
+    """Why a proxy keeps what it has, though policies want something else: kumafast's own addition."""
+
+    type_url: Text = ""
+    resource: Text = ""
+    message: Text = ""
+    policies: tuple[PolicyKey, ...] = ()
+
+
 class DataplaneInsight(Resource):
     """The status of the dataplane of the same mesh and name."""
 
@@ -147,6 +164,7 @@ class DataplaneInsight(Resource):
     subscriptions: tuple[Subscription, ...] = ()
     mtls: Loose | None = Field(default=None, alias="mTLS")
     metadata: Loose | None = None
+    failure: Unapplied | None = None
 
 
 def status(insight: DataplaneInsight | None) -> str:

@@ -34,15 +34,16 @@ from kumafast.rest.reads import Reader
 from kumafast.rest.rejections import rejections
 from kumafast.rest.rules import show_rules
 from kumafast.rest.services import ApiServices
+from kumafast.rest.statuses import Statuses
 from kumafast.rest.writes import Writer
 
 
 def create_api(services: ApiServices) -> Guard:
     """The API as an ASGI application, behind its door."""
-    documents = Documents(zone=services.zone)
+    documents = Documents(zone=services.zone, status_of=Statuses(services.picture).of)
     dry_runs = DryRuns(services.store, services.foresee, zone=services.zone, creates_routes=services.creates_routes)
     writer = Writer(services.store, dry_runs, zone=services.zone, creates_routes=services.creates_routes)
-    types = _TypeEndpoints(Reader(services.store, documents), writer)
+    types = _TypeEndpoints(Reader(services.store, documents, services.settle), writer)
     overview = Overview(services.store, documents)
     routes = [
         *_overview_routes(overview),
@@ -61,7 +62,7 @@ def create_api(services: ApiServices) -> Guard:
         Route("/global-insights", fixed({"GET": index.global_insights(services)})),
         Route("/_resources", fixed({"GET": index.show_resource_types})),
         Route("/_kri/{kri}", fixed({"GET": show_by_identifier(services.store, documents, zone=services.zone)})),
-        Route("/_convergence", fixed({"GET": convergence(services)}, query=("revision", "timeout"))),
+        Route("/_convergence", fixed({"GET": convergence(services)}, query=("revision", "since", "timeout"))),
     ]
     routes += [
         Route("/openapi.json", fixed({"GET": openapi.describe(routes, version=services.kuma_version)})),

@@ -27,13 +27,18 @@ _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def convergence(services: ApiServices) -> Handler:
-    """`GET /_convergence?revision=N&timeout=10s`: 200 with the report, whether or not all proxies got there in time."""
+    """`GET /_convergence?revision=N&since=M&timeout=10s`: 200 with the report, whether or not all got there in time.
+
+    `since` is the first of several revisions that it is about, `revision` the last.
+    """
 
     async def wait(request: Request) -> Response:
         """Wait until all affected, connected proxies run a revision of the store."""
-        revision = _revision(request.query_params.get("revision", ""))
+        revision = _revision(request.query_params.get("revision", ""), "revision")
+        since = request.query_params.get("since", "")
+        first = _revision(since, "since") if since else revision
         timeout_s = _timeout_s(request.query_params.get("timeout", ""))
-        report = await services.await_convergence(revision, timeout_s)
+        report = await services.await_convergence(revision, timeout_s, since=first)
         return json_response(
             {
                 "revision": report.revision,
@@ -48,10 +53,10 @@ def convergence(services: ApiServices) -> Handler:
     return wait
 
 
-def _revision(text: str) -> int:
+def _revision(text: str, parameter: str) -> int:
     if not _REVISION.fullmatch(text):
         message = "must be a revision of the store, as in the header X-Kumafast-Revision of a write"
-        raise InvalidQueryError("Invalid revision", Violation("revision", message))
+        raise InvalidQueryError(f"Invalid {parameter}", Violation(parameter, message))
     return int(text)
 
 

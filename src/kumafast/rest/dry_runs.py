@@ -25,7 +25,7 @@ from kumafast.errors import (
     MeshNotFoundError,
     Violation,
 )
-from kumafast.preview import Edit, Group, Preview
+from kumafast.preview import Edit, Failed, Group, Preview
 from kumafast.registry import DataplaneId
 from kumafast.resources import catalog
 from kumafast.resources.resource import ResourceKey, ResourceType, Scope
@@ -217,6 +217,7 @@ def _document(preview: Preview) -> dict[str, Any]:
             "names": _names(preview.proxies),
         },
         "groups": [_group(group) for group in preview.groups],
+        "failed": [_failed(each) for each in preview.failed],
         "leftOut": {"proxies": preview.proxies_left_out, "edits": preview.edits_left_out},
     }
 
@@ -230,6 +231,17 @@ def _group(group: Group) -> dict[str, Any]:
         "proxies": len(group.proxies),
         "names": _names(group.proxies),
         "edits": [_edit(edit) for edit in group.edits],
+    }
+
+
+def _failed(failed: Failed) -> dict[str, Any]:
+    return {
+        "proxies": len(failed.proxies),
+        "names": _names(failed.proxies),
+        "typeUrl": failed.type_url,
+        "resources": list(failed.names),
+        "message": failed.message,
+        "policies": [key._asdict() for key in failed.policies],
     }
 
 

@@ -1,5 +1,7 @@
 """What connected proxies refuse now, in Envoy's words, with the resources that these name and the policies in them.
 
+What policies want and the control plane cannot make, so that a proxy is not sent it, stands among it.
+
 In: refusals, who traces them. Out: JSON. Never: proxies that have gone; their insights keep what they last said.
 """
 
@@ -22,6 +24,7 @@ async def documents(services: ApiServices, refused: Sequence[Rejection]) -> list
     return [
         {
             "node": refusal.node,
+            "is_sent": refusal.failure is None,
             "type_url": refusal.type_url,
             "message": refusal.message,
             "resources": list(cause.resources),

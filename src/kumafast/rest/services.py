@@ -15,19 +15,24 @@ from kumafast.identity.token_keys import TokenKeys
 from kumafast.matching import Bindings
 from kumafast.preview import Preview
 from kumafast.registry import DataplaneId, MeshView
+from kumafast.registry.reach import Destination
 from kumafast.rejections import Cause
 from kumafast.resources import Dataplane
 from kumafast.resources.resource import ResourceKey
 from kumafast.rest.access import AccessRules
 from kumafast.snapshot.snapshot import Snapshot
 from kumafast.store.store import Change, Store, StoredResource
+from kumafast.templates import Failure
 
 KUMA_VERSION = "2.14.3"
 """The Kuma whose API is spoken. Its clients compare it with their own version."""
 
 
 class Rejection(Protocol):
-    """One Envoy's refusal: its node, the type it refused, and what it said."""
+    """One Envoy's refusal: its node, the type it refused, and what it said.
+
+    `failure` is there where it was sent nothing, for that could not be made.
+    """
 
     @property
     def node(self) -> str: ...
@@ -35,6 +40,8 @@ class Rejection(Protocol):
     def type_url(self) -> str: ...
     @property
     def message(self) -> str: ...
+    @property
+    def failure(self) -> Failure | None: ...
 
 
 class ConvergenceReport(Protocol):
@@ -55,9 +62,12 @@ class ConvergenceReport(Protocol):
 
 
 class AwaitConvergence(Protocol):
-    """Waits until all affected, connected proxies run `revision`, at most `timeout_s` seconds."""
+    """Waits until all affected, connected proxies run `revision`, at most `timeout_s` seconds.
 
-    async def __call__(self, revision: int, timeout_s: float, /) -> ConvergenceReport: ...
+    Affected are those whom a revision from `since` on has moved.
+    """
+
+    async def __call__(self, revision: int, timeout_s: float, /, *, since: int | None = None) -> ConvergenceReport: ...
 
 
 Trace = Callable[[Sequence[Rejection]], Awaitable[Sequence[Cause]]]
@@ -75,7 +85,9 @@ class Picture(Protocol):
     def bindings(self, dataplane_id: DataplaneId, /) -> Bindings: ...
     def written(self, key: ResourceKey, /) -> StoredResource | None: ...
     def selected_by(self, key: ResourceKey, /) -> Sequence[str]: ...
-    def providers(self, mesh: str, destination: tuple[tuple[str, str], ...], /) -> Iterator[Dataplane]: ...
+    def providers(self, mesh: str, destination: Destination, /) -> Iterator[Dataplane]: ...
+    def is_secured(self, dataplane_id: DataplaneId, /) -> bool: ...
+    def is_online(self, dataplane_id: DataplaneId, /) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

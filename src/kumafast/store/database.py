@@ -24,6 +24,7 @@ from uuid import uuid4
 from kumafast import garbage
 from kumafast.errors import StoreUnavailableError
 from kumafast.resources.resource import Resource, ResourceKey
+from kumafast.store.contents import Contents, LogRow, Row
 from kumafast.store.image import Image
 from kumafast.store.store import Change, Commit, StoredResource
 from kumafast.store.watch import CommitLog
@@ -182,6 +183,37 @@ class Database:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.Error as error:
             _LOG.warning("the log of the store %s cannot be moved into it: %s", self._path, error)
+
+    def contents(self) -> Contents:
+        """All rows, once the file itself is found whole. Raises `StoreUnavailableError`."""
+        try:
+            found = [str(row[0]) for row in self._connection.execute("PRAGMA integrity_check(20)")]
+            if found != ["ok"]:
+                raise StoreUnavailableError(f"the store {self._path} is damaged: {'; '.join(found)}")
+            resources = self._connection.execute(f"SELECT {', '.join(Row._fields)} FROM resources ORDER BY 1, 2, 3")
+            log = self._connection.execute(
+                f"SELECT {', '.join(LogRow._fields)} FROM changes ORDER BY revision, position"
+            )
+            floor = _number(self._connection, "SELECT value FROM meta WHERE name = 'floor'")
+            newest = _number(self._connection, f"SELECT coalesce(max(revision), {floor}) FROM changes")
+            return Contents(newest, floor, [Row(*row) for row in resources], [LogRow(*row) for row in log])
+        except sqlite3.Error as error:
+            raise _refusal(self._path, error) from error
+
+    def fill(self, contents: Contents) -> None:
+        """Take all that another store held, in one transaction. Raises `StoreUnavailableError` where one is here."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            if _number(self._connection, "SELECT (SELECT count(*) FROM resources) + (SELECT count(*) FROM changes)"):
+                raise StoreUnavailableError(f"the store {self._path} is in use; only an empty one is filled")
+            columns = ", ".join(Row._fields)
+            self._connection.executemany(
+                f"INSERT INTO resources ({columns}) VALUES ({', '.join('?' * len(Row._fields))})", contents.resources
+            )
+            self._connection.execute("UPDATE meta SET value = ? WHERE name = 'floor'", (contents.revision,))
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreUnavailableError(f"the store {self._path} cannot be written: {error}") from error
 
     def close(self) -> None:
         """Move the write-ahead log into the file and let go of it."""

@@ -5,7 +5,10 @@ In: `memory`, `sqlite:PATH` or `postgres://…`. Out: an open store. Never: a de
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kumafast.errors import SettingsError
+from kumafast.settings import Settings
 from kumafast.store.memory import MemoryStore
 from kumafast.store.sealing import Keyring
 from kumafast.store.sqlite import SqliteStore
@@ -37,3 +40,15 @@ async def open_store(url: str, *, keyring: Keyring | None = None) -> Store:
 
         return await PostgresStore.open(url, keyring=keyring)
     raise SettingsError(f"store {scheme!r} is unknown; {_CHOICES}")
+
+
+def keyring_of(settings: Settings) -> Keyring:
+    """The keys for secrets that the settings name. Raises `SettingsError`."""
+    if settings.secrets_key:
+        return Keyring.of_text(settings.secrets_key, source="the setting secrets_key")
+    if settings.secrets_key_file:
+        return Keyring.of_file(Path(settings.secrets_key_file).expanduser(), is_made=False)
+    if settings.is_shared:
+        # A key that one instance made would be no use to the others.
+        return Keyring()
+    return Keyring.of_file(settings.data_path / "secrets.key", is_made=True)

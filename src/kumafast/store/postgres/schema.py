@@ -70,11 +70,8 @@ async def prepare(connection: Connection, target: Target, *, migrations: tuple[M
         if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", target.schema):
             await connection.execute(f'CREATE SCHEMA "{target.schema}"')
         held = await _version(connection)
-        if held is not None and held.oldest > newest:
-            raise StoreUnavailableError(
-                f"{target.name} was brought forward by a newer kumafast (schema {held.version}, for programs that know "
-                f"{held.oldest} or newer; this one knows {newest}); run that one, or restore a backup of before"
-            )
+        if held is not None:
+            _refuse_newer(held, target, newest=newest)
         version = 0 if held is None else held.version
         for migration in migrations:
             if migration.version > version:
@@ -93,6 +90,22 @@ async def prepare(connection: Connection, target: Target, *, migrations: tuple[M
                 max(held.oldest, *(migration.oldest for migration in migrations)),
             )
         return str(await connection.fetchval("SELECT store FROM head"))
+
+
+async def check(connection: Connection, target: Target) -> None:
+    """Raise `StoreUnavailableError` where there is no store, or none that this kumafast can read."""
+    held = await _version(connection)
+    if held is None:
+        raise StoreUnavailableError(f"{target.name} holds no store in its schema {target.schema}")
+    _refuse_newer(held, target, newest=MIGRATIONS[-1].version)
+
+
+def _refuse_newer(held: _Version, target: Target, *, newest: int) -> None:
+    if held.oldest > newest:
+        raise StoreUnavailableError(
+            f"{target.name} was brought forward by a newer kumafast (schema {held.version}, for programs that know "
+            f"{held.oldest} or newer; this one knows {newest}); run that one, or restore a backup of before"
+        )
 
 
 @dataclass(frozen=True, slots=True)
