@@ -23,12 +23,13 @@ from kumafast.generation.generate import generate
 from kumafast.generation.proxy import Part
 from kumafast.identity.identities import MeshIdentity
 from kumafast.ipam import Ranges, placements
+from kumafast.layers import BoundInbound, Layers
 from kumafast.matching import Bindings, Subject
 from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination
 from kumafast.registry.virtual_hosts import Viewpoint
-from kumafast.resolution import Layers, Resolution
+from kumafast.resolution import Resolution
 from kumafast.resources import Dataplane, catalog
 from kumafast.resources.fields import FrozenMap
 from kumafast.resources.target_ref_policy import EFFECT_LABEL
@@ -360,6 +361,9 @@ class _Parts(Layers):
         if layer is None:
             layer = self._held[part] = LateLayer(lambda: self._generate(part))
         return layer
+
+    def of_inbound(self, inbound: BoundInbound, address: str, port: int) -> Layer:
+        return self.of(inbound.part.at(address, port))
 
     def joined(self, parts: Iterable[Part]) -> Layer:
         layers = tuple(map(self.of, parts))

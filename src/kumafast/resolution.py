@@ -19,7 +19,6 @@ from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
 from kumafast.generation import senders
 from kumafast.generation.effects import Source
-from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
 from kumafast.generation.policy_effects import VIEWING, effects, makes_template, proxy_parts, template, view
 from kumafast.generation.proxy import (
@@ -32,7 +31,8 @@ from kumafast.generation.proxy import (
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
-from kumafast.matching import PASS_THROUGH, Bindings, Setting, Subject
+from kumafast.layers import InboundClasses, InboundSlot, Layers, with_proxy
+from kumafast.matching import PASS_THROUGH, Bindings, Subject
 from kumafast.matching.bindings import by_kind, proxy_rule
 from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
 from kumafast.reached import Destinations, Reached, Viewed
@@ -43,44 +43,13 @@ from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.defaults import ZONE_LABEL
 from kumafast.resources.tags import ZONE_TAG
 from kumafast.snapshot import Layer
-from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
-from kumafast.templates import NOTHING, TemplatedLayers
+from kumafast.templates import NOTHING
 from kumafast.virtual_groups import VirtualGroups, WantedPort, named_ports, own_ports
-
-Count: TypeAlias = Callable[[str, Layer], None]
-"""Told of each layer that a generator made."""
 
 _Towards = TypeVar("_Towards", Outbound, Destination)
 
 _Cluster: TypeAlias = tuple[Reached, Destination]
-
-
-class Layers:
-    """Parts as layers, each made once for all proxies that have it. A layer lives while a snapshot or plan has it."""
-
-    def __init__(self, count: Count) -> None:
-        self._count = count
-        self._of_part: WeakValueDictionary[Part, Layer] = WeakValueDictionary()
-        self._joined: WeakValueDictionary[tuple[Layer, ...], Layer] = WeakValueDictionary()
-        self.templated = TemplatedLayers(count)
-        """What templates make of these layers."""
-
-    def of(self, part: Part) -> Layer:
-        """The layer of a part, generated and encoded where nobody has it yet."""
-        layer = self._of_part.get(part)
-        if layer is None:
-            layer = self._of_part[part] = Layer(encode(message) for message in generate(part))
-            self._count(generator_name(part), layer)
-        return layer
-
-    def joined(self, parts: Iterable[Part]) -> Layer:
-        """One layer with all that these parts stand for, which keeps theirs alive."""
-        layers = tuple(map(self.of, parts))
-        joined = self._joined.get(layers)
-        if joined is None:
-            joined = self._joined[layers] = Layer(resource for layer in layers for resource in layer)
-        return joined
 
 
 class OutboundGroup:
@@ -132,29 +101,6 @@ class OutboundGroup:
         return layer
 
 
-class _InboundSlot:
-    """An inbound of one proxy, as it was last asked for."""
-
-    __slots__ = ("_layer", "_part", "_position", "_settings")
-
-    def __init__(self, part: Inbound, position: int) -> None:
-        self._part = part
-        self._position = position
-        self._layer: Layer | None = None
-        self._settings: tuple[Setting, ...] | None = None
-
-    def layer(self, bindings: Bindings, layers: Layers) -> Layer:
-        settings = _with_proxy(bindings.inbound(self._position), bindings)
-        if self._layer is not None and settings is self._settings:
-            return self._layer
-        self._settings = settings
-        now = effects(settings, "inbound", self._part.protocol)
-        if self._layer is None or now != self._part.effects:
-            self._part = self._part.with_effects(now)
-            self._layer = layers.of(self._part)
-        return self._layer
-
-
 class Plan:
     """One proxy, resolved but for its policies."""
 
@@ -182,7 +128,7 @@ class Plan:
         fixed: tuple[Layer, ...],
         transparent: TransparentProxy | None,
         dns: Layer | None,
-        inbounds: tuple[_InboundSlot, ...],
+        inbounds: tuple[InboundSlot, ...],
         outbounds: tuple[OutboundGroup, ...],
     ) -> None:
         self._resolution = resolution
@@ -279,6 +225,7 @@ class Resolution:
         self._destinations = destinations
         self._addresses = addresses
         self._certificates = certificates
+        self._inbound_classes = InboundClasses()
         self._groups: WeakValueDictionary[tuple[bool, bool, tuple[Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
             WeakValueDictionary()
         )
@@ -410,7 +357,7 @@ class Resolution:
 
     def _inbounds(
         self, dataplane: Dataplane, *, tls: InboundTls | None, binds: bool, reuses_port: bool
-    ) -> Iterable[_InboundSlot]:
+    ) -> Iterable[InboundSlot]:
         seen: set[tuple[str, int]] = set()
         for position, inbound in enumerate(dataplane.inbounds):
             address = self._addresses.get(dataplane.inbound_address(inbound))
@@ -418,8 +365,8 @@ class Resolution:
                 continue
             seen.add((address, inbound.port))
             part = Inbound(
-                address=address,
-                port=inbound.port,
+                address="",
+                port=0,
                 service_address=dataplane.inbound_service_address(inbound),
                 service_port=dataplane.inbound_service_port(inbound),
                 service=inbound.service,
@@ -429,18 +376,12 @@ class Resolution:
                 reuses_port=reuses_port,
                 tls=tls,
             )
-            yield _InboundSlot(part, position)
+            yield InboundSlot(self._inbound_classes.of(part), address, inbound.port, position)
 
 
 def _with_effects(part: _Towards, bindings: Bindings, subject: str | Subject, name: str) -> _Towards:
-    found = effects(_with_proxy(bindings.outbound(subject), bindings), name, part.protocol)
+    found = effects(with_proxy(bindings.outbound(subject), bindings), name, part.protocol)
     return replace(part, effects=found) if found else part
-
-
-def _with_proxy(settings: tuple[Setting, ...], bindings: Bindings) -> tuple[Setting, ...]:
-    """What holds for an inbound or outbound, together with what holds for its proxy."""
-    of_proxy = bindings.proxy
-    return (*settings, *of_proxy) if of_proxy else settings
 
 
 def _sent_by(source: Source, part: Outbound) -> Outbound:
