@@ -51,6 +51,12 @@ _ABOUT_SERVICES: dict[str, tuple[Any, ...]] = {
         {"outlierDetection": {"disabled": True, "detectors": {"totalFailures": {}}}},
     ),
     "MeshHealthCheck": ({"tcp": {}}, {"http": {"path": "/"}}, {"interval": "1s", "http": {"disabled": True}}),
+    "MeshLoadBalancingStrategy": (
+        {"loadBalancer": {"type": "Random"}},
+        {"localityAwareness": {"disabled": True}, "hashPolicies": [{"type": "Header", "header": {"name": "x"}}]},
+        {"localityAwareness": {"localZone": {"affinityTags": [{"key": "version"}, {"key": "kuma.io/protocol"}]}}},
+        {"localityAwareness": {"crossZone": {"failover": [{"to": {"type": "Only", "zones": ["west"]}}]}}},
+    ),
     "MeshRetry": (
         {"http": {"numRetries": 1}},
         {"http": {"retryOn": ["5xx"]}, "tcp": {"maxConnectAttempt": 2}},
@@ -58,18 +64,64 @@ _ABOUT_SERVICES: dict[str, tuple[Any, ...]] = {
     ),
 }
 # And of what proxies take.
-_ABOUT_INBOUNDS: dict[str, tuple[Any, ...]] = {"MeshCircuitBreaker": _ABOUT_SERVICES["MeshCircuitBreaker"]}
+_ABOUT_INBOUNDS: dict[str, tuple[Any, ...]] = {
+    "MeshCircuitBreaker": _ABOUT_SERVICES["MeshCircuitBreaker"],
+    "MeshFaultInjection": (
+        {"http": [{"abort": {"httpStatus": 503, "percentage": "0.5"}}]},
+        {"http": [{"delay": {"value": "1s", "percentage": 1}}, {"abort": {"httpStatus": 500, "percentage": 1}}]},
+        {"http": []},
+    ),
+    "MeshRateLimit": (
+        {"local": {"http": {"requestRate": {"num": 1, "interval": "1s"}}}},
+        {"local": {"tcp": {"connectionRate": {"num": 1, "interval": "1s"}}}},
+        {"local": {"http": {"disabled": True}}},
+    ),
+}
+_HAVE_MATCHES = ("MeshFaultInjection", "MeshRateLimit")
+_SOURCES = {
+    "MeshFaultInjection": (MESH, {"kind": "MeshService", "name": "a"}, {"kind": "MeshSubset", "tags": {"version": "1"}})
+}
+_MATCHES: tuple[list[dict[str, Any]], ...] = (
+    [],
+    [{"spiffeID": {"type": "Exact", "value": "spiffe://default/a"}}],
+    [{"spiffeID": {"type": "Prefix", "value": "spiffe://default/"}}, {"sni": {"type": "Exact", "value": "a"}}],
+)
+
+
+def _random_inbound(rng: random.Random, kind: str) -> dict[str, Any]:
+    conf = rng.choice(_ABOUT_INBOUNDS[kind])
+    if rng.random() < 0.5:
+        return {"from": [{"targetRef": rng.choice(_SOURCES.get(kind, (MESH,))), "default": conf}]}
+    matches = {"matches": rng.choice(_MATCHES)} if kind in _HAVE_MATCHES else {}
+    return {"rules": [{"default": conf, **matches}]}
+
+
+# And of proxies as a whole: what can be done to whatever there is.
+_ABOUT_PROXIES: dict[str, tuple[Any, ...]] = {
+    "MeshProxyPatch": tuple(
+        {"appendModifications": [modification]}
+        for modification in (
+            {"cluster": {"operation": "Patch", "match": {"origin": "outbound"}, "value": "connectTimeout: 3s"}},
+            {"cluster": {"operation": "Remove", "match": {"name": "a"}}},
+            {"listener": {"operation": "Patch", "jsonPatches": [{"op": "add", "path": "/statPrefix", "value": "x"}]}},
+            {"virtualHost": {"operation": "Remove", "match": {"name": "b"}}},
+        )
+    ),
+}
 
 
 def random_mesh_policy(rng: random.Random, name: str, mesh: str) -> Resource:
     """A policy for anybody and about anything."""
+    if rng.random() < 0.2:
+        kind = rng.choice(sorted(_ABOUT_PROXIES))
+        top = next(each for each in iter(lambda: random_top(rng), None) if "sectionName" not in each)
+        return mesh_policy(kind, name, mesh=mesh, targetRef=top, default=rng.choice(_ABOUT_PROXIES[kind]))
     kind = rng.choice(sorted({*_ABOUT_SERVICES, *_ABOUT_INBOUNDS}))
     labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])
     spec: dict[str, Any] = {"targetRef": random_top(rng)}
-    if kind in _ABOUT_INBOUNDS and rng.random() < 0.5:
-        conf = rng.choice(_ABOUT_INBOUNDS[kind])
-        spec |= rng.choice([{"from": [{"targetRef": MESH, "default": conf}]}, {"rules": [{"default": conf}]}])
-    elif kind in _ABOUT_SERVICES:
+    if kind not in _ABOUT_SERVICES or (kind in _ABOUT_INBOUNDS and rng.random() < 0.5):
+        spec |= _random_inbound(rng, kind)
+    else:
         services = rng.sample(["*", "a", "b", "c"], rng.randrange(1, 3))
         spec["to"] = [to_service(service, rng.choice(_ABOUT_SERVICES[kind])) for service in services]
     return mesh_policy(kind, name, mesh=mesh, labels=labels, **spec)

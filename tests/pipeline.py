@@ -133,7 +133,7 @@ def mesh_timeout(
     return with_defaults(parse(document), zone="default")
 
 
-def to_everything(request: str, kind: str = "Mesh", **ref: str) -> list[dict[str, Any]]:
+def to_everything(request: str, kind: str = "Mesh", **ref: Any) -> list[dict[str, Any]]:
     return [{"targetRef": {"kind": kind, **ref}, "default": {"http": {"requestTimeout": request}}}]
 
 
@@ -478,7 +478,16 @@ def random_policy(rng: random.Random, mesh: str) -> Resource:
         return random_mesh_policy(rng, name, mesh)
     top = random_top(rng)
     everything = {"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": limit, "connectionTimeout": limit}}
-    to = rng.choice([[], [everything], to_everything(limit, "MeshService", name=rng.choice("abc"))])
+    to = rng.choice(
+        [
+            [],
+            [everything],
+            to_everything(limit, "MeshService", name=rng.choice("abc")),
+            to_everything(limit, "MeshService", name="s-0", sectionName=rng.choice(["http", "8080"])),
+            to_everything(limit, rng.choice(["MeshService", "MeshExternalService"]), name=f"s-{rng.randrange(3)}"),
+            to_everything(limit, rng.choice(["MeshService", "MeshMultiZoneService"]), labels={"app": "x"}),
+        ]
+    )
     labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])
     if rng.random() < 0.2:
         item = {"targetRef": {"kind": "MeshService", "name": "a"}, "default": {"action": rng.choice(["Allow", "Deny"])}}

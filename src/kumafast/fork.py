@@ -23,12 +23,13 @@ from kumafast.generation.generate import generate
 from kumafast.generation.proxy import Part
 from kumafast.identity.identities import MeshIdentity
 from kumafast.ipam import Ranges, placements
-from kumafast.matching import Bindings
-from kumafast.reached import Destinations, Reached
+from kumafast.layers import BoundInbound, Layers
+from kumafast.matching import Bindings, Subject
+from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import Affected, DataplaneId, Registry
-from kumafast.registry.reach import Destination, destination_of
+from kumafast.registry.reach import Destination
 from kumafast.registry.virtual_hosts import Viewpoint
-from kumafast.resolution import Layers, Resolution
+from kumafast.resolution import Resolution
 from kumafast.resources import Dataplane, catalog
 from kumafast.resources.fields import FrozenMap
 from kumafast.resources.target_ref_policy import EFFECT_LABEL
@@ -43,6 +44,9 @@ TURN_S = 0.005
 """For how long changes are taken in before everything else has its turn."""
 RESTARTS_MAX = 5
 """How often it begins anew because something was stored meanwhile; then it is done in one turn."""
+
+Asked: TypeAlias = tuple[Destination, str | Subject]
+"""What an outbound leads to, and what policies about that are about."""
 
 Outcome: TypeAlias = Snapshot | Failure | None
 """What comes of a node: what it gets, why that cannot be made, or nothing where its dataplane is not known."""
@@ -160,12 +164,11 @@ class Fork:
         was, now = self._before.bindings(dataplane_id), self._after.bindings(dataplane_id)
         if was is None or now is None or _names_itself(was) or _names_itself(now):
             return dataplane_id
-        dataplane = self._live.dataplane(dataplane_id)
-        outbounds = () if dataplane is None else dataplane.outbounds
-        tags = [destination_of(each.destination_tags) for each in outbounds if each.destination_tags]
+        sent_before, sent_after = self._before.asked(dataplane_id), self._after.asked(dataplane_id)
         inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())
         seen = self._before.seen(dataplane_id, was), self._after.seen(dataplane_id, now)
-        return was.outward(tags), now.outward(tags), seen, was.proxy, now.proxy, inward
+        outside = self._live.permitted(dataplane_id), self.registry.permitted(dataplane_id)
+        return was.outward(sent_before), now.outward(sent_after), seen, outside, was.proxy, now.proxy, inward
 
     def is_same_inward(self, dataplane_id: DataplaneId) -> bool:
         """Whether nothing changes in what comes in to a dataplane that itself stays as it is."""
@@ -282,6 +285,22 @@ class _Side:
             return None
         return self._registry.bindings(dataplane_id)
 
+    def asked(self, dataplane_id: DataplaneId) -> list[Asked]:
+        """What a dataplane's outbounds lead to, each with what policies about it are about."""
+        dataplane = self._registry.dataplane(dataplane_id)
+        outbounds = () if dataplane is None else dataplane.outbounds
+        return self._with_subjects(
+            dataplane_id.mesh, (self._registry.leads_to(dataplane_id.mesh, e) for e in outbounds)
+        )
+
+    def _with_subjects(self, mesh: str, destinations: Iterable[Destination | None]) -> list[Asked]:
+        found: list[Asked] = []
+        for destination in destinations:
+            subject = None if destination is None else self._registry.subject(mesh, destination)
+            if destination is not None and subject is not None:
+                found.append((destination, subject))
+        return found
+
     def seen(self, dataplane_id: DataplaneId, bindings: Bindings) -> Hashable:
         """What a dataplane's policies come to for the names that it sees."""
         seen_from = self._registry.viewpoint(dataplane_id)
@@ -290,8 +309,9 @@ class _Side:
         key = (seen_from, bindings)
         found = self._told.get(key)
         if found is None:
-            tags = sorted(self._registry.sight(dataplane_id.mesh, seen_from).destinations)
-            found = self._told[key] = (seen_from, bindings.outward(tags))
+            destinations = sorted(self._registry.sight(dataplane_id.mesh, seen_from).destinations, key=repr)
+            asked = self._with_subjects(dataplane_id.mesh, destinations)
+            found = self._told[key] = (seen_from, bindings.outward(asked))
         return found
 
     def outcome(self, node: Node) -> Outcome:
@@ -305,9 +325,11 @@ class _Side:
             layers = plan.layers()
         except ModificationError as error:
             return Failure.of(error, plan.templates())
-        return Snapshot((*layers, *(self._seen(each, one_by_one) for each in plan.reached)))
+        return Snapshot((*layers, *(self._seen(each, plan.views.get(each), one_by_one) for each in plan.reached)))
 
-    def _seen(self, reached: Reached, one_by_one: bool) -> Layer:
+    def _seen(self, reached: Reached, viewed: Viewed | None, one_by_one: bool) -> Layer:
+        if viewed is not None:
+            return viewed.layer()[0]
         key = (reached, one_by_one)
         layer = self._endpoints.get(key)
         if layer is None:
@@ -340,6 +362,9 @@ class _Parts(Layers):
         if layer is None:
             layer = self._held[part] = LateLayer(lambda: self._generate(part))
         return layer
+
+    def of_inbound(self, inbound: BoundInbound, address: str, port: int) -> Layer:
+        return self.of(inbound.part.at(address, port))
 
     def joined(self, parts: Iterable[Part]) -> Layer:
         layers = tuple(map(self.of, parts))
@@ -385,8 +410,8 @@ class _Present(Destinations):
         super().__init__(registry=registry, addresses=addresses, leds_threshold=live.leds_threshold)
         self._live = live
 
-    def get(self, mesh: str, tags: Destination) -> Reached:
-        return self._live.find(mesh, tags) or super().get(mesh, tags)
+    def get(self, mesh: str, destination: Destination) -> Reached:
+        return self._live.find(mesh, destination) or super().get(mesh, destination)
 
 
 class _Later(Destinations):
@@ -400,15 +425,15 @@ class _Later(Destinations):
         self._live_registry = live
         self._changed = changed
 
-    def get(self, mesh: str, tags: Destination) -> Reached:
-        key = (mesh, tags)
+    def get(self, mesh: str, destination: Destination) -> Reached:
+        key = (mesh, destination)
         found = self._reached.get(key)
         if found is not None:
             return found
-        if key in self._changed.vanished or not self._live_registry.is_reached(mesh, tags):
+        if key in self._changed.vanished or not self._live_registry.is_reached(mesh, destination):
             # Changes of what nobody reaches go unnoticed, so nothing is known of it.
-            return super().get(mesh, tags)
-        found = before = self._present.get(mesh, tags)
+            return super().get(mesh, destination)
+        found = before = self._present.get(mesh, destination)
         changed = self._changed.destinations.get(key, ())
         if changed or key in self._changed.external or mesh in self._changed.meshes:
             forked = before.fork(self._registry, self._addresses)
@@ -417,7 +442,8 @@ class _Later(Destinations):
                 forked.renew_external()
             else:
                 forked.renew()
-            if forked.destination != before.destination or (changed and _body(forked) != _body(before)):
+            is_other = forked.destination != before.destination or forked.outside != before.outside
+            if is_other or (changed and _body(forked) != _body(before)):
                 found = forked
         self._reached[key] = found
         return found

@@ -1,7 +1,7 @@
 """The ports of a sidecar that lead to services, under their routes and as what these lead to is now.
 
-In: the tags of an outbound, its route, destinations. Out: an `Outbound`, a part of a proxy. Never: policies other than
-routes, or where a destination's endpoints are.
+In: what an outbound asks for, its route, destinations. Out: an `Outbound`, a part of a proxy. Never: policies other
+than routes, or where a destination's endpoints are.
 """
 
 from __future__ import annotations
@@ -12,27 +12,30 @@ from typing import TypeAlias
 
 from kumafast.generation import protocols, proxy
 from kumafast.generation.proxy import Destination, Outbound, OutboundRoute
-from kumafast.matching import UNKNOWN, Route, common_protocol
-from kumafast.matching.backend_refs import Tags
+from kumafast.matching import UNKNOWN, BackendPort, Route, Subject, common_protocol
 from kumafast.matching.routing import HttpRule, RequestRule
+from kumafast.registry.reach import Destination as DestinationKey
 from kumafast.resources.tags import SERVICE_TAG
 
-Port: TypeAlias = tuple[str, int, Tags, Route | None, tuple[Destination, ...]]
-"""Where the workload sends requests, the tags and the route of that, and what it leads to as that is now."""
+Port: TypeAlias = tuple[str, int, DestinationKey, str | Subject, Route | None, tuple[Destination, ...]]
+"""Where the workload sends requests, what it asks for there and what policies about that are about, the route of it,
+and what it leads to as that is now."""
 
 
 def listener(port: Port, *, binds: bool, reuses_port: bool) -> Outbound:
     """A port as a part of its proxy."""
-    address, number, tags, route, led = port
-    protocol = spoken(tags, route, led)
+    address, number, asked, _, route, led = port
+    protocol = spoken(asked, route, led)
     way = way_of(route, protocol)
-    clusters = dict(zip(destinations(tags, route), led, strict=True))
+    clusters = dict(zip(destinations(asked, route), led, strict=True))
     is_split = way is not None and (len(way.legs) != 1 or bool(way.rules))
-    default = None if is_split else clusters[tags if way is None else way.legs[0].destination]
+    default = None if is_split else clusters[asked if way is None else way.legs[0].destination]
+    tags = () if isinstance(asked, BackendPort) else asked
     return Outbound(
         address=address,
         port=number,
-        service=dict(tags).get(SERVICE_TAG, ""),
+        # A port of a service goes by its cluster, which has no other name in statistics and routes.
+        service=clusters[asked].service if isinstance(asked, BackendPort) else dict(tags).get(SERVICE_TAG, ""),
         protocol=protocol if way is None or way.reads_requests else protocols.TCP,
         tags=tags,
         cluster_name="" if default is None else default.cluster_name,
@@ -43,11 +46,11 @@ def listener(port: Port, *, binds: bool, reuses_port: bool) -> Outbound:
     )
 
 
-def spoken(tags: Tags, route: Route | None, led: tuple[Destination, ...]) -> str:
+def spoken(asked: DestinationKey, route: Route | None, led: tuple[Destination, ...]) -> str:
     """How an outbound is spoken to."""
     if route is not None and route.connections is not None:
         # A route that has a targetRef is about a service, whose protocol counts, not that of what it leads to.
-        own = dict(zip(route.destinations, led, strict=True)).get(tags)
+        own = dict(zip(destinations(asked, route), led, strict=True)).get(asked)
         if own is not None and own.protocol != UNKNOWN:
             return own.protocol
     # A destination that has no endpoints yet has no say in how all of them are spoken to.
@@ -59,12 +62,19 @@ def way_of(route: Route | None, protocol: str) -> Route | None:
     return route if route is None or protocols.is_http(protocol) else route.connections or route
 
 
-def destinations(tags: Tags, route: Route | None) -> tuple[Tags, ...]:
+def destinations(asked: DestinationKey, route: Route | None) -> tuple[DestinationKey, ...]:
     """All that an outbound leads to."""
-    return (tags,) if route is None else route.destinations
+    return (asked,) if route is None else route.destinations
 
 
-def _led(route: Route, clusters: Mapping[Tags, Destination]) -> OutboundRoute:
+def services(destination: Destination) -> tuple[str, ...]:
+    """The services of the mesh that a destination is."""
+    if destination.external is not None:
+        return ()
+    return destination.identities or (destination.service,)
+
+
+def _led(route: Route, clusters: Mapping[DestinationKey, Destination]) -> OutboundRoute:
     """A route by the names of clusters."""
 
     def legs(of: Route | RequestRule | HttpRule) -> tuple[proxy.Leg, ...]:

@@ -1,25 +1,29 @@
 """What each destination is for all who reach it: a protocol, and endpoints that follow the dataplanes one by one.
 
-In: a destination's tags, the dataplanes that serve it, addresses. Out: its `Destination` and its layer of endpoints;
-which of the connected nodes have that layer, and where. Never: when a node is told.
+In: a destination by tags or as a port of a service, the dataplanes that serve it, addresses. Out: its `Destination` and
+its layer of endpoints; which of the connected nodes have that layer, and where. Never: when a node is told.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
+from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from kumafast import external
 from kumafast.addresses import Addresses
 from kumafast.generation import endpoints, names
-from kumafast.generation.proxy import Destination, Endpoint, ExternalEndpoint, OutboundTls
-from kumafast.generation.tls import server_name
-from kumafast.matching import common_protocol, serving_inbounds
+from kumafast.generation.localities import View
+from kumafast.generation.proxy import Destination, Endpoint, OutboundTls
+from kumafast.generation.tls import server_name, service_server_name
+from kumafast.matching import Backend, BackendPort, Subject, common_protocol, instance_inbounds, serving_inbounds
 from kumafast.registry import Affected, DataplaneId, Registry
-from kumafast.registry.reach import Destination as DestinationTags
+from kumafast.registry.reach import Destination as DestinationKey
 from kumafast.resources import Dataplane, networking
 from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
 from kumafast.snapshot import EndpointEntry, Layer, LoadAssignment
@@ -28,8 +32,39 @@ READ_MAX = 256
 """How many dataplanes of a destination are looked at before everything else has its turn: some 9 µs each."""
 
 
+_TAGS = 2
+"""Where an endpoint's order has its tags."""
+
+
 class Unready(Exception):
     """Raised where a destination has more dataplanes than one turn has room for: ask again in a later one."""
+
+
+class Viewed:
+    """The endpoints of a destination as some of its clients see them, kept while one of these has it."""
+
+    __slots__ = ("__weakref__", "_assignment", "_layer")
+
+    def __init__(self, cluster_name: str, view: View, entries: Iterable[EndpointEntry]) -> None:
+        self._assignment = LoadAssignment(
+            cluster_name,
+            place=lambda entry: view.place({**dict(entry.order[_TAGS]), ZONE_TAG: entry.zone}),
+            overprovisioning=view.overprovisioning,
+        )
+        self._assignment.alter([], list(entries))
+        self._layer: Layer | None = None
+
+    def alter(self, removed: Sequence[EndpointEntry], added: Sequence[EndpointEntry]) -> None:
+        """Follow the destination. O(what changed)."""
+        self._assignment.alter(removed, added)
+        self._layer = None
+
+    def layer(self) -> tuple[Layer, bool]:
+        """The endpoints as one layer, and whether it was put together just now."""
+        if self._layer is not None:
+            return self._layer, False
+        self._layer = self._assignment.layer()
+        return self._layer, True
 
 
 class Moved(Enum):
@@ -48,8 +83,9 @@ class Reached:
     __slots__ = (
         "_addresses",
         "_assignment",
+        "_backend",
         "_end",
-        "_external",
+        "_identities",
         "_layer",
         "_leds_threshold",
         "_one_by_one",
@@ -59,44 +95,53 @@ class Reached:
         "_tags",
         "_unread",
         "_unsecured",
+        "_views",
         "destination",
         "key",
         "nodes",
+        "outside",
     )
 
     def __init__(
         self,
         mesh: str,
-        tags: DestinationTags,
+        destination: DestinationKey,
         *,
         registry: Registry,
         addresses: Addresses,
         end: Callable[[Reached], None],
         leds_threshold: int = 0,
     ) -> None:
-        """Nothing is known of it until `read` has looked at all who serve it."""
-        self.key = (mesh, tags)
+        """Nothing is known of it until `read` has looked at all who serve it.
+
+        A port of a service is one that is there.
+        """
+        self.key = (mesh, destination)
         self._end = end
         self.nodes: dict[str, int] = {}
         """The connected nodes that have the layer, each with its place among the layers of the node's snapshot."""
-        self._tags = dict(tags)
+        self._backend = _backend(registry, mesh, destination)
+        self._tags = {} if isinstance(destination, BackendPort) else dict(destination)
         self._registry = registry
         self._addresses = addresses
         # The dataplanes that serve it and have no certificate yet.
         self._unsecured: set[str] = set()
-        # What each dataplane contributes: the protocols of its serving inbounds, and their endpoints.
-        self._served: dict[str, tuple[tuple[str, ...], tuple[EndpointEntry, ...]]] = {}
+        # What each dataplane contributes.
+        self._served: dict[str, _Served] = {}
         self._protocols: Counter[str] = Counter()
-        cluster_name = names.cluster_name(self._tags)
+        # Of a port of a service: as whom its instances show themselves.
+        self._identities: Counter[str] = Counter()
+        cluster_name = _cluster_name(self._tags, self._backend)
         self._assignment = LoadAssignment(cluster_name)
         self._layer: Layer | None = None
         # The same for those who take endpoints one by one.
         self._one_by_one: Layer | None = None
         self._leds_threshold = leds_threshold
+        self._views: WeakValueDictionary[View, Viewed] = WeakValueDictionary()
         # Names of dataplanes that serve it and have not been looked at; those that came since have.
-        self._unread = [dataplane.name for dataplane in registry.providers(mesh, tags)]
-        # Who serves it from outside of the mesh: their protocols and endpoints; None where nobody does.
-        self._external = self._look_outside()
+        self._unread = [dataplane.name for dataplane in registry.providers(mesh, destination)]
+        self.outside = self._look_outside()
+        """Who serves it from outside of the mesh; None where nobody does."""
         self.destination = self._destination(cluster_name)
         """The cluster as clients see it."""
 
@@ -126,8 +171,15 @@ class Reached:
 
     def renew_external(self) -> Moved:
         """Look anew at who serves it from outside of the mesh: O(those)."""
-        self._external = self._look_outside()
-        return self.renew()
+        before, self.outside = self.outside, self._look_outside()
+        return Moved.PROTOCOL if self.renew() is Moved.PROTOCOL or before != self.outside else Moved.NOTHING
+
+    def permitted(self, services: Set[str]) -> Destination:
+        """The cluster as a client sees it that may reach these external services."""
+        if self.outside is None:
+            return self.destination
+        rest = self.outside.permitted(services)
+        return self.destination if rest is self.outside.endpoints else replace(self.destination, external=rest)
 
     def follow(self, changed: Iterable[str], registry: Registry) -> Moved:
         """Look at these dataplanes of the mesh anew: O(those), whatever the number of endpoints."""
@@ -136,7 +188,7 @@ class Reached:
             return Moved.NOTHING
         destination = self._destination(self.destination.cluster_name)
         if destination == self.destination:
-            has_moved = self._layer is None and self._one_by_one is None and self._external is None
+            has_moved = self._layer is None and self._one_by_one is None and self.outside is None
             return Moved.ENDPOINTS if has_moved else Moved.NOTHING
         self.destination = destination
         return Moved.PROTOCOL
@@ -150,13 +202,15 @@ class Reached:
         forked._registry, forked._addresses = registry, addresses
         forked._end = lambda _: None
         forked.nodes = {}
+        forked._views = WeakValueDictionary()
         forked._unsecured, forked._served = self._unsecured.copy(), self._served.copy()
-        forked._protocols, forked._assignment = self._protocols.copy(), self._assignment.copy()
+        forked._protocols, forked._identities = self._protocols.copy(), self._identities.copy()
+        forked._assignment = self._assignment.copy()
         return forked
 
     def seen(self, *, one_by_one: bool = False) -> Layer:
         """`layer` for one who only looks: where it is not there yet, what is put together is not kept."""
-        if self._external is not None:
+        if self.outside is not None:
             return _NOTHING
         if one_by_one and 0 < self._leds_threshold <= len(self._assignment):
             if self._one_by_one is not None:
@@ -166,7 +220,7 @@ class Reached:
 
     def serving(self, name: str) -> tuple[EndpointEntry, ...]:
         """The endpoints that a dataplane contributes."""
-        return self._served.get(name, ((), ()))[1]
+        return self._served.get(name, _NOTHING_SERVED).entries
 
     def leave(self, node_id: str) -> None:
         """A node does not reach this any more, and after the last one nobody does."""
@@ -185,7 +239,7 @@ class Reached:
         `one_by_one` where the node can take them as collections: it does from so many endpoints on as is set.
         Endpoints outside of the mesh are in no layer; they stand in the cluster.
         """
-        if self._external is not None:
+        if self.outside is not None:
             return _NOTHING, False
         if one_by_one and 0 < self._leds_threshold <= len(self._assignment):
             if self._one_by_one is not None:
@@ -197,28 +251,45 @@ class Reached:
         self._layer = self._assignment.layer()
         return self._layer, True
 
+    def viewed(self, view: View) -> Viewed | None:
+        """The endpoints as clients with a view see them: at first O(endpoints), then one for all who see them so.
+
+        None for those outside of the mesh, which stand in the cluster.
+        """
+        if self.outside is not None:
+            return None
+        found = self._views.get(view)
+        if found is None:
+            entries = (entry for served in self._served.values() for entry in served.entries)
+            found = self._views[view] = Viewed(self.destination.cluster_name, view, entries)
+        return found
+
     def _alter(self, dataplanes: Iterable[tuple[str, Dataplane | None]]) -> bool:
         """Whether anything is different now. The layer is dropped where the endpoints are."""
         removed: list[EndpointEntry] = []
         added: list[EndpointEntry] = []
         has_changed = False
         for name, dataplane in dataplanes:
-            held = self._served.pop(name, ((), ()))
-            serves = ((), ()) if dataplane is None else self._serves(dataplane)
-            if serves != ((), ()):
+            held = self._served.pop(name, _NOTHING_SERVED)
+            serves = _NOTHING_SERVED if dataplane is None else self._serves(dataplane)
+            if serves != _NOTHING_SERVED:
                 self._served[name] = serves
-            has_changed |= self._note_secured(name, serves=serves != ((), ()))
+            has_changed |= self._note_secured(name, serves=serves != _NOTHING_SERVED)
             if serves == held:
                 continue
             has_changed = True
-            self._protocols.subtract(held[0])
-            self._protocols.update(serves[0])
-            if serves[1] != held[1]:
-                removed.extend(held[1])
-                added.extend(serves[1])
+            self._protocols.subtract(held.protocols)
+            self._protocols.update(serves.protocols)
+            self._identities.subtract(held.identities)
+            self._identities.update(serves.identities)
+            if serves.entries != held.entries:
+                removed.extend(held.entries)
+                added.extend(serves.entries)
         if removed or added:
             self._assignment.alter(removed, added)
             self._layer = self._one_by_one = None
+            for viewed in self._views.values():
+                viewed.alter(removed, added)
         return has_changed
 
     def _note_secured(self, name: str, *, serves: bool) -> bool:
@@ -230,8 +301,12 @@ class Reached:
             self._unsecured.discard(name)
         return were_all != (not self._unsecured)
 
-    def _serves(self, dataplane: Dataplane) -> tuple[tuple[str, ...], tuple[EndpointEntry, ...]]:
-        inbounds = serving_inbounds(dataplane, self._tags)
+    def _serves(self, dataplane: Dataplane) -> _Served:
+        backend = self._backend
+        if backend is None:
+            inbounds = serving_inbounds(dataplane, self._tags)
+        else:
+            inbounds = instance_inbounds(dataplane, backend.selections)
         served = (self._endpoint(dataplane, inbound) for inbound in inbounds)
         entries = tuple(
             EndpointEntry.of(
@@ -240,7 +315,8 @@ class Reached:
             for endpoint in served
             if endpoint is not None
         )
-        return tuple(inbound.protocol for inbound in inbounds), entries
+        identities = () if backend is None or not inbounds else _identities(dataplane)
+        return _Served(tuple(inbound.protocol for inbound in inbounds), entries, identities)
 
     def _endpoint(self, dataplane: Dataplane, inbound: networking.Inbound) -> Endpoint | None:
         advertised = "" if dataplane.networking is None else dataplane.networking.advertised_address
@@ -255,35 +331,82 @@ class Reached:
             zone=inbound.tags.get(ZONE_TAG, ""),
         )
 
-    def _look_outside(self) -> tuple[tuple[str, ...], tuple[ExternalEndpoint, ...]] | None:
-        mesh, tags = self.key
-        services = self._registry.external_services(mesh, tags)
-        if not services:
-            return None
+    def _look_outside(self) -> external.Outside | None:
+        mesh, destination = self.key
         secret = partial(self._registry.identities.secret, mesh)
-        endpoints = (external.endpoint(service, secret) for service in services)
-        protocols = sorted({service.protocol for service in services})
-        return tuple(protocols), tuple(endpoint for endpoint in endpoints if endpoint is not None)
+        if isinstance(destination, BackendPort):
+            outside = None if self._backend is None else self._backend.outside
+            return None if outside is None else external.Outside((), external.service_endpoints(outside, secret))
+        return external.outside(self._registry.external_services(mesh, destination), secret, self._registry.clients)
 
     def _destination(self, cluster_name: str) -> Destination:
+        if self._backend is not None:
+            return self._of_backend(self._backend, cluster_name)
         service = self._tags.get(SERVICE_TAG, "")
-        if self._external is not None:
+        if self.outside is not None:
             # As in Kuma, what a mesh has outside comes before what it has within under the same tags.
-            protocols, outside = self._external
-            return Destination(cluster_name, service, common_protocol(protocols), external=outside)
+            protocol = common_protocol(self.outside.protocols)
+            return Destination(cluster_name, service, protocol, external=self.outside.endpoints)
         within = sorted(protocol for protocol, count in self._protocols.items() if count > 0)
-        return Destination(cluster_name, service, common_protocol(within), tls=self._tls(service))
+        tls = self._tls((service,), server_name(self.key[0], self._tags))
+        return Destination(cluster_name, service, common_protocol(within), tls=tls)
 
-    def _tls(self, service: str) -> OutboundTls | None:
+    def _of_backend(self, backend: Backend, cluster_name: str) -> Destination:
+        if self.outside is not None:
+            return Destination(cluster_name, cluster_name, backend.protocol, external=self.outside.endpoints)
+        identities = tuple(sorted(service for service, count in self._identities.items() if count > 0))
+        # While there is no instance nobody is taken for one.
+        tls = self._tls(
+            identities or (backend.display_name,),
+            service_server_name(backend.mesh, backend.key.kind, backend.display_name, backend.number),
+        )
+        return Destination(cluster_name, cluster_name, backend.protocol, tls=tls, identities=identities)
+
+    @property
+    def subject(self) -> str | Subject:
+        """What policies about it are about."""
+        return self._tags.get(SERVICE_TAG, "") if self._backend is None else self._backend.subject
+
+    def _tls(self, services: tuple[str, ...], sni: str) -> OutboundTls | None:
         mesh = self.key[0]
         identity = self._registry.identities.get(mesh)
         # While plaintext is let in too, TLS begins when all who serve can take it.
         if identity is None or (identity.is_permissive and self._unsecured):
             return None
-        return OutboundTls(mesh=mesh, service=service, sni=server_name(mesh, self._tags))
+        return OutboundTls(mesh=mesh, services=services, sni=sni)
 
 
+class _Served(NamedTuple):
+    """What a dataplane contributes: the protocols of its serving inbounds, their endpoints, its identities."""
+
+    protocols: tuple[str, ...]
+    entries: tuple[EndpointEntry, ...]
+    identities: tuple[str, ...]
+
+
+_NOTHING_SERVED = _Served((), (), ())
 _NOTHING = Layer(())
+
+
+def _backend(registry: Registry, mesh: str, destination: DestinationKey) -> Backend | None:
+    if not isinstance(destination, BackendPort):
+        return None
+    backend = registry.backend(mesh, destination)
+    assert backend is not None
+    return backend
+
+
+def _cluster_name(tags: Mapping[str, str], backend: Backend | None) -> str:
+    if backend is None:
+        return names.cluster_name(tags)
+    return names.service_cluster_name(
+        backend.key.kind, mesh=backend.mesh, name=backend.display_name, zone=backend.zone, port=backend.number
+    )
+
+
+def _identities(dataplane: Dataplane) -> tuple[str, ...]:
+    """The services of a dataplane, as which its certificate says that it is."""
+    return tuple(sorted({inbound.service for inbound in dataplane.inbounds} - {""}))
 
 
 class Destinations:
@@ -300,29 +423,29 @@ class Destinations:
         self._in_turns = in_turns
         self._registry = registry
         self._addresses = addresses
-        self._reached: dict[tuple[str, DestinationTags], Reached] = {}
+        self._reached: dict[tuple[str, DestinationKey], Reached] = {}
         self.generation = 0
         """Another whenever what `get` gave is not what it would give now, but for endpoints that come by themselves."""
 
     def __len__(self) -> int:
         return len(self._reached)
 
-    def find(self, mesh: str, tags: DestinationTags) -> Reached | None:
+    def find(self, mesh: str, destination: DestinationKey) -> Reached | None:
         """A destination that a connected node reaches; None for any other."""
-        found = self._reached.get((mesh, tags))
+        found = self._reached.get((mesh, destination))
         return found if found is not None and found.is_ready else None
 
-    def get(self, mesh: str, tags: DestinationTags) -> Reached:
+    def get(self, mesh: str, destination: DestinationKey) -> Reached:
         """A destination as it is now; at first O(its endpoints). It is kept until the last of its `nodes` leaves.
 
         Raises `Unready` where it is asked in turns, and this one did not suffice.
         """
-        key = (mesh, tags)
+        key = (mesh, destination)
         reached = self._reached.get(key)
         if reached is None:
             reached = self._reached[key] = Reached(
                 mesh,
-                tags,
+                destination,
                 registry=self._registry,
                 addresses=self._addresses,
                 end=self._end,

@@ -19,18 +19,22 @@ from kumafast.certificates import Certificates
 from kumafast.errors import CompactedError
 from kumafast.fork import Fork, shadowed
 from kumafast.ipam import Ranges
+from kumafast.layers import Layers
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth
 from kumafast.publisher import Published, Publisher, Work
 from kumafast.reached import Destinations, Moved
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.virtual_hosts import Naming
-from kumafast.resolution import Layers, Plan, Resolution
+from kumafast.resolution import Plan, Resolution
 from kumafast.resources import (
     Dataplane,
     DataplaneInsight,
     ExternalService,
     Mesh,
+    MeshExternalService,
+    MeshMultiZoneService,
+    MeshService,
     Resource,
     ResourceKey,
     Secret,
@@ -53,6 +57,9 @@ _WATCHED = (
     VirtualIP.type,
     VirtualOutbound.type,
     ExternalService.type,
+    MeshService.type,
+    MeshMultiZoneService.type,
+    MeshExternalService.type,
     *catalog.POLICY_TYPES,
     Dataplane.type,
     DataplaneInsight.type,

@@ -9,8 +9,9 @@ policy for all of them is looked at once, and each of them has one reference to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
@@ -19,9 +20,8 @@ from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
 from kumafast.generation import senders
 from kumafast.generation.effects import Source
-from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
-from kumafast.generation.policy_effects import effects, makes_template, proxy_parts, template
+from kumafast.generation.policy_effects import VIEWING, effects, makes_template, proxy_parts, template, view
 from kumafast.generation.proxy import (
     Destination,
     Inbound,
@@ -32,74 +32,48 @@ from kumafast.generation.proxy import (
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
-from kumafast.matching import PASS_THROUGH, Bindings, Setting
+from kumafast.layers import InboundClasses, InboundSlot, Layers, with_proxy
+from kumafast.matching import PASS_THROUGH, Bindings, Subject
 from kumafast.matching.bindings import by_kind, proxy_rule
-from kumafast.outbound_ports import Port, balanced, destinations, listener, spoken, way_of
-from kumafast.reached import Destinations, Reached
+from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
+from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import DataplaneId, Registry
 from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
 from kumafast.registry.virtual_hosts import Sight
 from kumafast.resources import Dataplane, ResourceKey
+from kumafast.resources.defaults import ZONE_LABEL
+from kumafast.resources.tags import ZONE_TAG
 from kumafast.snapshot import Layer
-from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
-from kumafast.templates import NOTHING, TemplatedLayers
+from kumafast.templates import NOTHING
 from kumafast.virtual_groups import VirtualGroups, WantedPort, named_ports, own_ports
-
-Count: TypeAlias = Callable[[str, Layer], None]
-"""Told of each layer that a generator made."""
 
 _Towards = TypeVar("_Towards", Outbound, Destination)
 
-
 _Cluster: TypeAlias = tuple[Reached, Destination]
-
-
-class Layers:
-    """Parts as layers, each made once for all proxies that have it. A layer lives while a snapshot or plan has it."""
-
-    def __init__(self, count: Count) -> None:
-        self._count = count
-        self._of_part: WeakValueDictionary[Part, Layer] = WeakValueDictionary()
-        self._joined: WeakValueDictionary[tuple[Layer, ...], Layer] = WeakValueDictionary()
-        self.templated = TemplatedLayers(count)
-        """What templates make of these layers."""
-
-    def of(self, part: Part) -> Layer:
-        """The layer of a part, generated and encoded where nobody has it yet."""
-        layer = self._of_part.get(part)
-        if layer is None:
-            layer = self._of_part[part] = Layer(encode(message) for message in generate(part))
-            self._count(generator_name(part), layer)
-        return layer
-
-    def joined(self, parts: Iterable[Part]) -> Layer:
-        """One layer with all that these parts stand for, which keeps theirs alive."""
-        layers = tuple(map(self.of, parts))
-        joined = self._joined.get(layers)
-        if joined is None:
-            joined = self._joined[layers] = Layer(resource for layer in layers for resource in layer)
-        return joined
 
 
 class OutboundGroup:
     """The outbounds of all proxies that have the same ones."""
 
-    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_subjects", "reached")
+    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_moment", "reached")
 
     def __init__(
         self, layers: Layers, ports: Iterable[Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
     ) -> None:
         reached = tuple(clusters)
         self.reached = tuple(each for each, _ in reached)
-        self._clusters = tuple(destination for _, destination in reached)
+        # Each with what policies about it are about, and so are the listeners.
+        self._clusters = tuple((each.subject, destination) for each, destination in reached)
         self._layers = layers
         held = tuple(ports)
-        self._listeners = tuple(listener(port, binds=binds, reuses_port=reuses_port) for port in held)
+        self._listeners = tuple(
+            (subject, listener(port, binds=binds, reuses_port=reuses_port)) for port in held for subject in port[3:4]
+        )
         # The services of the mesh that each leads to, whatever service it is called by.
-        self._inside = tuple(frozenset(each.service for each in led if each.external is None) for *_, led in held)
+        self._inside = tuple(frozenset(service for each in led for service in services(each)) for *_, led in held)
         # What has been made under the policies of one moment; with the first question of a later moment it goes.
-        self._subjects: object = None
+        self._moment: object = None
         self._made: dict[Bindings | tuple[Bindings, str], Layer] = {}
 
     def layer(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
@@ -108,17 +82,17 @@ class OutboundGroup:
         Where a policy asks who sends, also by what the proxy says of itself: then those with the same tags share. Where
         an effect needs to know whose ports these are, proxies share the clusters alone.
         """
-        if self._subjects is not bindings.subjects:
-            self._subjects, self._made = bindings.subjects, {}
+        if self._moment is not bindings.subjects:
+            self._moment, self._made = bindings.subjects, {}
         layer = self._made.get(bindings)
         return self._layer_of_sender(bindings, source, sender()) if layer is None else layer
 
     def _layer_of_sender(self, bindings: Bindings, source: Source, sender: str) -> Layer:
         layer = self._made.get((bindings, sender))
         if layer is None:
-            parts = (_with_effects(part, bindings, "outbound") for part in self._listeners)
+            parts = (_with_effects(part, bindings, subject, "outbound") for subject, part in self._listeners)
             outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
-            clusters = (_with_effects(part, bindings, "destination") for part in self._clusters)
+            clusters = (_with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
             is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
             said = [_of_sender(part, sender) for part in outbounds] if is_asked else outbounds
             listeners = [_sent_by(source, part) for part in said]
@@ -126,29 +100,6 @@ class OutboundGroup:
             if listeners == said:
                 self._made[(bindings, sender) if is_asked else bindings] = layer
         return layer
-
-
-class _InboundSlot:
-    """An inbound of one proxy, as it was last asked for."""
-
-    __slots__ = ("_layer", "_part", "_position", "_settings")
-
-    def __init__(self, part: Inbound, position: int) -> None:
-        self._part = part
-        self._position = position
-        self._layer: Layer | None = None
-        self._settings: tuple[Setting, ...] | None = None
-
-    def layer(self, bindings: Bindings, layers: Layers) -> Layer:
-        settings = _with_proxy(bindings.inbound(self._position), bindings)
-        if self._layer is not None and settings is self._settings:
-            return self._layer
-        self._settings = settings
-        now = effects(settings, "inbound", self._part.protocol)
-        if self._layer is None or now != self._part.effects:
-            self._part = self._part.with_effects(now)
-            self._layer = layers.of(self._part)
-        return self._layer
 
 
 class Plan:
@@ -165,6 +116,7 @@ class Plan:
         "_transparent",
         "dataplane_id",
         "reached",
+        "views",
     )
 
     def __init__(
@@ -177,7 +129,7 @@ class Plan:
         fixed: tuple[Layer, ...],
         transparent: TransparentProxy | None,
         dns: Layer | None,
-        inbounds: tuple[_InboundSlot, ...],
+        inbounds: tuple[InboundSlot, ...],
         outbounds: tuple[OutboundGroup, ...],
     ) -> None:
         self._resolution = resolution
@@ -191,6 +143,8 @@ class Plan:
         self._outbounds = outbounds
         self.reached = tuple(reached for group in outbounds for reached in group.reached)
         """The destinations whose endpoints it needs."""
+        self.views: Mapping[Reached, Viewed] = {}
+        """Those of them whose endpoints it sees in a way of its own, as of the last call of `layers`."""
 
     def layers(self) -> tuple[Layer, ...]:
         """All but the endpoints under the policies of now, in the order in which they stand in a snapshot.
@@ -199,6 +153,7 @@ class Plan:
         """
         bindings = self._resolution.registry.bindings(self.dataplane_id)
         layers = self._resolution.layers
+        self.views = self._views(bindings)
         made = [*self._fixed]
         if self._transparent is not None:
             made.append(layers.of(_let_through(self._transparent, bindings, self._source)))
@@ -211,6 +166,17 @@ class Plan:
         parts = proxy_parts(bindings.proxy)
         made.append(layers.joined(parts) if parts else NOTHING)
         return self._templated(made, bindings)
+
+    def _views(self, bindings: Bindings) -> Mapping[Reached, Viewed]:
+        if bindings.kinds.isdisjoint(VIEWING):
+            return {}
+        # Of several values of a tag the first counts, in whatever order the inbounds stand.
+        pairs = sorted({pair for tags in tag_sets(self._dataplane) for pair in tags.items()}, reverse=True)
+        tags = tuple(sorted(dict(pairs).items()))
+        zone = dict(tags).get(ZONE_TAG) or self._dataplane.labels.get(ZONE_LABEL, "")
+        views = ((each, view(bindings.outbound(each.subject), zone, tags)) for each in self.reached)
+        found = ((each, each.viewed(seen)) for each, seen in views if seen is not None)
+        return {each: viewed for each, viewed in found if viewed is not None}
 
     def templates(self) -> tuple[ResourceKey, ...]:
         """The policies of which the template for the proxy is made under the policies of now."""
@@ -260,6 +226,7 @@ class Resolution:
         self._destinations = destinations
         self._addresses = addresses
         self._certificates = certificates
+        self._inbound_classes = InboundClasses()
         self._groups: WeakValueDictionary[tuple[bool, bool, tuple[Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
             WeakValueDictionary()
         )
@@ -325,24 +292,20 @@ class Resolution:
     ) -> Iterable[OutboundGroup]:
         """The outbounds for the names that a proxy sees, which it shares, and those of its own."""
         mesh, bindings, binds = dataplane_id.mesh, self.registry.bindings(dataplane_id), transparent is None
-        sight = self._sight(dataplane_id)
+        sight, permitted = self._sight(dataplane_id), self.registry.permitted(dataplane_id)
+        group = partial(self._group, mesh, bindings, permitted, binds=binds, reuses_port=reuses_port)
         virtual = None
         if sight.hosts:
             virtual = self._virtual.group(
                 sight,
                 state=(bindings.subjects, self._destinations.generation),
-                key=(bindings, reuses_port),
-                make=lambda: self._group(mesh, bindings, named_ports(sight), binds=binds, reuses_port=reuses_port),
+                key=(bindings, permitted, reuses_port),
+                make=lambda: group(named_ports(sight)),
             )
         if virtual is not None:
             yield virtual
-        own = self._group(
-            mesh,
-            bindings,
-            own_ports(dataplane, sight),
-            binds=binds,
-            reuses_port=reuses_port,
-            beside=() if virtual is None else virtual.reached,
+        own = group(
+            own_ports(dataplane, sight, self.registry.leads_to), beside=() if virtual is None else virtual.reached
         )
         if own is not None:
             yield own
@@ -351,28 +314,36 @@ class Resolution:
         self,
         mesh: str,
         bindings: Bindings,
+        permitted: Set[str],
         outbounds: Iterable[WantedPort],
         *,
         binds: bool,
         reuses_port: bool,
         beside: tuple[Reached, ...] = (),
     ) -> OutboundGroup | None:
-        """The group of some outbounds; it leaves out the clusters of what is reached beside it."""
+        """The group of some outbounds; it leaves out the clusters of what is reached beside it.
+
+        `permitted` are the external services that its proxies may reach.
+        """
         ports: dict[tuple[str, int], Port] = {}
         reached: dict[Reached, Destination] = {}
-        for address, port, tags in outbounds:
-            route = bindings.route(tags)
-            targets = [self._destinations.get(mesh, each) for each in destinations(tags, route)]
-            led = tuple(target.destination for target in targets)
-            way = way_of(route, spoken(tags, route, led))
-            for target in targets:
+        for address, port, asked in outbounds:
+            subject = self.registry.subject(mesh, asked)
+            if subject is None:
+                # It refers to a service that is not there.
+                continue
+            route = bindings.route(asked)
+            targets = [self._destinations.get(mesh, each) for each in destinations(asked, route)]
+            led = tuple(target.permitted(permitted) for target in targets)
+            way = way_of(route, spoken(asked, route, led))
+            for target, destination in zip(targets, led, strict=True):
                 held = reached.get(target)
                 # Those whose port is taken count too: their clusters are there. The first route that says how to
                 # choose among the endpoints of a cluster decides for all that lead there.
                 if held is None or (way is not None and not held.load_balancer):
-                    reached[target] = balanced(target.destination, way)
+                    reached[target] = balanced(destination, way)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
-            ports.setdefault((address, port), (address, port, tags, route, led))
+            ports.setdefault((address, port), (address, port, asked, subject, route, led))
         if not reached:
             return None
         for each in beside:
@@ -387,7 +358,7 @@ class Resolution:
 
     def _inbounds(
         self, dataplane: Dataplane, *, tls: InboundTls | None, binds: bool, reuses_port: bool
-    ) -> Iterable[_InboundSlot]:
+    ) -> Iterable[InboundSlot]:
         seen: set[tuple[str, int]] = set()
         for position, inbound in enumerate(dataplane.inbounds):
             address = self._addresses.get(dataplane.inbound_address(inbound))
@@ -395,8 +366,8 @@ class Resolution:
                 continue
             seen.add((address, inbound.port))
             part = Inbound(
-                address=address,
-                port=inbound.port,
+                address="",
+                port=0,
                 service_address=dataplane.inbound_service_address(inbound),
                 service_port=dataplane.inbound_service_port(inbound),
                 service=inbound.service,
@@ -406,18 +377,12 @@ class Resolution:
                 reuses_port=reuses_port,
                 tls=tls,
             )
-            yield _InboundSlot(part, position)
+            yield InboundSlot(self._inbound_classes.of(part), address, inbound.port, position)
 
 
-def _with_effects(part: _Towards, bindings: Bindings, name: str) -> _Towards:
-    found = effects(_with_proxy(bindings.outbound(part.service), bindings), name, part.protocol)
+def _with_effects(part: _Towards, bindings: Bindings, subject: str | Subject, name: str) -> _Towards:
+    found = effects(with_proxy(bindings.outbound(subject), bindings), name, part.protocol)
     return replace(part, effects=found) if found else part
-
-
-def _with_proxy(settings: tuple[Setting, ...], bindings: Bindings) -> tuple[Setting, ...]:
-    """What holds for an inbound or outbound, together with what holds for its proxy."""
-    of_proxy = bindings.proxy
-    return (*settings, *of_proxy) if of_proxy else settings
 
 
 def _sent_by(source: Source, part: Outbound) -> Outbound:

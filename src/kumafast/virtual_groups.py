@@ -15,15 +15,16 @@ from typing import Generic, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from kumafast.generation.proxy import DnsTable
-from kumafast.registry.reach import Destination, destination_of
+from kumafast.registry.reach import Destination
 from kumafast.registry.virtual_hosts import Sight
 from kumafast.resources import Dataplane
+from kumafast.resources.networking import Outbound
 from kumafast.snapshot import Layer
 
 Group = TypeVar("Group")
 
 WantedPort: TypeAlias = tuple[str, int, Destination]
-"""An address, a port, and the tags of what it is to lead to."""
+"""An address, a port, and what it is to lead to."""
 
 _GROUPS_MAX = 4_096
 
@@ -75,12 +76,15 @@ def named_ports(sight: Sight) -> Iterator[WantedPort]:
     return ((host.address, port, tags) for host in sight.hosts for port, tags in host.ports)
 
 
-def own_ports(dataplane: Dataplane, sight: Sight) -> Iterator[WantedPort]:
+def own_ports(
+    dataplane: Dataplane, sight: Sight, leads_to: Callable[[str, Outbound], Destination | None]
+) -> Iterator[WantedPort]:
     """The dataplane's own outbounds, but for those that stand where a name leads: as in Kuma the name counts."""
     for outbound in dataplane.outbounds:
         address = dataplane.outbound_address(outbound)
-        if outbound.destination_tags and address not in sight.addresses:
-            yield address, outbound.port, destination_of(outbound.destination_tags)
+        destination = None if address in sight.addresses else leads_to(dataplane.mesh, outbound)
+        if destination is not None:
+            yield address, outbound.port, destination
 
 
 def _table(sight: Sight, *, port: int, has_ipv6: bool) -> DnsTable:

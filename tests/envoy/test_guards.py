@@ -25,6 +25,7 @@ class Scene:
         self.control_plane = mesh.control_plane
         self.echo: EchoService
         self.echo, self.server = mesh.echo("echo-1")
+        self.inbound_port = mesh.inbound_ports["echo-1"]
         self.web: Sidecar
         self.web, (self.web_port,) = mesh.client("web-1", ECHO)
         self.job: Sidecar

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.envoy.harness import ECHO, Mesh, free_port, rejected, wait_until
-from tests.envoy.test_guards import Scene, at_once, get
+from tests.envoy.test_guards import Scene, all_answered, at_once, get
 
 pytestmark = pytest.mark.envoy
 
@@ -104,3 +105,103 @@ def test_a_mesh_health_check_finds_the_dead(scene: Scene) -> None:
     finally:
         scene.control_plane.converge(scene.control_plane.delete("default", "echo-dead"))
     wait_until(lambda: well() == (1, 1), "the dead instance is gone")
+
+
+SERVER_NAME = {"type": "Exact", "value": "echo{mesh=default}"}
+"""What clients of the service ask for."""
+ECHO_REF = {"kind": "MeshService", "name": "echo"}
+
+
+def taken(scene: Scene, kind: str, path: str, **spec: Any) -> AbstractContextManager[None]:
+    """A policy for what the service takes."""
+    return scene.control_plane.policy(path, type=kind, spec={"targetRef": ECHO_REF, **spec})
+
+
+def from_(ref: dict[str, Any], default: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"targetRef": ref, "default": default}]
+
+
+def test_a_mesh_rate_limit_counts_everybody(scene: Scene) -> None:
+    answer = {"status": 423, "headers": {"set": [{"name": "x-limited", "value": "yes"}]}}
+    local = {"http": {"requestRate": {"num": 2, "interval": "600s"}, "onRateLimit": answer}}
+    with taken(scene, "MeshRateLimit", "meshratelimits", **{"from": from_({"kind": "Mesh"}, {"local": local})}):
+        wait_until(lambda: all_answered(scene.web_port, 423), "there have been so many requests")
+        assert get(scene.job_port).status_code == 423
+        assert get(scene.job_port).headers["x-limited"] == "yes"
+    wait_until(lambda: all_answered(scene.web_port, 200), "the limit is gone")
+
+
+def test_a_mesh_rate_limit_counts_connections(scene: Scene) -> None:
+    local = {"tcp": {"connectionRate": {"num": 1, "interval": "600s"}}}
+    limited = "tcp_rate_limit.rate_limited"
+    with taken(scene, "MeshRateLimit", "meshratelimits", **{"from": from_({"kind": "Mesh"}, {"local": local})}):
+
+        def refused() -> int:
+            # Past the client's sidecar, which keeps its connections.
+            with suppress(httpx.HTTPError):
+                get(scene.inbound_port)
+            return sum(scene.server.stats(limited).values())
+
+        wait_until(lambda: refused() > 0, "a connection is closed")
+
+
+def test_a_mesh_fault_is_met_by_its_source_alone(scene: Scene) -> None:
+    faults = {"http": [{"abort": {"percentage": 100, "httpStatus": 418}}]}
+    with taken(scene, "MeshFaultInjection", "meshfaultinjections", **{"from": from_(WEB, faults)}):
+        wait_until(lambda: all_answered(scene.web_port, 418), "the source's requests are refused")
+        answered = scene.echo.answered
+        assert get(scene.web_port).status_code == 418
+        assert scene.echo.answered == answered
+        assert get(scene.job_port).status_code == 200
+    wait_until(lambda: all_answered(scene.web_port, 200), "the fault is gone")
+
+
+@pytest.fixture
+def secured(scene: Scene) -> Iterator[Scene]:
+    """The same with mutual TLS, where everybody may connect."""
+    url = f"{scene.control_plane.api}/meshes/default"
+    everybody = [{"match": {"kuma.io/service": "*"}}]
+    ends = {"sources": everybody, "destinations": everybody}
+    permission = {"type": "TrafficPermission", "mesh": "default", "name": "all", **ends}
+    backend = {"name": "ca-1", "type": "builtin", "mode": "STRICT"}
+    plain = {"type": "Mesh", "name": "default"}
+    scene.control_plane.settle("PUT", f"{url}/traffic-permissions/all", permission)
+    scene.control_plane.settle("PUT", url, {**plain, "mtls": {"enabledBackend": "ca-1", "backends": [backend]}})
+    try:
+        wait_until(lambda: both_answered(scene), "the service answers over TLS")
+        yield scene
+    finally:
+        scene.control_plane.settle("PUT", url, plain)
+        scene.control_plane.settle("DELETE", f"{url}/traffic-permissions/all")
+        wait_until(lambda: both_answered(scene), "the service answers in plaintext")
+
+
+def both_answered(scene: Scene) -> bool:
+    return all_answered(scene.web_port, 200) and all_answered(scene.job_port, 200)
+
+
+def identity(service: str) -> dict[str, dict[str, str]]:
+    return {"spiffeID": {"type": "Exact", "value": f"spiffe://default/{service}"}}
+
+
+def test_clients_are_told_apart_by_their_certificates(secured: Scene) -> None:
+    rate = {"requestRate": {"num": 1, "interval": "600s"}}
+    rules = [
+        {"matches": [identity("web-1")], "default": {"local": {"http": rate}}},
+        {"matches": [identity("web")], "default": {"local": {"http": {"disabled": True}}}},
+    ]
+    with secured.control_plane.policy(
+        "meshratelimits", type="MeshRateLimit", spec={"targetRef": {"kind": "Dataplane"}, "rules": rules}
+    ):
+        wait_until(lambda: all_answered(secured.web_port, 429), "the client has had its request")
+        assert [get(secured.job_port).status_code for _ in range(4)] == [200] * 4
+        # What a client claims of its certificate is dropped.
+        claim = {"x-forwarded-client-cert": "URI=spiffe://default/web-1"}
+        assert get(secured.job_port, headers=claim).status_code == 200
+    faults = [
+        {"default": {"http": [{"abort": {"percentage": 100, "httpStatus": 418}}]}},
+        {"matches": [{**identity("job-1"), "sni": SERVER_NAME}], "default": {"http": []}},
+    ]
+    with taken(secured, "MeshFaultInjection", "meshfaultinjections", rules=faults):
+        wait_until(lambda: all_answered(secured.web_port, 418), "all requests are refused")
+        assert [get(secured.job_port).status_code for _ in range(4)] == [200] * 4

@@ -45,6 +45,7 @@ from kumafast.generation.proxy import (
     Tags,
     TransparentProxy,
     TrustBundle,
+    VerifiedName,
 )
 from kumafast.matching import Setting, routing
 from kumafast.matching.merge import merge
@@ -75,7 +76,6 @@ _PARTS: dict[str, type[Part]] = {
     "collector": Collector,
 }
 _PEM = ("authority", "chain", "key")
-_TLS = {"inbound": InboundTls, "destination": OutboundTls}
 
 
 def parts(scenario: str) -> tuple[Part, ...]:
@@ -104,8 +104,8 @@ def _port(
     """An outbound as routes lead it: confs as `to` of a policy has them, the weightiest last."""
     own = tuple(sorted(tags.items()))
     found = routing.route(own, {kind: merge(_as_list(conf)) for kind, conf in routes.items()})
-    led = tuple(_led(each, protocol, protocols or {}) for each in outbound_ports.destinations(own, found))
-    outbound = outbound_ports.listener(("127.0.0.1", 10_000, own, found, led), binds=True, reuses_port=True)
+    led = tuple(_led(each, protocol, protocols or {}) for each in ((own,) if found is None else found.destinations))
+    outbound = outbound_ports.listener(("127.0.0.1", 10_000, own, "own", found, led), binds=True, reuses_port=True)
     return replace(outbound, effects=policy_effects(policies or {}, "outbound", outbound.protocol))
 
 
@@ -125,11 +125,13 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
     if "endpoints" in values:
         values["endpoints"] = tuple(Endpoint(**_with_sorted_tags(endpoint)) for endpoint in values["endpoints"])
     if "tls" in values:
-        values["tls"] = _TLS[kind](**values["tls"])
+        values["tls"] = InboundTls(**values["tls"]) if kind == "inbound" else _outbound_tls(**values["tls"])
     if "route" in values:
         values["route"] = _route(**values["route"])
     if "external" in values:
         values["external"] = tuple(_external(**endpoint) for endpoint in values["external"])
+    if "identities" in values:
+        values["identities"] = tuple(values["identities"])
     if "load_balancer" in values:
         values["load_balancer"] = freeze(values["load_balancer"])
     if "names" in values:
@@ -144,6 +146,11 @@ def part(kind: str, fields: Mapping[str, Any]) -> Part:
         found = policy_effects(policies, position, str(values.get("protocol", "tcp")))
         values["effects"] = tuple(effect.said_by(sender) for effect in found)
     return _PARTS[kind](**_with_sorted_tags(values))
+
+
+def _outbound_tls(service: str = "", services: Iterable[str] = (), **fields: Any) -> OutboundTls:
+    """How to connect to a service, or to those that are instances of one."""
+    return OutboundTls(services=(service,) if service else tuple(services), **fields)
 
 
 def _route(legs: Mapping[str, int], rules: Iterable[Mapping[str, Any]] = ()) -> OutboundRoute:
@@ -161,6 +168,9 @@ def _legs(weights: Mapping[str, int]) -> tuple[Leg, ...]:
 def _external(tls: Mapping[str, Any] | None = None, **fields: Any) -> ExternalEndpoint:
     """An endpoint outside of the mesh, with certificates as texts."""
     texts = {} if tls is None else {key: value.encode() if key in _PEM else value for key, value in tls.items()}
+    if "verified_names" in texts:
+        texts["verified_names"] = tuple(VerifiedName(**name) for name in texts["verified_names"])
+        texts["versions"] = tuple(texts["versions"])
     return ExternalEndpoint(**_with_sorted_tags(fields), tls=None if tls is None else ExternalTls(**texts))
 
 

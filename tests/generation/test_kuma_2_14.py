@@ -101,7 +101,7 @@ REFERENCE: tuple[Part, ...] = (
         cluster_name="echo",
         service="echo",
         protocol="http",
-        tls=OutboundTls(mesh="default", service="echo", sni=server_name("default", {"kuma.io/service": "echo"})),
+        tls=OutboundTls(mesh="default", services=("echo",), sni=server_name("default", {"kuma.io/service": "echo"})),
         effects=policy_effects(_INITIAL, "destination", "http"),
     ),
     EndpointSet(

@@ -12,17 +12,25 @@ from typing import Any, cast
 from hypothesis import strategies as st
 
 from kumafast.matching import Bindings, compile_policies
+from kumafast.registry.mesh_state import MeshState
 from kumafast.registry.policies import Policies
+from kumafast.registry.reach import Destination
+from kumafast.registry.virtual_hosts import Naming
 from kumafast.resources import Dataplane, Resource, parse
 
 SERVICES = ("a", "b", "c")
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def asked(dataplane: Dataplane) -> tuple[Destination, ...]:
+    """What a dataplane's outbounds ask for where there are no services to refer to."""
+    return MeshState(dataplane.mesh, Naming()).outbounds(dataplane)
+
+
 def bindings_of(policies: Sequence[tuple[Resource, datetime]], dataplane: Dataplane) -> Bindings:
     """What stored policies are to a dataplane, by the way that every proxy's come to be."""
     indexed = Policies()
-    indexed.set_dataplane(dataplane.name, dataplane)
+    indexed.set_dataplane(dataplane.name, dataplane, asked(dataplane))
     for policy, created in policies:
         for position, compiled in enumerate(compile_policies(policy, created=created)):
             for _ in indexed.set_policy(policy.key._replace(name=f"{policy.name}#{position}"), compiled):

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 from envoy.config.listener.v3 import listener_pb2
 from tests.matching import permission_worlds
-from tests.matching.policy_worlds import EPOCH
+from tests.matching.policy_worlds import EPOCH, asked
 from tests.oracles import permissions_naive, rbac_naive
 from tests.oracles.permissions_naive import Client, Stored
 
@@ -31,7 +31,7 @@ WORLDS = 40_000 if os.environ.get("KUMAFAST_LONG") else 4_000
 def listeners(policies: Sequence[Stored], dataplane: Dataplane) -> list[listener_pb2.Listener]:
     """The listeners of a dataplane's inbounds, by the way that every proxy's come to be."""
     indexed = Policies()
-    indexed.set_dataplane(dataplane.name, dataplane)
+    indexed.set_dataplane(dataplane.name, dataplane, asked(dataplane))
     for policy, created in policies:
         for position, compiled in enumerate(compile_policies(policy, created=created)):
             for _ in indexed.set_policy(policy.key._replace(name=f"{policy.name}#{position}"), compiled):

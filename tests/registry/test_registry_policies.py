@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import builders
-from tests.matching.policy_worlds import EPOCH, SERVICES, dataplanes, mesh_timeouts, timeouts, times
+from tests.matching.policy_worlds import EPOCH, SERVICES, asked, dataplanes, mesh_timeouts, timeouts, times
 from tests.oracles import policies_naive
 
 from kumafast.matching import Bindings, CompiledPolicy, Setting, compile_policy
@@ -33,7 +33,7 @@ _policies = st.lists(
 def index(dataplanes: Sequence[Dataplane], policies: Sequence[Stored]) -> Policies:
     indexed = Policies()
     for dataplane in dataplanes:
-        indexed.set_dataplane(dataplane.name, dataplane)
+        indexed.set_dataplane(dataplane.name, dataplane, asked(dataplane))
     for policy, created in policies:
         touched_by(indexed, policy.key, compile_policy(policy, created=created))
     return indexed
@@ -195,7 +195,7 @@ def test_a_policy_that_says_something_else_to_the_same_is_as_if_new(
     for dataplane in world:
         # Asked for by its name, and once more as it is for one who comes now.
         assert outcome(indexed.bindings(dataplane.name)) == outcome(anew.bindings(dataplane.name))
-        indexed.set_dataplane(dataplane.name, dataplane)
+        indexed.set_dataplane(dataplane.name, dataplane, asked(dataplane))
         assert outcome(indexed.bindings(dataplane.name)) == outcome(anew.bindings(dataplane.name))
 
 
@@ -237,7 +237,7 @@ def test_dataplanes_that_change_are_as_if_new(
     indexed = index(world, policies)
     now = {dataplane.name: dataplane for dataplane in world}
     for dataplane in changed:
-        indexed.set_dataplane(dataplane.name, dataplane)
+        indexed.set_dataplane(dataplane.name, dataplane, asked(dataplane))
         now[dataplane.name] = dataplane
     for name in list(now)[::2]:
         indexed.remove_dataplane(name)

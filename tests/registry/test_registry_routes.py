@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.matching.policy_worlds import dataplanes, timeouts, times
+from tests.matching.policy_worlds import asked, dataplanes, timeouts, times
 from tests.oracles import policies_naive
 
 from kumafast.matching import compile_policy
@@ -119,7 +119,7 @@ def limits(policies: Sequence[Stored], dataplane: Dataplane) -> dict[str, Any]:
 def index(world: Sequence[Dataplane], policies: Sequence[Stored]) -> Policies:
     indexed = Policies()
     for dataplane in world:
-        indexed.set_dataplane(dataplane.name, dataplane)
+        indexed.set_dataplane(dataplane.name, dataplane, asked(dataplane))
     for policy, created in policies:
         write(indexed, policy.key, (policy, created))
     return indexed
@@ -137,7 +137,7 @@ def test_dataplanes_reach_what_their_routes_say_in_whatever_order_these_come(
 ) -> None:
     early, late = index(world, rng.sample(policies, len(policies))), index([], policies)
     for dataplane in world:
-        late.set_dataplane(dataplane.name, dataplane)
+        late.set_dataplane(dataplane.name, dataplane, asked(dataplane))
         for indexed in (early, late):
             assert indexed.destinations(dataplane.name) == reached(policies, dataplane)
 

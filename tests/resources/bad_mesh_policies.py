@@ -278,4 +278,113 @@ _CHECKS: list[BadDocument] = [
     malformed("mesh-check-send", check(tcp={"send": "!"}), (f"{_CHECK}.tcp.send", "must be bytes in base64")),
 ]
 
-BAD_MESH_POLICIES: list[BadDocument] = [*_RETRIES, *_BREAKERS, *_CHECKS]
+_LIMIT = "spec.rules[0].default.local"
+_SENDER = {"spiffeID": {"type": "Exact", "value": "spiffe://default/web"}}
+
+
+def limit(local: object, *matches: object) -> dict[str, Any]:
+    return rules("MeshRateLimit", {"local": local}, *matches)
+
+
+_RATE_LIMITS: list[BadDocument] = [
+    invalid("mesh-limit-nothing", rules("MeshRateLimit", {}), (_LIMIT, DEFINED)),
+    invalid("mesh-limit-empty", limit({}), (_LIMIT, "must have at least one defined: tcp, http")),
+    invalid(
+        "mesh-limit-empty-sections",
+        limit({"http": {}, "tcp": {}}),
+        (f"{_LIMIT}.http", "must have at least one defined: disabled, requestRate, onRateLimit"),
+        (f"{_LIMIT}.tcp", "must have at least one defined: disabled, connectionRate"),
+    ),
+    invalid(
+        "mesh-limit-rates",
+        limit(
+            {
+                "http": {"requestRate": {"num": 0, "interval": "49ms"}, "onRateLimit": {"status": 0}},
+                "tcp": {"connectionRate": {"interval": "50ms"}},
+            }
+        ),
+        (f"{_LIMIT}.http.requestRate.num", POSITIVE_COUNT),
+        (f"{_LIMIT}.http.requestRate.interval", "must be greater than: 50ms"),
+        (f"{_LIMIT}.http.onRateLimit.status", POSITIVE_COUNT),
+        (f"{_LIMIT}.tcp.connectionRate.num", POSITIVE_COUNT),
+        (f"{_LIMIT}.tcp.connectionRate.interval", "must be greater than: 50ms"),
+    ),
+    invalid(
+        "mesh-limit-headers",
+        limit({"http": {"onRateLimit": {"headers": {"add": [{"name": "X", "value": "1"}]}}}}),
+        (f"{_LIMIT}.http.onRateLimit.headers.add[0].name", HEADER_NAME),
+    ),
+    invalid(
+        "mesh-limit-connections-of-a-sender",
+        limit({"tcp": {"connectionRate": {"num": 1, "interval": "1s"}}}, _SENDER),
+        (
+            f"{_LIMIT}.tcp",
+            "can't be specified when matches contain spiffeID because this field cannot be conditioned on source "
+            "identity",
+        ),
+    ),
+    invalid(
+        "mesh-limit-matches",
+        limit({"http": {"disabled": True}}, {"spiffeID": {"type": "Exact", "value": "web"}}, {"sni": {}}),
+        ("spec.rules[0].matches[0].spiffeID", "must be a valid Spiffe ID: scheme is missing or invalid"),
+        ("spec.rules[0].matches[1].sni.type", "must be set"),
+        ("spec.rules[0].matches[1].sni.value", "must be set"),
+    ),
+    malformed(
+        "mesh-limit-interval",
+        limit({"tcp": {"connectionRate": {"num": 1, "interval": "1"}}}),
+        (f"{_LIMIT}.tcp.connectionRate.interval", DURATION),
+    ),
+]
+
+_FAULT = "spec.rules[0].default.http"
+
+
+def faults(*http: object) -> dict[str, Any]:
+    return rules("MeshFaultInjection", {"http": list(http)})
+
+
+_MESH_FAULTS: list[BadDocument] = [
+    invalid(
+        "mesh-fault-values",
+        faults(
+            {"abort": {"httpStatus": 677, "percentage": 111}},
+            {"delay": {"value": "-5s", "percentage": 1111}},
+            {"responseBandwidth": {"limit": "1000", "percentage": 1111}},
+        ),
+        (f"{_FAULT}.abort[0].httpStatus", STATUS),
+        (f"{_FAULT}.abort[0].percentage", PERCENT),
+        (f"{_FAULT}.delay[1].value", "must not be negative when defined"),
+        (f"{_FAULT}.delay[1].percentage", PERCENT),
+        (f"{_FAULT}.responseBandwidth[2].responseBandwidth", "must be in kbps/Mbps/Gbps units"),
+        (f"{_FAULT}.responseBandwidth[2].percentage", PERCENT),
+    ),
+    invalid(
+        "mesh-fault-empty",
+        faults({"abort": {}}, {"delay": {}}, {"responseBandwidth": {}}),
+        (f"{_FAULT}.abort[0].httpStatus", STATUS),
+        (f"{_FAULT}.responseBandwidth[2].responseBandwidth", DEFINED),
+    ),
+    invalid(
+        "mesh-fault-percentage",
+        faults({"responseBandwidth": {"limit": "1 Gbps", "percentage": "xyz"}}),
+        (f"{_FAULT}.responseBandwidth[0].percentage", "string must be a valid number"),
+    ),
+    invalid(
+        "mesh-fault-no-answer",
+        faults({"abort": {"httpStatus": 101, "percentage": 1}}),
+        (f"{_FAULT}.abort[0].httpStatus", "must be at least 200"),
+    ),
+    invalid(
+        "mesh-fault-matches",
+        rules("MeshFaultInjection", {"http": []}, {"spiffeID": {"type": "Prefix", "value": "not-valid"}}),
+        ("spec.rules[0].matches[0].spiffeID", "must be a valid Spiffe ID: scheme is missing or invalid"),
+    ),
+    malformed(
+        "mesh-fault-decimal",
+        faults({"abort": {"httpStatus": 503, "percentage": 0.5}}),
+        (f"{_FAULT}[0].abort.percentage", DECIMAL),
+    ),
+]
+
+BAD_MESH_POLICIES: list[BadDocument] = [*_RETRIES, *_BREAKERS, *_CHECKS, *_RATE_LIMITS, *_MESH_FAULTS]

@@ -31,12 +31,26 @@ REFS: dict[str, Ref] = {
 }
 """One reference of each kind, each as it should be; the last is of a kind that no position takes."""
 
+TOPS: dict[str, Ref] = {
+    **REFS,
+    "sidecars": {"kind": "Mesh", "proxyTypes": ["Sidecar"]},
+    "gateways": {"kind": "Mesh", "proxyTypes": ["Gateway"]},
+}
+"""What a policy may be for."""
+
 NOT_SUPPORTED = "value is not supported"
 NOT_DEFINED = "must not be defined"
 NEEDS_SIDECARS = (
     "must not be defined when the scope includes a Gateway, select only proxyType Sidecar or select only gateways and "
     "use spec.to"
 )
+
+_EXCLUDE = (
+    "must not be defined when the scope includes a Gateway, exclude non-gateway resources or select only gateways and "
+    "use spec.to"
+)
+_WITH_GATEWAYS = ("Mesh", "MeshSubset", "MeshGateway", "MeshHTTPRoute", "gateways")
+"""What is, or may be, for gateways."""
 
 _PROXIES = ("Mesh", "Dataplane", "MeshSubset", "MeshGateway", "MeshService", "MeshServiceSubset")
 _SERVICES = ("MeshService", "MeshExternalService", "MeshMultiZoneService")
@@ -95,6 +109,38 @@ def _of_no_gateway(top: str, kind: str) -> Found | None:
     return _nothing_but("Mesh")(top, kind)
 
 
+_OF_ALL_CLIENTS = (
+    "kind MeshExternalService is only allowed with targetRef.kind: Mesh as it is configured on the Zone Egress and "
+    "shared by all clients in the mesh"
+)
+
+
+def _of_a_strategy(top: str, kind: str) -> Found | None:
+    kinds = ("Mesh", "MeshService", "MeshMultiZoneService")
+    if top != "MeshGateway":
+        outside = ("MeshExternalService",) if top in ("Mesh", "sidecars", "gateways") else ()
+        kinds = (*kinds, "MeshHTTPRoute", *outside)
+    found = _nothing_but(*kinds)(top, kind)
+    return [*(found or ()), (".targetRef.kind", _OF_ALL_CLIENTS)] if kind == "MeshExternalService" and found else found
+
+
+def _of_gateways(top: str, kind: str) -> Found | None:
+    return _nothing_but("Mesh")(top, kind) if top in _WITH_GATEWAYS else [("spec.to", NOT_DEFINED)]
+
+
+def _of_sidecars(message: str, *kinds: str) -> Callable[[str, str], Found | None]:
+    """Takes these kinds, and nothing where the policy may be for gateways."""
+
+    def refused(top: str, kind: str) -> Found | None:
+        return [("spec.from", message)] if top in _WITH_GATEWAYS else _nothing_but(*kinds)(top, kind)
+
+    return refused
+
+
+def _rules_of_all_but(*tops: str) -> Callable[[str], Found | None]:
+    return lambda top: [("spec.rules", NOT_DEFINED)] if top in tops else None
+
+
 _BACKEND = {"kind": "MeshService", "name": "backend"}
 
 
@@ -110,6 +156,13 @@ ROWS: dict[str, Row] = {
         from_=_nothing_but("Mesh"),
         rule=lambda top: None,
     ),
+    "MeshFaultInjection": Row(
+        conf={"http": [{"abort": {"httpStatus": 503, "percentage": "0.5"}}]},
+        top=_PROXIES,
+        to=_of_gateways,
+        from_=_of_sidecars(_EXCLUDE, "Mesh", "MeshSubset", "MeshService", "MeshServiceSubset"),
+        rule=_rules_of_all_but("MeshGateway", "gateways"),
+    ),
     "MeshHealthCheck": Row(
         conf={"tcp": {}},
         top=_PROXIES,
@@ -122,6 +175,27 @@ ROWS: dict[str, Row] = {
         top=_PROXIES,
         to=_of_a_route,
         absent={"from": [], "rules": []},
+    ),
+    "MeshLoadBalancingStrategy": Row(
+        conf={"hashPolicies": [{"type": "Header", "header": {"name": "x"}}]},
+        top=_PROXIES,
+        to=_of_a_strategy,
+        absent={
+            "from": [("spec.to", "needs at least one item")],
+            "rules": [("spec.to", "needs at least one item")],
+        },
+    ),
+    "MeshProxyPatch": Row(
+        conf={"appendModifications": [{"cluster": {"operation": "Remove", "match": {"name": "a"}}}]},
+        top=_PROXIES,
+        whole=True,
+    ),
+    "MeshRateLimit": Row(
+        conf={"local": {"http": {"requestRate": {"num": 1, "interval": "1s"}}}},
+        top=(*_PROXIES, "MeshHTTPRoute"),
+        to=_of_gateways,
+        from_=_of_sidecars(NEEDS_SIDECARS, "Mesh"),
+        rule=_rules_of_all_but(*_WITH_GATEWAYS),
     ),
     "MeshRetry": Row(
         conf={"http": {"numRetries": 1}},
@@ -198,22 +272,22 @@ def _bodies(row: Row, top: str) -> Iterator[tuple[str, dict[str, Any], Found]]:
 CASES = [
     pytest.param(kind, top, body, found, id=f"{kind}-{top}-{position}")
     for kind, row in ROWS.items()
-    for top in REFS
+    for top in TOPS
     for position, body, found in _bodies(row, top)
 ]
 
 
 @pytest.mark.parametrize(("kind", "top", "body", "found"), CASES)
 def test_a_position_takes_its_kinds_and_no_other(kind: str, top: str, body: dict[str, Any], found: Found) -> None:
-    refused = [] if top in ROWS[kind].top else [("spec.targetRef.kind", NOT_SUPPORTED)]
+    refused = [] if TOPS[top]["kind"] in ROWS[kind].top else [("spec.targetRef.kind", NOT_SUPPORTED)]
     expected = [*refused, *found]
     # Where two positions are refused the order is the kind's own.
-    assert sorted(violations(document(kind, REFS[top], **body))) == sorted(expected)
+    assert sorted(violations(document(kind, TOPS[top], **body))) == sorted(expected)
 
 
 @pytest.mark.parametrize("kind", ROWS)
 def test_each_position_accepts_something(kind: str) -> None:
-    bodies = (each for top in REFS for each in _bodies(ROWS[kind], top))
+    bodies = (each for top in TOPS for each in _bodies(ROWS[kind], top))
     accepted = {position.partition("-")[0] for position, _, found in bodies if not found}
     row = ROWS[kind]
     positions = {"default": row.whole, "to": row.to, "from": row.from_, "rules": row.rule}

@@ -28,6 +28,7 @@ def state_of(reconciler: Reconciler, cache: SnapshotCache) -> dict[str, Any]:
         "meshes": {mesh: _mesh(registry, mesh) for mesh in registry._meshes},
         "hosts": {host: sorted(ids) for host, ids in registry._by_host.items()},
         "secured": sorted(registry._secured),
+        "online": sorted(registry._online),
         "identities": sorted(map(repr, registry.identities)),
         "broken": sorted(registry.identities._broken),
         "destinations": {
@@ -68,6 +69,17 @@ def _mesh(registry: Registry, name: str) -> dict[str, Any]:
         ),
         "led": dict(policies._led),
         "external secrets": {secret: sorted(names) for secret, names in state.external._by_secret.items()},
+        "services": (dict(state.backends._ports), dict(state.backends._ports_of), dict(state.backends._refs)),
+        "services' secrets": {secret: sorted(ports) for secret, ports in state.backends._by_secret.items()},
+        "services' numbers": [
+            (dict(numbers._numbers), numbers._next, list(numbers._free))
+            for numbers in (
+                state.backends._port_numbers,
+                state.backends._service_numbers,
+                state.backends._watcher_numbers,
+            )
+        ],
+        "referring": {ref: sorted(names) for ref, names in state.backends._referring.items()},
         "consumers": {service: sorted(names) for service, names in policies._consumers.items()},
         "index": [list(policies._index.match(selector)) for selector in _SELECTORS],
         "reach": (dict(reach._ids), dict(reach._names), reach._next_id, list(reach._free_ids)),

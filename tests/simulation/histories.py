@@ -23,6 +23,7 @@ from tests.simulation.authorities import (
     next_trust,
     secret_of,
 )
+from tests.simulation.services import random_reference, random_service
 
 from kumafast.ipam import Ranges, placements
 from kumafast.metrics import Metrics
@@ -88,6 +89,7 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
     inbound = [
         {
             "port": port,
+            "name": rng.choice(["", "main"]),
             "tags": rng.choice(INBOUND_TAGS),
             "state": rng.choice(["Ready", "Ready", "Ready", "NotReady", "Ignored"]),
         }
@@ -95,6 +97,9 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
     ]
     outbound = [
         {"port": 10_000 + index, "tags": tags} for index, tags in enumerate(rng.sample(SERVICES, rng.randrange(4)))
+    ]
+    outbound += [
+        {"port": 11_000 + index, "backendRef": random_reference(rng)} for index in range(rng.choice([0, 0, 1, 2]))
     ]
     networking: dict[str, object] = {
         "address": rng.choice([*ADDRESSES, *ADDRESSES, *HOSTS]),
@@ -126,6 +131,12 @@ def outside(mesh: str, number: int) -> Resource:
 
 
 @cache
+def served(mesh: str, number: int) -> Resource:
+    """One of `VARIANTS` services of a mesh; the same in every process."""
+    return random_service(random.Random(number), mesh)
+
+
+@cache
 def naming(mesh: str, number: int) -> Resource:
     """One of `VARIANTS` VirtualOutbounds of a mesh; the same in every process."""
     return random_virtual_outbound(random.Random(number), mesh)
@@ -144,8 +155,10 @@ def history(seed: int, length: int) -> list[Step]:
     for _ in range(length):
         mesh, name = rng.choice(MESHES), rng.choice(NAMES)
         kind = rng.random()
-        if kind < 0.5:
+        if kind < 0.42:
             steps.append(Step("put", (mesh, name, rng.randrange(VARIANTS))))
+        elif kind < 0.5:
+            steps.append(Step("serve" if rng.random() < 0.7 else "withdraw", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.62:
             steps.append(Step("bind" if rng.random() < 0.7 else "unbind", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.7:
@@ -232,6 +245,12 @@ class World:
 
     def curtail(self, mesh: str, number: int) -> None:
         self._forget(outside(mesh, number).key)
+
+    def serve(self, mesh: str, number: int) -> None:
+        self._note(served(mesh, number))
+
+    def withdraw(self, mesh: str, number: int) -> None:
+        self._forget(served(mesh, number).key)
 
     def christen(self, mesh: str, number: int) -> None:
         self._note(naming(mesh, number))

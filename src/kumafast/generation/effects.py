@@ -6,10 +6,12 @@ fields: an effect is a frozen value within a part, and so belongs to the cache k
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.listener.v3 import listener_components_pb2
 from envoy.config.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
@@ -87,6 +89,15 @@ class Effect:
 
     def on_inbound_tcp(self, proxy: tcp_proxy_pb2.TcpProxy) -> None:
         """Change how connections to the workload are handled."""
+
+    @property
+    def reads_server_name(self) -> bool:
+        """Whether an inbound tells requests apart by the server name that the client asked for."""
+        return False
+
+    def inbound_filters(self) -> Iterable[listener_components_pb2.Filter]:
+        """Filters that look at connections to the workload once they may be made."""
+        return ()
 
     def inbound_guard(self, mesh: str) -> Guard | None:
         """Who of the mesh may connect to the workload; None where that is not its matter."""

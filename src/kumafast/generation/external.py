@@ -10,14 +10,13 @@ from collections.abc import Iterable
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2
-from envoy.config.endpoint.v3 import endpoint_components_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.type.matcher.v3 import string_pb2
 from google.protobuf.struct_pb2 import Struct, Value
 
 from kumafast.addresses import is_ip
 from kumafast.generation import fields, names, protocols, tls
-from kumafast.generation.proxy import Destination, ExternalEndpoint, ExternalTls
+from kumafast.generation.proxy import Destination, ExternalEndpoint, ExternalTls, VerifiedName
 
 _LOAD_BALANCER = "envoy.lb"
 _TRANSPORT_SOCKET_MATCH = "envoy.transport_socket_match"
@@ -33,9 +32,11 @@ def place(cluster: cluster_pb2.Cluster, endpoints: tuple[ExternalEndpoint, ...],
         cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
     ways = _ways(endpoints)
     cluster.load_assignment.cluster_name = cluster.name
-    # A cluster without any is one that Envoy knows to be empty.
-    locality = cluster.load_assignment.endpoints.add() if endpoints else endpoint_components_pb2.LocalityLbEndpoints()
+    # A cluster without any is one that Envoy knows to be empty. Envoy wants priorities without gaps.
+    priorities = sorted({each.priority for each in endpoints})
+    localities = [cluster.load_assignment.endpoints.add(priority=level) for level in range(len(priorities))]
     for each in endpoints:
+        locality = localities[priorities.index(each.priority)]
         message = locality.lb_endpoints.add(load_balancing_weight={"value": 1})
         message.endpoint.address.CopyFrom(fields.socket_address(each.address, each.port))
         way = ((_WAY, str(ways.index(each.tls))),) if len(ways) > 1 and each.tls is not None else ()
@@ -80,12 +81,22 @@ def _socket(way: ExternalTls, protocol: str, secret_name: str) -> base_pb2.Trans
         context.alpn_protocols.append("h2" if protocols.is_http2(protocol) else "http/1.1")
     if way.shows_certificate:
         context.tls_certificate_sds_secret_configs.append(tls.secret_reference(secret_name))
+    least, greatest = (common_pb2.TlsParameters.TlsProtocol.Value(each) if each else 0 for each in way.versions)
+    if least or greatest:
+        context.tls_params.tls_minimum_protocol_version = least
+        context.tls_params.tls_maximum_protocol_version = greatest
     if way.authority:
-        context.validation_context.trusted_ca.inline_bytes = way.authority
-        if way.verified_name:
-            matcher = common_pb2.SubjectAltNameMatcher
-            kind = matcher.IP_ADDRESS if is_ip(way.verified_name) else matcher.DNS
-            context.validation_context.match_typed_subject_alt_names.add(
-                san_type=kind, matcher=string_pb2.StringMatcher(exact=way.verified_name)
-            )
+        validation = context.validation_context
+        validation.trusted_ca.inline_bytes = way.authority
+        for name in (VerifiedName(way.verified_name),) if way.verified_name else way.verified_names:
+            matcher = string_pb2.StringMatcher(exact=name.value) if name.is_exact else None
+            matcher = matcher or string_pb2.StringMatcher(prefix=name.value)
+            validation.match_typed_subject_alt_names.add(san_type=_kind_of(name.value), matcher=matcher)
     return tls.socket(upstream)
+
+
+def _kind_of(name: str) -> common_pb2.SubjectAltNameMatcher.SanType:
+    """As what a certificate has a name."""
+    if "://" in name:
+        return common_pb2.SubjectAltNameMatcher.URI
+    return common_pb2.SubjectAltNameMatcher.IP_ADDRESS if is_ip(name) else common_pb2.SubjectAltNameMatcher.DNS

@@ -16,7 +16,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
-from kumafast.generation import defaults, fields, names, protocols, rbac, routes, tls
+from kumafast.generation import cases, defaults, fields, names, protocols, rbac, routes, tls
 from kumafast.generation.effects import INBOUND, OUTBOUND, UNSPECIFIED, Call, Config, Effect, Source
 from kumafast.generation.http_filters import http_filter
 from kumafast.generation.proxy import Inbound, Outbound, Tags
@@ -46,7 +46,7 @@ _INTERNAL_NETWORKS = _Hcm.InternalAddressConfig(
 def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
     """The port on which other sidecars reach the workload."""
     listener = listener_pb2.Listener()
-    listener.MergeFromString(_rest_of_inbound(inbound.at_no_address()))
+    listener.MergeFromString(rest_of_inbound(inbound.at_no_address()))
     name = names.inbound_listener_name(inbound.address, inbound.port)
     _place(listener, name, inbound.address, inbound.port)
     if inbound.tls is not None:
@@ -55,8 +55,11 @@ def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
 
 
 @lru_cache(maxsize=_RESTS_MAX)
-def _rest_of_inbound(inbound: Inbound) -> bytes:
-    """All but name and address: that is the same for the instances of a service, and nearly all of the work."""
+def rest_of_inbound(inbound: Inbound) -> bytes:
+    """All but name and address, encoded: that is the same for the instances of a service, and nearly all of the work.
+
+    Under TLS it is not quite all: `inbound_listener` adds what bears the listener's name.
+    """
     config = _inbound_http(inbound) if protocols.is_http(inbound.protocol) else _inbound_tcp(inbound)
     listener = _listener(
         direction=base_pb2.TrafficDirection.INBOUND,
@@ -70,6 +73,7 @@ def _rest_of_inbound(inbound: Inbound) -> bytes:
         _add_permissive_chains(listener, inbound, config)
     else:
         _add_secured_chain(listener, inbound, config)
+    _add_inbound_filters(listener, inbound.effects)
     encoded: bytes = listener.SerializeToString(deterministic=True)
     return encoded
 
@@ -152,14 +156,30 @@ def _add_chain(listener: listener_pb2.Listener, config: Config) -> listener_comp
 def _add_permissive_chains(listener: listener_pb2.Listener, inbound: Inbound, config: Config) -> None:
     """While plaintext is let in too: one chain for each way in which a client may come."""
     assert inbound.tls is not None
-    inspector = listener.listener_filters.add(name="envoy.filters.listener.tls_inspector")
-    inspector.typed_config.Pack(tls_inspector_pb2.TlsInspector(), deterministic=True)
+    _inspect_tls(listener)
     _add_chain(listener, config).filter_chain_match.transport_protocol = "raw_buffer"
     # TLS without our protocol's name is the application's own, and goes to it as it came.
     _add_chain(listener, _inbound_tcp(inbound)).filter_chain_match.transport_protocol = "tls"
     secured = _add_secured_chain(listener, inbound, config)
     secured.filter_chain_match.transport_protocol = "tls"
     secured.filter_chain_match.application_protocols.append(tls.ALPN)
+
+
+def _inspect_tls(listener: listener_pb2.Listener) -> None:
+    if not listener.listener_filters:
+        inspector = listener.listener_filters.add(name="envoy.filters.listener.tls_inspector")
+        inspector.typed_config.Pack(tls_inspector_pb2.TlsInspector(), deterministic=True)
+
+
+def _add_inbound_filters(listener: listener_pb2.Listener, effects: tuple[Effect, ...]) -> None:
+    """What looks at connections after they are judged, and before they are served."""
+    added = [each for effect in effects for each in effect.inbound_filters()]
+    if any(effect.reads_server_name for effect in effects):
+        _inspect_tls(listener)
+        added.append(cases.remembering_server_name())
+    for chain in listener.filter_chains if added else ():
+        terminal = chain.filters.pop()
+        chain.filters.extend([*added, terminal])
 
 
 def _add_secured_chain(

@@ -71,6 +71,18 @@ def cluster_name(tags: Mapping[str, str]) -> str:
     return f"{service}-{sha256(text.encode()).hexdigest()[:16]}"
 
 
+_SHORT_NAMES = {"MeshService": "msvc", "MeshExternalService": "extsvc", "MeshMultiZoneService": "mzsvc"}
+
+
+def service_cluster_name(kind: str, *, mesh: str, name: str, zone: str, port: int) -> str:
+    """The cluster of a port of a service: of its mesh, name, namespace (none on Universal), zone, kind and number.
+
+    >>> service_cluster_name("MeshService", mesh="default", name="backend", zone="east", port=80)
+    'default_backend__east_msvc_80'
+    """
+    return f"{mesh}_{name}__{zone}_{_SHORT_NAMES[kind]}_{port}"
+
+
 def tracing_cluster_name(backend: str) -> str:
     """The cluster of a backend that takes traces."""
     return f"tracing:{backend}"

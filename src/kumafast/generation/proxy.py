@@ -71,10 +71,10 @@ class InboundTls:
 
 @dataclass(frozen=True, slots=True)
 class OutboundTls:
-    """How the sidecar connects to a service: whose certificate it takes, and what it calls the server (`sni`)."""
+    """How the sidecar connects: the services whose certificates it takes, and what it calls the server (`sni`)."""
 
     mesh: str
-    service: str
+    services: tuple[str, ...]
     sni: str
 
 
@@ -108,6 +108,10 @@ class Inbound:
     def with_effects(self, effects: tuple[Effect, ...]) -> Inbound:
         """The same inbound under other policies."""
         return self._with(self.address, self.port, self.service_address, self.service, self.tags, self.tls, effects)
+
+    def at(self, address: str, port: int) -> Inbound:
+        """The same inbound where it listens."""
+        return self._with(address, port, self.service_address, self.service, self.tags, self.tls, self.effects)
 
     def at_no_address(self) -> Inbound:
         """What its listener is made of, but for where it listens: the same for the instances of a service."""
@@ -208,10 +212,19 @@ class Outbound:
 
 
 @dataclass(frozen=True, slots=True)
-class ExternalTls:
-    """How an external service is connected to by TLS; certificates and keys are PEM, and empty where there are none.
+class VerifiedName:
+    """A name that a server's certificate must have, or one of several; the whole of it or its beginning."""
 
-    The server's certificate is to be one of the authority, for the verified name; without an authority it is any.
+    value: str
+    is_exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalTls:
+    """How a service outside is connected to by TLS; certificates and keys are PEM, and empty where there are none.
+
+    The server's certificate is to be one of the authority, for the verified name or one of several; without an
+    authority it is any.
     """
 
     server_name: str = ""
@@ -220,6 +233,9 @@ class ExternalTls:
     chain: bytes = b""
     key: bytes = field(default=b"", repr=False)
     allows_renegotiation: bool = False
+    verified_names: tuple[VerifiedName, ...] = ()
+    versions: tuple[str, str] = ("", "")
+    """The least and the greatest version of TLS, such as `TLSv1_2`; empty where Envoy chooses."""
 
     @property
     def shows_certificate(self) -> bool:
@@ -235,6 +251,8 @@ class ExternalEndpoint:
     port: int
     tags: Tags = ()
     tls: ExternalTls | None = None
+    priority: int = 0
+    """Those of a greater one are used where those of the lesser are not well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +270,8 @@ class Destination:
     effects: tuple[Effect, ...] = ()
     load_balancer: Mapping[str, Any] = FrozenMap()
     external: tuple[ExternalEndpoint, ...] | None = None
+    identities: tuple[str, ...] = ()
+    """The services that it leads to, where these are others than `service`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from envoy.type.matcher.v3 import string_pb2
 from google.protobuf.message import Message
 
 from kumafast.generation import fields, names
+from kumafast.generation.fnv import fnv1a
 from kumafast.generation.proxy import OutboundTls, TrustBundle
 from kumafast.resources.spiffe import mesh_prefix, spiffe_id
 from kumafast.resources.tags import SERVICE_TAG
@@ -38,10 +39,11 @@ def upstream_socket(tls: OutboundTls) -> base_pb2.TransportSocket:
     """For clusters: only endpoints with the certificate of that service."""
     wanted = (
         string_pb2.StringMatcher(prefix=mesh_prefix(tls.mesh))
-        if tls.service == "*"
-        else string_pb2.StringMatcher(exact=spiffe_id(tls.mesh, tls.service))
+        if service == "*"
+        else string_pb2.StringMatcher(exact=spiffe_id(tls.mesh, service))
+        for service in tls.services
     )
-    context = _context(tls.mesh, wanted)
+    context = _context(tls.mesh, *wanted)
     context.alpn_protocols.append(ALPN)
     return socket(tls_pb2.UpstreamTlsContext(common_tls_context=context, sni=tls.sni))
 
@@ -89,12 +91,34 @@ def server_name(mesh: str, tags: Mapping[str, str]) -> str:
     return f"{tags.get(SERVICE_TAG, '')}{{{','.join(f'{key}={value}' for key, value in pairs)}}}"
 
 
-def _context(mesh: str, peers: string_pb2.StringMatcher) -> tls_pb2.CommonTlsContext:
-    matcher = common_pb2.SubjectAltNameMatcher(san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=peers)
+_SERVER_NAME_KINDS = {"MeshService": "ms", "MeshExternalService": "mes", "MeshMultiZoneService": "mzms"}
+_DNS_LABEL_MAX = 63
+
+
+def service_server_name(mesh: str, kind: str, name: str, port: int) -> str:
+    """What a client calls a port of a service of the mesh.
+
+    The digest tells names apart that are too long for a label and cut.
+
+    >>> service_server_name("default", "MeshService", "backend", 80)
+    'a601e0c00295a9fbe.backend.80.default.ms'
+    """
+    digest = fnv1a(f"{name};{mesh};".encode())
+    return f"a{digest:016x}.{_label(name)}.{port}.{_label(mesh)}.{_SERVER_NAME_KINDS[kind]}"
+
+
+def _label(text: str) -> str:
+    return text if len(text) < _DNS_LABEL_MAX else f"{text[: _DNS_LABEL_MAX - 1]}x"
+
+
+def _context(mesh: str, *peers: string_pb2.StringMatcher) -> tls_pb2.CommonTlsContext:
+    matchers = [
+        common_pb2.SubjectAltNameMatcher(san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=peer) for peer in peers
+    ]
     return tls_pb2.CommonTlsContext(
         tls_certificate_sds_secret_configs=[secret_reference(names.identity_name(mesh))],
         combined_validation_context=tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
-            default_validation_context=common_pb2.CertificateValidationContext(match_typed_subject_alt_names=[matcher]),
+            default_validation_context=common_pb2.CertificateValidationContext(match_typed_subject_alt_names=matchers),
             validation_context_sds_secret_config=secret_reference(names.mesh_ca_name(mesh)),
         ),
     )

@@ -3,8 +3,9 @@
 In: resources and compiled selectors. Out: choices. Never: Envoy messages, I/O, the store.
 """
 
+from kumafast.matching.backends import Backend, BackendPort, Subject
 from kumafast.matching.bindings import Bindings, Setting
-from kumafast.matching.destinations import UNKNOWN, common_protocol, serving_inbounds
+from kumafast.matching.destinations import UNKNOWN, common_protocol, instance_inbounds, serving_inbounds
 from kumafast.matching.facts import candidates
 from kumafast.matching.policy import PASS_THROUGH, CompiledPolicy, compile_policies, compile_policy
 from kumafast.matching.policy_set import PolicySet
@@ -13,14 +14,18 @@ from kumafast.matching.routing import Route
 __all__ = [
     "PASS_THROUGH",
     "UNKNOWN",
+    "Backend",
+    "BackendPort",
     "Bindings",
     "CompiledPolicy",
     "PolicySet",
     "Route",
     "Setting",
+    "Subject",
     "candidates",
     "common_protocol",
     "compile_policies",
     "compile_policy",
+    "instance_inbounds",
     "serving_inbounds",
 ]

@@ -18,10 +18,11 @@ from immutables import Map
 
 from kumafast.matching import routing
 from kumafast.matching.backend_refs import Tags
+from kumafast.matching.backends import BackendPort, Subject
 from kumafast.matching.connection import Ranked, in_order, outbound_winner, winner
 from kumafast.matching.policy import ANY_SERVICE, PASS_THROUGH, CompiledPolicy, Conf, Rank
 from kumafast.matching.routing import Route
-from kumafast.matching.rules import Rule, catch_all, inbound_rules, listing, sources, to_rule, whole_rule
+from kumafast.matching.rules import Rule, cases, catch_all, inbound_rules, listing, sources, to_rule, whole_rule
 from kumafast.resources.tags import SERVICE_TAG
 
 PROXY = "@proxy"
@@ -65,19 +66,34 @@ class Bindings:
     subjects: Subjects
     ranks: Mapping[int, Rank]
     inbounds: tuple[tuple[tuple[int, Rank], ...], ...]
-    _outbounds: dict[str, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
+    _outbounds: dict[str | Subject, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
     _inbounds: dict[int, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
     _routes: dict[Tags, Route | None] = field(init=False, repr=False, default_factory=dict)
+    _kinds: frozenset[str] | None = field(init=False, repr=False, default=None)
 
-    def outbound(self, service: str) -> tuple[Setting, ...]:
-        """What holds for requests to a service, in the order in which it is applied. O(policies about the service)."""
-        found = self._outbounds.get(service)
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of policies that are for the dataplane, whatever they are about."""
+        if self._kinds is None:
+            found = frozenset(self.subjects.policies[number].key.type for number in self.ranks)
+            object.__setattr__(self, "_kinds", found)
+            return found
+        return self._kinds
+
+    def outbound(self, subject: str | Subject) -> tuple[Setting, ...]:
+        """What holds for requests to a service by tags, or to a port of one, in the order in which it is applied.
+
+        O(policies about it).
+        """
+        found = self._outbounds.get(subject)
         if found is None:
-            found = self._outbounds[service] = _outbound(self.about(service), service)
+            found = self._outbounds[subject] = _outbound(self.about(subject), subject)
         return found
 
-    def route(self, tags: Tags) -> Route | None:
-        """Where an outbound with these tags leads; None where that is what its tags say."""
+    def route(self, tags: Tags | BackendPort) -> Route | None:
+        """Where an outbound with these tags leads; None where that is what its tags say, and for ports of services."""
+        if isinstance(tags, BackendPort):
+            return None
         if tags in self._routes:
             return self._routes[tags]
         settings = self.outbound(dict(tags).get(SERVICE_TAG, ""))
@@ -95,10 +111,14 @@ class Bindings:
             if policy.key.type in routing.KINDS and policy.key.type != routing.OLDER and policy.outbound
         )
 
-    def about(self, service: str) -> tuple[Ranked, ...]:
+    def about(self, subject: str | Subject) -> tuple[Ranked, ...]:
         """The policies of the dataplane that say something about requests to a service, each with its rank."""
         about, ranks, policies = self.subjects.about, self.ranks, self.subjects.policies
-        numbers = (*about.get(ANY_SERVICE, ()), *(about.get(service, ()) if service != ANY_SERVICE else ()))
+        if isinstance(subject, Subject):
+            noted = dict.fromkeys(each for name in (ANY_SERVICE, *subject.names) for each in about.get(name, ()))
+            found = ((policies[each], ranks[each]) for each in noted if each in ranks)
+            return tuple(each for each in found if each[0].items_for(subject))
+        numbers = (*about.get(ANY_SERVICE, ()), *(about.get(subject, ()) if subject != ANY_SERVICE else ()))
         return tuple((policies[each], ranks[each]) for each in numbers if each in ranks)
 
     @property
@@ -124,9 +144,9 @@ class Bindings:
             found = self._inbounds[position] = _inbound(self.about_inbound(position))
         return found
 
-    def outward(self, outbounds: Iterable[Tags]) -> Hashable:
-        """All that a proxy with outbounds of these tags is told by these bindings of what it sends, as one value."""
-        sent = tuple((self.outbound(dict(tags).get(SERVICE_TAG, "")), self.route(tags)) for tags in outbounds)
+    def outward(self, outbounds: Iterable[tuple[Tags | BackendPort, str | Subject]]) -> Hashable:
+        """All that a proxy with outbounds to these, each with its subject, is told of what it sends, as one value."""
+        sent = tuple((self.outbound(subject), self.route(destination)) for destination, subject in outbounds)
         return sent, self.outbound(PASS_THROUGH), self.proxy
 
     def inward(self) -> Hashable:
@@ -140,8 +160,8 @@ class Bindings:
 
 
 @lru_cache(maxsize=_CACHE_SIZE)
-def _outbound(matched: tuple[Ranked, ...], service: str) -> tuple[Setting, ...]:
-    found = {kind: outbound_rule(ranked, service) for kind, ranked in by_kind(matched).items()}
+def _outbound(matched: tuple[Ranked, ...], subject: str | Subject) -> tuple[Setting, ...]:
+    found = {kind: outbound_rule(ranked, subject) for kind, ranked in by_kind(matched).items()}
     return _settings(spoken(found))
 
 
@@ -153,11 +173,16 @@ def by_kind(matched: Iterable[Ranked]) -> dict[str, list[Ranked]]:
     return found
 
 
-def outbound_rule(ranked: list[Ranked], service: str) -> Rule | None:
-    """What policies of one kind come to for requests to a service; None where that is nothing."""
+def outbound_rule(ranked: list[Ranked], subject: str | Subject) -> Rule | None:
+    """What policies of one kind come to for requests to a service; None where that is nothing.
+
+    Policies without a targetRef are about tags, and say nothing of ports of services.
+    """
     if ranked[0][0].is_target_ref:
-        return to_rule((policy for policy, _ in ranked), service)
-    best = outbound_winner(ranked, service)
+        return to_rule((policy for policy, _ in ranked), subject)
+    if not isinstance(subject, str):
+        return None
+    best = outbound_winner(ranked, subject)
     return None if best is None else Rule(best.outbound[0].conf, (best,))
 
 
@@ -184,6 +209,8 @@ def inbound_rule(ranked: list[Ranked]) -> Rule | None:
     one = ranked[0][0]
     if one.is_target_ref:
         policies = [policy for policy, _ in ranked]
+        if one.has_cases:
+            return cases(policies)
         return listing(policies) if one.is_listed else catch_all(inbound_rules(policies))
     if one.is_listed:
         return sources(in_order(policy for policy, _ in ranked))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from kumafast.matching.facts import ANY
+from kumafast.matching.backends import Selection
+from kumafast.matching.facts import ANY, candidates
 from kumafast.resources import Dataplane
 from kumafast.resources.networking import Inbound
 from kumafast.resources.tags import AWAITS_PROXY_LABEL
@@ -31,6 +32,19 @@ def serving_inbounds(dataplane: Dataplane, tags: Mapping[str, str]) -> tuple[Inb
     if AWAITS_PROXY_LABEL in dataplane.labels:
         return ()
     return tuple(inbound for inbound in dataplane.inbounds if inbound.is_ready and _has_all(inbound.tags, tags))
+
+
+def instance_inbounds(dataplane: Dataplane, selections: Iterable[Selection]) -> tuple[Inbound, ...]:
+    """The inbounds of a dataplane that are ready and serve a port of a service with these selections."""
+    if AWAITS_PROXY_LABEL in dataplane.labels:
+        return ()
+    tag_sets = candidates(dataplane)
+    matched = [each for each in selections if any(map(each.selector.matches, tag_sets))]
+    return tuple(
+        inbound
+        for inbound in dataplane.inbounds
+        if inbound.is_ready and any(selection.takes(inbound) for selection in matched)
+    )
 
 
 def _has_all(tags: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

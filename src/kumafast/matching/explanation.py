@@ -17,7 +17,7 @@ from kumafast.matching import connection, selection
 from kumafast.matching.bindings import Bindings, by_kind, inbound_rule, outbound_rule, proxy_rule, spoken
 from kumafast.matching.connection import Ranked
 from kumafast.matching.merge import Path, givers, leaves
-from kumafast.matching.policy import CompiledPolicy, Conf, Rank
+from kumafast.matching.policy import CompiledPolicy, Conf, InboundItem, Rank
 from kumafast.matching.rules import Rule
 
 _MAX_LOSSES = 8
@@ -100,8 +100,13 @@ def explain_inbound(bindings: Bindings, position: int) -> tuple[Explanation, ...
         bindings.about_inbound(position),
         inbound_rule,
         lambda _, rank: {"destination": rank},
-        lambda policy: [item.conf for item in policy.inbound if item.match is None],
+        lambda policy: [item.conf for item in policy.inbound if item.match is None and _is_of_all(policy, item)],
     )
+
+
+def _is_of_all(policy: CompiledPolicy, item: InboundItem) -> bool:
+    """Whether what is said is not about some sources only, for kinds that tell these apart from what is said of all."""
+    return not policy.has_cases or not item.source
 
 
 def explain_whole(bindings: Bindings) -> tuple[Explanation, ...]:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 
 from kumafast._core import TagSelector
 from kumafast.matching import selection
+from kumafast.matching.backends import Subject, index_name
 from kumafast.matching.selection import Weight
 from kumafast.resources import Resource, ResourceKey
 from kumafast.resources.connection_policy import ConnectionPolicy, Selector
@@ -22,8 +23,14 @@ from kumafast.resources.fields import FrozenMap, freeze
 from kumafast.resources.mesh import Mesh
 from kumafast.resources.resource import Frozen
 from kumafast.resources.tags import SERVICE_TAG
-from kumafast.resources.target_ref import MESH, MESH_HTTP_ROUTE, MESH_SERVICE, TargetRef
-from kumafast.resources.target_ref_policy import EFFECT_LABEL, Match, TargetRefPolicy
+from kumafast.resources.target_ref import (
+    MESH,
+    MESH_HTTP_ROUTE,
+    MESH_SERVICE,
+    MESH_SERVICE_SUBSET,
+    TargetRef,
+)
+from kumafast.resources.target_ref_policy import EFFECT_LABEL, Match, ProxySpec, TargetRefPolicy
 
 Conf: TypeAlias = FrozenMap[str, Any]
 """What a policy says, as JSON; read-only."""
@@ -37,12 +44,48 @@ PASS_THROUGH = "pass_through"
 
 
 @dataclass(frozen=True, slots=True)
+class PortRef:
+    """Ports of services of a kind: of that with a name, or of those with some labels; one port, or all (`section`)."""
+
+    kind: str
+    name: str
+    section: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def means(self, subject: Subject) -> bool:
+        """Whether a port is one of them."""
+        if self.kind != subject.kind or (self.section and self.section != subject.section):
+            return False
+        return self.name == subject.name if self.name else set(self.labels) <= set(subject.labels)
+
+
+@dataclass(frozen=True, slots=True)
 class OutboundItem:
-    """What holds for requests to a service, or to any. `rank` is that of the selector that names the service."""
+    """What holds for requests to a service, or to any. `rank` is that of the selector that names the service.
+
+    With a `ref` it is about ports of services too, and with no service about these alone.
+    """
 
     service: str
     rank: Rank
     conf: Conf
+    ref: PortRef | None = None
+
+    def is_about(self, subject: str | Subject) -> bool:
+        """Whether it says something of requests to a service by tags, or to a port of one."""
+        if self.service == ANY_SERVICE:
+            return True
+        if isinstance(subject, str):
+            return self.service == subject
+        return self.ref is not None and self.ref.means(subject)
+
+    @property
+    def names(self) -> Iterator[str]:
+        """Under which names the policy is noted for what this says."""
+        if self.service:
+            yield self.service
+        if self.ref is not None:
+            yield index_name(self.ref.kind, self.ref.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +122,23 @@ class CompiledPolicy:
     """What it says of a proxy as a whole; None for kinds that are about connections."""
     is_listed: bool = False
     """True where all that such policies say of what comes in counts, instead of one conf merged from it."""
+    has_cases: bool = False
+    """True where what such policies say of some of those who send counts beside what they say of all."""
     services: frozenset[str] | None = field(init=False, compare=False, repr=False)
-    """The services that it says something about; None where that is any."""
+    """The services that it says something about, and names for ports of services; None where that is any."""
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        named = frozenset(item.service for item in self.outbound)
+        named = frozenset(name for item in self.outbound for name in item.names)
         object.__setattr__(self, "services", None if ANY_SERVICE in named else named)
         object.__setattr__(self, "_hash", hash(self.key))
 
     def __hash__(self) -> int:
         return self._hash
 
-    def items_for(self, service: str) -> tuple[OutboundItem, ...]:
-        """What it says about requests to a service, in its own order."""
-        return tuple(item for item in self.outbound if item.service in (service, ANY_SERVICE))
+    def items_for(self, subject: str | Subject) -> tuple[OutboundItem, ...]:
+        """What it says about requests to a service, or to a port of one, in its own order."""
+        return tuple(item for item in self.outbound if item.is_about(subject))
 
 
 def compile_policies(policy: Resource, *, created: datetime, mesh: Mesh | None = None) -> tuple[CompiledPolicy, ...]:
@@ -101,9 +146,12 @@ def compile_policies(policy: Resource, *, created: datetime, mesh: Mesh | None =
 
     One that tells clients apart is two: what it says of requests that come in, and that its sources send their tags.
     """
-    if not isinstance(policy, ConnectionPolicy):
-        return (compile_policy(policy, created=created, mesh=mesh),)
     traits = policy.type.policy
+    if not isinstance(policy, ConnectionPolicy):
+        compiled = compile_policy(policy, created=created, mesh=mesh)
+        if traits is None or not traits.asks_sender:
+            return (compiled,)
+        return (compiled, *_asking_of_sources(policy, compiled))
     parts = [
         compile_policy(part, created=created, position=position, mesh=mesh)
         for position, part in enumerate(policy.parts)
@@ -159,7 +207,9 @@ def compile_policy(
         weight=selection.weight(policy),
         outbound=tuple(_outbound(policy)),
         inbound=tuple(_listed(policy) if traits.is_listed else _inbound(policy)),
+        proxy=_conf(policy.spec.default) if isinstance(policy.spec, ProxySpec) else None,
         is_listed=traits.is_listed,
+        has_cases=traits.has_cases,
     )
 
 
@@ -174,6 +224,22 @@ def _asking(policy: ConnectionPolicy, compiled: CompiledPolicy) -> CompiledPolic
         compiled,
         selectors=tuple(TagSelector(dict([tag] if tag else ())) for tag in dict.fromkeys(tags)),
         outbound=tuple(OutboundItem(service, (0, 0), FrozenMap()) for service in dict.fromkeys(services)),
+        inbound=(),
+    )
+
+
+def _asking_of_sources(policy: Resource, compiled: CompiledPolicy) -> Iterator[CompiledPolicy]:
+    """The policy for clients that may be one of the sources; none where all sources are everybody."""
+    sources = [item.source for item in compiled.inbound if item.source]
+    if not sources or not compiled.selectors or not isinstance(policy, TargetRefPolicy):
+        return
+    tags = dict.fromkeys(min(source.items(), key=_vagueness) for source in sources)
+    top = policy.spec.top
+    service = top.name if top.kind in (MESH_SERVICE, MESH_SERVICE_SUBSET) else ANY_SERVICE
+    yield replace(
+        compiled,
+        selectors=tuple(TagSelector(dict([tag])) for tag in tags),
+        outbound=(OutboundItem(service, (0, 0), FrozenMap()),),
         inbound=(),
     )
 
@@ -225,14 +291,22 @@ def _connections(policy: ConnectionPolicy, conf: Conf) -> Iterator[OutboundItem]
 
 
 def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
+    traits = policy.type.policy
+    if traits is None or traits.is_to_of_gateways:
+        # Gateways' listeners are not there yet.
+        return
     if any(item.target_ref.kind == MESH_HTTP_ROUTE for item in policy.spec.to):
         # A policy about routes says nothing about services as such.
         return
     for item in policy.spec.to:
-        if item.target_ref.kind == MESH:
+        ref = item.target_ref
+        if ref.kind == MESH:
             yield OutboundItem(ANY_SERVICE, (0, 0), _conf(item.conf))
-        elif item.target_ref.kind == MESH_SERVICE and item.target_ref.name:
-            yield OutboundItem(item.target_ref.name, (0, 0), _conf(item.conf))
+            continue
+        # What names a MeshService means what has the name as its tag as well, as before there were MeshServices.
+        tag = ref.name if ref.kind == MESH_SERVICE and not ref.section_name else ""
+        ports = PortRef(ref.kind, ref.name, ref.section_name, tuple(ref.labels.items()))
+        yield OutboundItem(tag, (0, 0), _conf(item.conf), ports)
 
 
 def _service(destination: Selector) -> str | None:
@@ -248,9 +322,15 @@ def _inbound(policy: TargetRefPolicy) -> Iterator[InboundItem]:
     for rule in policy.spec.rules:
         for match in rule.matches or (None,):
             yield InboundItem(match, _conf(rule.default))
-    if not policy.spec.rules and traits is not None and traits.is_from_as_rules:
-        for item in policy.spec.from_:
+    if policy.spec.rules or traits is None:
+        return
+    for item in policy.spec.from_:
+        if traits.is_from_as_rules:
             yield InboundItem(None, _conf(item.default))
+        elif traits.has_cases:
+            source = _source(item.target_ref)
+            if source is not None:
+                yield InboundItem(None, _conf(item.default), source=FrozenMap(sorted(source.items())))
 
 
 def _listed(policy: TargetRefPolicy) -> Iterator[InboundItem]:

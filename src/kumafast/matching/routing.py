@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 from kumafast.matching import http_rules
 from kumafast.matching.backend_refs import Tags, backend
+from kumafast.matching.backends import BackendPort
 from kumafast.matching.facts import ANY
 from kumafast.resources import catalog
 from kumafast.resources.fields import FrozenMap
@@ -182,8 +183,8 @@ def _tags(outbound: Tags, wanted: Mapping[str, str]) -> Tags:
     return tuple(sorted({**dict(outbound), **named}.items()))
 
 
-def reached(routes: Iterable[tuple[Tags, Route | None]]) -> frozenset[Tags]:
-    """All that outbounds lead to: each with its tags and its route."""
+def reached(routes: Iterable[tuple[Tags | BackendPort, Route | None]]) -> frozenset[Tags | BackendPort]:
+    """All that outbounds lead to: each with what it asks for and its route."""
     return frozenset(
-        destination for tags, route in routes for destination in ((tags,) if route is None else route.destinations)
+        destination for asked, route in routes for destination in ((asked,) if route is None else route.destinations)
     )

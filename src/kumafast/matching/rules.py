@@ -12,9 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
+from kumafast.matching.backends import Subject
 from kumafast.matching.merge import merge
-from kumafast.matching.policy import CompiledPolicy, Conf, InboundItem
+from kumafast.matching.policy import CompiledPolicy, Conf, InboundItem, OutboundItem
+from kumafast.matching.selection import Weight, weight_with_destination
 from kumafast.resources.target_ref_policy import Match
 
 _weight = attrgetter("weight")
@@ -34,12 +37,23 @@ class Rule:
         return all(policy.is_initial for policy in self.origin)
 
 
-def to_rule(policies: Iterable[CompiledPolicy], service: str) -> Rule | None:
-    """What holds for requests to a service; None where nothing is said."""
-    relevant = [(policy, item) for policy in sorted(policies, key=_weight) for item in policy.items_for(service)]
+def to_rule(policies: Iterable[CompiledPolicy], subject: str | Subject) -> Rule | None:
+    """What holds for requests to a service, or to a port of one; None where nothing is said.
+
+    Of a port what is said of the service outweighs what is said of everything before names of policies count.
+    """
+    relevant = [(policy, item) for policy in sorted(policies, key=_weight) for item in policy.items_for(subject)]
+    if isinstance(subject, Subject):
+        relevant.sort(key=_weight_of_item)
     if not relevant:
         return None
     return Rule(merge(item.conf for _, item in relevant), _distinct(policy for policy, _ in relevant))
+
+
+def _weight_of_item(each: tuple[CompiledPolicy, OutboundItem]) -> Weight:
+    policy, item = each
+    kind, has_section = ("", False) if item.ref is None else (item.ref.kind, bool(item.ref.section))
+    return weight_with_destination(policy.weight, kind, has_section=has_section)
 
 
 def whole_rule(policies: Iterable[CompiledPolicy]) -> Rule:
@@ -51,7 +65,10 @@ def whole_rule(policies: Iterable[CompiledPolicy]) -> Rule:
 def inbound_rules(policies: Iterable[CompiledPolicy]) -> tuple[Rule, ...]:
     """One rule for each match, not merged: those with a client's identity first, exact before prefix, then names."""
     rules = [
-        Rule(item.conf, (policy,), item.match) for policy in sorted(policies, key=_weight) for item in policy.inbound
+        Rule(item.conf, (policy,), item.match)
+        for policy in sorted(policies, key=_weight)
+        for item in policy.inbound
+        if item.source is None
     ]
     return tuple(sorted(rules, key=_breadth))
 
@@ -62,6 +79,40 @@ def catch_all(rules: Iterable[Rule]) -> Rule | None:
     if not relevant:
         return None
     return Rule(merge(rule.conf for rule in relevant), _distinct(policy for rule in relevant for policy in rule.origin))
+
+
+def cases(policies: Iterable[CompiledPolicy]) -> Rule | None:
+    """What holds for everything that comes in, and under `cases` what holds for some of those who send it.
+
+    The first case that a client meets decides: narrow ones come before broad ones, and of those that are as narrow the
+    ones of more weight. Sources by tags count in the order of weight alone, and only where there are no rules, as in
+    Kuma. None where nothing is said.
+    """
+    ordered = sorted(policies, key=_weight)
+    general = catch_all(inbound_rules(ordered))
+    heaviest_first = [(policy, item) for policy in reversed(ordered) for item in reversed(policy.inbound)]
+    matched = [(policy, item) for policy, item in heaviest_first if item.match is not None]
+    sources = [(policy, item) for policy, item in heaviest_first if item.source is not None]
+    told: list[dict[str, Any]] = []
+    origin = () if general is None else general.origin
+    if matched or general is not None:
+        for policy, item in sorted(matched, key=lambda each: _narrowness(each[1])):
+            assert item.match is not None
+            match = item.match.model_dump(mode="json", by_alias=True, exclude_none=True)
+            told.append({"match": match, "default": item.conf})
+            origin = (policy, *origin)
+    else:
+        told = [{"tags": item.source, "default": item.conf} for _, item in sources]
+        origin = tuple(policy for policy, _ in reversed(sources))
+    if not origin:
+        return None
+    conf = merge([{} if general is None else general.conf, {"cases": told} if told else {}])
+    return Rule(conf, tuple(sorted(_distinct(origin), key=_weight)))
+
+
+def _narrowness(item: InboundItem) -> tuple[bool, bool, bool, int]:
+    identity = None if item.match is None else item.match.spiffe_id
+    return (*_breadth(Rule(item.conf, (), item.match)), 0 if identity is None else -len(identity.value))
 
 
 def listing(policies: Iterable[CompiledPolicy]) -> Rule | None:

@@ -131,6 +131,11 @@ def weight(policy: TargetRefPolicy) -> Weight:
     )
 
 
+def weight_with_destination(weight: Weight, kind: str, *, has_section: bool) -> Weight:
+    """The weight of what a policy says of a destination: the kind of that, and a port of its, count before its name."""
+    return (*weight[:-2], _KIND_WEIGHTS.get(kind, -1), has_section, *weight[-2:])
+
+
 def precedence(heavier: Weight, lighter: Weight) -> str:
     """Why a policy of one weight outweighs another of the same family, in words; empty where it does not.
 

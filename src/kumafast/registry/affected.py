@@ -1,6 +1,6 @@
-"""What changes can touch: the answer of the registry, and how it comes together.
+"""What changes can touch, as it comes together.
 
-In: what each change concerns. Out: the `Affected` of a batch. Never: who of them is connected.
+In: dataplanes, destinations and meshes that a change is about. Out: `Affected`. Never: why they are.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Affected:
     external: Set[tuple[str, Destination]]
     """Those (mesh, destination) that other external services serve, or the same in another way."""
     vanished: frozenset[tuple[str, Destination]]
-    """Those (mesh, destination) that for a moment nobody reached; what is known of them may have been missed since."""
+    """Those (mesh, destination) that for a moment nobody reached, of which changes may have been missed since, and
+    ports of services that are something else now. Whoever has one is among the proxies, and asks anew."""
 
 
 class Gathered:
@@ -59,18 +60,22 @@ class Gathered:
         self.vanished: set[tuple[str, Destination]] = set()
 
     def served(self, dataplane_id: DataplaneId, destinations: Iterable[Destination]) -> None:
+        """A dataplane serves or served these, and may do so in another way."""
         for destination in destinations:
             self.destinations.setdefault((dataplane_id.mesh, destination), set()).add(dataplane_id.name)
 
     def served_outside(self, mesh: str, reach: Reach, service: ExternalService | None) -> None:
+        """An external service serves or served what has its tags."""
         if service is not None:
             self.external.update((mesh, destination) for destination in reach.destinations_with(service.tags))
 
     def complete(self) -> Affected:
+        """All of it."""
         vanished = frozenset(self.vanished)
         return Affected(self.proxies.keys(), self.bound.keys(), self.destinations, self.meshes, self.external, vanished)
 
     def add(self, affected: Affected) -> None:
+        """What another batch can touch, too."""
         self.proxies.update(dict.fromkeys(affected.proxies))
         self.bound.update(dict.fromkeys(affected.bound))
         for destination, names in affected.destinations.items():

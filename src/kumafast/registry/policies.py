@@ -18,9 +18,11 @@ from weakref import WeakValueDictionary
 
 from kumafast._core import TagIndex, TagSelector, TagSet
 from kumafast.matching import PASS_THROUGH, Bindings, CompiledPolicy, PolicySet, candidates, routing
+from kumafast.matching.backends import BackendPort, Subject, noted_names
 from kumafast.registry.address_book import AddressBook
+from kumafast.registry.backends import Backends
 from kumafast.registry.overlay import Ids, Index, IndexOverlay, Overlay
-from kumafast.registry.reach import Destination, destination_of
+from kumafast.registry.reach import Destination
 from kumafast.registry.virtual_hosts import Naming, Sight, Viewpoint, VirtualHosts, viewpoint
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.tags import SERVICE_TAG
@@ -39,9 +41,10 @@ where names are seen."""
 class Policies:
     """One mesh's policies over its dataplanes. One writer; the event loop that owns the registry."""
 
-    def __init__(self, hosts: VirtualHosts | None = None) -> None:
-        """`hosts` are the names that dataplanes of the mesh see."""
+    def __init__(self, hosts: VirtualHosts | None = None, backends: Backends | None = None) -> None:
+        """`hosts` are the names that dataplanes of the mesh see, `backends` its services."""
         self._hosts = hosts or VirtualHosts(AddressBook(), Naming())
+        self._backends = Backends() if backends is None else backends
         self._policies = PolicySet()
         self._numbers: MutableMapping[ResourceKey, int] = {}
         self._next_number = 0
@@ -66,10 +69,10 @@ class Policies:
         # Those of the older family, which a newer one silences for all services of its proxies.
         self._older_routing: MutableMapping[ResourceKey, None] = {}
 
-    def fork(self, hosts: VirtualHosts) -> Policies:
-        """The same over a fork of the names, to be changed on their own; they are good until these change."""
+    def fork(self, hosts: VirtualHosts, backends: Backends) -> Policies:
+        """The same over a fork of names and services, to be changed on their own; they are good until these change."""
         assert isinstance(self._index, TagIndex)
-        forked = Policies(hosts)
+        forked = Policies(hosts, backends)
         forked._policies = self._policies
         forked._numbers = Overlay(self._numbers)
         # What comes gets new numbers: those that are free here are a list that is not to be copied.
@@ -99,6 +102,11 @@ class Policies:
         """The dataplanes that one of the selectors matches. O(those found)."""
         return {self._names[number] for selector in selectors for number in self._index.match(selector)}
 
+    def candidates(self, name: str) -> tuple[TagSet, ...]:
+        """What selectors are matched against for a dataplane; nothing where it is not known."""
+        known = self._dataplanes.get(name)
+        return () if known is None else known.candidates
+
     def destinations(self, name: str) -> frozenset[Destination]:
         """What a dataplane's outbounds lead to, under the routes of now; nothing where it is not known."""
         known = self._dataplanes.get(name)
@@ -115,24 +123,21 @@ class Policies:
         routes = [self._policies.get(self._numbers[key]) for key in self._routing]
         found = set(sight.destinations)
         for tags in sight.destinations:
+            if isinstance(tags, BackendPort):
+                continue
             for policy in routes:
                 items = policy.items_for(dict(tags).get(SERVICE_TAG, ""))
                 found |= routing.reached((tags, routing.route(tags, {policy.key.type: item.conf})) for item in items)
-        services = (service for tags in found for key, service in tags if key == SERVICE_TAG)
+        services = (name for destination in found for name in noted_names(destination))
         self._led[seen_from] = sight.services | frozenset(services)
         return frozenset(found)
 
     # Dataplanes.
 
-    def set_dataplane(self, name: str, dataplane: Dataplane) -> None:
-        """Take in a dataplane that is new or has changed."""
+    def set_dataplane(self, name: str, dataplane: Dataplane, outbounds: tuple[Destination, ...]) -> None:
+        """Take in a dataplane that is new or has changed, with what its outbounds ask for, each once."""
         before = self._dataplanes.get(name)
         found, inbounds = candidates(dataplane), len(dataplane.inbounds)
-        outbounds = tuple(
-            dict.fromkeys(
-                destination_of(each.destination_tags) for each in dataplane.outbounds if each.destination_tags
-            )
-        )
         known = self._known(
             found[:inbounds],
             found[inbounds:],
@@ -281,9 +286,17 @@ class Policies:
             return any(was.route(tags) != now.route(tags) for tags in chain(subject.outbounds, seen))
         return (
             was.proxy != now.proxy
-            or any(was.outbound(service) != now.outbound(service) for service in subject)
+            or any(was.outbound(each) != now.outbound(each) for name in subject for each in self._meant(name))
             or any(was.inbound(position) != now.inbound(position) for position in range(len(was.inbounds)))
         )
+
+    def _meant(self, name: str) -> Iterator[str | Subject]:
+        """What policies may be about that are noted under a name: a service by tags, or the ports of one."""
+        kind, is_of_ports, service = name.partition("/")
+        if not is_of_ports:
+            yield name
+        elif service:
+            yield from (backend.subject for backend in self._backends.ports(kind, service))
 
     def _reroute(self, name: str, before: _Known) -> None:
         outward = before.outward
@@ -335,7 +348,7 @@ class Outward:
     """What dataplanes with the same outbounds and routes reach. One object for all of them."""
 
     outbounds: tuple[Destination, ...]
-    """The tags of their outbounds."""
+    """What their outbounds ask for."""
     destinations: frozenset[Destination]
     """What these lead to."""
     is_transparent: bool
@@ -343,12 +356,12 @@ class Outward:
     seen_from: Viewpoint | None
     """From where they see the names of the mesh, and reach what these lead to too."""
     services: frozenset[str] = field(init=False)
-    """Those of both: a policy about the first is for a listener, about the second for a cluster."""
+    """The services of both, and names for ports of services: a policy about the first is for a listener, about the
+    second for a cluster."""
 
     def __post_init__(self) -> None:
-        named = (dict(each).get(SERVICE_TAG) for each in (*self.outbounds, *self.destinations))
-        let_through = frozenset({PASS_THROUGH} if self.is_transparent else ())
-        object.__setattr__(self, "services", let_through | {service for service in named if service})
+        named = {name for each in (*self.outbounds, *self.destinations) for name in noted_names(each)}
+        object.__setattr__(self, "services", frozenset({PASS_THROUGH, *named} if self.is_transparent else named))
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,10 +384,10 @@ class _Known:
 
 
 def _about(policies: Iterable[CompiledPolicy]) -> frozenset[str] | None:
-    """The services that one of the policies says something about; None where that is any."""
+    """The services that one of the policies says something about; None where that is any, or those with some labels."""
     found: frozenset[str] = frozenset()
     for policy in policies:
-        if policy.services is None:
+        if policy.services is None or any(name.endswith("/") for name in policy.services):
             return None
         found |= policy.services
     return found

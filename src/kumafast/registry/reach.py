@@ -14,16 +14,19 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, MutableMappin
 from typing import TypeAlias
 
 from kumafast._core import SelectorSet, TagIndex, TagSelector, TagSet
+from kumafast.matching.backends import BackendPort
 from kumafast.registry.overlay import Index, IndexOverlay, Overlay
 
-Destination: TypeAlias = tuple[tuple[str, str], ...]
-"""The tags that endpoints must have as pairs, sorted by key: the name of what outbounds lead to within a mesh."""
+Tags: TypeAlias = tuple[tuple[str, str], ...]
+"""Tags as pairs, sorted by key."""
+Destination: TypeAlias = Tags | BackendPort
+"""The name of what outbounds lead to within a mesh: the tags that endpoints must have, or a port of a service."""
 
 Consumer: TypeAlias = Hashable
 """Who reaches destinations: a dataplane by its name, or what many dataplanes have in common."""
 
 
-def destination_of(tags: Mapping[str, str]) -> Destination:
+def destination_of(tags: Mapping[str, str]) -> Tags:
     """The destination that an outbound with these tags leads to."""
     return tuple(sorted(tags.items()))
 
@@ -39,8 +42,9 @@ class Reach:
         self._free_ids: list[int] = []
         self._inbounds: MutableMapping[str, tuple[TagSet, ...]] = {}
         self._selectors = SelectorSet()
-        self._selector_ids: MutableMapping[Destination, int] = {}
-        self._destinations: MutableMapping[int, Destination] = {}
+        # Those by tags; who serves a port of a service its own selector says.
+        self._selector_ids: MutableMapping[Tags, int] = {}
+        self._destinations: MutableMapping[int, Tags] = {}
         self._consumers: MutableMapping[Destination, set[Consumer]] = {}
         self._consumed: MutableMapping[Consumer, frozenset[Destination]] = {}
         self._next_selector_id = 0
@@ -62,7 +66,7 @@ class Reach:
         forked._consumed = Overlay(self._consumed)
         return forked
 
-    def providers(self, destination: Destination) -> Iterator[str]:
+    def providers(self, destination: Tags) -> Iterator[str]:
         """Names of the dataplanes with an inbound that has all tags of the destination. O(those found)."""
         for dataplane_id in self._index.match(TagSelector(dict(destination))):
             yield self._names[dataplane_id]
@@ -75,16 +79,16 @@ class Reach:
         """Whether some dataplane reaches the destination."""
         return destination in self._consumers
 
-    def destinations_served_by(self, name: str) -> list[Destination]:
+    def destinations_served_by(self, name: str) -> list[Tags]:
         """Of the destinations that somebody reaches, those that this dataplane serves. O(tags + found)."""
         inbounds = self._inbounds.get(name)
         return self._served(inbounds) if inbounds else []
 
-    def destinations_with(self, tags: Mapping[str, str]) -> list[Destination]:
+    def destinations_with(self, tags: Mapping[str, str]) -> list[Tags]:
         """Of the destinations that somebody reaches, those that an endpoint with these tags serves."""
         return self._served(TagSet(tags))
 
-    def _served(self, endpoints: TagSet | tuple[TagSet, ...]) -> list[Destination]:
+    def _served(self, endpoints: TagSet | tuple[TagSet, ...]) -> list[Tags]:
         if not self._destinations:
             return []
         return [self._destinations[selector_id] for selector_id, _ in self._selectors.match(endpoints)]
@@ -129,7 +133,7 @@ class Reach:
         fresh: list[tuple[int, TagSelector]] = []
         for destination in destinations:
             self._consumers.setdefault(destination, set()).add(consumer)
-            if destination in self._selector_ids:
+            if isinstance(destination, BackendPort) or destination in self._selector_ids:
                 continue
             selector_id = self._free_selector_ids.pop() if self._free_selector_ids else self._next_selector_id
             self._next_selector_id = max(self._next_selector_id, selector_id + 1)
@@ -147,8 +151,9 @@ class Reach:
             if not consumers:
                 del self._consumers[destination]
                 gone.append(destination)
-        if gone:
-            selector_ids = [self._selector_ids.pop(destination) for destination in gone]
+        by_tags = [destination for destination in gone if not isinstance(destination, BackendPort)]
+        if by_tags:
+            selector_ids = [self._selector_ids.pop(destination) for destination in by_tags]
             for selector_id in selector_ids:
                 del self._destinations[selector_id]
             self._selectors = self._selectors.removed(selector_ids)

@@ -11,18 +11,20 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapp
 from dataclasses import replace
 
 from kumafast._core import untrack_value
-from kumafast.addresses import is_ip
 from kumafast.identity.identities import Identities
 from kumafast.matching import Bindings, CompiledPolicy, compile_policies, routing
+from kumafast.matching.backends import Backend, BackendPort, Subject
 from kumafast.matching.policy import ends
+from kumafast.registry import backends
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.affected import Affected, DataplaneId, Gathered
-from kumafast.registry.external_services import ExternalServices
+from kumafast.registry.external_permissions import Clients
+from kumafast.registry.mesh_state import MeshState
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
-from kumafast.registry.policies import Policies
-from kumafast.registry.reach import Destination, Reach
-from kumafast.registry.virtual_hosts import Naming, Sight, Viewpoint, VirtualHosts
+from kumafast.registry.reach import Destination, Tags
+from kumafast.registry.virtual_hosts import Naming, Sight, Viewpoint
+from kumafast.registry.visibility import hosts_of, is_seen_differently
 from kumafast.resources import (
     Dataplane,
     DataplaneInsight,
@@ -34,6 +36,9 @@ from kumafast.resources import (
     catalog,
 )
 from kumafast.resources.connection_policy import ConnectionPolicy
+from kumafast.resources.dataplane_insight import ONLINE, status
+from kumafast.resources.networking import Outbound
+from kumafast.resources.policies.traffic_permission import TrafficPermission
 from kumafast.resources.virtual_ip import VirtualIP
 from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.snapshot.node import dataplane_of
@@ -48,44 +53,12 @@ _MESH_FIELDS: Mapping[str, Set[str]] = {
 }
 
 
-class _MeshState:
-    __slots__ = ("addresses", "external", "hosts", "policies", "reach", "readers", "view", "written")
-
-    def __init__(self, name: str, naming: Naming) -> None:
-        self.view = MeshView(name)
-        self.reach = Reach()
-        self.external = ExternalServices()
-        self.addresses = AddressBook()
-        self.hosts = VirtualHosts(self.addresses, naming)
-        self.policies = Policies(self.hosts)
-        # As users wrote them; matching knows them by their compiled form.
-        self.written: MutableMapping[ResourceKey, StoredResource] = {}
-        # Those of them for which fields of the Mesh count.
-        self.readers: MutableMapping[ResourceKey, StoredResource] = {}
-
-    def fork(self) -> _MeshState:
-        forked = _MeshState.__new__(_MeshState)
-        forked.view = self.view
-        forked.addresses = self.addresses.fork()
-        forked.hosts = self.hosts.fork(forked.addresses)
-        forked.reach, forked.policies = self.reach.fork(), self.policies.fork(forked.hosts)
-        forked.external = self.external.fork()
-        forked.written, forked.readers = Overlay(self.written), Overlay(self.readers)
-        return forked
-
-    @property
-    def is_empty(self) -> bool:
-        if self.view.mesh is not None or self.view.dataplanes or self.written or self.external:
-            return False
-        return self.hosts.is_empty and not self.addresses
-
-
 class Registry:
     """Meshes and dataplanes as they are now, with the indexes that say who reaches what."""
 
     def __init__(self, naming: Naming | None = None) -> None:
         self._naming = naming or Naming()
-        self._meshes: MutableMapping[str, _MeshState] = {}
+        self._meshes: MutableMapping[str, MeshState] = {}
         # Those in which addresses are to be given or taken back.
         self._unaddressed: dict[str, None] = {}
         # Those whose names may be others than those that have been settled.
@@ -95,8 +68,9 @@ class Registry:
         self._by_host: MutableMapping[str, set[DataplaneId]] = {}
         self.identities = Identities()
         """What the certificates of each mesh are made of."""
-        # Those whose Envoys have said that they run with a certificate.
+        # Those whose Envoys have said that they run with a certificate, and those with a stream that has not ended.
         self._secured: MutableMapping[DataplaneId, None] = {}
+        self._online: MutableMapping[DataplaneId, None] = {}
         self.generation = 0
         """Another after each change; a fork is good while it is what it was."""
 
@@ -106,10 +80,10 @@ class Registry:
         Good until this one changes, as its `generation` says. O(1) for a mesh; the rest is paid by what is changed.
         """
         forked = Registry(self._naming)
-        forked._meshes = Overlay(self._meshes, copy=_MeshState.fork)
+        forked._meshes = Overlay(self._meshes, copy=MeshState.fork)
         forked._by_host = Overlay(self._by_host, copy=set.copy)
         forked.identities = self.identities.fork()
-        forked._secured = Overlay(self._secured)
+        forked._secured, forked._online = Overlay(self._secured), Overlay(self._online)
         return forked
 
     def mesh(self, name: str) -> MeshView | None:
@@ -129,6 +103,7 @@ class Registry:
                 yield state.view.mesh
             yield from state.view.dataplanes.values()
             yield from state.external
+            yield from state.backends
             yield from (stored.resource for stored in state.hosts.rules)
             yield from state.addresses.resources(state.view.name)
             yield from (stored.resource for stored in state.written.values())
@@ -145,16 +120,50 @@ class Registry:
         return None if named is None else DataplaneId(*named)
 
     def providers(self, mesh: str, destination: Destination) -> Iterator[Dataplane]:
-        """The dataplanes with an inbound that has all tags of the destination, in no order. O(those found)."""
-        state = self._meshes.get(mesh)
-        if state is not None:
-            for name in state.reach.providers(destination):
-                yield state.view.dataplanes[name]
+        """The dataplanes with an inbound that has all tags of the destination, in no order. O(those found).
 
-    def external_services(self, mesh: str, destination: Destination) -> list[ExternalService]:
+        Of a port of a service those that it selects: which of them have such a port has to be looked at.
+        """
+        state = self._meshes.get(mesh)
+        if state is None:
+            return
+        if isinstance(destination, BackendPort):
+            backend = state.backends.get(destination)
+            selections = () if backend is None else backend.selections
+            names: Iterable[str] = state.policies.selected(each.selector for each in selections)
+        else:
+            names = state.reach.providers(destination)
+        for name in names:
+            yield state.view.dataplanes[name]
+
+    def backend(self, mesh: str, port: BackendPort) -> Backend | None:
+        """What a port of a service is; None where there is no such."""
+        state = self._meshes.get(mesh)
+        return None if state is None else state.backends.get(port)
+
+    def leads_to(self, mesh: str, outbound: Outbound) -> Destination | None:
+        """What an outbound of a dataplane of the mesh leads to; None where it refers to nothing that is there."""
+        state = self._meshes.get(mesh)
+        return None if state is None else state.leads_to(outbound)
+
+    def subject(self, mesh: str, destination: Destination) -> str | Subject | None:
+        """What policies about a destination are about: a service by its name, or a port of one that is there."""
+        state = self._meshes.get(mesh)
+        return None if state is None else state.subject(destination)
+
+    def external_services(self, mesh: str, destination: Tags) -> list[ExternalService]:
         """The external services that have all tags of the destination, by name. O(those found)."""
         state = self._meshes.get(mesh)
         return [] if state is None else state.external.serving(destination)
+
+    def clients(self, service: ExternalService) -> Clients:
+        """Who may reach an external service that is there."""
+        return self._meshes[service.mesh].external.clients(service)
+
+    def permitted(self, dataplane_id: DataplaneId) -> frozenset[str]:
+        """The external services that a dataplane that is there may reach; one object for all with the same tags."""
+        state = self._meshes[dataplane_id.mesh]
+        return state.permitted(dataplane_id.name)
 
     def consumers(self, mesh: str, destination: Destination) -> Iterator[DataplaneId]:
         """The dataplanes that reach the destination, in no order; some twice. O(those found)."""
@@ -191,6 +200,10 @@ class Registry:
         """Whether a dataplane's Envoy has said that it runs with a certificate of its mesh."""
         return dataplane_id in self._secured
 
+    def is_online(self, dataplane_id: DataplaneId) -> bool:
+        """Whether a dataplane's Envoy is connected, as far as that is stored."""
+        return dataplane_id in self._online
+
     def bindings(self, dataplane_id: DataplaneId) -> Bindings:
         """The policies of a dataplane that is there. O(its tags + policies found)."""
         return self._meshes[dataplane_id.mesh].policies.bindings(dataplane_id.name)
@@ -226,8 +239,7 @@ class Registry:
         gathered = Gathered()
         for dataplane_id in self._by_host.get(host, ()):
             gathered.proxies[dataplane_id] = None
-            reach = self._meshes[dataplane_id.mesh].reach
-            gathered.served(dataplane_id, reach.destinations_served_by(dataplane_id.name))
+            gathered.served(dataplane_id, self._meshes[dataplane_id.mesh].served_by(dataplane_id.name))
         return gathered.complete()
 
     def apply(self, changes: Iterable[Change]) -> Affected:
@@ -256,12 +268,16 @@ class Registry:
                 self._apply_insight(change, gathered)
             elif change.key.type == ExternalService.type.name:
                 self._apply_external(change, gathered)
+            elif change.key.type in backends.KINDS:
+                self._apply_service(change, gathered)
             elif change.key.type in (VirtualIP.type.name, VirtualOutbound.type.name):
                 self._apply_naming(change)
             elif change.key.type == Dataplane.type.name:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
                 touches = self._apply_policy(change)
+                if change.key.type == TrafficPermission.type.name:
+                    self._state(change.key.mesh).permit(change, gathered)
             for touched in touches:
                 if change.key.type in routing.KINDS:
                     self._reroute(touched, gathered)
@@ -276,15 +292,19 @@ class Registry:
         self._settle_names(gathered)
         yield gathered.complete()
 
-    def _state(self, mesh: str) -> _MeshState:
+    def _state(self, mesh: str) -> MeshState:
         state = self._meshes.get(mesh)
         if state is None:
-            state = self._meshes[mesh] = _MeshState(mesh, self._naming)
+            state = self._meshes[mesh] = MeshState(mesh, self._naming)
         return state
 
     def _apply_insight(self, change: Change, gathered: Gathered) -> None:
         dataplane_id = DataplaneId(change.key.mesh, change.key.name)
         resource = None if change.stored is None else change.stored.resource
+        if isinstance(resource, DataplaneInsight) and status(resource) == ONLINE:
+            self._online[dataplane_id] = None
+        else:
+            self._online.pop(dataplane_id, None)
         is_secured = isinstance(resource, DataplaneInsight) and bool(resource.mtls)
         if is_secured == (dataplane_id in self._secured):
             return
@@ -295,7 +315,27 @@ class Registry:
         self.generation += 1
         state = self._meshes.get(dataplane_id.mesh)
         if state is not None and dataplane_id.name in state.view.dataplanes:
-            gathered.served(dataplane_id, state.reach.destinations_served_by(dataplane_id.name))
+            gathered.served(dataplane_id, state.served_by(dataplane_id.name))
+
+    def _apply_service(self, change: Change, gathered: Gathered) -> None:
+        mesh = change.key.mesh
+        state = self._state(mesh)
+        self.generation += 1
+        redefined = state.backends.set(change.key, change.stored)
+        for name in sorted(redefined.dataplanes):
+            self._rewire(state, name, gathered)
+        for port in redefined.ports:
+            # What it is made of is another, so that nothing of what is known counts any more.
+            gathered.vanished.add((mesh, port))
+            gathered.proxies.update(dict.fromkeys(sorted(self.consumers(mesh, port))))
+        self._drop_if_empty(mesh)
+
+    def _rewire(self, state: MeshState, name: str, gathered: Gathered) -> None:
+        """Note that references of a dataplane may lead elsewhere."""
+        mesh = state.view.name
+        dataplane = state.view.dataplanes[name]
+        state.policies.set_dataplane(name, dataplane, state.outbounds(dataplane))
+        self._reroute([DataplaneId(mesh, name)], gathered)
 
     def _apply_external(self, change: Change, gathered: Gathered) -> None:
         mesh, name = change.key.mesh, change.key.name
@@ -333,16 +373,7 @@ class Registry:
             state = self._meshes.get(mesh)
             if state is None:
                 continue
-            seen = dict(state.hosts.settle())
-            for viewpoint in seen:
-                names = state.hosts.members(viewpoint)
-                gathered.proxies.update((DataplaneId(mesh, name), None) for name in names)
-            if mesh in self._rerouted:
-                # Who is led elsewhere has been said; here it is what they reach.
-                seen |= state.hosts.sights
-            for viewpoint, sight in seen.items():
-                vanished = state.reach.consume(viewpoint, state.policies.led(viewpoint, sight))
-                gathered.vanished.update((mesh, destination) for destination in vanished)
+            state.settle_names(gathered, is_rerouted=mesh in self._rerouted)
             self._drop_if_empty(mesh)
         self._unnamed.clear()
         self._rerouted.clear()
@@ -353,6 +384,7 @@ class Registry:
         if state is not None:
             for service in state.external.reading(key.name):
                 gathered.served_outside(key.mesh, state.reach, service)
+            gathered.external.update((key.mesh, port) for port in state.backends.reading(key.name))
 
     def _apply_mesh(self, change: Change) -> Iterator[list[DataplaneId]]:
         """Those whose policies say something else in the mesh as it is now."""
@@ -390,7 +422,7 @@ class Registry:
         self._drop_if_empty(mesh)
 
     def _compile(
-        self, state: _MeshState, key: ResourceKey, stored: StoredResource | None, *, before: int
+        self, state: MeshState, key: ResourceKey, stored: StoredResource | None, *, before: int
     ) -> Iterator[list[DataplaneId]]:
         """Put the policies that a resource stands for in the place of the `before` that it stood for."""
         policies: tuple[CompiledPolicy, ...] = ()
@@ -426,9 +458,10 @@ class Registry:
         self._note_hosts(dataplane_id, before, after)
         # What others see of a dataplane is its inbounds. Destinations that it served before count as well as those that
         # it serves now: an endpoint that left must leave everywhere.
-        seen_by_others = before is None or after is None or _is_seen_differently(before, after)
+        seen_by_others = before is None or after is None or is_seen_differently(before, after)
         if seen_by_others and before is not None:
-            gathered.served(dataplane_id, state.reach.destinations_served_by(name))
+            gathered.served(dataplane_id, state.served_by(name))
+        state.backends.set_dataplane(name, after)
         state.hosts.set_dataplane(name, after)
         self._note_named(mesh)
         if after is None:
@@ -439,42 +472,23 @@ class Registry:
             state.view = replace(state.view, dataplanes=state.view.dataplanes.delete(name))
             self._drop_if_empty(mesh)
             return
-        state.policies.set_dataplane(name, after)
+        state.policies.set_dataplane(name, after, state.outbounds(after))
         state.reach.set(name, (inbound.tags for inbound in after.inbounds))
         vanished = state.reach.consume(name, state.policies.destinations(name))
         gathered.vanished.update((mesh, destination) for destination in vanished)
         state.view = replace(state.view, dataplanes=state.view.dataplanes.set(name, after))
         if seen_by_others:
-            gathered.served(dataplane_id, state.reach.destinations_served_by(name))
+            gathered.served(dataplane_id, state.served_by(name))
 
     def _note_hosts(self, dataplane_id: DataplaneId, before: Dataplane | None, after: Dataplane | None) -> None:
-        for host in _hosts(before):
+        for host in hosts_of(before):
             self._by_host[host].discard(dataplane_id)
             if not self._by_host[host]:
                 del self._by_host[host]
-        for host in _hosts(after):
+        for host in hosts_of(after):
             self._by_host.setdefault(host, set()).add(dataplane_id)
 
 
 def _parts(policy: Resource) -> int:
     """How many policies a resource stands for at most."""
     return len(policy.parts) + 1 if isinstance(policy, ConnectionPolicy) else 1
-
-
-def _hosts(dataplane: Dataplane | None) -> set[str]:
-    if dataplane is None or dataplane.networking is None:
-        return set()
-    networking = dataplane.networking
-    stated = {networking.address, networking.advertised_address, *(item.address for item in networking.inbound)}
-    return {host for host in stated if host and not is_ip(host)}
-
-
-def _is_seen_differently(before: Dataplane, after: Dataplane) -> bool:
-    """Whether two states of a dataplane can give different endpoints: addresses, inbounds, or the labels they carry."""
-    if before.networking is None or after.networking is None or before.labels != after.labels:
-        return True
-    return (
-        before.networking.inbound != after.networking.inbound
-        or before.networking.address != after.networking.address
-        or before.networking.advertised_address != after.networking.advertised_address
-    )

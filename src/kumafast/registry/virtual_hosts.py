@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from kumafast._core import SelectorSet, TagIndex, TagSelector, TagSet
+from kumafast.matching.backends import noted_names
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.overlay import Index, IndexOverlay, Overlay
-from kumafast.registry.reach import Destination, destination_of
+from kumafast.registry.reach import Destination, Tags, destination_of
 from kumafast.resources import Dataplane, ExternalService, ResourceKey
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.validation import is_domain, is_ip
@@ -71,7 +72,8 @@ class Sight:
         self.addresses = frozenset(host.address for host in self.hosts)
         self.destinations = frozenset(tags for host in self.hosts for _, tags in host.ports)
         """The tags of all ports."""
-        self.services = frozenset(service for tags in self.destinations for key, service in tags if key == SERVICE_TAG)
+        self.services = frozenset(name for destination in self.destinations for name in noted_names(destination))
+        """The services of all ports, and names for those of services."""
 
 
 NOTHING = Sight(())
@@ -80,7 +82,7 @@ NOTHING = Sight(())
 class _Source(NamedTuple):
     """What names are made of: the tags of inbounds, or an external service with its tags."""
 
-    tags: Destination
+    tags: Tags
     external: str = ""
     host: str = ""
     port: int = 0
@@ -92,7 +94,7 @@ class Claim(NamedTuple):
 
     order: tuple[object, ...]
     port: int
-    tags: Destination
+    tags: Tags
 
 
 _Made: TypeAlias = frozenset[tuple[Holder, Claim]]
@@ -371,7 +373,7 @@ class VirtualHosts:
             return
         holders = {holder for service in wanted for holder in self._by_service.get(service, ())}
         for host in (self._hosts[holder] for holder in sorted(holders, key=_precedence)):
-            ports = tuple((port, tags) for port, tags in host.ports if dict(tags)[SERVICE_TAG] in wanted)
+            ports = tuple((port, led) for port, led in host.ports if not wanted.isdisjoint(noted_names(led)))
             yield host if ports == host.ports else VirtualHost(host.address, host.names, ports)
 
     def _see(self, name: str, after: Viewpoint | None) -> None:
@@ -432,7 +434,7 @@ def _selectors(stored: StoredResource) -> list[TagSelector]:
 
 
 def _services(host: VirtualHost | None) -> frozenset[str]:
-    return frozenset() if host is None else frozenset(dict(tags)[SERVICE_TAG] for _, tags in host.ports)
+    return frozenset() if host is None else frozenset(name for _, led in host.ports for name in noted_names(led))
 
 
 def _precedence(holder: Holder) -> tuple[int, str]:

@@ -9,8 +9,12 @@ from kumafast.resources.dataplane_insight import DataplaneInsight, status
 from kumafast.resources.defaults import kri, with_defaults
 from kumafast.resources.document import decode, encode, parse, to_document, unknown_fields
 from kumafast.resources.external_service import ExternalService
+from kumafast.resources.hostname_generator import HostnameGenerator
 from kumafast.resources.initial import initial_resources
 from kumafast.resources.mesh import Mesh
+from kumafast.resources.mesh_external_service import MeshExternalService
+from kumafast.resources.mesh_multi_zone_service import MeshMultiZoneService
+from kumafast.resources.mesh_service import MeshService
 from kumafast.resources.resource import DataplaneName, MeshName, Resource, ResourceKey, ResourceType, Scope
 from kumafast.resources.secret import GlobalSecret, Secret, secret_data
 from kumafast.resources.validation import validate
@@ -21,8 +25,12 @@ __all__ = [
     "DataplaneName",
     "ExternalService",
     "GlobalSecret",
+    "HostnameGenerator",
     "Mesh",
+    "MeshExternalService",
+    "MeshMultiZoneService",
     "MeshName",
+    "MeshService",
     "Resource",
     "ResourceKey",
     "ResourceType",

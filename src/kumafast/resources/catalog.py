@@ -13,7 +13,11 @@ from kumafast.resources import policies
 from kumafast.resources.dataplane import Dataplane
 from kumafast.resources.dataplane_insight import DataplaneInsight
 from kumafast.resources.external_service import ExternalService
+from kumafast.resources.hostname_generator import HostnameGenerator
 from kumafast.resources.mesh import Mesh
+from kumafast.resources.mesh_external_service import MeshExternalService
+from kumafast.resources.mesh_multi_zone_service import MeshMultiZoneService
+from kumafast.resources.mesh_service import MeshService
 from kumafast.resources.resource import Resource, ResourceType
 from kumafast.resources.secret import GlobalSecret, Secret
 from kumafast.resources.virtual_ip import VirtualIP
@@ -40,6 +44,10 @@ _ALL: list[type[Resource]] = [
     Dataplane,
     DataplaneInsight,
     ExternalService,
+    HostnameGenerator,
+    MeshExternalService,
+    MeshMultiZoneService,
+    MeshService,
     Secret,
     GlobalSecret,
     VirtualOutbound,

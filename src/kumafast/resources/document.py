@@ -209,7 +209,8 @@ def unknown_fields(document: Mapping[str, object]) -> tuple[str, ...]:
     """
     model = _model_for(document)
     fields = model.translated(document)
-    spec = {name: value for name, value in fields.items() if name not in _SERVER_FIELDS}
+    ours = _SERVER_FIELDS | {"status"} if model.type.has_status else _SERVER_FIELDS
+    spec = {name: value for name, value in fields.items() if name not in ours}
     return tuple(_unknown(model, spec, ""))
 
 

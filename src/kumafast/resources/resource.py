@@ -46,6 +46,10 @@ class PolicyTraits:
     """True where `from` says the same as `rules` without matches."""
     is_listed: bool = False
     """True where all that is said of what comes in counts, in order, instead of one conf merged from it."""
+    has_cases: bool = False
+    """True where what is said of some of those who send counts beside what is said of all."""
+    is_to_of_gateways: bool = False
+    """True where `to` is about what gateways send, and about nothing else."""
     is_by_inbound: bool = False
     """True in the family with sources where the winner is chosen for each inbound, by what its destinations say."""
     mesh_fields: tuple[str, ...] = ()
@@ -82,6 +86,8 @@ class ResourceType:
     """True for what Kuma lists among the policies though no proxy is bound by it."""
     is_secret: bool = False
     """True for what only administrators may see and what stores seal."""
+    has_status: bool = False
+    """True where the API shows a `status` beside what a user wrote; what a document says there is not read."""
     other_path: str = ""
     """An older path of the same collection."""
 

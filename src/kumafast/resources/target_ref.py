@@ -47,14 +47,34 @@ class TargetRef(Frozen):
     proxy_types: tuple[Literal["Sidecar", "Gateway"], ...] = ()
 
 
+def includes_gateways(ref: TargetRef) -> bool:
+    """Whether a policy for this may be one for gateways' listeners, as Kuma takes it."""
+    if ref.kind in (MESH, MESH_SUBSET):
+        return not ref.proxy_types or "Gateway" in ref.proxy_types
+    return ref.kind in (MESH_GATEWAY, MESH_HTTP_ROUTE)
+
+
+def is_only_gateways(ref: TargetRef) -> bool:
+    """Whether a policy for this is for gateways' listeners and nothing else."""
+    return includes_gateways(ref) and (ref.kind == MESH_GATEWAY or set(ref.proxy_types) == {"Gateway"})
+
+
 def check_target_ref(
-    path: str, ref: TargetRef, *, kinds: Collection[str], is_inbound: bool = False
+    path: str,
+    ref: TargetRef,
+    *,
+    kinds: Collection[str],
+    is_inbound: bool = False,
+    unsupported: str = "value is not supported",
 ) -> Iterator[Violation]:
-    """A reference in a place that allows some kinds; `is_inbound` where its policy is about inbounds."""
+    """A reference in a place that allows some kinds; `is_inbound` where its policy is about inbounds.
+
+    `unsupported` is what is said of any other kind.
+    """
     if not ref.kind:
         yield Violation(f"{path}.kind", "must be defined")
     elif ref.kind not in kinds:
-        yield Violation(f"{path}.kind", "value is not supported")
+        yield Violation(f"{path}.kind", unsupported)
     elif ref.kind == MESH:
         if ref.name:
             yield Violation(f"{path}.name", f"using name with kind {MESH} is not yet supported")

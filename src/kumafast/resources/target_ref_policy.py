@@ -26,6 +26,8 @@ PRODUCER = "producer"
 CONSUMER = "consumer"
 WORKLOAD_OWNER = "workload-owner"
 
+BESIDE_RULES = "fields 'to' and 'from' must be empty when 'rules' is defined"
+
 C = TypeVar("C", bound=Frozen)
 
 
@@ -159,7 +161,7 @@ class TargetRefPolicy(Resource):
 def check_parts(spec: Spec[Any] | UnmatchedSpec[Any]) -> Iterator[Violation]:
     """A policy says something, and says what comes in in one way."""
     if spec.rules and (spec.to or spec.from_):
-        yield Violation("spec", "fields 'to' and 'from' must be empty when 'rules' is defined")
+        yield Violation("spec", BESIDE_RULES)
     if not (spec.rules or spec.to or spec.from_):
         yield Violation("spec", "at least one of 'from', 'to' or 'rules' has to be defined")
 

@@ -34,15 +34,16 @@ from kumafast.rest.reads import Reader
 from kumafast.rest.rejections import rejections
 from kumafast.rest.rules import show_rules
 from kumafast.rest.services import ApiServices
+from kumafast.rest.statuses import Statuses
 from kumafast.rest.writes import Writer
 
 
 def create_api(services: ApiServices) -> Guard:
     """The API as an ASGI application, behind its door."""
-    documents = Documents(zone=services.zone)
+    documents = Documents(zone=services.zone, status_of=Statuses(services.picture).of)
     dry_runs = DryRuns(services.store, services.foresee, zone=services.zone, creates_routes=services.creates_routes)
     writer = Writer(services.store, dry_runs, zone=services.zone, creates_routes=services.creates_routes)
-    types = _TypeEndpoints(Reader(services.store, documents), writer)
+    types = _TypeEndpoints(Reader(services.store, documents, services.settle), writer)
     overview = Overview(services.store, documents)
     routes = [
         *_overview_routes(overview),

@@ -6,13 +6,15 @@ it is remembered; lists are joined from these bytes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
 from kumafast import resources
+from kumafast.resources import Resource
+from kumafast.rest.statuses import merged
 from kumafast.store.store import StoredResource
 
 CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -47,12 +49,16 @@ class DocumentCache:
 class Documents:
     """How this control plane's resources look on the API."""
 
-    def __init__(self, *, zone: str) -> None:
+    def __init__(self, *, zone: str, status_of: Callable[[Resource], Mapping[str, Any]] = lambda _: {}) -> None:
+        """`status_of` says what is shown beside what users wrote, for types that have a status; it is never kept."""
         self._zone = zone
+        self._status_of = status_of
         self._cache = DocumentCache()
 
     def encoded(self, stored: StoredResource) -> bytes:
         """The resource's JSON, from memory where possible."""
+        if stored.resource.type.has_status:
+            return orjson.dumps(self.document(stored))
         key = stored.resource.key
         found = self._cache.get(key, stored.revision)
         if found is None:
@@ -63,6 +69,8 @@ class Documents:
     def document(self, stored: StoredResource) -> dict[str, Any]:
         """The resource's fields in Kuma's order: identity, times, labels, then what the user wrote."""
         content = resources.to_document(stored.resource)
+        if stored.resource.type.has_status:
+            content = merged(content, self._status_of(stored.resource))
         return {**self.head(stored), **{name: value for name, value in content.items() if name not in HEAD_FIELDS}}
 
     def head(self, stored: StoredResource) -> dict[str, Any]:

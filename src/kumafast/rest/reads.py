@@ -5,7 +5,7 @@ In: the store, a request. Out: JSON joined from documents that are encoded once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,19 +23,25 @@ from kumafast.store.store import Store, StoredResource
 class Reader:
     """Answers GET for every type of resource."""
 
-    def __init__(self, store: Store, documents: Documents) -> None:
+    def __init__(self, store: Store, documents: Documents, settle: Callable[[], Awaitable[None]]) -> None:
+        """`settle` returns once statuses are of what is stored by then."""
         self._store = store
         self._documents = documents
+        self._settle = settle
 
     async def show(self, kind: ResourceType, request: Request) -> Response:
         """One resource, with its revision as ETag."""
         key = ResourceKey(kind.name, request.path_params.get("mesh", ""), request.path_params["name"])
         stored = await self._store.get(key)
+        if kind.has_status:
+            await self._settle()
         return encoded_response(self._documents.encoded(stored), headers={"ETag": f'"{stored.revision}"'})
 
     async def list(self, kind: ResourceType, request: Request) -> Response:
         """A page of the resources of a mesh, or of all meshes where the path names none."""
         part = window(request)
+        if kind.has_status:
+            await self._settle()
         found = select(await list_of(self._store, kind, request.path_params.get("mesh")), request)
         encoded = (self._documents.encoded(stored) for stored in part.of(found))
         return encoded_response(page(request, encoded, total=len(found), window=part))

@@ -93,7 +93,7 @@ class _Kind:
     def _to_rules(self) -> Iterator[Json]:
         about: dict[str, list[CompiledPolicy]] = {}
         for policy in self._policies:
-            for service in dict.fromkeys(item.service for item in policy.outbound):
+            for service in dict.fromkeys(item.service for item in policy.outbound if item.service):
                 about.setdefault(service, []).append(policy)
         general = about.pop(ANY_SERVICE, [])
         for service, policies in about.items():
@@ -134,7 +134,8 @@ class _Kind:
     def _from_rules(self) -> Iterator[Json]:
         for inbound, policies in self._inbounds():
             written = [policy for policy in policies if self._written(policy).spec.from_]
-            rules = list(self._sources(written) if policies[0].is_listed else self._everybody(written))
+            is_by_source = any(item.source is not None for policy in policies for item in policy.inbound)
+            rules = list(self._sources(written) if is_by_source else self._everybody(written))
             if rules:
                 yield {"inbound": inbound, "rules": rules}
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
-from kumafast.generation import fields, http_filters, protocols, senders
+from kumafast.generation import http_filters, protocols, senders
 from kumafast.generation.effects import Effect
+from kumafast.generation.faults import FILTER, Fault
 from kumafast.generation.proxy import Tags
 from kumafast.resources.durations import as_timedelta
 from kumafast.resources.policies.fault_injection import (
@@ -29,32 +29,19 @@ from kumafast.resources.policies.fault_injection import (
 
 KIND = FaultInjection.type.name
 
-_FILTER = "envoy.filters.http.fault"
-
 
 @dataclass(frozen=True, slots=True)
 class Faulty(Effect):
-    """Shares of the requests from the sources, in percent, that are delayed, aborted, or answered slowly."""
+    """A fault in requests from the sources."""
 
     sources: tuple[Tags, ...]
-    delay: tuple[float, timedelta] | None = None
-    abort: tuple[float, int] | None = None
-    kilobits: tuple[float, int] | None = None
+    fault: Fault
 
     def on_inbound_http(self, manager: http_connection_manager_pb2.HttpConnectionManager) -> None:
         """Have requests go wrong before they reach the workload."""
-        fault = fault_pb2.HTTPFault(headers=[senders.is_from(self.sources)])
-        if self.delay is not None:
-            percentage, length = self.delay
-            fault.delay.fixed_delay.CopyFrom(fields.duration(length))
-            fault.delay.percentage.CopyFrom(fields.fraction(percentage))
-        if self.abort is not None:
-            percentage, fault.abort.http_status = self.abort
-            fault.abort.percentage.CopyFrom(fields.fraction(percentage))
-        if self.kilobits is not None:
-            percentage, fault.response_rate_limit.fixed_limit.limit_kbps = self.kilobits
-            fault.response_rate_limit.percentage.CopyFrom(fields.fraction(percentage))
-        http_filters.add_before_router(manager, _FILTER, fault)
+        config = self.fault.config()
+        config.headers.append(senders.is_from(self.sources))
+        http_filters.add_before_router(manager, FILTER, config)
 
 
 def outbound(conf: Mapping[str, Any], protocol: str) -> Effect | None:
@@ -67,13 +54,13 @@ def inbound(conf: Mapping[str, Any], protocol: str) -> Effect | None:
     written = Conf.model_validate(conf)
     if not protocols.is_http(protocol) or not written.sources:
         return None
-    effect = Faulty(
-        sources=tuple(tuple(source.items()) for source in written.sources),
+    fault = Fault(
         delay=_delay(written.delay or Delay()),
         abort=_abort(written.abort or Abort()),
         kilobits=_kilobits(written.response_bandwidth or ResponseBandwidth()),
     )
-    return None if effect == Faulty(effect.sources) else effect
+    sources = tuple(tuple(source.items()) for source in written.sources)
+    return None if fault == Fault() else Faulty(sources, fault)
 
 
 def _delay(written: Delay) -> tuple[float, timedelta] | None:

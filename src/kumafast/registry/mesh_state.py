@@ -1,0 +1,131 @@
+"""All that the registry knows of one mesh, with its indexes.
+
+In: nothing; the registry fills it. Out: the parts, and questions that several of them answer together.
+Never: a change of more than one of the parts for one thing that happened; the registry knows what belongs together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+from kumafast.matching import CompiledPolicy, compile_policies
+from kumafast.matching.backends import BackendPort, Subject
+from kumafast.registry.address_book import AddressBook
+from kumafast.registry.affected import DataplaneId, Gathered
+from kumafast.registry.backends import Backends
+from kumafast.registry.external_services import ExternalServices
+from kumafast.registry.mesh_view import MeshView
+from kumafast.registry.overlay import Overlay
+from kumafast.registry.policies import Policies
+from kumafast.registry.reach import Destination, Reach, destination_of
+from kumafast.registry.virtual_hosts import Naming, VirtualHosts
+from kumafast.resources import Dataplane, ResourceKey
+from kumafast.resources.networking import Outbound
+from kumafast.resources.policies.traffic_permission import TrafficPermission
+from kumafast.resources.tags import SERVICE_TAG
+from kumafast.store import Change, StoredResource
+
+
+class MeshState:
+    """One mesh. One writer; the event loop that owns the registry."""
+
+    __slots__ = ("addresses", "backends", "external", "hosts", "policies", "reach", "readers", "view", "written")
+
+    def __init__(self, name: str, naming: Naming) -> None:
+        self.view = MeshView(name)
+        self.reach = Reach()
+        self.external = ExternalServices()
+        self.backends = Backends()
+        self.addresses = AddressBook()
+        self.hosts = VirtualHosts(self.addresses, naming)
+        self.policies = Policies(self.hosts, self.backends)
+        self.written: MutableMapping[ResourceKey, StoredResource] = {}
+        """Policies as users wrote them; matching knows them by their compiled form."""
+        self.readers: MutableMapping[ResourceKey, StoredResource] = {}
+        """Those of them for which fields of the Mesh count."""
+
+    def fork(self) -> MeshState:
+        """The same, to be changed on its own; it shares with this, and is good until this changes."""
+        forked = MeshState.__new__(MeshState)
+        forked.view = self.view
+        forked.backends = self.backends.fork()
+        forked.addresses = self.addresses.fork()
+        forked.hosts = self.hosts.fork(forked.addresses)
+        forked.reach, forked.policies = self.reach.fork(), self.policies.fork(forked.hosts, forked.backends)
+        forked.external = self.external.fork()
+        forked.written, forked.readers = Overlay(self.written), Overlay(self.readers)
+        return forked
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is known of it."""
+        if self.view.mesh is not None or self.view.dataplanes or self.written or self.external or len(self.backends):
+            return False
+        return self.hosts.is_empty and not self.addresses
+
+    # Questions that several of the parts answer.
+
+    def permitted(self, name: str) -> frozenset[str]:
+        """The external services that a dataplane may reach; one object for all with the same tags."""
+        if not self.external:
+            return frozenset()
+        dataplane = self.view.dataplanes[name]
+        tags = [inbound.tags for inbound in dataplane.inbounds]
+        if dataplane.gateway is not None:
+            tags.append(dataplane.gateway.tags)
+        return self.external.permitted(tuple(tags))
+
+    def outbounds(self, dataplane: Dataplane) -> tuple[Destination, ...]:
+        """What a dataplane asks for, each once in its order; references that lead nowhere are left out."""
+        found = (self.destination(each) for each in dataplane.outbounds)
+        return tuple(dict.fromkeys(each for each in found if each is not None))
+
+    def destination(self, outbound: Outbound) -> Destination | None:
+        """What an outbound asks for; None for what refers to nothing."""
+        if outbound.backend_ref is not None:
+            return self.backends.find(outbound.backend_ref)
+        return destination_of(outbound.destination_tags) if outbound.destination_tags else None
+
+    def leads_to(self, outbound: Outbound) -> Destination | None:
+        """What an outbound leads to; None where it refers to a port that is not there."""
+        found, ref = self.destination(outbound), outbound.backend_ref
+        if ref is None or not isinstance(found, BackendPort):
+            return found
+        backend = self.backends.get(found)
+        return found if backend is not None and ref.port in (0, backend.number) else None
+
+    def subject(self, destination: Destination) -> str | Subject | None:
+        """What policies about a destination are about: a service by its name, or a port of one that is there."""
+        if not isinstance(destination, BackendPort):
+            return dict(destination).get(SERVICE_TAG, "")
+        backend = self.backends.get(destination)
+        return None if backend is None else backend.subject
+
+    # What follows from a change in one of the parts for another.
+
+    def permit(self, change: Change, gathered: Gathered) -> None:
+        """Take in who may reach external services by a TrafficPermission, and note for which that is the question."""
+        permission = None if change.stored is None else change.stored.resource
+        assert permission is None or isinstance(permission, TrafficPermission)
+        policies: tuple[CompiledPolicy, ...] = ()
+        if change.stored is not None:
+            policies = compile_policies(change.stored.resource, created=change.stored.creation_time)
+        for service in self.external.permit(change.key, permission, policies):
+            gathered.served_outside(self.view.name, self.reach, service)
+
+    def settle_names(self, gathered: Gathered, *, is_rerouted: bool) -> None:
+        """Note who sees other names than before, and what they reach by them; `is_rerouted` where routes differ."""
+        mesh, seen = self.view.name, dict(self.hosts.settle())
+        for viewpoint in seen:
+            names = self.hosts.members(viewpoint)
+            gathered.proxies.update((DataplaneId(mesh, name), None) for name in names)
+        if is_rerouted:
+            # Who is led elsewhere has been said; here it is what they reach.
+            seen |= self.hosts.sights
+        for viewpoint, sight in seen.items():
+            vanished = self.reach.consume(viewpoint, self.policies.led(viewpoint, sight))
+            gathered.vanished.update((mesh, destination) for destination in vanished)
+
+    def served_by(self, name: str) -> list[Destination]:
+        """What a dataplane may serve: destinations that somebody reaches, and ports of services. O(those found)."""
+        return [*self.reach.destinations_served_by(name), *self.backends.served_by(self.policies.candidates(name))]
