@@ -18,6 +18,7 @@ from tests.store.kinds import Thing, key
 from kumafast.errors import CompactedError, NotFoundError
 from kumafast.resources import ResourceKey
 from kumafast.store import Change, Commit, Delete, MemoryStore, Put, Store, StoredResource
+from kumafast.store.memory import utc_now
 from kumafast.store.postgres import PostgresStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -118,7 +119,7 @@ def stored(name: str, revision: int) -> StoredResource:
     return StoredResource(Thing(name=name, value=revision), revision, NOW, NOW)
 
 
-NOW = kinds.utc_now()
+NOW = utc_now()
 
 
 def good() -> History:
