@@ -37,6 +37,7 @@ from kumafast.reconciler import Reconciler
 from kumafast.registry.virtual_hosts import Naming
 from kumafast.rejections import Cause, Refusal, trace
 from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, validate, with_defaults
+from kumafast.resources.hostname_generator import initial_generators
 from kumafast.rest.access import AccessRules
 from kumafast.rest.api import create_api
 from kumafast.rest.bootstrap import create_dp_app
@@ -184,6 +185,7 @@ class ControlPlane:
         settings = self.settings
         self._store = await stores.open_store(settings.store_url, keyring=stores.keyring_of(settings))
         await self._ensure_default_mesh()
+        await self._ensure_generators()
         ranges = Ranges(names=ip_network(settings.dns_server_cidr))
         reconciler = self._reconciler = Reconciler(
             store=self._store,
@@ -363,6 +365,13 @@ class ControlPlane:
             await self.store.get(ResourceKey(Mesh.type.name, "", "default"))
         except NotFoundError:
             await self.put(Mesh(name="default"))
+
+    async def _ensure_generators(self) -> None:
+        """As in Kuma, the generators of host names that every zone has are there again after each start."""
+        for generator in initial_generators():
+            # What users made of one stays.
+            with contextlib.suppress(ConflictError):
+                await self.store.put(generator, expected_revision=0)
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -27,7 +27,7 @@ from kumafast.matching import Bindings, Subject
 from kumafast.reached import Destinations, Reached
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination
-from kumafast.registry.virtual_hosts import Viewpoint
+from kumafast.registry.viewpoints import Viewpoint
 from kumafast.resolution import Layers, Resolution
 from kumafast.resources import Dataplane, catalog
 from kumafast.resources.fields import FrozenMap
