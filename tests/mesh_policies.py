@@ -51,6 +51,12 @@ _ABOUT_SERVICES: dict[str, tuple[Any, ...]] = {
         {"outlierDetection": {"disabled": True, "detectors": {"totalFailures": {}}}},
     ),
     "MeshHealthCheck": ({"tcp": {}}, {"http": {"path": "/"}}, {"interval": "1s", "http": {"disabled": True}}),
+    "MeshLoadBalancingStrategy": (
+        {"loadBalancer": {"type": "Random"}},
+        {"localityAwareness": {"disabled": True}, "hashPolicies": [{"type": "Header", "header": {"name": "x"}}]},
+        {"localityAwareness": {"localZone": {"affinityTags": [{"key": "version"}, {"key": "kuma.io/protocol"}]}}},
+        {"localityAwareness": {"crossZone": {"failover": [{"to": {"type": "Only", "zones": ["west"]}}]}}},
+    ),
     "MeshRetry": (
         {"http": {"numRetries": 1}},
         {"http": {"retryOn": ["5xx"]}, "tcp": {"maxConnectAttempt": 2}},

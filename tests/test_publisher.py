@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Mapping
 
 import pytest
 
@@ -11,7 +12,7 @@ from kumafast import publisher as scheduling
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth
 from kumafast.publisher import Publisher
-from kumafast.reached import Reached, Unready
+from kumafast.reached import Reached, Unready, Viewed
 from kumafast.resources import ResourceKey
 from kumafast.snapshot import Layer, SnapshotCache, XdsResource
 from kumafast.snapshot.node import Node
@@ -27,6 +28,7 @@ class Numbered:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
+        self.views: Mapping[Reached, Viewed] = {}
 
     def layers(self) -> tuple[Layer, ...]:
         return (Layer([XdsResource(CLUSTER, "truth", str(self._stage.truth).encode())]),)

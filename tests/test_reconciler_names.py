@@ -29,7 +29,7 @@ from kumafast.resources import Dataplane, Resource, ResourceKey, parse
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
-from kumafast.store import MemoryStore
+from kumafast.store import MemoryStore, Store
 
 DNS_PORT = 15053
 
@@ -65,7 +65,7 @@ def virtual_outbound(name: str, host: str, port: str, *, match: dict[str, str] |
 class Named(Pipeline):
     """A pipeline with an allocator, whose proxies answer for names."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.allocator = Allocator(
             store=store,

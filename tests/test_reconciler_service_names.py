@@ -50,7 +50,8 @@ def run(story: Callable[[Named, MemoryStore], Coroutine[Any, Any, None]], *resou
         store = await with_new_mesh()
         for resource in (*initial_generators(), *resources):
             await store.put(resource)
-        async with Named(store) as pipeline:
+        pipeline = Named(store)
+        async with pipeline:
             await story(pipeline, store)
 
     asyncio.run(main())
@@ -178,7 +179,8 @@ def test_addresses_and_names_are_the_same_after_a_restart(tmp_path: Path) -> Non
         return [mesh_service(f"s-{number}") for number in range(50)]
 
     async def seen(store: Store) -> dict[str, list[str]]:
-        async with Named(store) as pipeline:  # type: ignore[arg-type]
+        pipeline = Named(store)
+        async with pipeline:
             pipeline.connect("web")
             await pipeline.settle()
             return table(pipeline.snapshot("web"))

@@ -126,6 +126,15 @@ class _Door:
             raise PermissionDeniedError(f"the user {user.name} is no administrator")
 
 
+def _ranges(settings: Settings) -> Ranges:
+    resources = {
+        "MeshService": ip_network(settings.ipam_mesh_service_cidr),
+        "MeshExternalService": ip_network(settings.ipam_mesh_external_service_cidr),
+        "MeshMultiZoneService": ip_network(settings.ipam_mesh_multi_zone_service_cidr),
+    }
+    return Ranges(names=ip_network(settings.dns_server_cidr), resources=resources)
+
+
 class ControlPlane:
     """A whole control plane in this process, on the running event loop.
 
@@ -186,7 +195,7 @@ class ControlPlane:
         self._store = await stores.open_store(settings.store_url, keyring=stores.keyring_of(settings))
         await self._ensure_default_mesh()
         await self._ensure_generators()
-        ranges = Ranges(names=ip_network(settings.dns_server_cidr))
+        ranges = _ranges(settings)
         reconciler = self._reconciler = Reconciler(
             store=self._store,
             cache=self.cache,

@@ -23,12 +23,13 @@ from kumafast.generation.generate import generate
 from kumafast.generation.proxy import Part
 from kumafast.identity.identities import MeshIdentity
 from kumafast.ipam import Ranges, placements
+from kumafast.layers import BoundInbound, Layers
 from kumafast.matching import Bindings, Subject
-from kumafast.reached import Destinations, Reached
+from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination
 from kumafast.registry.viewpoints import Viewpoint
-from kumafast.resolution import Layers, Resolution
+from kumafast.resolution import Resolution
 from kumafast.resources import Dataplane, catalog
 from kumafast.resources.fields import FrozenMap
 from kumafast.resources.target_ref_policy import EFFECT_LABEL
@@ -323,9 +324,11 @@ class _Side:
             layers = plan.layers()
         except ModificationError as error:
             return Failure.of(error, plan.templates())
-        return Snapshot((*layers, *(self._seen(each, one_by_one) for each in plan.reached)))
+        return Snapshot((*layers, *(self._seen(each, plan.views.get(each), one_by_one) for each in plan.reached)))
 
-    def _seen(self, reached: Reached, one_by_one: bool) -> Layer:
+    def _seen(self, reached: Reached, viewed: Viewed | None, one_by_one: bool) -> Layer:
+        if viewed is not None:
+            return viewed.layer()[0]
         key = (reached, one_by_one)
         layer = self._endpoints.get(key)
         if layer is None:
@@ -358,6 +361,9 @@ class _Parts(Layers):
         if layer is None:
             layer = self._held[part] = LateLayer(lambda: self._generate(part))
         return layer
+
+    def of_inbound(self, inbound: BoundInbound, address: str, port: int) -> Layer:
+        return self.of(inbound.part.at(address, port))
 
     def joined(self, parts: Iterable[Part]) -> Layer:
         layers = tuple(map(self.of, parts))

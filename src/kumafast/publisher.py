@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -22,7 +22,7 @@ from kumafast import garbage
 from kumafast.errors import ModificationError
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth, Pending, Task
-from kumafast.reached import Reached, Unready
+from kumafast.reached import Reached, Unready, Viewed
 from kumafast.resources import ResourceKey
 from kumafast.snapshot import Layer, Snapshot, SnapshotCache
 from kumafast.snapshot.node import TAKES_DELTA, Node
@@ -57,6 +57,10 @@ class Resolved(Protocol):
     @property
     def reached(self) -> tuple[Reached, ...]:
         """The destinations whose endpoints are the last layers."""
+
+    @property
+    def views(self) -> Mapping[Reached, Viewed]:
+        """Those of the destinations whose endpoints it sees in a way of its own, as of the last call of `layers`."""
 
     def layers(self) -> tuple[Layer, ...]:
         """The layers that no endpoint is in, under the policies of now; always as many, each in its place.
@@ -313,17 +317,21 @@ class Publisher:
             self._renew(node_id, connected, task.at)
             return
         node = connected.node
-        layers = {reached.nodes[node_id]: self._endpoints(reached, node) for reached in task.reached}
+        changed = list(task.reached)
+        layers: dict[int, Layer] = {}
         if depth is Depth.ENDPOINTS:
             self.work.spliced += 1
         else:
             self.work.rebound += 1
-            held = snapshot.layers
+            held, was = snapshot.layers, resolved.views
             for place, layer in enumerate(self._made(node_id, connected, resolved) or ()):
                 if layer is not held[place]:
                     layers[place] = layer
-            if not layers:
-                return
+            changed.extend(_seen_otherwise(was, resolved.views))
+        for reached in changed:
+            layers[reached.nodes[node_id]] = self._endpoints(reached, resolved, node)
+        if not layers:
+            return
         self._publish(node_id, connected, snapshot.replaced(layers), task.at)
 
     def _renew(self, node_id: str, connected: _Connected, at: float) -> None:
@@ -351,14 +359,14 @@ class Publisher:
         for place, reached in enumerate(resolved.reached, len(layers)):
             reached.nodes[node_id] = place
         self._reach_only(node_id, connected, resolved)
-        endpoints = (self._endpoints(reached, connected.node) for reached in resolved.reached)
+        endpoints = (self._endpoints(reached, resolved, connected.node) for reached in resolved.reached)
         self._publish(node_id, connected, Snapshot((*layers, *endpoints)), at)
         self._note_ready(node_id)
 
     def _follow_endpoints(self, node_id: str, connected: _Connected, at: float) -> None:
         """Bring the endpoints of what a node keeps up to date: its task may have covered moves of some of them."""
-        snapshot = connected.snapshot
-        if snapshot is None:
+        snapshot, resolved = connected.snapshot, connected.resolved
+        if snapshot is None or resolved is None:
             return
         held = snapshot.layers
         layers: dict[int, Layer] = {}
@@ -367,7 +375,7 @@ class Publisher:
                 # It has moved out of the mesh, and the cluster that the node keeps asks for endpoints in it.
                 continue
             place = reached.nodes[node_id]
-            layer = self._endpoints(reached, connected.node)
+            layer = self._endpoints(reached, resolved, connected.node)
             if layer is not held[place]:
                 layers[place] = layer
         if layers:
@@ -420,8 +428,12 @@ class Publisher:
                 item.leave(node_id)
         connected.resolved = resolved
 
-    def _endpoints(self, reached: Reached, node: Node) -> Layer:
-        layer, is_new = reached.layer(one_by_one=node.metadata.get(TAKES_DELTA) is True)
+    def _endpoints(self, reached: Reached, resolved: Resolved, node: Node) -> Layer:
+        viewed = resolved.views.get(reached)
+        if viewed is None:
+            layer, is_new = reached.layer(one_by_one=node.metadata.get(TAKES_DELTA) is True)
+        else:
+            layer, is_new = viewed.layer()
         if is_new:
             self.count("endpoints", layer)
         return layer
@@ -431,3 +443,9 @@ class Publisher:
         self._metrics.generator_calls(generator).inc()
         self.work.generated += 1
         self.work.encoded_bytes += sum(len(resource.body) for resource in layer)
+
+
+def _seen_otherwise(was: Mapping[Reached, Viewed], now: Mapping[Reached, Viewed]) -> Iterator[Reached]:
+    """The destinations that a node sees in another way than before."""
+    if was or now:
+        yield from (each for each in {**was, **now} if was.get(each) is not now.get(each))

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from functools import partial
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from kumafast import external
 from kumafast.addresses import Addresses
 from kumafast.generation import endpoints, names
+from kumafast.generation.localities import View
 from kumafast.generation.proxy import Destination, Endpoint, ExternalEndpoint, OutboundTls
 from kumafast.generation.tls import server_name, service_server_name
 from kumafast.matching import Backend, BackendPort, Subject, common_protocol, instance_inbounds, serving_inbounds
@@ -29,8 +31,39 @@ READ_MAX = 256
 """How many dataplanes of a destination are looked at before everything else has its turn: some 9 µs each."""
 
 
+_TAGS = 2
+"""Where an endpoint's order has its tags."""
+
+
 class Unready(Exception):
     """Raised where a destination has more dataplanes than one turn has room for: ask again in a later one."""
+
+
+class Viewed:
+    """The endpoints of a destination as some of its clients see them, kept while one of these has it."""
+
+    __slots__ = ("__weakref__", "_assignment", "_layer")
+
+    def __init__(self, cluster_name: str, view: View, entries: Iterable[EndpointEntry]) -> None:
+        self._assignment = LoadAssignment(
+            cluster_name,
+            place=lambda entry: view.place({**dict(entry.order[_TAGS]), ZONE_TAG: entry.zone}),
+            overprovisioning=view.overprovisioning,
+        )
+        self._assignment.alter([], list(entries))
+        self._layer: Layer | None = None
+
+    def alter(self, removed: Sequence[EndpointEntry], added: Sequence[EndpointEntry]) -> None:
+        """Follow the destination. O(what changed)."""
+        self._assignment.alter(removed, added)
+        self._layer = None
+
+    def layer(self) -> tuple[Layer, bool]:
+        """The endpoints as one layer, and whether it was put together just now."""
+        if self._layer is not None:
+            return self._layer, False
+        self._layer = self._assignment.layer()
+        return self._layer, True
 
 
 class Moved(Enum):
@@ -62,6 +95,7 @@ class Reached:
         "_tags",
         "_unread",
         "_unsecured",
+        "_views",
         "destination",
         "key",
         "nodes",
@@ -102,6 +136,7 @@ class Reached:
         # The same for those who take endpoints one by one.
         self._one_by_one: Layer | None = None
         self._leds_threshold = leds_threshold
+        self._views: WeakValueDictionary[View, Viewed] = WeakValueDictionary()
         # Names of dataplanes that serve it and have not been looked at; those that came since have.
         self._unread = [dataplane.name for dataplane in registry.providers(mesh, destination)]
         # Who serves it from outside of the mesh: their protocols and endpoints; None where nobody does.
@@ -159,6 +194,7 @@ class Reached:
         forked._registry, forked._addresses = registry, addresses
         forked._end = lambda _: None
         forked.nodes = {}
+        forked._views = WeakValueDictionary()
         forked._unsecured, forked._served = self._unsecured.copy(), self._served.copy()
         forked._protocols, forked._identities = self._protocols.copy(), self._identities.copy()
         forked._assignment = self._assignment.copy()
@@ -207,6 +243,19 @@ class Reached:
         self._layer = self._assignment.layer()
         return self._layer, True
 
+    def viewed(self, view: View) -> Viewed | None:
+        """The endpoints as clients with a view see them: at first O(endpoints), then one for all who see them so.
+
+        None for those outside of the mesh, which stand in the cluster.
+        """
+        if self._external is not None:
+            return None
+        found = self._views.get(view)
+        if found is None:
+            entries = (entry for served in self._served.values() for entry in served.entries)
+            found = self._views[view] = Viewed(self.destination.cluster_name, view, entries)
+        return found
+
     def _alter(self, dataplanes: Iterable[tuple[str, Dataplane | None]]) -> bool:
         """Whether anything is different now. The layer is dropped where the endpoints are."""
         removed: list[EndpointEntry] = []
@@ -231,6 +280,8 @@ class Reached:
         if removed or added:
             self._assignment.alter(removed, added)
             self._layer = self._one_by_one = None
+            for viewed in self._views.values():
+                viewed.alter(removed, added)
         return has_changed
 
     def _note_secured(self, name: str, *, serves: bool) -> bool:

@@ -19,13 +19,14 @@ from kumafast.certificates import Certificates
 from kumafast.errors import CompactedError
 from kumafast.fork import Fork, shadowed
 from kumafast.ipam import Ranges
+from kumafast.layers import Layers
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth
 from kumafast.publisher import Published, Publisher, Work
 from kumafast.reached import Destinations, Moved
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.virtual_hosts import Naming
-from kumafast.resolution import Layers, Plan, Resolution
+from kumafast.resolution import Plan, Resolution
 from kumafast.resources import (
     Dataplane,
     DataplaneInsight,

@@ -9,7 +9,7 @@ policy for all of them is looked at once, and each of them has one reference to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 from weakref import WeakValueDictionary
@@ -19,9 +19,8 @@ from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
 from kumafast.generation import senders
 from kumafast.generation.effects import Source
-from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
-from kumafast.generation.policy_effects import effects, makes_template, proxy_parts, template
+from kumafast.generation.policy_effects import VIEWING, effects, makes_template, proxy_parts, template, view
 from kumafast.generation.proxy import (
     Destination,
     Inbound,
@@ -32,53 +31,25 @@ from kumafast.generation.proxy import (
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
-from kumafast.matching import PASS_THROUGH, Bindings, Setting, Subject
+from kumafast.layers import InboundClasses, InboundSlot, Layers, with_proxy
+from kumafast.matching import PASS_THROUGH, Bindings, Subject
 from kumafast.matching.bindings import by_kind, proxy_rule
 from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
-from kumafast.reached import Destinations, Reached
+from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import DataplaneId, Registry
 from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
 from kumafast.registry.virtual_hosts import Sight
 from kumafast.resources import Dataplane, ResourceKey
+from kumafast.resources.defaults import ZONE_LABEL
+from kumafast.resources.tags import ZONE_TAG
 from kumafast.snapshot import Layer
-from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
-from kumafast.templates import NOTHING, TemplatedLayers
+from kumafast.templates import NOTHING
 from kumafast.virtual_groups import VirtualGroups, WantedPort, named_ports, own_ports
-
-Count: TypeAlias = Callable[[str, Layer], None]
-"""Told of each layer that a generator made."""
 
 _Towards = TypeVar("_Towards", Outbound, Destination)
 
 _Cluster: TypeAlias = tuple[Reached, Destination]
-
-
-class Layers:
-    """Parts as layers, each made once for all proxies that have it. A layer lives while a snapshot or plan has it."""
-
-    def __init__(self, count: Count) -> None:
-        self._count = count
-        self._of_part: WeakValueDictionary[Part, Layer] = WeakValueDictionary()
-        self._joined: WeakValueDictionary[tuple[Layer, ...], Layer] = WeakValueDictionary()
-        self.templated = TemplatedLayers(count)
-        """What templates make of these layers."""
-
-    def of(self, part: Part) -> Layer:
-        """The layer of a part, generated and encoded where nobody has it yet."""
-        layer = self._of_part.get(part)
-        if layer is None:
-            layer = self._of_part[part] = Layer(encode(message) for message in generate(part))
-            self._count(generator_name(part), layer)
-        return layer
-
-    def joined(self, parts: Iterable[Part]) -> Layer:
-        """One layer with all that these parts stand for, which keeps theirs alive."""
-        layers = tuple(map(self.of, parts))
-        joined = self._joined.get(layers)
-        if joined is None:
-            joined = self._joined[layers] = Layer(resource for layer in layers for resource in layer)
-        return joined
 
 
 class OutboundGroup:
@@ -130,29 +101,6 @@ class OutboundGroup:
         return layer
 
 
-class _InboundSlot:
-    """An inbound of one proxy, as it was last asked for."""
-
-    __slots__ = ("_layer", "_part", "_position", "_settings")
-
-    def __init__(self, part: Inbound, position: int) -> None:
-        self._part = part
-        self._position = position
-        self._layer: Layer | None = None
-        self._settings: tuple[Setting, ...] | None = None
-
-    def layer(self, bindings: Bindings, layers: Layers) -> Layer:
-        settings = _with_proxy(bindings.inbound(self._position), bindings)
-        if self._layer is not None and settings is self._settings:
-            return self._layer
-        self._settings = settings
-        now = effects(settings, "inbound", self._part.protocol)
-        if self._layer is None or now != self._part.effects:
-            self._part = self._part.with_effects(now)
-            self._layer = layers.of(self._part)
-        return self._layer
-
-
 class Plan:
     """One proxy, resolved but for its policies."""
 
@@ -167,6 +115,7 @@ class Plan:
         "_transparent",
         "dataplane_id",
         "reached",
+        "views",
     )
 
     def __init__(
@@ -179,7 +128,7 @@ class Plan:
         fixed: tuple[Layer, ...],
         transparent: TransparentProxy | None,
         dns: Layer | None,
-        inbounds: tuple[_InboundSlot, ...],
+        inbounds: tuple[InboundSlot, ...],
         outbounds: tuple[OutboundGroup, ...],
     ) -> None:
         self._resolution = resolution
@@ -193,6 +142,8 @@ class Plan:
         self._outbounds = outbounds
         self.reached = tuple(reached for group in outbounds for reached in group.reached)
         """The destinations whose endpoints it needs."""
+        self.views: Mapping[Reached, Viewed] = {}
+        """Those of them whose endpoints it sees in a way of its own, as of the last call of `layers`."""
 
     def layers(self) -> tuple[Layer, ...]:
         """All but the endpoints under the policies of now, in the order in which they stand in a snapshot.
@@ -201,6 +152,7 @@ class Plan:
         """
         bindings = self._resolution.registry.bindings(self.dataplane_id)
         layers = self._resolution.layers
+        self.views = self._views(bindings)
         made = [*self._fixed]
         if self._transparent is not None:
             made.append(layers.of(_let_through(self._transparent, bindings, self._source)))
@@ -213,6 +165,17 @@ class Plan:
         parts = proxy_parts(bindings.proxy)
         made.append(layers.joined(parts) if parts else NOTHING)
         return self._templated(made, bindings)
+
+    def _views(self, bindings: Bindings) -> Mapping[Reached, Viewed]:
+        if bindings.kinds.isdisjoint(VIEWING):
+            return {}
+        # Of several values of a tag the first counts, in whatever order the inbounds stand.
+        pairs = sorted({pair for tags in tag_sets(self._dataplane) for pair in tags.items()}, reverse=True)
+        tags = tuple(sorted(dict(pairs).items()))
+        zone = dict(tags).get(ZONE_TAG) or self._dataplane.labels.get(ZONE_LABEL, "")
+        views = ((each, view(bindings.outbound(each.subject), zone, tags)) for each in self.reached)
+        found = ((each, each.viewed(seen)) for each, seen in views if seen is not None)
+        return {each: viewed for each, viewed in found if viewed is not None}
 
     def templates(self) -> tuple[ResourceKey, ...]:
         """The policies of which the template for the proxy is made under the policies of now."""
@@ -262,6 +225,7 @@ class Resolution:
         self._destinations = destinations
         self._addresses = addresses
         self._certificates = certificates
+        self._inbound_classes = InboundClasses()
         self._groups: WeakValueDictionary[tuple[bool, bool, tuple[Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
             WeakValueDictionary()
         )
@@ -393,7 +357,7 @@ class Resolution:
 
     def _inbounds(
         self, dataplane: Dataplane, *, tls: InboundTls | None, binds: bool, reuses_port: bool
-    ) -> Iterable[_InboundSlot]:
+    ) -> Iterable[InboundSlot]:
         seen: set[tuple[str, int]] = set()
         for position, inbound in enumerate(dataplane.inbounds):
             address = self._addresses.get(dataplane.inbound_address(inbound))
@@ -401,8 +365,8 @@ class Resolution:
                 continue
             seen.add((address, inbound.port))
             part = Inbound(
-                address=address,
-                port=inbound.port,
+                address="",
+                port=0,
                 service_address=dataplane.inbound_service_address(inbound),
                 service_port=dataplane.inbound_service_port(inbound),
                 service=inbound.service,
@@ -412,18 +376,12 @@ class Resolution:
                 reuses_port=reuses_port,
                 tls=tls,
             )
-            yield _InboundSlot(part, position)
+            yield InboundSlot(self._inbound_classes.of(part), address, inbound.port, position)
 
 
 def _with_effects(part: _Towards, bindings: Bindings, subject: str | Subject, name: str) -> _Towards:
-    found = effects(_with_proxy(bindings.outbound(subject), bindings), name, part.protocol)
+    found = effects(with_proxy(bindings.outbound(subject), bindings), name, part.protocol)
     return replace(part, effects=found) if found else part
-
-
-def _with_proxy(settings: tuple[Setting, ...], bindings: Bindings) -> tuple[Setting, ...]:
-    """What holds for an inbound or outbound, together with what holds for its proxy."""
-    of_proxy = bindings.proxy
-    return (*settings, *of_proxy) if of_proxy else settings
 
 
 def _sent_by(source: Source, part: Outbound) -> Outbound:

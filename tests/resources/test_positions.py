@@ -109,6 +109,21 @@ def _of_no_gateway(top: str, kind: str) -> Found | None:
     return _nothing_but("Mesh")(top, kind)
 
 
+_OF_ALL_CLIENTS = (
+    "kind MeshExternalService is only allowed with targetRef.kind: Mesh as it is configured on the Zone Egress and "
+    "shared by all clients in the mesh"
+)
+
+
+def _of_a_strategy(top: str, kind: str) -> Found | None:
+    kinds = ("Mesh", "MeshService", "MeshMultiZoneService")
+    if top != "MeshGateway":
+        outside = ("MeshExternalService",) if top in ("Mesh", "sidecars", "gateways") else ()
+        kinds = (*kinds, "MeshHTTPRoute", *outside)
+    found = _nothing_but(*kinds)(top, kind)
+    return [*(found or ()), (".targetRef.kind", _OF_ALL_CLIENTS)] if kind == "MeshExternalService" and found else found
+
+
 def _of_gateways(top: str, kind: str) -> Found | None:
     return _nothing_but("Mesh")(top, kind) if top in _WITH_GATEWAYS else [("spec.to", NOT_DEFINED)]
 
@@ -160,6 +175,15 @@ ROWS: dict[str, Row] = {
         top=_PROXIES,
         to=_of_a_route,
         absent={"from": [], "rules": []},
+    ),
+    "MeshLoadBalancingStrategy": Row(
+        conf={"hashPolicies": [{"type": "Header", "header": {"name": "x"}}]},
+        top=_PROXIES,
+        to=_of_a_strategy,
+        absent={
+            "from": [("spec.to", "needs at least one item")],
+            "rules": [("spec.to", "needs at least one item")],
+        },
     ),
     "MeshRateLimit": Row(
         conf={"local": {"http": {"requestRate": {"num": 1, "interval": "1s"}}}},

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from envoy.config.endpoint.v3 import endpoint_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kumafast.generation.endpoints import lb_endpoint, load_assignment, order
 from kumafast.generation.proxy import Endpoint, EndpointSet
 from kumafast.snapshot import EndpointEntry, LoadAssignment
+from kumafast.snapshot.load_assignment import Place
 
 _tags = st.lists(st.tuples(st.sampled_from(["version", "env", "é"]), st.sampled_from(["", "1", "2"])), max_size=2).map(
     lambda pairs: tuple(sorted(dict(pairs).items()))
@@ -53,6 +55,53 @@ def test_any_comings_and_goings_give_the_bytes_of_protobuf(
         held = [endpoint for number, endpoint in enumerate(held) if number not in gone] + added
         assignment.alter([entry(endpoint) for endpoint in removed], [entry(endpoint) for endpoint in added])
         assert spliced(assignment) == by_protobuf(cluster_name, held)
+
+
+_places = st.tuples(
+    st.sampled_from(["", "east"]), st.sampled_from(["", "rack=1"]), st.integers(0, 2), st.sampled_from([0, 1, 900])
+)
+
+
+def placed_by_protobuf(
+    cluster_name: str, held: list[tuple[Endpoint, Place]], overprovisioning: int
+) -> endpoint_pb2.ClusterLoadAssignment:
+    assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster_name)
+    for place in sorted({place for _, place in held}):
+        zone, sub_zone, priority, weight = place
+        locality = assignment.endpoints.add(priority=priority)
+        if zone or sub_zone:
+            locality.locality.zone, locality.locality.sub_zone = zone, sub_zone
+        if weight:
+            locality.load_balancing_weight.value = weight
+        for endpoint in sorted((each for each, where in held if where == place), key=order):
+            locality.lb_endpoints.add().MergeFromString(lb_endpoint(endpoint))
+    if overprovisioning:
+        assignment.policy.overprovisioning_factor.value = overprovisioning
+    return assignment
+
+
+@given(
+    st.dictionaries(_endpoints, st.none() | _places, max_size=20),
+    st.sets(st.integers(0, 20)),
+    st.sampled_from([0, 140, 200]),
+)
+def test_who_sees_endpoints_in_places_of_their_own_gets_the_bytes_of_protobuf_too(
+    places: dict[Endpoint, Place | None], gone: set[int], overprovisioning: int
+) -> None:
+    by_order = {order(endpoint): place for endpoint, place in places.items()}
+    assignment = LoadAssignment("backend", place=lambda entry: by_order[entry.order], overprovisioning=overprovisioning)
+    # Where two have one order in different zones, one place is known for both.
+    known = {endpoint: by_order[order(endpoint)] for endpoint in places}
+    held = [(endpoint, place) for endpoint, place in known.items() if place is not None]
+    assignment.alter([], [entry(endpoint) for endpoint in known])
+    expected = placed_by_protobuf("backend", held, overprovisioning)
+    assert spliced(assignment) == expected.SerializeToString(deterministic=True)
+    assert spliced(assignment.copy()) == spliced(assignment)
+    leaving = [endpoint for number, endpoint in enumerate(known) if number in gone]
+    assignment.alter([entry(endpoint) for endpoint in leaving], [])
+    rest = [(endpoint, place) for endpoint, place in held if endpoint not in leaving]
+    expected = placed_by_protobuf("backend", rest, overprovisioning)
+    assert spliced(assignment) == expected.SerializeToString(deterministic=True)
 
 
 def test_single_changes_of_a_large_service_keep_its_order() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kumafast.snapshot import Layer, Snapshot, XdsResource
-from kumafast.snapshot.resource import CLUSTER, ENDPOINT
+from kumafast.snapshot import snapshot as snapshots
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
 
 _resources = st.builds(
     XdsResource, st.sampled_from([CLUSTER, ENDPOINT]), st.sampled_from("abc"), st.sampled_from([b"1", b"2"])
@@ -49,3 +52,32 @@ def test_what_is_not_replaced_is_shared() -> None:
     newer = snapshot.replaced({1: endpoints[1]})
     assert newer.resources(CLUSTER) is snapshot.resources(CLUSTER)
     assert newer.layers == (cluster, endpoints[1])
+
+
+def test_proxies_with_the_same_resources_share_what_is_known_of_them() -> None:
+    shared, clusters = XdsResource(CLUSTER, "a", b"1"), Layer([XdsResource(CLUSTER, "b", b"1")])
+    own = [Layer([shared, XdsResource(LISTENER, name, b"1")]) for name in "cd"]
+    one, other = (Snapshot([layer, clusters]) for layer in own)
+    assert one.content(CLUSTER) is other.content(CLUSTER)
+    assert one.content(LISTENER) is not other.content(LISTENER)
+    newer = Layer([XdsResource(CLUSTER, "b", b"2")])
+    changed = one.replaced({1: newer})
+    assert changed.content(CLUSTER) is other.replaced({1: newer}).content(CLUSTER)
+    # Whoever comes next finds it as well, by another way.
+    assert Snapshot([own[0], newer]).content(CLUSTER) is changed.content(CLUSTER)
+    # Equal resources that are others are not the same.
+    assert one.replaced({1: Layer([XdsResource(CLUSTER, "b", b"2")])}).content(CLUSTER) is not changed.content(CLUSTER)
+
+
+def test_shared_contents_go_with_the_last_who_has_them() -> None:
+    known = len(snapshots._SHARED)
+    snapshot = Snapshot([Layer([XdsResource(CLUSTER, "a", b"1")])])
+    first = snapshot.content(CLUSTER)
+    assert len(snapshots._SHARED) == known + 1
+    for body in (b"2", b"3"):
+        snapshot = snapshot.replaced({0: Layer([XdsResource(CLUSTER, "a", body)])})
+    # The first is held, and holds none of those that followed it but the last.
+    assert len(snapshots._SHARED) == known + 2
+    del first, snapshot
+    gc.collect()
+    assert len(snapshots._SHARED) == known

@@ -18,7 +18,7 @@ from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
 from kumafast.generation import fields
 from kumafast.generation.proxy import HttpRule
-from kumafast.resources.percentages import decimal
+from kumafast.resources.conf_rules import decimal
 from kumafast.resources.policies.mesh_http_route import (
     ABSENT,
     EXACT,

@@ -46,7 +46,7 @@ _INTERNAL_NETWORKS = _Hcm.InternalAddressConfig(
 def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
     """The port on which other sidecars reach the workload."""
     listener = listener_pb2.Listener()
-    listener.MergeFromString(_rest_of_inbound(inbound.at_no_address()))
+    listener.MergeFromString(rest_of_inbound(inbound.at_no_address()))
     name = names.inbound_listener_name(inbound.address, inbound.port)
     _place(listener, name, inbound.address, inbound.port)
     if inbound.tls is not None:
@@ -55,8 +55,11 @@ def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
 
 
 @lru_cache(maxsize=_RESTS_MAX)
-def _rest_of_inbound(inbound: Inbound) -> bytes:
-    """All but name and address: that is the same for the instances of a service, and nearly all of the work."""
+def rest_of_inbound(inbound: Inbound) -> bytes:
+    """All but name and address, encoded: that is the same for the instances of a service, and nearly all of the work.
+
+    Under TLS it is not quite all: `inbound_listener` adds what bears the listener's name.
+    """
     config = _inbound_http(inbound) if protocols.is_http(inbound.protocol) else _inbound_tcp(inbound)
     listener = _listener(
         direction=base_pb2.TrafficDirection.INBOUND,

@@ -14,8 +14,9 @@ from typing import Any, Protocol, TypeAlias
 
 from kumafast.generation import policies
 from kumafast.generation.effects import Effect
+from kumafast.generation.localities import View
 from kumafast.generation.modifications import Template
-from kumafast.generation.proxy import Part
+from kumafast.generation.proxy import Part, Tags
 
 _CACHE_SIZE = 16_384
 
@@ -38,7 +39,7 @@ def _makers() -> dict[tuple[str, str], _Maker]:
     found = {}
     for info in pkgutil.iter_modules(policies.__path__, prefix=f"{policies.__name__}."):
         module = import_module(info.name)
-        for part in ("outbound", "destination", "inbound", "passthrough", "proxy", "modifications"):
+        for part in ("outbound", "destination", "inbound", "passthrough", "proxy", "modifications", "view"):
             maker = getattr(module, part, None)
             if maker is not None:
                 found[module.KIND, part] = maker
@@ -64,6 +65,20 @@ def proxy_parts(settings: tuple[Setting, ...]) -> tuple[Part, ...]:
     """What a proxy has because of settings for it as a whole, beside its inbounds and outbounds."""
     made = (_MAKERS[setting.kind, "proxy"](setting.conf) for setting in settings if (setting.kind, "proxy") in _MAKERS)
     return tuple(part for parts in made for part in parts)
+
+
+VIEWING = frozenset(kind for kind, part in _MAKERS if part == "view")
+"""The kinds that say how clients see endpoints."""
+
+
+@lru_cache(maxsize=_CACHE_SIZE)
+def view(settings: tuple[Setting, ...], zone: str, tags: Tags) -> View | None:
+    """How a client with this zone and tags sees the endpoints of a service; None where all see them so."""
+    for setting in settings:
+        if setting.kind in VIEWING:
+            found: View | None = _MAKERS[setting.kind, "view"](setting.conf, zone, dict(tags))
+            return found
+    return None
 
 
 def makes_template(kind: str) -> bool:

@@ -109,6 +109,10 @@ class Inbound:
         """The same inbound under other policies."""
         return self._with(self.address, self.port, self.service_address, self.service, self.tags, self.tls, effects)
 
+    def at(self, address: str, port: int) -> Inbound:
+        """The same inbound where it listens."""
+        return self._with(address, port, self.service_address, self.service, self.tags, self.tls, self.effects)
+
     def at_no_address(self) -> Inbound:
         """What its listener is made of, but for where it listens: the same for the instances of a service."""
         return self._with("", 0, "", self.service, self.tags, self.tls, self.effects)

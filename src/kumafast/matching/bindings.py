@@ -69,6 +69,16 @@ class Bindings:
     _outbounds: dict[str | Subject, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
     _inbounds: dict[int, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
     _routes: dict[Tags, Route | None] = field(init=False, repr=False, default_factory=dict)
+    _kinds: frozenset[str] | None = field(init=False, repr=False, default=None)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of policies that are for the dataplane, whatever they are about."""
+        if self._kinds is None:
+            found = frozenset(self.subjects.policies[number].key.type for number in self.ranks)
+            object.__setattr__(self, "_kinds", found)
+            return found
+        return self._kinds
 
     def outbound(self, subject: str | Subject) -> tuple[Setting, ...]:
         """What holds for requests to a service by tags, or to a port of one, in the order in which it is applied.

@@ -60,13 +60,21 @@ def is_only_gateways(ref: TargetRef) -> bool:
 
 
 def check_target_ref(
-    path: str, ref: TargetRef, *, kinds: Collection[str], is_inbound: bool = False
+    path: str,
+    ref: TargetRef,
+    *,
+    kinds: Collection[str],
+    is_inbound: bool = False,
+    unsupported: str = "value is not supported",
 ) -> Iterator[Violation]:
-    """A reference in a place that allows some kinds; `is_inbound` where its policy is about inbounds."""
+    """A reference in a place that allows some kinds; `is_inbound` where its policy is about inbounds.
+
+    `unsupported` is what is said of any other kind.
+    """
     if not ref.kind:
         yield Violation(f"{path}.kind", "must be defined")
     elif ref.kind not in kinds:
-        yield Violation(f"{path}.kind", "value is not supported")
+        yield Violation(f"{path}.kind", unsupported)
     elif ref.kind == MESH:
         if ref.name:
             yield Violation(f"{path}.name", f"using name with kind {MESH} is not yet supported")

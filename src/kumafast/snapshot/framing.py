@@ -37,6 +37,11 @@ def text(number: int, value: str) -> bytes:
     return opening(number, len(encoded)) + encoded
 
 
+def number(field: int, value: int) -> bytes:
+    """A whole field that holds a non-negative integer; nothing for 0, as protobuf leaves defaults out."""
+    return varint(field << 3) + varint(value) if value else b""
+
+
 def any_head(type_url: str, length: int) -> bytes:
     """An `Any` up to its value, which is the `length` bytes of body that must follow."""
     # Any { type_url = 1; value = 2 }, with the value last so that the body closes every message around it.

@@ -8,26 +8,34 @@ Never: what an endpoint says; the bytes are not looked into.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
 
 from kumafast.snapshot import framing
 from kumafast.snapshot.collection import CollectionBuilder, CollectionPointer, collection_id
 from kumafast.snapshot.layer import Layer
 from kumafast.snapshot.resource import ENDPOINT, XdsResource
 
-# ClusterLoadAssignment { cluster_name = 1; endpoints = 2 }, LocalityLbEndpoints { locality = 1; lb_endpoints = 2 },
-# Locality { zone = 2 }: written by number, as protobuf does.
-_CLUSTER_NAME, _LOCALITY_ENDPOINTS = 1, 2
-_LOCALITY, _LB_ENDPOINTS = 1, 2
-_ZONE = 2
+# ClusterLoadAssignment { cluster_name = 1; endpoints = 2; policy = 4 }, Policy { overprovisioning_factor = 3 },
+# LocalityLbEndpoints { locality = 1; lb_endpoints = 2; load_balancing_weight = 3; priority = 5 },
+# Locality { zone = 2; sub_zone = 3 }, UInt32Value { value = 1 }: written by number, as protobuf does.
+_CLUSTER_NAME, _LOCALITY_ENDPOINTS, _POLICY = 1, 2, 4
+_OVERPROVISIONING = 3
+_LOCALITY, _LB_ENDPOINTS, _WEIGHT, _PRIORITY = 1, 2, 3, 5
+_ZONE, _SUB_ZONE = 2, 3
+_VALUE = 1
 
 EncodePointer = Callable[[str, Sequence[tuple[str, str]]], bytes]
 """Makes the encoded assignment of a cluster from its zones, each with the name of its collection."""
 
 # Beyond this share of what is there, sorting anew is cheaper than putting one after the other in its place.
 _SORT_SHARE = 16
+
+
+Place: TypeAlias = tuple[str, str, int, int]
+"""A zone, a part of it, a priority and a weight."""
 
 
 class EndpointEntry(NamedTuple):
@@ -55,20 +63,24 @@ class EndpointEntry(NamedTuple):
 
 
 class _Locality:
-    """The entries of one zone, as two lists in step so that the bytes can be joined as they lie."""
+    """The entries of one place, as two lists in step so that the bytes can be joined as they lie."""
 
-    __slots__ = ("framed", "head", "orders", "size")
+    __slots__ = ("framed", "head", "orders", "size", "tail")
 
-    def __init__(self, zone: str) -> None:
-        locality = framing.text(_ZONE, zone)
-        self.head = framing.opening(_LOCALITY, len(locality)) + locality if zone else b""
+    def __init__(self, place: Place) -> None:
+        zone, sub_zone, priority, weight = place
+        locality = framing.text(_ZONE, zone) + framing.text(_SUB_ZONE, sub_zone)
+        self.head = framing.opening(_LOCALITY, len(locality)) + locality if locality else b""
+        number = framing.number(_VALUE, weight)
+        self.tail = framing.opening(_WEIGHT, len(number)) + number if weight else b""
+        self.tail += framing.number(_PRIORITY, priority)
         self.orders: list[Any] = []
         self.framed: list[bytes] = []
-        self.size = len(self.head)
+        self.size = len(self.head) + len(self.tail)
 
     def copy(self) -> _Locality:
-        copied = _Locality("")
-        copied.head, copied.size = self.head, self.size
+        copied = _Locality(_NOWHERE)
+        copied.head, copied.tail, copied.size = self.head, self.tail, self.size
         copied.orders, copied.framed = self.orders.copy(), self.framed.copy()
         return copied
 
@@ -94,8 +106,19 @@ class _Locality:
         self.size -= len(entry.framed)
 
 
+_NOWHERE: Place = ("", "", 0, 0)
+_first = itemgetter(0)
+
+
+def _by_zone(entry: EndpointEntry) -> Place:
+    return entry.zone, "", 0, 0
+
+
 class LoadAssignment:
     """The `ClusterLoadAssignment` of one cluster as it changes. One writer.
+
+    With `place` it is that of those who see it so: an entry stands where that says, or nowhere. `overprovisioning` in
+    percent; 0 is Envoy's own.
 
     >>> assignment = LoadAssignment("backend")
     >>> entry = EndpointEntry.of(zone="", order=1, lb_endpoint=b"abc")
@@ -104,9 +127,19 @@ class LoadAssignment:
     [b'\\n\\x07backend\\x12\\x05\\x12\\x03abc']
     """
 
-    def __init__(self, cluster_name: str) -> None:
+    def __init__(
+        self,
+        cluster_name: str,
+        *,
+        place: Callable[[EndpointEntry], Place | None] | None = None,
+        overprovisioning: int = 0,
+    ) -> None:
         self._cluster_name = cluster_name
-        self._localities: dict[str, _Locality] = {}
+        self._place = _by_zone if place is None else place
+        factor = framing.number(_VALUE, overprovisioning)
+        policy = framing.opening(_OVERPROVISIONING, len(factor)) + factor
+        self._tail = framing.opening(_POLICY, len(policy)) + policy if overprovisioning else b""
+        self._localities: dict[Place, _Locality] = {}
         # The same entries by zone as collections, once somebody has asked for them so.
         self._collections: dict[str, CollectionBuilder] | None = None
 
@@ -115,7 +148,8 @@ class LoadAssignment:
 
     def copy(self) -> LoadAssignment:
         """The same, to be changed on its own. O(entries), as copies of references."""
-        copied = LoadAssignment(self._cluster_name)
+        copied = LoadAssignment(self._cluster_name, place=self._place)
+        copied._tail = self._tail
         copied._localities = {zone: locality.copy() for zone, locality in self._localities.items()}
         return copied
 
@@ -124,20 +158,24 @@ class LoadAssignment:
 
         O(log entries) comparisons for each, and a move of pointers.
         """
-        for entry in removed:
-            locality = self._localities.get(entry.zone)
+        for place, entry in self._placed(removed):
+            locality = self._localities.get(place)
             if locality is None:
                 raise KeyError(f"no such endpoint: {entry.order}")
             locality.remove(entry)
             if not locality.orders:
-                del self._localities[entry.zone]
-        for zone, entries in groupby(sorted(added, key=lambda entry: entry.zone), key=lambda entry: entry.zone):
-            locality = self._localities.get(zone)
+                del self._localities[place]
+        for place, pairs in groupby(sorted(self._placed(added), key=_first), key=_first):
+            locality = self._localities.get(place)
             if locality is None:
-                locality = self._localities[zone] = _Locality(zone)
-            locality.add(list(entries))
+                locality = self._localities[place] = _Locality(place)
+            locality.add([entry for _, entry in pairs])
         if self._collections is not None:
             self._alter_collections(self._collections, removed, added)
+
+    def _placed(self, entries: Sequence[EndpointEntry]) -> Iterator[tuple[Place, EndpointEntry]]:
+        placed = ((self._place(entry), entry) for entry in entries)
+        return ((place, entry) for place, entry in placed if place is not None)
 
     def _alter_collections(
         self, builders: dict[str, CollectionBuilder], removed: Sequence[EndpointEntry], added: Sequence[EndpointEntry]
@@ -150,7 +188,7 @@ class LoadAssignment:
                 [entry.lb_endpoint for entry in removed if entry.zone == zone],
                 [entry.lb_endpoint for entry in added if entry.zone == zone],
             )
-            if zone not in self._localities:
+            if (zone, "", 0, 0) not in self._localities:
                 del builders[zone]
 
     def layer(self) -> Layer:
@@ -160,6 +198,8 @@ class LoadAssignment:
             pieces.append(framing.opening(_LOCALITY_ENDPOINTS, locality.size))
             pieces.append(locality.head)
             pieces.extend(locality.framed)
+            pieces.append(locality.tail)
+        pieces.append(self._tail)
         return Layer([XdsResource(ENDPOINT, self._cluster_name, b"".join(pieces))])
 
     def collections(self, encode: EncodePointer) -> Layer:
@@ -171,7 +211,7 @@ class LoadAssignment:
             self._collections = {}
             everything = [
                 EndpointEntry(zone, None, framed)
-                for zone, locality in self._localities.items()
+                for (zone, *_), locality in self._localities.items()
                 for framed in locality.framed
             ]
             self._alter_collections(self._collections, [], everything)

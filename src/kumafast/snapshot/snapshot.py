@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from weakref import WeakValueDictionary, ref
 
 from kumafast._core import SnapshotDigest, untrack
 from kumafast.snapshot.layer import Change, Layer
-from kumafast.snapshot.resource import TypeUrl, Version, XdsResource
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, TypeUrl, Version, XdsResource
+
+# What proxies with the same outbounds have in common to the last resource; other types name a proxy's own address.
+_SHARED_TYPES = (CLUSTER, ENDPOINT)
 
 _EMPTY: Mapping[str, XdsResource] = MappingProxyType({})
 
@@ -28,13 +32,27 @@ _DIGEST_OF_NOTHING = digest_of({})
 class Content:
     """All resources of one type; shared by the snapshots that hold the same, with what is known of it."""
 
-    __slots__ = ("_digest", "_total", "_versions", "before", "changed_names", "changed_resources", "hides", "resources")
+    __slots__ = (
+        "__weakref__",
+        "_digest",
+        "_successor",
+        "_total",
+        "_versions",
+        "before",
+        "changed_names",
+        "changed_resources",
+        "hides",
+        "is_shared",
+        "resources",
+    )
 
-    def __init__(self, resources: dict[str, XdsResource], *, hides: bool = False) -> None:
+    def __init__(self, resources: dict[str, XdsResource], *, hides: bool = False, is_shared: bool = False) -> None:
         self.resources = resources
         """The resources by name."""
         self.hides = hides
         """Whether a name stands in two layers, so that one of them does not count."""
+        self.is_shared = is_shared
+        """Whether other snapshots find it by its resources."""
         self.before: Version | None = None
         """The digest of the content that it was made from, which has the same names; None where it was made anew."""
         self.changed_names: tuple[str, ...] = ()
@@ -43,7 +61,19 @@ class Content:
         self._total: SnapshotDigest | None = None
         self._digest: Version | None = None
         self._versions: Mapping[str, Version] | None = None
+        # What it was last followed by, and after which changes: all snapshots that share it ask for the same. Weak, or
+        # a content that stays would keep all that came after it.
+        self._successor: tuple[Sequence[Change], ref[Content]] | None = None
         untrack(self, resources)
+
+    @classmethod
+    def shared(cls, resources: dict[str, XdsResource]) -> Content:
+        """The one content of these very resources, in this order, as long as a snapshot has it."""
+        key = _identity(resources)
+        content = _SHARED.get(key)
+        if content is None:
+            content = _SHARED[key] = Content(resources, is_shared=True)
+        return content
 
     @property
     def digest(self) -> Version:
@@ -65,7 +95,23 @@ class Content:
         return self._total
 
     def changed(self, changes: Sequence[Change]) -> Content | None:
-        """The content after these changes: O(them), and a copy of the references. None where one is not to be seen."""
+        """The content after these changes: O(them), and a copy of the references. None where one is not to be seen.
+
+        Where it is shared it is made once for all who have it.
+        """
+        if not self.is_shared:
+            return self._after(changes)
+        found = None
+        if self._successor is not None and self._successor[0] == changes:
+            found = self._successor[1]()
+        if found is None:
+            found = self._after(changes)
+            if found is not None:
+                _SHARED[_identity(found.resources)] = found
+                self._successor = (changes, ref(found))
+        return found
+
+    def _after(self, changes: Sequence[Change]) -> Content | None:
         resources = self.resources.copy()
         total = self._total or self._sum()
         for change in changes:
@@ -73,7 +119,7 @@ class Content:
                 return None
             resources.update(change.after)
             total = total.plus(change.delta)
-        made = Content(resources, hides=self.hides)
+        made = Content(resources, hides=self.hides, is_shared=self.is_shared)
         made._total = total
         made.before = self._digest or self.digest
         if len(changes) == 1:
@@ -83,6 +129,21 @@ class Content:
             made.changed_names, made.changed_resources = tuple(several), tuple(several.values())
             untrack(made.changed_names, made.changed_resources)
         return made
+
+
+def _identity(resources: Mapping[str, XdsResource]) -> tuple[int, ...]:
+    """What is equal for the very same resources in the same order, as long as somebody has them."""
+    return tuple(map(id, resources.values()))
+
+
+def _content(type_url: str, resources: dict[str, XdsResource], *, hides: bool) -> Content:
+    if type_url in _SHARED_TYPES and not hides:
+        return Content.shared(resources)
+    return Content(resources, hides=hides)
+
+
+# By `_identity`: a content keeps the resources that its key is made of.
+_SHARED: WeakValueDictionary[tuple[int, ...], Content] = WeakValueDictionary()
 
 
 class Snapshot:
@@ -165,7 +226,7 @@ class Snapshot:
                     found.setdefault(resource.type_url, {})[resource.name] = resource
                     counts[resource.type_url] += 1
             self._contents = {
-                type_url: Content(resources, hides=len(resources) < counts[type_url])
+                type_url: _content(type_url, resources, hides=len(resources) < counts[type_url])
                 for type_url, resources in found.items()
             }
             untrack(self._contents)

@@ -13,8 +13,8 @@ from typing import ClassVar, Final, Literal
 from pydantic import Field
 
 from kumafast.errors import Violation
+from kumafast.resources.conf_rules import DecimalNumber, check_percentage
 from kumafast.resources.fields import Count, Flag, Text
-from kumafast.resources.percentages import NumberText, check_percentage
 from kumafast.resources.resource import Frozen, PolicyTraits, ResourceType, Scope
 from kumafast.resources.route_refs import ROUTE_TOP_KINDS, BackendRef, check_backend_refs, check_mirror, check_route_to
 from kumafast.resources.target_ref import MESH_GATEWAY, check_target_ref
@@ -123,7 +123,7 @@ class UrlRewrite(Frozen):
 class RequestMirror(Frozen):
     """A copy of so many requests in a hundred, all where it is not said; nobody waits for the answer."""
 
-    percentage: NumberText | None = None
+    percentage: DecimalNumber | None = None
     backend_ref: BackendRef = BackendRef()
 
 
