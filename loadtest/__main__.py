@@ -25,7 +25,7 @@ from loadtest.plan import Plan
 from loadtest import figures, report
 
 ROOT = Path(__file__).resolve().parent.parent
-SCENARIOS = ("steady", "rollout", "policy-storm", "reconnect-storm", "zone-failure")
+SCENARIOS = ("steady", "rollout", "policy-storm", "reconnect-storm", "zone-failure", "soak")
 USERS_STEP = 50
 """In a regular mesh each service has ten instances, and each five outbounds."""
 
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run"
     )
+    parser.add_argument("--flame", action="store_true", help="a flame graph of the control plane beside the report")
     parser.add_argument("--output", type=Path, help="the folder of the report [default: one of today's]")
     arguments = parser.parse_args()
     if arguments.users % USERS_STEP or arguments.users % arguments.workers:
@@ -58,7 +59,8 @@ def main() -> None:
 
 def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[str]:
     """One run and its report; what is not as it should be."""
-    control_plane = WatchedControlPlane(directory, users=arguments.users, tls=arguments.tls)
+    flame = folder / "flame.svg" if arguments.flame else None
+    control_plane = WatchedControlPlane(directory, users=arguments.users, tls=arguments.tls, flame=flame)
     with control_plane.running():
         host, port = control_plane.dp
         plan = Plan(

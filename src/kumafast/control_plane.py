@@ -149,6 +149,7 @@ class ControlPlane:
         self.metrics = Metrics()
         self.cache = SnapshotCache()
         self.metrics.count_snapshots_with(lambda: len(self.cache))
+        self.metrics.count_tasks_with(lambda: len(asyncio.all_tasks()))
         self.api_url = self.api_tls_url = self.dp_url = self.diagnostics_url = ""
         self.admin_token = ""
         """The administrator's token, at the first start on an empty store only; it is kept nowhere."""
