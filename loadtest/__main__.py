@@ -11,6 +11,7 @@ import asyncio
 import datetime
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,8 @@ def main() -> None:
     if arguments.users % USERS_STEP or arguments.users % arguments.workers:
         parser.error(f"--users must be a multiple of {USERS_STEP} and of --workers")
     _allow_descriptors(arguments.users // arguments.workers)
+    # Whoever ends this ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     name = f"{today}-{arguments.scenario}-{arguments.users}"
     folder = arguments.output or ROOT / "loadtest" / "results" / name
@@ -100,7 +103,7 @@ def _run_locust(plan: Plan, control_plane: WatchedControlPlane, *, spawn_rate: f
     # A refused connection while the control plane is away is no error of the run.
     command += ["--loglevel", "ERROR", "--exit-code-on-error", "0", "--stop-timeout", "0"]
     if plan.keeps_page:
-        command += ["--web-host", "127.0.0.1", "--autostart", "--autoquit", "60"]
+        command += ["--web-host", "127.0.0.1", "--autostart"]
     else:
         command += ["--headless", "--only-summary"]
     if plan.workers > 1:
