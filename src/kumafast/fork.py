@@ -177,7 +177,9 @@ class Fork:
         seen = self._before.seen(dataplane_id, was), self._after.seen(dataplane_id, now)
         dataplane = self._live.dataplane(dataplane_id)
         whose = dataplane.identifying_service if dataplane is not None and self._recording(was) else ""
-        return was.outward(sent_before), now.outward(sent_after), seen, was.proxy, now.proxy, inward, whose
+        outside = self._live.permitted(dataplane_id), self.registry.permitted(dataplane_id)
+        sent = was.outward(sent_before), now.outward(sent_after)
+        return sent, seen, outside, was.proxy, now.proxy, inward, whose
 
     def has_pipe(self, dataplane_id: DataplaneId) -> bool:
         """Whether policies make use of the pipe of a proxy's launcher."""
@@ -465,7 +467,8 @@ class _Later(Destinations):
                 forked.renew_external()
             else:
                 forked.renew()
-            if forked.destination != before.destination or (changed and _body(forked) != _body(before)):
+            is_other = forked.destination != before.destination or forked.outside != before.outside
+            if is_other or (changed and _body(forked) != _body(before)):
                 found = forked
         self._reached[key] = found
         return found
