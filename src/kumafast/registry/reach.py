@@ -28,7 +28,7 @@ Consumer: TypeAlias = Hashable
 
 def destination_of(tags: Mapping[str, str]) -> Tags:
     """The destination that an outbound with these tags leads to."""
-    return tuple(sorted(tags.items()))
+    return tuple(sorted(tags.items())) if len(tags) > 1 else tuple(tags.items())
 
 
 class Reach:
