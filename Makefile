@@ -3,6 +3,7 @@
 # make lint  ruff, mypy, import-linter, cython-lint, clang-format
 # make bench runs the benchmarks; make bench-mesh 2,000 simulated Envoys on real sockets (3 minutes)
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
+# make loadtest SCENARIO=rollout USERS=5000  has thousands of Envoys in locust; see loadtest/README.md
 # make run-postgres  a control plane on a PostgreSQL of its own, for a look; both are gone afterwards
 # make churn MINUTES=30  has clients come and go all the time, and says whether the servers grow
 
@@ -12,8 +13,14 @@ STAMP := $(VENV)/.built
 NATIVE := $(wildcard ext/*.pyx ext/*.pxd ext/*.pxi ext/*.hpp ext/CMakeLists.txt)
 
 MINUTES ?= 30
+SCENARIO ?= steady
+USERS ?= 1000
+WORKERS ?= 1
+SECONDS ?= 60
+RATE ?= 10
+TLS ?= none
 
-.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire loadtest churn clean
 
 build: $(STAMP)
 
@@ -47,6 +54,10 @@ bench: envoy
 
 bench-wire: build
 	@$(BIN)/python -m bench.wire $(WIRE)
+
+loadtest: build
+	@$(BIN)/python -m loadtest --scenario $(SCENARIO) --users $(USERS) --workers $(WORKERS) --seconds $(SECONDS) \
+		--rate $(RATE) --tls $(TLS) $(if $(UI),--ui)
 
 churn: build
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group plot

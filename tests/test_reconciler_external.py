@@ -15,6 +15,7 @@ from tests.pipeline import (
     secured,
     service,
     split,
+    traffic_permission,
     traffic_route,
     with_new_mesh,
 )
@@ -174,5 +175,82 @@ def test_touches_those_who_reach_it_whatever_the_size_of_the_mesh(bystanders: in
             assert await counted(store.put(secret("three").model_copy(update={"name": "other"}))) == (0, 0, 0, 0)
             assert await counted(store.put(billing())) == (10, 10, 0, 0)
             assert await counted(store.put(secret("four"))) == (0, 0, 0, 0)
+
+    asyncio.run(main())
+
+
+def permission(name: str, *sources: str, to: str = "billing") -> Resource:
+    return traffic_permission(name, sources=map(service, sources), destinations=[service(to)])
+
+
+def test_whoever_has_no_permission_finds_nobody_there_once_the_mesh_has_permissions() -> None:
+    async def main() -> None:
+        reaches = [service("billing")]
+        clients = [dataplane(name, tags=service(name), reaches=reaches) for name in ("web", "shop")]
+        store = await mesh_with(billing(), *clients, dataplane("other", tags=service("other")))
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web", "shop", "other")
+            open_to_all, other = pipeline.snapshot("web"), pipeline.snapshot("other")
+            assert hosts(cluster(open_to_all, "billing")) == ["192.0.2.1:80"]
+            await store.put(permission("unrelated", "web", to="somebody"))
+            await pipeline.settle()
+            for name in ("web", "shop"):
+                assert hosts(cluster(pipeline.snapshot(name), "billing")) == []
+            await store.put(permission("bills", "web"))
+            await pipeline.settle()
+            assert pipeline.snapshot("web").has_content_of(open_to_all)
+            assert hosts(cluster(pipeline.snapshot("shop"), "billing")) == []
+            shut = pipeline.snapshot("shop")
+            # A newer one that is as specific counts alone.
+            await store.put(permission("newer", "shop"))
+            await pipeline.settle()
+            assert hosts(cluster(pipeline.snapshot("web"), "billing")) == []
+            assert hosts(cluster(pipeline.snapshot("shop"), "billing")) == ["192.0.2.1:80"]
+            await store.delete(permission("newer", "shop").key)
+            await pipeline.settle()
+            assert pipeline.snapshot("web").has_content_of(open_to_all)
+            assert pipeline.snapshot("shop").has_content_of(shut)
+            for name in ("bills", "unrelated"):
+                await store.delete(permission(name, "web").key)
+            await pipeline.settle()
+            assert hosts(cluster(pipeline.snapshot("shop"), "billing")) == ["192.0.2.1:80"]
+            assert pipeline.snapshot("other") is other
+
+    asyncio.run(main())
+
+
+def test_a_permission_touches_those_who_reach_what_it_is_about() -> None:
+    async def main() -> None:
+        clients = [dataplane(f"web-{n}", tags=service("web"), reaches=[service("billing")]) for n in range(3)]
+        others = [dataplane(f"shop-{n}", tags=service("shop"), reaches=[service("goods")]) for n in range(20)]
+        goods = external_service("goods-1", "192.0.2.9:80", service("goods"))
+        everybody = traffic_permission("all", sources=[service("*")], destinations=[service("*")])
+        store = await mesh_with(billing(), goods, everybody, *clients, *others)
+        async with Pipeline(store) as pipeline:
+            pipeline.connect(*(each.name for each in (*clients, *others)))
+            resolved, calls = pipeline.reconciler.work.resolved, pipeline.generator_calls()
+            await store.put(permission("bills", "shop"))
+            await pipeline.settle()
+            assert pipeline.reconciler.work.resolved == resolved + 3
+            # One cluster for all of them.
+            assert pipeline.generator_calls() == calls + 1
+            assert hosts(cluster(pipeline.snapshot("web-2"), "billing")) == []
+            assert hosts(cluster(pipeline.snapshot("shop-7"), "goods")) == ["192.0.2.9:80"]
+
+    asyncio.run(main())
+
+
+def test_of_several_in_one_service_those_are_reached_that_are_permitted() -> None:
+    async def main() -> None:
+        eu = external_service("billing-eu", "192.0.2.2:80", {**BILLING, "region": "eu"})
+        store = await mesh_with(
+            billing(),
+            eu,
+            dataplane("web", tags=service("web"), reaches=[service("billing")]),
+            traffic_permission("eu", sources=[service("web")], destinations=[service("billing", region="eu")]),
+        )
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web")
+            assert hosts(cluster(pipeline.snapshot("web"), "billing")) == ["192.0.2.2:80"]
 
     asyncio.run(main())

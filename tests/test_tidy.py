@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-TESTS = sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "bench").rglob("*.py"))
+TESTS = [path for folder in ("tests", "bench", "loadtest") for path in sorted((ROOT / folder).rglob("*.py"))]
 NATIVE = [path for pattern in ("*.pyx", "*.pxd", "*.pxi", "*.hpp") for path in sorted((ROOT / "ext").glob(pattern))]
 
 FUNCTION_LINES_MAX = 70

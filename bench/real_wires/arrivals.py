@@ -7,7 +7,7 @@ where, and what has not arrived. Never: clocks, sockets, or whom a change affect
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from bench.real_wires.simulated_envoy import Facts
@@ -52,6 +52,17 @@ class Arrivals:
         """Follow a change from now on."""
         if awaited.waiting:
             self._awaited[awaited.type_url, awaited.resource].append(awaited)
+
+    def forget(self, node_ids: Collection[str]) -> None:
+        """These have gone: nothing is waited for of them."""
+        for key, group in tuple(self._awaited.items()):
+            for awaited in group:
+                awaited.waiting.difference_update(node_ids)
+            remaining = [awaited for awaited in group if awaited.waiting]
+            if remaining:
+                self._awaited[key] = remaining
+            else:
+                del self._awaited[key]
 
     def missing(self) -> list[Awaited]:
         """The changes that have not arrived everywhere."""

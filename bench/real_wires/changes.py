@@ -17,11 +17,14 @@ from typing import Any
 from bench.real_wires.arrivals import Awaited
 from bench.real_wires.simulated_envoy import Facts
 from bench.regular_mesh import OUTBOUNDS, PER_SERVICE, dataplane, name
+from bench.regular_mesh import address as regular_address
 
 from kumafast.resources.document import to_document
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT
 
 POLICY_EVERY, SIDECAR_EVERY = 20, 7
+INBOUND = "localhost:8080"
+"""The cluster of what comes in, which every dataplane of a regular mesh has."""
 EXTRAS_MAX = 40
 """From so many endpoints beyond the regular ones on, one goes for each that comes."""
 
@@ -39,6 +42,8 @@ class Write:
     address: str = ""
     is_there: bool = True
     timeout_ns: int = 0
+    is_for_all: bool = False
+    """Whether it affects every dataplane, and not the clients of the service that the resource is named after."""
 
     def shows(self, facts: Facts) -> bool:
         """Whether a resource has what was written."""
@@ -55,16 +60,23 @@ class Changes:
         self._rng = random.Random(seed)
         self._numbers = itertools.count(1)
         self._extras: dict[str, tuple[str, str]] = {}
+        self._moved: dict[int, str] = {}
         # The newest change of each resource, by its path; None from when it is thought up until it is made.
         self._newest: dict[str, Awaited | None] = {}
+        self._everybody = {node_id(number) for number in range(size)}
         self._clients: defaultdict[str, set[str]] = defaultdict(set)
+        self._services = [f"service-{number:05}" for number in range(size // PER_SERVICE)]
         for number in range(size):
             for service in reached(number, size):
-                self._clients[service].add(f"default.{name(number)}")
+                self._clients[service].add(node_id(number))
 
     def clients(self, service: str) -> set[str]:
         """The node ids of those that reach a service."""
         return self._clients[service]
+
+    def affected(self, write: Write) -> set[str]:
+        """The node ids of those whom a write affects."""
+        return self._everybody if write.is_for_all else self.clients(write.resource)
 
     def __iter__(self) -> Iterator[Write]:
         while True:
@@ -74,10 +86,10 @@ class Changes:
 
     def _next(self) -> Write:
         number = next(self._numbers)
-        if number % POLICY_EVERY == 0:
-            return self._policy(number)
+        if number % POLICY_EVERY == 0 and (policy := self._policy()) is not None:
+            return policy
         if number % SIDECAR_EVERY == 0:
-            return self._move_sidecar(number)
+            return self._move_sidecar()
         kind = self._rng.choice(["add", "add", "move", "remove", "remove"])
         if kind == "add" and len(self._extras) >= EXTRAS_MAX:
             kind = "remove"
@@ -105,27 +117,60 @@ class Changes:
         path = _dataplane_path(extra)
         return Write(kind, "PUT", path, document, ENDPOINT, service, address=address)
 
-    def _move_sidecar(self, number: int) -> Write:
-        moved, address = self._rng.randrange(self._size), self._address(number)
+    def _move_sidecar(self) -> Write:
+        moved = self._rng.randrange(self._size)
         while not self._is_settled(_dataplane_path(name(moved))):
             moved = self._rng.randrange(self._size)
-        document = to_document(dataplane(moved, self._size, host=address))
-        service = f"service-{moved % (self._size // PER_SERVICE):05}"
-        path = _dataplane_path(name(moved))
-        return Write("move a sidecar", "PUT", path, document, ENDPOINT, service, address=address)
+        return self.move(moved)
 
-    def _policy(self, number: int) -> Write:
+    def move(self, moved: int, *, kind: str = "move a sidecar") -> Write:
+        """The dataplane with a number is at an address that nobody had before, whether or not it is there now."""
+        address = self._address(next(self._numbers))
+        document = to_document(dataplane(moved, self._size, host=address))
+        path = _dataplane_path(name(moved))
+        self._moved[moved] = address
+        return Write(kind, "PUT", path, document, ENDPOINT, self.service_of(moved), address=address)
+
+    def lose(self, lost: int) -> Write:
+        """The dataplane with a number is there no more."""
+        address = self._moved.get(lost) or regular_address(lost)
+        path = _dataplane_path(name(lost))
+        return Write("lose", "DELETE", path, None, ENDPOINT, self.service_of(lost), address=address, is_there=False)
+
+    def service_of(self, number: int) -> str:
+        """The service that the dataplane with a number is an instance of."""
+        return f"service-{number % (self._size // PER_SERVICE):05}"
+
+    def policies(self) -> Iterator[Write | None]:
+        """Edits about one service each, of which its clients are affected; None while each awaits its last one."""
+        while True:
+            write = self._policy()
+            if write is not None:
+                self._newest[write.path] = None
+            yield write
+
+    def policy_for_all(self) -> Write:
+        """An edit that every dataplane shows, in the cluster of what comes in to it."""
+        milliseconds = 5_000 + next(self._numbers)
+        rule = {"default": {"connectionTimeout": f"{milliseconds}ms"}}
+        spec = {"targetRef": {"kind": "Mesh"}, "rules": [rule]}
+        document = {"type": "MeshTimeout", "mesh": "default", "name": "storm", "spec": spec}
+        path, shown_ns = "/meshes/default/meshtimeouts/storm", milliseconds * 1_000_000
+        return Write("policy for all", "PUT", path, document, CLUSTER, INBOUND, timeout_ns=shown_ns, is_for_all=True)
+
+    def _policy(self) -> Write | None:
+        settled = [service for service in self._services if self._is_settled(_policy_path(service))]
+        if not settled:
+            return None
         # Of two that set the same for all, that with the lower name counts: this comes before the mesh's "everybody".
-        service = f"service-{self._rng.randrange(self._size // PER_SERVICE):05}"
-        while not self._is_settled(f"/meshes/default/meshtimeouts/connect-to-{service}"):
-            service = f"service-{self._rng.randrange(self._size // PER_SERVICE):05}"
-        milliseconds = 5_000 + number
+        service = self._rng.choice(settled)
+        milliseconds = 5_000 + next(self._numbers)
         to = {
             "targetRef": {"kind": "MeshService", "name": service},
             "default": {"connectionTimeout": f"{milliseconds}ms"},
         }
         document = {"type": "MeshTimeout", "mesh": "default", "name": f"connect-to-{service}", "spec": {"to": [to]}}
-        path = f"/meshes/default/meshtimeouts/connect-to-{service}"
+        path = _policy_path(service)
         return Write("policy", "PUT", path, document, CLUSTER, service, timeout_ns=milliseconds * 1_000_000)
 
     def _is_settled(self, path: str) -> bool:
@@ -144,11 +189,20 @@ class Changes:
             type_url=write.type_url,
             resource=write.resource,
             shows=write.shows,
-            waiting=set(self.clients(write.resource)),
+            waiting=set(self.affected(write)),
             started=at,
         )
         self._newest[write.path] = awaited
         return awaited
+
+
+def _policy_path(service: str) -> str:
+    return f"/meshes/default/meshtimeouts/connect-to-{service}"
+
+
+def node_id(number: int) -> str:
+    """The node id of the Envoy whose dataplane has this number."""
+    return f"default.{name(number)}"
 
 
 def reached(number: int, size: int) -> list[str]:

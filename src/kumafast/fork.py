@@ -167,7 +167,8 @@ class Fork:
         sent_before, sent_after = self._before.asked(dataplane_id), self._after.asked(dataplane_id)
         inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())
         seen = self._before.seen(dataplane_id, was), self._after.seen(dataplane_id, now)
-        return was.outward(sent_before), now.outward(sent_after), seen, was.proxy, now.proxy, inward
+        outside = self._live.permitted(dataplane_id), self.registry.permitted(dataplane_id)
+        return was.outward(sent_before), now.outward(sent_after), seen, outside, was.proxy, now.proxy, inward
 
     def is_same_inward(self, dataplane_id: DataplaneId) -> bool:
         """Whether nothing changes in what comes in to a dataplane that itself stays as it is."""
@@ -441,7 +442,8 @@ class _Later(Destinations):
                 forked.renew_external()
             else:
                 forked.renew()
-            if forked.destination != before.destination or (changed and _body(forked) != _body(before)):
+            is_other = forked.destination != before.destination or forked.outside != before.outside
+            if is_other or (changed and _body(forked) != _body(before)):
                 found = forked
         self._reached[key] = found
         return found

@@ -175,6 +175,23 @@ def test_a_service_outside_is_reached_by_its_address_and_by_its_name(routed: Rou
             assert (seen["instance"], seen["headers"]["host"]) == ("outside", "localhost")
 
 
+def test_a_service_outside_is_reached_by_those_alone_who_have_a_permission(routed: Routed) -> None:
+    def permission(source: str) -> dict[str, Any]:
+        ends = {"sources": [{"match": {"kuma.io/service": source}}], "destinations": [{"match": BILLING}]}
+        return {"type": "TrafficPermission", "mesh": "default", "name": source, **ends}
+
+    with serving("outside") as service, routed.external(f"127.0.0.1:{service.port}"):
+        assert answer(routed)["instance"] == "outside"
+        with routed.written("traffic-permissions", permission("somebody-else")):
+            assert routed.get("/", port=routed.outside).status_code == 503
+            with routed.written("traffic-permissions", permission("web-1")):
+                assert answer(routed)["instance"] == "outside"
+            assert routed.get("/", port=routed.outside).status_code == 503
+            # It is about what is outside, and this mesh has no TLS to keep anybody from what is inside.
+            assert routed.get("/").status_code == 200
+        assert answer(routed)["instance"] == "outside"
+
+
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
     """A certificate for a name that is its own authority, and its key."""
     files = folder / "certificate.pem", folder / "key.pem"

@@ -185,6 +185,11 @@ ROWS: dict[str, Row] = {
             "rules": [("spec.to", "needs at least one item")],
         },
     ),
+    "MeshProxyPatch": Row(
+        conf={"appendModifications": [{"cluster": {"operation": "Remove", "match": {"name": "a"}}}]},
+        top=_PROXIES,
+        whole=True,
+    ),
     "MeshRateLimit": Row(
         conf={"local": {"http": {"requestRate": {"num": 1, "interval": "1s"}}}},
         top=(*_PROXIES, "MeshHTTPRoute"),

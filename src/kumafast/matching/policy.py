@@ -30,7 +30,7 @@ from kumafast.resources.target_ref import (
     MESH_SERVICE_SUBSET,
     TargetRef,
 )
-from kumafast.resources.target_ref_policy import EFFECT_LABEL, Match, TargetRefPolicy
+from kumafast.resources.target_ref_policy import EFFECT_LABEL, Match, ProxySpec, TargetRefPolicy
 
 Conf: TypeAlias = FrozenMap[str, Any]
 """What a policy says, as JSON; read-only."""
@@ -207,6 +207,7 @@ def compile_policy(
         weight=selection.weight(policy),
         outbound=tuple(_outbound(policy)),
         inbound=tuple(_listed(policy) if traits.is_listed else _inbound(policy)),
+        proxy=_conf(policy.spec.default) if isinstance(policy.spec, ProxySpec) else None,
         is_listed=traits.is_listed,
         has_cases=traits.has_cases,
     )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
+from kumafast.matching import CompiledPolicy, compile_policies
 from kumafast.matching.backends import BackendPort, Subject
 from kumafast.registry.address_book import AddressBook
+from kumafast.registry.affected import DataplaneId, Gathered
 from kumafast.registry.backends import Backends
 from kumafast.registry.external_services import ExternalServices
 from kumafast.registry.mesh_view import MeshView
@@ -19,8 +21,9 @@ from kumafast.registry.reach import Destination, Reach, destination_of
 from kumafast.registry.virtual_hosts import Naming, VirtualHosts
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.networking import Outbound
+from kumafast.resources.policies.traffic_permission import TrafficPermission
 from kumafast.resources.tags import SERVICE_TAG
-from kumafast.store import StoredResource
+from kumafast.store import Change, StoredResource
 
 
 class MeshState:
@@ -60,6 +63,18 @@ class MeshState:
             return False
         return self.hosts.is_empty and not self.addresses
 
+    # Questions that several of the parts answer.
+
+    def permitted(self, name: str) -> frozenset[str]:
+        """The external services that a dataplane may reach; one object for all with the same tags."""
+        if not self.external:
+            return frozenset()
+        dataplane = self.view.dataplanes[name]
+        tags = [inbound.tags for inbound in dataplane.inbounds]
+        if dataplane.gateway is not None:
+            tags.append(dataplane.gateway.tags)
+        return self.external.permitted(tuple(tags))
+
     def outbounds(self, dataplane: Dataplane) -> tuple[Destination, ...]:
         """What a dataplane asks for, each once in its order; references that lead nowhere are left out."""
         found = (self.destination(each) for each in dataplane.outbounds)
@@ -85,6 +100,31 @@ class MeshState:
             return dict(destination).get(SERVICE_TAG, "")
         backend = self.backends.get(destination)
         return None if backend is None else backend.subject
+
+    # What follows from a change in one of the parts for another.
+
+    def permit(self, change: Change, gathered: Gathered) -> None:
+        """Take in who may reach external services by a TrafficPermission, and note for which that is the question."""
+        permission = None if change.stored is None else change.stored.resource
+        assert permission is None or isinstance(permission, TrafficPermission)
+        policies: tuple[CompiledPolicy, ...] = ()
+        if change.stored is not None:
+            policies = compile_policies(change.stored.resource, created=change.stored.creation_time)
+        for service in self.external.permit(change.key, permission, policies):
+            gathered.served_outside(self.view.name, self.reach, service)
+
+    def settle_names(self, gathered: Gathered, *, is_rerouted: bool) -> None:
+        """Note who sees other names than before, and what they reach by them; `is_rerouted` where routes differ."""
+        mesh, seen = self.view.name, dict(self.hosts.settle())
+        for viewpoint in seen:
+            names = self.hosts.members(viewpoint)
+            gathered.proxies.update((DataplaneId(mesh, name), None) for name in names)
+        if is_rerouted:
+            # Who is led elsewhere has been said; here it is what they reach.
+            seen |= self.hosts.sights
+        for viewpoint, sight in seen.items():
+            vanished = self.reach.consume(viewpoint, self.policies.led(viewpoint, sight))
+            gathered.vanished.update((mesh, destination) for destination in vanished)
 
     def served_by(self, name: str) -> list[Destination]:
         """What a dataplane may serve: destinations that somebody reaches, and ports of services. O(those found)."""

@@ -18,6 +18,7 @@ from kumafast.matching.policy import ends
 from kumafast.registry import backends
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.affected import Affected, DataplaneId, Gathered
+from kumafast.registry.external_permissions import Clients
 from kumafast.registry.mesh_state import MeshState
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
@@ -37,6 +38,7 @@ from kumafast.resources import (
 from kumafast.resources.connection_policy import ConnectionPolicy
 from kumafast.resources.dataplane_insight import ONLINE, status
 from kumafast.resources.networking import Outbound
+from kumafast.resources.policies.traffic_permission import TrafficPermission
 from kumafast.resources.virtual_ip import VirtualIP
 from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.snapshot.node import dataplane_of
@@ -155,6 +157,15 @@ class Registry:
         state = self._meshes.get(mesh)
         return [] if state is None else state.external.serving(destination)
 
+    def clients(self, service: ExternalService) -> Clients:
+        """Who may reach an external service that is there."""
+        return self._meshes[service.mesh].external.clients(service)
+
+    def permitted(self, dataplane_id: DataplaneId) -> frozenset[str]:
+        """The external services that a dataplane that is there may reach; one object for all with the same tags."""
+        state = self._meshes[dataplane_id.mesh]
+        return state.permitted(dataplane_id.name)
+
     def consumers(self, mesh: str, destination: Destination) -> Iterator[DataplaneId]:
         """The dataplanes that reach the destination, in no order; some twice. O(those found)."""
         state = self._meshes.get(mesh)
@@ -267,6 +278,8 @@ class Registry:
                 self._apply_naming(change)
             elif change.key.type in _POLICIES:
                 touches = self._apply_policy(change)
+                if change.key.type == TrafficPermission.type.name:
+                    self._state(change.key.mesh).permit(change, gathered)
             for touched in touches:
                 if change.key.type in routing.KINDS:
                     self._reroute(touched, gathered)
@@ -362,16 +375,7 @@ class Registry:
             state = self._meshes.get(mesh)
             if state is None:
                 continue
-            seen = dict(state.hosts.settle())
-            for viewpoint in seen:
-                names = state.hosts.members(viewpoint)
-                gathered.proxies.update((DataplaneId(mesh, name), None) for name in names)
-            if mesh in self._rerouted:
-                # Who is led elsewhere has been said; here it is what they reach.
-                seen |= state.hosts.sights
-            for viewpoint, sight in seen.items():
-                vanished = state.reach.consume(viewpoint, state.policies.led(viewpoint, sight))
-                gathered.vanished.update((mesh, destination) for destination in vanished)
+            state.settle_names(gathered, is_rerouted=mesh in self._rerouted)
             self._drop_if_empty(mesh)
         self._unnamed.clear()
         self._rerouted.clear()

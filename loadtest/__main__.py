@@ -1,0 +1,121 @@
+"""`python -m loadtest` (`make loadtest`): a control plane, thousands of Envoys, a scenario, a report.
+
+In: flags. Out: progress on stdout, a report under loadtest/results, exit code 1 where anything is not as it should be.
+Never: anything that is not on loopback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from bench.real_wires import truth
+from loadtest.control_plane import TLS, WatchedControlPlane
+from loadtest.outcome import Outcome
+from loadtest.plan import Plan
+
+from loadtest import figures, report
+
+ROOT = Path(__file__).resolve().parent.parent
+SCENARIOS = ("steady", "rollout", "policy-storm", "reconnect-storm", "zone-failure")
+USERS_STEP = 50
+"""In a regular mesh each service has ten instances, and each five outbounds."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
+    parser.add_argument("--scenario", choices=SCENARIOS, default="steady")
+    parser.add_argument("--users", type=int, default=1_000, help="Envoys: a multiple of 50 [default: 1000]")
+    parser.add_argument("--workers", type=int, default=1, help="processes that are these Envoys [default: 1]")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long changes are made [default: 60]")
+    parser.add_argument("--rate", type=float, default=10.0, help="changes a second, where that is free [default: 10]")
+    parser.add_argument("--spawn-rate", type=float, default=500.0, help="Envoys that begin each second [default: 500]")
+    parser.add_argument("--tls", choices=TLS, default="none", help="of the Envoys' connections [default: none]")
+    parser.add_argument(
+        "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run"
+    )
+    parser.add_argument("--output", type=Path, help="the folder of the report [default: one of today's]")
+    arguments = parser.parse_args()
+    if arguments.users % USERS_STEP or arguments.users % arguments.workers:
+        parser.error(f"--users must be a multiple of {USERS_STEP} and of --workers")
+    _allow_descriptors(arguments.users // arguments.workers)
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    name = f"{today}-{arguments.scenario}-{arguments.users}"
+    folder = arguments.output or ROOT / "loadtest" / "results" / name
+    with tempfile.TemporaryDirectory() as directory:
+        wrong = play(arguments, Path(directory), folder)
+    sys.stdout.write(f"{folder / 'report.md'}\n" + "".join(f"wrong: {each}\n" for each in wrong))
+    raise SystemExit(bool(wrong))
+
+
+def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[str]:
+    """One run and its report; what is not as it should be."""
+    control_plane = WatchedControlPlane(directory, users=arguments.users, tls=arguments.tls)
+    with control_plane.running():
+        host, port = control_plane.dp
+        plan = Plan(
+            scenario=arguments.scenario,
+            users=arguments.users,
+            workers=arguments.workers,
+            seconds=arguments.seconds,
+            rate=arguments.rate,
+            api=control_plane.api,
+            diagnostics=control_plane.diagnostics,
+            dp_host=host,
+            dp_port=port,
+            directory=str(directory),
+            ca=control_plane.ca,
+            certificate=control_plane.certificate,
+            key=control_plane.key,
+            keeps_page=arguments.ui,
+        )
+        plan.save(directory / "plan.json")
+        code = _run_locust(plan, control_plane, spawn_rate=arguments.spawn_rate)
+    if code or not plan.outcome_file.exists():
+        return [f"locust ended with {code}"]
+    outcome = Outcome.load(plan.outcome_file)
+    sys.stdout.write("comparing what each Envoy holds with what a fresh control plane would give it\n")
+    different = asyncio.run(truth.differences(control_plane.store, outcome.holdings))
+    # The paths of this run say nothing to a reader.
+    shown = replace(plan, directory="", ca="", certificate="", key="")
+    made = figures.of(shown, outcome, control_plane.samples, different, tls=arguments.tls)
+    report.write(folder, made, outcome, control_plane.samples)
+    return list(made["wrong"])
+
+
+def _run_locust(plan: Plan, control_plane: WatchedControlPlane, *, spawn_rate: float) -> int:
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py")]
+    command += ["--plan", f"{plan.directory}/plan.json", "--users", str(plan.users), "--spawn-rate", str(spawn_rate)]
+    # A refused connection while the control plane is away is no error of the run.
+    command += ["--loglevel", "ERROR", "--exit-code-on-error", "0", "--stop-timeout", "0"]
+    command += ["--autostart", "--autoquit", "60"] if plan.keeps_page else ["--headless", "--only-summary"]
+    if plan.workers > 1:
+        command += ["--processes", str(plan.workers)]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    locust = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path})
+    control_plane.client_pid = locust.pid
+    try:
+        return locust.wait()
+    finally:
+        if locust.poll() is None:
+            locust.terminate()
+            locust.wait(30)
+
+
+def _allow_descriptors(connections: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < connections + 200:
+        raise SystemExit(f"{connections} connections a process need as many descriptors, and {hard} are allowed")
+
+
+if __name__ == "__main__":
+    main()
