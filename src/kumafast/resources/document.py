@@ -232,8 +232,7 @@ class Decoder:
 
     def _dataplane(self, document: dict[str, Any]) -> Resource:
         networking = document.get("networking")
-        outbounds = networking.get("outbound") if isinstance(networking, dict) else None
-        if not outbounds:
+        if not isinstance(networking, dict) or not (outbounds := networking.get("outbound")):
             return _parse(Dataplane, document, TODAYS)
         key = orjson.dumps(outbounds)
         known = self._outbounds.get(key)
