@@ -56,6 +56,8 @@ class PolicyTraits:
     """The fields of the Mesh that count for what it says: with one of these it says something else."""
     asks_sender: bool = False
     """True beside that where requests are told apart by the tags of who sends them, so that its sidecar says them."""
+    counts_outside: bool = False
+    """True beside that where it holds for what is sent to external services too, where nobody else could see to it."""
     is_by_service: bool = False
     """True where Kuma's older API shows it beside the service that it is about, and not beside each outbound to it."""
     is_routing: bool = False
