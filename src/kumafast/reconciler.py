@@ -157,8 +157,9 @@ class Reconciler:
             self._listed[kind.name] = listing.revision
             for stored in listing.items:
                 # A policy may have been made anew with equal content: when it was created decides between equals.
-                if held.pop(stored.resource.key, None) != stored.resource or kind.policy is not None:
-                    changes.append(Change(stored.resource.key, stored))
+                key = stored.resource.key
+                if not held or held.pop(key, None) != stored.resource or kind.policy is not None:
+                    changes.append(Change(key, stored))
         changes.extend(Change(key, None) for key in held)
         await self._take_in(changes, revision=revision, cause="load")
 
