@@ -5,6 +5,9 @@
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
 # make loadtest SCENARIO=rollout USERS=5000  has thousands of Envoys in locust; see loadtest/README.md
 # make run-postgres  a control plane on a PostgreSQL of its own, for a look; both are gone afterwards
+# make load-envoys N=50  has real Envoys with mTLS, and counts the requests through them that fail meanwhile
+# make profile CASE=policy-storm  draws a flame graph of the control plane in a scenario, the compiled core included
+# make soak MINUTES=60  has everything come and go in a mesh, and says whether the control plane grows
 # make churn MINUTES=30  has clients come and go all the time, and says whether the servers grow
 
 VENV := .venv
@@ -18,9 +21,11 @@ USERS ?= 1000
 WORKERS ?= 1
 SECONDS ?= 60
 RATE ?= 10
+N ?= 50
+CASE ?= steady
 TLS ?= none
 
-.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire loadtest churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire loadtest load-envoys soak profile churn clean
 
 build: $(STAMP)
 
@@ -58,6 +63,15 @@ bench-wire: build
 loadtest: build
 	@$(BIN)/python -m loadtest --scenario $(SCENARIO) --users $(USERS) --workers $(WORKERS) --seconds $(SECONDS) \
 		--rate $(RATE) --tls $(TLS) $(if $(UI),--ui)
+
+load-envoys: envoy
+	@$(BIN)/python -m loadtest.real_envoys --envoys $(N)
+
+soak: build
+	@$(BIN)/python -m loadtest --scenario soak --users $(USERS) --seconds $$(expr $(MINUTES) \* 60) --rate $(RATE)
+
+profile: build
+	@$(BIN)/python -m loadtest --scenario $(CASE) --users $(USERS) --seconds $(SECONDS) --rate $(RATE) --flame
 
 churn: build
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group plot

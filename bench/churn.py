@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
+from bench.slope import GROWTH_MAX, GROWTH_MAX_BYTES, WARM_UP, grown
 from tests.attack.foe import DELTA, Foe, Target, data, delta, windows
 from tests.attack.neighbours import Neighbours, be_polite, neighbours
 from tests.attack.victim import Setup, Usage, VictimProcess, victim
@@ -31,14 +32,7 @@ from tests.stream.grpc_client import create_certificate
 
 NEIGHBOURS = 50
 AT_A_TIME = 10
-WARM_UP = 0.25
-"""Of a run, and what is not looked at: caches fill, and allocators take what they need at the busiest moment."""
-# What may be added over the rest of it: 2 % and 2 MB of memory, 1 % of the objects.
-GROWTH_MAX = 0.02
-GROWTH_MAX_BYTES = 2 << 20
 OBJECTS_GROWTH_MAX = 0.01
-# Pushes of megabytes are under way in most seconds and no part of what stays: the least of each window counts.
-WINDOWS = 8
 # To count objects is to collect the garbage first, which holds up the server.
 OBJECTS_EACH_S = 10.0
 TYPES_SHOWN = 6
@@ -123,22 +117,6 @@ class Side:
             sys.stdout.write(f"{self.name}: since the warm-up {held(self.warm, at_rest)}\n")
         lost = self.others.report().lost
         return [*found, f"{self.name}: {lost} neighbours lost"] if lost else found
-
-
-def grown(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """By how much the line through what is least in each window after the warm-up rises, and their mean.
-
-    Windows are of one length: the least of a few samples is no low.
-    """
-    points = points[int(len(points) * WARM_UP) :]
-    window = max(1, len(points) // WINDOWS)
-    starts = range(len(points) % window, len(points), window)
-    points = [min(points[at : at + window], key=lambda point: point[1]) for at in starts]
-    count = len(points)
-    middle_x, middle_y = sum(x for x, _ in points) / count, sum(y for _, y in points) / count
-    spread = sum((x - middle_x) ** 2 for x, _ in points)
-    slope = sum((x - middle_x) * (y - middle_y) for x, y in points) / spread if spread else 0.0
-    return slope * (points[-1][0] - points[0][0]), middle_y
 
 
 def held(before: Counter[str], after: Counter[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from bench.churn import GROWTH_MAX_BYTES, grown
+from bench.slope import GROWTH_MAX_BYTES, grown
 
 SAMPLES = 1700
 LIMIT_MB = GROWTH_MAX_BYTES / 1e6

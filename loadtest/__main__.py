@@ -11,6 +11,7 @@ import asyncio
 import datetime
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,11 +22,12 @@ from bench.real_wires import truth
 from loadtest.control_plane import TLS, WatchedControlPlane
 from loadtest.outcome import Outcome
 from loadtest.plan import Plan
+from tests.ports import free_port
 
 from loadtest import figures, report
 
 ROOT = Path(__file__).resolve().parent.parent
-SCENARIOS = ("steady", "rollout", "policy-storm", "reconnect-storm", "zone-failure")
+SCENARIOS = ("steady", "rollout", "policy-storm", "reconnect-storm", "zone-failure", "soak")
 USERS_STEP = 50
 """In a regular mesh each service has ten instances, and each five outbounds."""
 
@@ -42,11 +44,14 @@ def main() -> None:
     parser.add_argument(
         "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run"
     )
+    parser.add_argument("--flame", action="store_true", help="a flame graph of the control plane beside the report")
     parser.add_argument("--output", type=Path, help="the folder of the report [default: one of today's]")
     arguments = parser.parse_args()
     if arguments.users % USERS_STEP or arguments.users % arguments.workers:
         parser.error(f"--users must be a multiple of {USERS_STEP} and of --workers")
     _allow_descriptors(arguments.users // arguments.workers)
+    # Whoever ends this ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     name = f"{today}-{arguments.scenario}-{arguments.users}"
     folder = arguments.output or ROOT / "loadtest" / "results" / name
@@ -58,7 +63,8 @@ def main() -> None:
 
 def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[str]:
     """One run and its report; what is not as it should be."""
-    control_plane = WatchedControlPlane(directory, users=arguments.users, tls=arguments.tls)
+    flame = folder / "flame.svg" if arguments.flame else None
+    control_plane = WatchedControlPlane(directory, users=arguments.users, tls=arguments.tls, flame=flame)
     with control_plane.running():
         host, port = control_plane.dp
         plan = Plan(
@@ -96,9 +102,14 @@ def _run_locust(plan: Plan, control_plane: WatchedControlPlane, *, spawn_rate: f
     command += ["--plan", f"{plan.directory}/plan.json", "--users", str(plan.users), "--spawn-rate", str(spawn_rate)]
     # A refused connection while the control plane is away is no error of the run.
     command += ["--loglevel", "ERROR", "--exit-code-on-error", "0", "--stop-timeout", "0"]
-    command += ["--autostart", "--autoquit", "60"] if plan.keeps_page else ["--headless", "--only-summary"]
+    if plan.keeps_page:
+        command += ["--web-host", "127.0.0.1", "--autostart"]
+    else:
+        command += ["--headless", "--only-summary"]
     if plan.workers > 1:
-        command += ["--processes", str(plan.workers)]
+        port = str(free_port())
+        command += ["--processes", str(plan.workers), "--master-bind-host", "127.0.0.1"]
+        command += ["--master-bind-port", port, "--master-port", port]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     locust = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path})
     control_plane.client_pid = locust.pid

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 from bench.real_wires import process_cost
 from bench.regular_mesh import fill
@@ -22,6 +26,9 @@ from tests.envoy.harness import ControlPlane
 from tests.stream.grpc_client import create_certificate
 
 SAMPLE_EACH_S = 0.25
+TASKS_EACH_S = 5.0
+PROFILE_HZ = 100
+PROFILE_WRITE_S_MAX = 120.0
 TLS = ("none", "server", "mutual")
 
 
@@ -36,12 +43,17 @@ class Sample:
     """By process id."""
     machine_cpu_s: float
     """Of all processors, by whomever."""
+    descriptors: int = 0
+    tasks: int = 0
+    """Of the server's event loop, when that was asked last."""
+    store_bytes: int = 0
 
 
 class WatchedControlPlane:
     """`kumafast run`, started again whenever it dies, as a service manager does."""
 
-    def __init__(self, directory: Path, *, users: int, tls: str) -> None:
+    def __init__(self, directory: Path, *, users: int, tls: str, flame: Path | None = None) -> None:
+        """`flame` is where a flame graph of its first process goes, with the frames of the compiled core."""
         self.samples: list[Sample] = []
         self.starts = 0
         self.store = directory / "data" / "kumafast.db"
@@ -58,9 +70,11 @@ class WatchedControlPlane:
             shown = create_certificate(directory)
             self.certificate, self.key = str(shown.certificate), str(shown.key)
             flags += ["--dp-client-ca", self.certificate]
-        self._users = users
+        self._users, self._flame = users, flame
+        self._profiler: subprocess.Popen[bytes] | None = None
         self._server = ControlPlane(directory, *flags)
         self._ended_cpu_s = 0.0
+        self._tasks, self._tasks_due = 0, 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -86,10 +100,14 @@ class WatchedControlPlane:
         self.store.parent.mkdir(parents=True, exist_ok=True)
         asyncio.run(fill(self.store, self._users))
         self._start()
+        if self._flame is not None:
+            self._profiler = profile(self._pid(), self._flame)
         self._thread.start()
         try:
             yield self
         finally:
+            if self._profiler is not None:
+                end_profile(self._profiler)
             self._stopping.set()
             self._thread.join()
             self._server.stop()
@@ -123,12 +141,37 @@ class WatchedControlPlane:
             server_rss_bytes=process_cost.resident_bytes(pid),
             clients_cpu_s={client: process_cost.cpu_seconds(client) for client in self._clients()},
             machine_cpu_s=busy.user + busy.nice + busy.system + busy.irq + busy.softirq,
+            descriptors=len(os.listdir(f"/proc/{pid}/fd")),
+            tasks=self._ask_for_tasks(),
+            store_bytes=sum(part.stat().st_size for part in self.store.parent.glob(self.store.name + "*")),
         )
+
+    def _ask_for_tasks(self) -> int:
+        if time.monotonic() > self._tasks_due:
+            self._tasks_due = time.monotonic() + TASKS_EACH_S
+            with contextlib.suppress(httpx.TransportError):
+                self._tasks = int(self._server.metrics()["kumafast_asyncio_tasks"])
+        return self._tasks
 
     def _clients(self) -> list[int]:
         if self.client_pid is None or not psutil.pid_exists(self.client_pid):
             return []
         return [self.client_pid, *(child.pid for child in psutil.Process(self.client_pid).children(recursive=True))]
+
+
+def profile(pid: int, flame: Path) -> subprocess.Popen[bytes]:
+    """Sample a process until `end_profile`. It is slower for that: what it costs meanwhile is no figure."""
+    flame.parent.mkdir(parents=True, exist_ok=True)
+    command = [str(Path(sys.executable).with_name("py-spy")), "record", "--pid", str(pid), "--native"]
+    command += ["--rate", str(PROFILE_HZ), "--format", "flamegraph", "--output", str(flame)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def end_profile(profiler: subprocess.Popen[bytes]) -> None:
+    """Have the flame graph written. Raises TimeoutExpired where that takes too long."""
+    if profiler.poll() is None:
+        profiler.send_signal(signal.SIGINT)
+    profiler.wait(PROFILE_WRITE_S_MAX)
 
 
 def processors() -> int:

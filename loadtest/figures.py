@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from bench.slope import GROWTH_MAX as GROWTH_MAX_SHARE
+from bench.slope import GROWTH_MAX_BYTES, grown
 from loadtest.control_plane import Sample, processors
 from loadtest.outcome import ChangeMade, Outcome, PhasePlayed
 from loadtest.plan import Plan
@@ -20,6 +22,14 @@ CLIENT_BUSY = SERVER_BUSY = 0.9
 MACHINE_BUSY = 0.95
 LATE_S = 0.05
 SHOWN_MAX = 10
+SOAK_S_MIN = 900.0
+"""Caches and the store's log of commits fill for some minutes: slopes of a shorter soak are shown and not judged."""
+# By how much the line through the lows may rise after the warm-up: a share of the level, and so much at least.
+GROWTH_MAX: dict[str, tuple[float, float]] = {
+    "memory, MB": (GROWTH_MAX_SHARE, GROWTH_MAX_BYTES / 1e6),
+    "descriptors": (0.01, 5.0),
+    "tasks": (0.01, 5.0),
+}
 
 
 def of(
@@ -27,6 +37,7 @@ def of(
 ) -> dict[str, Any]:
     """All of a run. Under `wrong` stands what is not as it should be: with nothing there the run is good."""
     phases = {phase.name: _phase(phase, outcome, samples) for phase in outcome.phases}
+    slopes = {phase.name: _slopes(phase, samples) for phase in outcome.phases if phase.name == "soak"}
     return {
         "scenario": plan.scenario,
         "users": plan.users,
@@ -36,10 +47,11 @@ def of(
         "tls": tls,
         "processors": processors(),
         "phases": phases,
+        "slopes": slopes,
         "server_rss_mb_max": round(max((sample.server_rss_bytes for sample in samples), default=0) / 1e6, 1),
         "holding": len(outcome.holdings),
         "wrong_end_states": len({line.split()[0] for line in different}),
-        "wrong": list(_wrong(plan, outcome, phases, different)),
+        "wrong": [*_wrong(plan, outcome, phases, different), *_risen(slopes, phases)],
     }
 
 
@@ -76,6 +88,35 @@ def _phase(phase: PhasePlayed, outcome: Outcome, samples: Sequence[Sample]) -> d
         "streams": phase.streams,
         "received": phase.received,
     }
+
+
+def _slopes(phase: PhasePlayed, samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+    """Of what the server holds: its level, by how much the line through its lows rises, how much it may."""
+    within = [sample for sample in samples if phase.began <= sample.at <= phase.ended]
+    held = {
+        "memory, MB": [sample.server_rss_bytes / 1e6 for sample in within],
+        "descriptors": [float(sample.descriptors) for sample in within],
+        "tasks": [float(sample.tasks) for sample in within],
+    }
+    found = {}
+    for name, values in held.items():
+        growth, level = grown([(sample.at, value) for sample, value in zip(within, values, strict=True)])
+        share, least = GROWTH_MAX[name]
+        found[name] = {
+            "level": round(level, 1),
+            "growth": round(growth, 2),
+            "limit": round(max(share * level, least), 2),
+        }
+    return found
+
+
+def _risen(slopes: dict[str, dict[str, dict[str, float]]], phases: dict[str, Any]) -> Iterable[str]:
+    for phase, held in slopes.items():
+        if phases[phase]["seconds"] < SOAK_S_MIN:
+            continue
+        for name, slope in held.items():
+            if slope["growth"] > slope["limit"]:
+                yield f"{phase}: {name} grew by {slope['growth']:g} at {slope['level']:g}"
 
 
 def delays(changes: Iterable[ChangeMade]) -> list[float]:

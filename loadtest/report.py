@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.control_plane import Sample
-from loadtest.figures import quantile
+from loadtest.figures import SOAK_S_MIN, quantile
 from loadtest.outcome import Outcome
 
 DOTS_MAX = 20_000
@@ -52,6 +52,7 @@ def markdown(figures: dict[str, Any]) -> str:
         "",
         *_usage(figures["phases"]),
         "",
+        *_slopes(figures["slopes"]),
         f"The server's memory was {figures['server_rss_mb_max']} MB at most. What arrived before the answer of its",
         "write took no time after it. Clients are late when a timer of theirs is: that is in all delays that they see.",
         "",
@@ -105,6 +106,17 @@ def _usage(phases: dict[str, Any]) -> list[str]:
         "busiest client, of a core",
     ]
     return _table([*head, "clients late, ms, p50 / max", "others, of a core", "at a limit"], rows)
+
+
+def _slopes(slopes: dict[str, Any]) -> list[str]:
+    rows = [
+        [phase, name, slope["level"], slope["growth"], slope["limit"]]
+        for phase, held in slopes.items()
+        for name, slope in held.items()
+    ]
+    head = ["phase", "of the server", "level", "growth after the first quarter", "may grow by"]
+    note = f"A soak of less than {SOAK_S_MIN / 60:.0f} minutes is not judged: caches still fill."
+    return [*_table(head, rows), "", note, ""] if rows else []
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> list[str]:
@@ -181,7 +193,7 @@ def draw_timeline(path: Path, outcome: Outcome, samples: Sequence[Sample]) -> No
     """Streams, bytes, processors and memory over the seconds of the run."""
     pyplot = _pyplot()
     began = outcome.timeline[0][0] if outcome.timeline else 0.0
-    figure, axes = pyplot.subplots(5, 1, sharex=True, figsize=(9, 10))
+    figure, axes = pyplot.subplots(6, 1, sharex=True, figsize=(9, 12))
     at = [row[0] - began for row in outcome.timeline]
     axes[0].plot(at, [row[1] for row in outcome.timeline], color="tab:blue")
     axes[0].set_ylabel("open streams")
@@ -199,9 +211,13 @@ def draw_timeline(path: Path, outcome: Outcome, samples: Sequence[Sample]) -> No
     axes[2].legend(loc="upper right", fontsize=8)
     axes[3].plot([each.at - began for each in samples], [each.server_rss_bytes / 1e6 for each in samples])
     axes[3].set_ylabel("server memory, MB")
+    held = {"descriptors": [each.descriptors for each in samples], "tasks": [each.tasks for each in samples]}
+    for name, counts in held.items():
+        axes[5].plot([each.at - began for each in samples], counts, label=f"server {name}", linewidth=0.9)
+    axes[5].legend(loc="upper right", fontsize=8)
     axes[4].plot([row[0] - began for row in outcome.late], [1000 * row[1] for row in outcome.late], linewidth=0.9)
     axes[4].set_ylabel("clients late, ms")
-    axes[4].set_xlabel("seconds")
+    axes[5].set_xlabel("seconds")
     for axis in axes:
         axis.set_ylim(bottom=0)
         _shade(axis, outcome, began, is_named=axis is axes[0])

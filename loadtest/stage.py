@@ -124,6 +124,16 @@ class Stage:
         awaited.returned = time.monotonic()
         return awaited
 
+    def request(self, method: str, path: str, document: Any = None) -> None:
+        """Ask the API for something that no Envoy is waited for."""
+        try:
+            response = self._http.request(method, path, json=document)
+        except httpx.TransportError as error:
+            self.outcome.problems.append(f"{method} {path}: {error!r}")
+        else:
+            if not response.is_success:
+                self.outcome.problems.append(f"{method} {path}: {response.status_code} {response.text}")
+
     def write_and_wait(self, write: Write) -> None:
         """Make a change, and wait until it is everywhere, or for as long as that may take."""
         awaited = self.write(write)
@@ -146,9 +156,9 @@ class Stage:
             pool.spawn(self.write, next(writes))
         pool.join(raise_error=True)
 
-    def cut(self) -> None:
-        """Every stream ends at once, without a word; its Envoy comes back."""
-        self._crew.ask("cut")
+    def cut(self, numbers: Iterable[int] = ()) -> None:
+        """The streams of these end at once, without a word, or of nobody named those of all; their Envoys come back."""
+        self._crew.ask("cut", [node_id(number) for number in numbers])
 
     def leave(self, numbers: Iterable[int]) -> None:
         """The Envoys of these dataplanes are gone, with all that they held. Nothing is waited for of them."""

@@ -139,8 +139,11 @@ class Worker:
             "at": time.monotonic(),
         }
 
-    def _cut(self, _: object) -> None:
-        for member in self.members.values():
+    def _cut(self, names: Collection[str] | None) -> None:
+        """These lose their connections, or all do."""
+        for member in (
+            [self.members[name] for name in names if name in self.members] if names else self.members.values()
+        ):
             member.cut()
 
     def _leave(self, names: Collection[str]) -> None:

@@ -76,6 +76,7 @@ _ABOUT_INBOUNDS: dict[str, tuple[Any, ...]] = {
         {"local": {"tcp": {"connectionRate": {"num": 1, "interval": "1s"}}}},
         {"local": {"http": {"disabled": True}}},
     ),
+    "MeshTLS": ({"mode": "Permissive"}, {"mode": "Strict"}, {"tlsVersion": {"min": "TLS13"}}),
 }
 _HAVE_MATCHES = ("MeshFaultInjection", "MeshRateLimit")
 _SOURCES = {
@@ -96,8 +97,26 @@ def _random_inbound(rng: random.Random, kind: str) -> dict[str, Any]:
     return {"rules": [{"default": conf, **matches}]}
 
 
+# And of proxies as a whole: what can be done to whatever there is.
+_ABOUT_PROXIES: dict[str, tuple[Any, ...]] = {
+    "MeshProxyPatch": tuple(
+        {"appendModifications": [modification]}
+        for modification in (
+            {"cluster": {"operation": "Patch", "match": {"origin": "outbound"}, "value": "connectTimeout: 3s"}},
+            {"cluster": {"operation": "Remove", "match": {"name": "a"}}},
+            {"listener": {"operation": "Patch", "jsonPatches": [{"op": "add", "path": "/statPrefix", "value": "x"}]}},
+            {"virtualHost": {"operation": "Remove", "match": {"name": "b"}}},
+        )
+    ),
+}
+
+
 def random_mesh_policy(rng: random.Random, name: str, mesh: str) -> Resource:
     """A policy for anybody and about anything."""
+    if rng.random() < 0.2:
+        kind = rng.choice(sorted(_ABOUT_PROXIES))
+        top = next(each for each in iter(lambda: random_top(rng), None) if "sectionName" not in each)
+        return mesh_policy(kind, name, mesh=mesh, targetRef=top, default=rng.choice(_ABOUT_PROXIES[kind]))
     kind = rng.choice(sorted({*_ABOUT_SERVICES, *_ABOUT_INBOUNDS}))
     labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])
     spec: dict[str, Any] = {"targetRef": random_top(rng)}

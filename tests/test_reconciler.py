@@ -296,6 +296,12 @@ def test_any_history_ends_as_a_fresh_start_would(seed: int) -> None:
             async with Pipeline(store) as fresh:
                 for proxy in connected & {DataplaneId(*key) for key in present}:
                     fresh.connect(proxy.name, mesh=proxy.mesh)
+                    failure = fresh.reconciler.failure(proxy.node_id)
+                    assert pipeline.reconciler.failure(proxy.node_id) == failure
+                    if failure is not None:
+                        # It keeps what it had before its templates could not be applied; a fresh start knows of none.
+                        assert fresh.cache.get(proxy.node_id) is None
+                        continue
                     ours, theirs = (
                         pipeline.snapshot(proxy.name, mesh=proxy.mesh),
                         fresh.snapshot(proxy.name, mesh=proxy.mesh),

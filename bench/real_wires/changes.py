@@ -180,7 +180,7 @@ class Changes:
         return newest is not None and not newest.waiting
 
     def _address(self, number: int) -> str:
-        return f"10.9.{number >> 8 & 255}.{number & 255}"
+        return f"10.{9 + (number >> 16) % 90}.{number >> 8 & 255}.{number & 255}"
 
     def expect(self, write: Write, at: float) -> Awaited:
         """What is to be waited for, of a write that is about to be made at this monotonic second."""

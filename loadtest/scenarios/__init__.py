@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtest.scenarios import policy_storm, reconnect_storm, rollout, steady, zone_failure
+from loadtest.scenarios import policy_storm, reconnect_storm, rollout, soak, steady, zone_failure
 from loadtest.stage import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
@@ -11,4 +11,5 @@ SCENARIOS: dict[str, Scenario] = {
     "policy-storm": policy_storm.play,
     "reconnect-storm": reconnect_storm.play,
     "zone-failure": zone_failure.play,
+    "soak": soak.play,
 }

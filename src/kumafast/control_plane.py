@@ -14,6 +14,7 @@ import socket
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from types import TracebackType
@@ -159,6 +160,7 @@ class ControlPlane:
         self.metrics = Metrics()
         self.cache = SnapshotCache()
         self.metrics.count_snapshots_with(lambda: len(self.cache))
+        self.metrics.count_tasks_with(lambda: len(asyncio.all_tasks()))
         self.api_url = self.api_tls_url = self.dp_url = self.diagnostics_url = ""
         self.admin_token = ""
         """The administrator's token, at the first start on an empty store only; it is kept nowhere."""
@@ -192,7 +194,9 @@ class ControlPlane:
 
     async def _start(self) -> None:
         settings = self.settings
-        self._store = await stores.open_store(settings.store_url, keyring=stores.keyring_of(settings))
+        self._store = await stores.open_store(
+            settings.store_url, keyring=stores.keyring_of(settings), instance=self.instance_id
+        )
         await self._ensure_default_mesh()
         await self._ensure_generators()
         ranges = _ranges(settings)
@@ -231,7 +235,11 @@ class ControlPlane:
         await insights.take_over()
         await reconciler.load()
         self._spawn(reconciler.follow(), "reconcile")
+        members = self._store.members
         self._spawn(insights.follow(), "insights")
+        self._spawn(insights.keep_true(), "own insights")
+        self._spawn(members.lead(insights.follow_members), "insights of the dead")
+        self._spawn(self._tell_convergence(), "convergence")
         if settings.requires_tokens:
             self._proxies = ProxyAccess(self._keys, find_dataplane=reconciler.find_dataplane)
             self._spawn(self._proxies.follow(self._store, after=await self._store.revision()), "proxies")
@@ -242,8 +250,9 @@ class ControlPlane:
             moved=reconciler.moved,
             ranges=ranges,
         )
-        self._spawn(allocator.follow(), "virtual addresses")
-        self._spawn(Rollout(store=self._store, converged=self._has_converged).follow(), "authorities")
+        self._spawn(members.lead(allocator.follow), "virtual addresses")
+        rollout = partial(Rollout, store=self._store, converged=self._has_converged)
+        self._spawn(members.lead(lambda: rollout().follow()), "authorities")
         await self._serve_http(reconciler, convergence)
         await self._serve_proxies(_Observers(reconciler, insights), insights.clients)
         self._is_ready = True
@@ -433,7 +442,24 @@ class ControlPlane:
         return await self._convergence.wait(revision, timeout_s)
 
     async def _has_converged(self, revision: int) -> bool:
-        return (await self.converged(revision, timeout_s=_TRUST_TIMEOUT_S)).is_converged
+        """Whether the proxies of all instances have what is stored at a revision."""
+        try:
+            async with asyncio.timeout(_TRUST_TIMEOUT_S):
+                report = await self.converged(revision, timeout_s=_TRUST_TIMEOUT_S)
+                await self.store.members.all_converged(revision)
+        except TimeoutError:
+            return False
+        return report.is_converged
+
+    async def _tell_convergence(self) -> None:
+        """Tell the other instances when our proxies have what they ask about, until cancelled."""
+        members = self.store.members
+        while True:
+            wanted = members.wanted
+            if wanted <= members.converged:
+                await members.change()
+            elif (await self.converged(wanted, timeout_s=_TRUST_TIMEOUT_S)).is_converged:
+                members.have_converged(wanted)
 
     # Stopping.
 

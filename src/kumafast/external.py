@@ -7,11 +7,14 @@ cannot be had: what was to be reached by TLS is never reached without. Never: a 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable, Set
+from dataclasses import dataclass
 
 from kumafast.addresses import is_ip
 from kumafast.generation.proxy import ExternalEndpoint, ExternalTls, VerifiedName
 from kumafast.identity.authority import AuthorityError
 from kumafast.identity.backends import FindSecret, read_source
+from kumafast.registry.external_permissions import Clients
 from kumafast.resources import ExternalService, MeshExternalService
 from kumafast.resources.data_source import DataSource
 from kumafast.resources.mesh_external_service import (
@@ -27,6 +30,38 @@ from kumafast.resources.mesh_external_service import (
 from kumafast.resources.tags import SERVICE_TAG
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Who serves a destination from outside of the mesh."""
+
+    protocols: tuple[str, ...]
+    endpoints: tuple[ExternalEndpoint, ...]
+    permissions: tuple[tuple[str, Clients], ...] = ()
+    """Of each endpoint the external service that it is, and who may reach it; none where anybody may reach all."""
+
+    def permitted(self, services: Set[str]) -> tuple[ExternalEndpoint, ...]:
+        """The endpoints for a client that may reach these external services; the same object where that is all."""
+        if all(name in services for name, _ in self.permissions):
+            return self.endpoints
+        judged = zip(self.endpoints, self.permissions, strict=True)
+        return tuple(each for each, (name, _) in judged if name in services)
+
+
+def outside(
+    services: Iterable[ExternalService], find: FindSecret, clients: Callable[[ExternalService], Clients]
+) -> Outside | None:
+    """What some external services are together; None for none. O(them)."""
+    held = list(services)
+    if not held:
+        return None
+    endpoints = [(found, service) for service in held if (found := endpoint(service, find)) is not None]
+    return Outside(
+        protocols=tuple(sorted({service.protocol for service in held})),
+        endpoints=tuple(found for found, _ in endpoints),
+        permissions=tuple((service.name, clients(service)) for _, service in endpoints),
+    )
 
 
 def endpoint(service: ExternalService, find: FindSecret) -> ExternalEndpoint | None:

@@ -75,6 +75,9 @@ class Metrics:
         self._cache_entries = Gauge(
             "kumafast_snapshot_cache_entries", "Snapshots that are kept for nodes.", registry=registry
         )
+        self._asyncio_tasks = Gauge(
+            "kumafast_asyncio_tasks", "Tasks of the event loop that have not ended.", registry=registry
+        )
         self._xds: dict[str, XdsMetrics] = {}
         self._generators: dict[str, Counter] = {}
         ProcessCollector(registry=registry)
@@ -102,6 +105,10 @@ class Metrics:
     def count_snapshots_with(self, count: Callable[[], int]) -> None:
         """Ask `count` for the number of kept snapshots whenever the metrics are read."""
         self._cache_entries.set_function(count)
+
+    def count_tasks_with(self, count: Callable[[], int]) -> None:
+        """Ask `count` for the number of the loop's tasks whenever the metrics are read."""
+        self._asyncio_tasks.set_function(count)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format, `CONTENT_TYPE`."""

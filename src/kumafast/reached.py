@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from kumafast import external
 from kumafast.addresses import Addresses
 from kumafast.generation import endpoints, names
 from kumafast.generation.localities import View
-from kumafast.generation.proxy import Destination, Endpoint, ExternalEndpoint, OutboundTls
+from kumafast.generation.proxy import Destination, Endpoint, OutboundTls
 from kumafast.generation.tls import server_name, service_server_name
 from kumafast.matching import Backend, BackendPort, Subject, common_protocol, instance_inbounds, serving_inbounds
 from kumafast.registry import Affected, DataplaneId, Registry
@@ -84,7 +85,6 @@ class Reached:
         "_assignment",
         "_backend",
         "_end",
-        "_external",
         "_identities",
         "_layer",
         "_leds_threshold",
@@ -97,8 +97,10 @@ class Reached:
         "_unsecured",
         "_views",
         "destination",
+        "hopefuls",
         "key",
         "nodes",
+        "outside",
     )
 
     def __init__(
@@ -119,6 +121,8 @@ class Reached:
         self._end = end
         self.nodes: dict[str, int] = {}
         """The connected nodes that have the layer, each with its place among the layers of the node's snapshot."""
+        self.hopefuls: set[str] = set()
+        """Connected nodes that would have it if what they get could be made: where it is another, that may be so."""
         self._backend = _backend(registry, mesh, destination)
         self._tags = {} if isinstance(destination, BackendPort) else dict(destination)
         self._registry = registry
@@ -139,8 +143,8 @@ class Reached:
         self._views: WeakValueDictionary[View, Viewed] = WeakValueDictionary()
         # Names of dataplanes that serve it and have not been looked at; those that came since have.
         self._unread = [dataplane.name for dataplane in registry.providers(mesh, destination)]
-        # Who serves it from outside of the mesh: their protocols and endpoints; None where nobody does.
-        self._external = self._look_outside()
+        self.outside = self._look_outside()
+        """Who serves it from outside of the mesh; None where nobody does."""
         self.destination = self._destination(cluster_name)
         """The cluster as clients see it."""
 
@@ -170,8 +174,15 @@ class Reached:
 
     def renew_external(self) -> Moved:
         """Look anew at who serves it from outside of the mesh: O(those)."""
-        self._external = self._look_outside()
-        return self.renew()
+        before, self.outside = self.outside, self._look_outside()
+        return Moved.PROTOCOL if self.renew() is Moved.PROTOCOL or before != self.outside else Moved.NOTHING
+
+    def permitted(self, services: Set[str]) -> Destination:
+        """The cluster as a client sees it that may reach these external services."""
+        if self.outside is None:
+            return self.destination
+        rest = self.outside.permitted(services)
+        return self.destination if rest is self.outside.endpoints else replace(self.destination, external=rest)
 
     def follow(self, changed: Iterable[str], registry: Registry) -> Moved:
         """Look at these dataplanes of the mesh anew: O(those), whatever the number of endpoints."""
@@ -180,7 +191,7 @@ class Reached:
             return Moved.NOTHING
         destination = self._destination(self.destination.cluster_name)
         if destination == self.destination:
-            has_moved = self._layer is None and self._one_by_one is None and self._external is None
+            has_moved = self._layer is None and self._one_by_one is None and self.outside is None
             return Moved.ENDPOINTS if has_moved else Moved.NOTHING
         self.destination = destination
         return Moved.PROTOCOL
@@ -193,7 +204,7 @@ class Reached:
         forked = copy.copy(self)
         forked._registry, forked._addresses = registry, addresses
         forked._end = lambda _: None
-        forked.nodes = {}
+        forked.nodes, forked.hopefuls = {}, set()
         forked._views = WeakValueDictionary()
         forked._unsecured, forked._served = self._unsecured.copy(), self._served.copy()
         forked._protocols, forked._identities = self._protocols.copy(), self._identities.copy()
@@ -202,7 +213,7 @@ class Reached:
 
     def seen(self, *, one_by_one: bool = False) -> Layer:
         """`layer` for one who only looks: where it is not there yet, what is put together is not kept."""
-        if self._external is not None:
+        if self.outside is not None:
             return _NOTHING
         if one_by_one and 0 < self._leds_threshold <= len(self._assignment):
             if self._one_by_one is not None:
@@ -217,12 +228,16 @@ class Reached:
     def leave(self, node_id: str) -> None:
         """A node does not reach this any more, and after the last one nobody does."""
         del self.nodes[node_id]
-        if not self.nodes:
-            self._end(self)
+        self.end_unless_reached()
+
+    def give_up(self, node_id: str) -> None:
+        """A node does not hope for this any more."""
+        self.hopefuls.discard(node_id)
+        self.end_unless_reached()
 
     def end_unless_reached(self) -> None:
-        """Where this was asked for and then not needed: end it, unless a node has it."""
-        if not self.nodes:
+        """Where this is not needed any more: end it, unless a node has it or hopes for it."""
+        if not self.nodes and not self.hopefuls:
             self._end(self)
 
     def layer(self, *, one_by_one: bool = False) -> tuple[Layer, bool]:
@@ -231,7 +246,7 @@ class Reached:
         `one_by_one` where the node can take them as collections: it does from so many endpoints on as is set.
         Endpoints outside of the mesh are in no layer; they stand in the cluster.
         """
-        if self._external is not None:
+        if self.outside is not None:
             return _NOTHING, False
         if one_by_one and 0 < self._leds_threshold <= len(self._assignment):
             if self._one_by_one is not None:
@@ -248,7 +263,7 @@ class Reached:
 
         None for those outside of the mesh, which stand in the cluster.
         """
-        if self._external is not None:
+        if self.outside is not None:
             return None
         found = self._views.get(view)
         if found is None:
@@ -323,35 +338,29 @@ class Reached:
             zone=inbound.tags.get(ZONE_TAG, ""),
         )
 
-    def _look_outside(self) -> tuple[tuple[str, ...], tuple[ExternalEndpoint, ...]] | None:
+    def _look_outside(self) -> external.Outside | None:
         mesh, destination = self.key
         secret = partial(self._registry.identities.secret, mesh)
         if isinstance(destination, BackendPort):
             outside = None if self._backend is None else self._backend.outside
-            return None if outside is None else ((), external.service_endpoints(outside, secret))
-        services = self._registry.external_services(mesh, destination)
-        if not services:
-            return None
-        endpoints = (external.endpoint(service, secret) for service in services)
-        protocols = sorted({service.protocol for service in services})
-        return tuple(protocols), tuple(endpoint for endpoint in endpoints if endpoint is not None)
+            return None if outside is None else external.Outside((), external.service_endpoints(outside, secret))
+        return external.outside(self._registry.external_services(mesh, destination), secret, self._registry.clients)
 
     def _destination(self, cluster_name: str) -> Destination:
         if self._backend is not None:
             return self._of_backend(self._backend, cluster_name)
         service = self._tags.get(SERVICE_TAG, "")
-        if self._external is not None:
+        if self.outside is not None:
             # As in Kuma, what a mesh has outside comes before what it has within under the same tags.
-            protocols, outside = self._external
-            return Destination(cluster_name, service, common_protocol(protocols), external=outside)
+            protocol = common_protocol(self.outside.protocols)
+            return Destination(cluster_name, service, protocol, external=self.outside.endpoints)
         within = sorted(protocol for protocol, count in self._protocols.items() if count > 0)
         tls = self._tls((service,), server_name(self.key[0], self._tags))
         return Destination(cluster_name, service, common_protocol(within), tls=tls)
 
     def _of_backend(self, backend: Backend, cluster_name: str) -> Destination:
-        if self._external is not None:
-            outside = self._external[1]
-            return Destination(cluster_name, cluster_name, backend.protocol, external=outside)
+        if self.outside is not None:
+            return Destination(cluster_name, cluster_name, backend.protocol, external=self.outside.endpoints)
         identities = tuple(sorted(service for service, count in self._identities.items() if count > 0))
         # While there is no instance nobody is taken for one.
         tls = self._tls(
@@ -458,8 +467,7 @@ class Destinations:
     def forget_unreached(self) -> None:
         """Let go of what was asked for by nodes that have gone since. O(destinations)."""
         for reached in list(self._reached.values()):
-            if not reached.nodes:
-                self._end(reached)
+            reached.end_unless_reached()
 
     def follow(self, affected: Affected) -> Iterator[tuple[Reached, Moved]]:
         """Take in what has changed; the destinations that moved. O(what changed)."""

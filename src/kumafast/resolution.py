@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
@@ -291,24 +292,20 @@ class Resolution:
     ) -> Iterable[OutboundGroup]:
         """The outbounds for the names that a proxy sees, which it shares, and those of its own."""
         mesh, bindings, binds = dataplane_id.mesh, self.registry.bindings(dataplane_id), transparent is None
-        sight = self._sight(dataplane_id)
+        sight, permitted = self._sight(dataplane_id), self.registry.permitted(dataplane_id)
+        group = partial(self._group, mesh, bindings, permitted, binds=binds, reuses_port=reuses_port)
         virtual = None
         if sight.hosts:
             virtual = self._virtual.group(
                 sight,
                 state=(bindings.subjects, self._destinations.generation),
-                key=(bindings, reuses_port),
-                make=lambda: self._group(mesh, bindings, named_ports(sight), binds=binds, reuses_port=reuses_port),
+                key=(bindings, permitted, reuses_port),
+                make=lambda: group(named_ports(sight)),
             )
         if virtual is not None:
             yield virtual
-        own = self._group(
-            mesh,
-            bindings,
-            own_ports(dataplane, sight, self.registry.leads_to),
-            binds=binds,
-            reuses_port=reuses_port,
-            beside=() if virtual is None else virtual.reached,
+        own = group(
+            own_ports(dataplane, sight, self.registry.leads_to), beside=() if virtual is None else virtual.reached
         )
         if own is not None:
             yield own
@@ -317,13 +314,17 @@ class Resolution:
         self,
         mesh: str,
         bindings: Bindings,
+        permitted: Set[str],
         outbounds: Iterable[WantedPort],
         *,
         binds: bool,
         reuses_port: bool,
         beside: tuple[Reached, ...] = (),
     ) -> OutboundGroup | None:
-        """The group of some outbounds; it leaves out the clusters of what is reached beside it."""
+        """The group of some outbounds; it leaves out the clusters of what is reached beside it.
+
+        `permitted` are the external services that its proxies may reach.
+        """
         ports: dict[tuple[str, int], Port] = {}
         reached: dict[Reached, Destination] = {}
         for address, port, asked in outbounds:
@@ -333,14 +334,14 @@ class Resolution:
                 continue
             route = bindings.route(asked)
             targets = [self._destinations.get(mesh, each) for each in destinations(asked, route)]
-            led = tuple(target.destination for target in targets)
+            led = tuple(target.permitted(permitted) for target in targets)
             way = way_of(route, spoken(asked, route, led))
-            for target in targets:
+            for target, destination in zip(targets, led, strict=True):
                 held = reached.get(target)
                 # Those whose port is taken count too: their clusters are there. The first route that says how to
                 # choose among the endpoints of a cluster decides for all that lead there.
                 if held is None or (way is not None and not held.load_balancer):
-                    reached[target] = balanced(target.destination, way)
+                    reached[target] = balanced(destination, way)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
             ports.setdefault((address, port), (address, port, asked, subject, route, led))
         if not reached:

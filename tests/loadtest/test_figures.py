@@ -107,6 +107,27 @@ def test_all_that_is_wrong_is_said() -> None:
     assert "- PUT /x: 503" in report.markdown(made)
 
 
+@pytest.mark.parametrize("leak", ["memory, MB", "descriptors", "tasks"])
+def test_soak_in_which_something_grows_is_wrong(leak: str) -> None:
+    outcome = played()
+    outcome.phases[0] = replace(outcome.phases[0], name="soak", ended=100.0 + figures.SOAK_S_MIN)
+    flat = [
+        replace(sample, at=100.0 + number * figures.SOAK_S_MIN / 12, descriptors=60, tasks=20)
+        for number, sample in enumerate(samples())
+    ]
+    assert figures.of(PLAN, outcome, flat, [], tls="none")["wrong"] == []
+    grown = {
+        "memory, MB": [replace(each, server_rss_bytes=100_000_000 + 1_000_000 * at) for at, each in enumerate(flat)],
+        "descriptors": [replace(each, descriptors=60 + at) for at, each in enumerate(flat)],
+        "tasks": [replace(each, tasks=20 + at) for at, each in enumerate(flat)],
+    }
+    (wrong,) = figures.of(PLAN, outcome, grown[leak], [], tls="none")["wrong"]
+    assert wrong.startswith(f"soak: {leak} grew by")
+    # While caches fill it says nothing.
+    outcome.phases[0] = replace(outcome.phases[0], ended=99.0 + figures.SOAK_S_MIN)
+    assert figures.of(PLAN, outcome, grown[leak], [], tls="none")["wrong"] == []
+
+
 def test_truth_is_another_control_planes(tmp_path: Path) -> None:
     store = tmp_path / "kumafast.db"
     asyncio.run(fill(store, 50))

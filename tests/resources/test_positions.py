@@ -185,6 +185,11 @@ ROWS: dict[str, Row] = {
             "rules": [("spec.to", "needs at least one item")],
         },
     ),
+    "MeshProxyPatch": Row(
+        conf={"appendModifications": [{"cluster": {"operation": "Remove", "match": {"name": "a"}}}]},
+        top=_PROXIES,
+        whole=True,
+    ),
     "MeshRateLimit": Row(
         conf={"local": {"http": {"requestRate": {"num": 1, "interval": "1s"}}}},
         top=(*_PROXIES, "MeshHTTPRoute"),
@@ -207,6 +212,14 @@ ROWS: dict[str, Row] = {
         top=_PROXIES,
         to=_of_a_route,
         absent={"from": [], "rules": []},
+    ),
+    "MeshTLS": Row(
+        conf={"mode": "Strict"},
+        top=("Mesh", "Dataplane", "MeshSubset"),
+        from_=_nothing_but("Mesh"),
+        rule=lambda top: None,
+        absent={"to": []},
+        with_rules=[("spec", "field 'from' must be empty when 'rules' is defined")],
     ),
     "MeshTimeout": Row(
         conf={"http": {"requestTimeout": "1s"}},

@@ -237,6 +237,7 @@ def test_metrics_have_the_promised_names() -> None:
     cluster.bytes.inc(2048)
     cluster.rejects.inc()
     metrics.count_snapshots_with(lambda: 42)
+    metrics.count_tasks_with(lambda: 7)
     samples = _samples(metrics)
     assert (
         samples.items()
@@ -250,6 +251,7 @@ def test_metrics_have_the_promised_names() -> None:
             "kumafast_xds_bytes_total[type=Cluster]": 2048,
             "kumafast_xds_rejects_total[type=Cluster]": 1,
             "kumafast_snapshot_cache_entries": 42,
+            "kumafast_asyncio_tasks": 7,
         }.items()
     )
     assert samples["process_open_fds"] > 0

@@ -22,7 +22,9 @@ from google.protobuf.any_pb2 import Any as PackedMessage
 from google.protobuf.message import DecodeError, Message
 
 from kumafast.errors import ModificationError
+from kumafast.generation.json_patch import patch_message
 from kumafast.generation.proxy import Tags
+from kumafast.resources.fields import FrozenMap
 
 ADMIN, TRANSPARENT, INBOUND, OUTBOUND = "admin", "transparent", "inbound", "outbound"
 SECRETS, TRACING, DNS = "secrets", "tracing", "dns"
@@ -49,7 +51,10 @@ _VALUES: Mapping[str, type[Message]] = {
 
 @dataclass(frozen=True, slots=True)
 class Modification:
-    """One step: an operation on what matches. `value` is the serialised message that it adds or merges."""
+    """One step: an operation on what matches. `value` is the serialised message that it adds or merges.
+
+    With `patches` it changes the JSON form of what matches by these, in place of a merge.
+    """
 
     kind: str
     operation: str
@@ -59,6 +64,7 @@ class Modification:
     tags: Tags = ()
     route_configuration_name: str = ""
     value: bytes = b""
+    patches: tuple[FrozenMap[str, Any], ...] = ()
 
     def concerns(self, kind: str, name: str, origin: str) -> bool:
         """Whether it may do something to a cluster or listener, as far as that is seen from outside."""
@@ -177,7 +183,7 @@ def _apply(step: Modification, held: _Held, *, adds: bool) -> None:
 
 def _change(step: Modification, message: Message, value: Message) -> None:
     if step.kind in (CLUSTER, LISTENER):
-        merge(message, value)
+        _patch(step, message, value)
     else:
         _change_inside(step, message, value)
 
@@ -224,7 +230,10 @@ def _change_filters(step: Modification, filters: Any, value: Message) -> None:
             _keep_only(filters, lambda each: step.name not in ("", each.name))
         case _:
             for number in matching:
-                _merge_packed(filters[number], value)
+                if step.patches:
+                    _patch_packed(filters[number], step.patches)
+                else:
+                    _merge_packed(filters[number], value)
 
 
 def _change_hosts(step: Modification, routes: route_pb2.RouteConfiguration, value: Message) -> None:
@@ -238,13 +247,27 @@ def _change_hosts(step: Modification, routes: route_pb2.RouteConfiguration, valu
         case _:
             for host in routes.virtual_hosts:
                 if step.name in ("", host.name):
-                    merge(host, value)
+                    _patch(step, host, value)
 
 
 def _keep_only(items: Any, is_kept: Any) -> None:
     kept = [item for item in items if is_kept(item)]
     del items[:]
     items.extend(kept)
+
+
+def _patch(step: Modification, message: Message, value: Message) -> None:
+    if step.patches:
+        patch_message(message, step.patches)
+    else:
+        merge(message, value)
+
+
+def _patch_packed(filter_: Any, patches: Sequence[FrozenMap[str, Any]]) -> None:
+    """Patch the configuration of a filter; nothing else of it."""
+    config = _unpacked(filter_.typed_config)
+    patch_message(config, patches)
+    filter_.typed_config.Pack(config, deterministic=True)
 
 
 def _merge_packed(filter_: Any, patch: Any) -> None:

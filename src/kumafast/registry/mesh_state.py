@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableMapping
 
+from kumafast.matching import CompiledPolicy, compile_policies
 from kumafast.matching.backends import BackendPort, Subject
 from kumafast.registry.address_book import AddressBook
+from kumafast.registry.affected import DataplaneId, Gathered
 from kumafast.registry.backends import Backends, Redefined
 from kumafast.registry.external_services import ExternalServices
 from kumafast.registry.hostnames import Hostnames
@@ -21,9 +23,11 @@ from kumafast.registry.viewpoints import Viewpoint, viewpoint
 from kumafast.registry.virtual_hosts import Naming, VirtualHosts
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.networking import Outbound
+from kumafast.resources.policies.traffic_permission import TrafficPermission
 from kumafast.resources.tags import SERVICE_TAG
-from kumafast.resources.virtual_ip import Holder
-from kumafast.store import StoredResource
+from kumafast.resources.virtual_ip import Holder, VirtualIP
+from kumafast.resources.virtual_outbound import VirtualOutbound
+from kumafast.store import Change, StoredResource
 
 
 class MeshState:
@@ -77,6 +81,18 @@ class MeshState:
             return False
         return self.hosts.is_empty and not self.addresses
 
+    # Questions that several of the parts answer.
+
+    def permitted(self, name: str) -> frozenset[str]:
+        """The external services that a dataplane may reach; one object for all with the same tags."""
+        if not self.external:
+            return frozenset()
+        dataplane = self.view.dataplanes[name]
+        tags = [inbound.tags for inbound in dataplane.inbounds]
+        if dataplane.gateway is not None:
+            tags.append(dataplane.gateway.tags)
+        return self.external.permitted(tuple(tags))
+
     def outbounds(self, dataplane: Dataplane) -> tuple[Destination, ...]:
         """What a dataplane asks for, each once in its order; references that lead nowhere are left out."""
         found = (self.destination(each) for each in dataplane.outbounds)
@@ -104,6 +120,15 @@ class MeshState:
             self.hosts.see(name, self.viewpoint(dataplane))
             self.set_outward(name, dataplane)
         return redefined
+
+    def set_naming(self, change: Change) -> None:
+        """Take in a VirtualOutbound, or who has an address."""
+        if change.key.type == VirtualOutbound.type.name:
+            self.hosts.set_rule(change.key, change.stored)
+            return
+        after = None if change.stored is None else change.stored.resource
+        assert after is None or isinstance(after, VirtualIP)
+        self.hosts.renumbered(self.addresses.put(change.key.name, None if after is None else after.holder))
 
     def set_outward(self, name: str, dataplane: Dataplane) -> None:
         """Take in what policies see of a dataplane that is new or has changed."""
@@ -134,6 +159,44 @@ class MeshState:
             return dict(destination).get(SERVICE_TAG, "")
         backend = self.backends.get(destination)
         return None if backend is None else backend.subject
+
+    def counting_outside(self) -> Iterator[tuple[ResourceKey, StoredResource]]:
+        """The policies that hold for what is sent to external services too. O(policies of the mesh)."""
+        for key, stored in list(self.written.items()):
+            traits = stored.resource.type.policy
+            if traits is not None and traits.counts_outside:
+                yield key, stored
+
+    # What follows from a change in one of the parts for another.
+
+    def permit(self, change: Change, gathered: Gathered) -> None:
+        """Take in who may reach external services by a TrafficPermission, and note for which that is the question."""
+        permission = None if change.stored is None else change.stored.resource
+        assert permission is None or isinstance(permission, TrafficPermission)
+        policies: tuple[CompiledPolicy, ...] = ()
+        if change.stored is not None:
+            policies = compile_policies(change.stored.resource, created=change.stored.creation_time)
+        for service in self.external.permit(change.key, permission, policies):
+            gathered.served_outside(self.view.name, self.reach, service)
+
+    def note_readers(self, secret: str, gathered: Gathered) -> None:
+        """Note whose certificates may be others with a secret."""
+        for service in self.external.reading(secret):
+            gathered.served_outside(self.view.name, self.reach, service)
+        gathered.external.update((self.view.name, port) for port in self.backends.reading(secret))
+
+    def settle_names(self, gathered: Gathered, *, is_rerouted: bool) -> None:
+        """Note who sees other names than before, and what they reach by them; `is_rerouted` where routes differ."""
+        mesh, seen = self.view.name, dict(self.hosts.settle())
+        for seen_from in seen:
+            names = self.hosts.members(seen_from)
+            gathered.proxies.update((DataplaneId(mesh, name), None) for name in names)
+        if is_rerouted:
+            # Who is led elsewhere has been said; here it is what they reach.
+            seen |= self.hosts.sights
+        for seen_from, sight in seen.items():
+            vanished = self.reach.consume(seen_from, self.policies.led(seen_from, sight))
+            gathered.vanished.update((mesh, destination) for destination in vanished)
 
     def served_by(self, name: str) -> list[Destination]:
         """What a dataplane may serve: destinations that somebody reaches, and ports of services. O(those found)."""

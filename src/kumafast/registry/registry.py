@@ -18,6 +18,7 @@ from kumafast.matching.policy import ends
 from kumafast.registry import backends
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.affected import Affected, DataplaneId, Gathered
+from kumafast.registry.external_permissions import Clients
 from kumafast.registry.hostnames import in_order
 from kumafast.registry.mesh_state import MeshState
 from kumafast.registry.mesh_view import MeshView
@@ -40,11 +41,13 @@ from kumafast.resources import (
 from kumafast.resources.connection_policy import ConnectionPolicy
 from kumafast.resources.dataplane_insight import ONLINE, status
 from kumafast.resources.networking import Outbound
+from kumafast.resources.policies.traffic_permission import TrafficPermission
 from kumafast.resources.virtual_ip import VirtualIP
 from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.snapshot.node import dataplane_of
 from kumafast.store import Change, StoredResource
 
+_DATAPLANE = Dataplane.type.name
 _POLICIES = frozenset(kind.name for kind in catalog.POLICY_TYPES)
 # The fields of a Mesh that count for what policies say, by their kind.
 _MESH_FIELDS: Mapping[str, Set[str]] = {
@@ -160,6 +163,15 @@ class Registry:
         state = self._meshes.get(mesh)
         return [] if state is None else state.external.serving(destination)
 
+    def clients(self, service: ExternalService) -> Clients:
+        """Who may reach an external service that is there."""
+        return self._meshes[service.mesh].external.clients(service)
+
+    def permitted(self, dataplane_id: DataplaneId) -> frozenset[str]:
+        """The external services that a dataplane that is there may reach; one object for all with the same tags."""
+        state = self._meshes[dataplane_id.mesh]
+        return state.permitted(dataplane_id.name)
+
     def consumers(self, mesh: str, destination: Destination) -> Iterator[DataplaneId]:
         """The dataplanes that reach the destination, in no order; some twice. O(those found)."""
         state = self._meshes.get(mesh)
@@ -255,7 +267,10 @@ class Registry:
         identities: list[tuple[ResourceKey, Resource | None]] = []
         for change in changes:
             touches: Iterable[list[DataplaneId]] = ()
-            if change.key.type in (Mesh.type.name, Secret.type.name):
+            if change.key.type == _DATAPLANE:
+                # By far the most of them.
+                self._apply_dataplane(change, gathered)
+            elif change.key.type in (Mesh.type.name, Secret.type.name):
                 if change.key.type == Mesh.type.name:
                     touches = self._apply_mesh(change)
                 self.generation += 1
@@ -263,17 +278,17 @@ class Registry:
             elif change.key.type == DataplaneInsight.type.name:
                 self._apply_insight(change, gathered)
             elif change.key.type == ExternalService.type.name:
-                self._apply_external(change, gathered)
+                touches = self._apply_external(change, gathered)
             elif change.key.type in backends.KINDS:
                 self._apply_service(change, gathered)
             elif change.key.type in (VirtualIP.type.name, VirtualOutbound.type.name):
                 self._apply_naming(change)
             elif change.key.type == HostnameGenerator.type.name:
                 self._apply_generator(change)
-            elif change.key.type == Dataplane.type.name:
-                self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
                 touches = self._apply_policy(change)
+                if change.key.type == TrafficPermission.type.name:
+                    self._state(change.key.mesh).permit(change, gathered)
             for touched in touches:
                 if change.key.type in routing.KINDS:
                     self._reroute(touched, gathered)
@@ -284,7 +299,9 @@ class Registry:
         # Of a Mesh and of secrets nothing else reaches Envoy than what makes certificates, and what policies read.
         gathered.meshes |= self.identities.apply(identities)
         for key, _ in identities:
-            self._note_readers(key, gathered)
+            state = self._meshes.get(key.mesh)
+            if state is not None:
+                state.note_readers(key.name, gathered)
         self._settle_names(gathered)
         yield gathered.complete()
 
@@ -326,7 +343,8 @@ class Registry:
             gathered.proxies.update(dict.fromkeys(sorted(self.consumers(mesh, port))))
         self._drop_if_empty(mesh)
 
-    def _apply_external(self, change: Change, gathered: Gathered) -> None:
+    def _apply_external(self, change: Change, gathered: Gathered) -> Iterator[list[DataplaneId]]:
+        """Those whose policies hold for what they send outside, where a service has come to be there or not to be."""
         mesh, name = change.key.mesh, change.key.name
         state = self._state(mesh)
         before = state.external.get(name)
@@ -334,22 +352,21 @@ class Registry:
         assert after is None or isinstance(after, ExternalService)
         if after != before:
             self.generation += 1
+            were = frozenset(state.external.services)
             state.external.set(name, after)
             state.hosts.set_external(name, after)
             self._note_named(mesh)
             for service in (before, after):
                 gathered.served_outside(mesh, state.reach, service)
+            if were != state.external.services:
+                for key, stored in state.counting_outside():
+                    yield from self._compile(state, key, stored, before=_parts(stored.resource))
         self._drop_if_empty(mesh)
 
     def _apply_naming(self, change: Change) -> None:
         """Take in a VirtualOutbound, or who has an address."""
-        state, after = self._state(change.key.mesh), None if change.stored is None else change.stored.resource
         self.generation += 1
-        if change.key.type == VirtualOutbound.type.name:
-            state.hosts.set_rule(change.key, change.stored)
-        else:
-            assert after is None or isinstance(after, VirtualIP)
-            state.hosts.renumbered(state.addresses.put(change.key.name, None if after is None else after.holder))
+        self._state(change.key.mesh).set_naming(change)
         self._note_named(change.key.mesh)
         self._drop_if_empty(change.key.mesh)
 
@@ -369,30 +386,11 @@ class Registry:
     def _settle_names(self, gathered: Gathered) -> None:
         """Note who sees other names than before, and what they reach by them."""
         for mesh in self._unnamed | self._rerouted:
-            state = self._meshes.get(mesh)
-            if state is None:
-                continue
-            seen = dict(state.hosts.settle())
-            for viewpoint in seen:
-                names = state.hosts.members(viewpoint)
-                gathered.proxies.update((DataplaneId(mesh, name), None) for name in names)
-            if mesh in self._rerouted:
-                # Who is led elsewhere has been said; here it is what they reach.
-                seen |= state.hosts.sights
-            for viewpoint, sight in seen.items():
-                vanished = state.reach.consume(viewpoint, state.policies.led(viewpoint, sight))
-                gathered.vanished.update((mesh, destination) for destination in vanished)
-            self._drop_if_empty(mesh)
+            if mesh in self._meshes:
+                self._meshes[mesh].settle_names(gathered, is_rerouted=mesh in self._rerouted)
+                self._drop_if_empty(mesh)
         self._unnamed.clear()
         self._rerouted.clear()
-
-    def _note_readers(self, key: ResourceKey, gathered: Gathered) -> None:
-        """Note whose certificates may be others with a secret."""
-        state = self._meshes.get(key.mesh)
-        if state is not None:
-            for service in state.external.reading(key.name):
-                gathered.served_outside(key.mesh, state.reach, service)
-            gathered.external.update((key.mesh, port) for port in state.backends.reading(key.name))
 
     def _apply_mesh(self, change: Change) -> Iterator[list[DataplaneId]]:
         """Those whose policies say something else in the mesh as it is now."""
@@ -439,7 +437,12 @@ class Registry:
         policies: tuple[CompiledPolicy, ...] = ()
         self.generation += 1
         if stored is not None:
-            policies = compile_policies(stored.resource, created=stored.creation_time, mesh=state.view.mesh)
+            policies = compile_policies(
+                stored.resource,
+                created=stored.creation_time,
+                mesh=state.view.mesh,
+                outside=state.external.services,
+            )
         # One of a document's several policies goes by a name that no resource can have.
         for position in range(max(before, len(policies))):
             part = key if position == 0 else key._replace(name=f"{key.name}#{position}")
@@ -487,11 +490,11 @@ class Registry:
         state.reach.set(name, (inbound.tags for inbound in after.inbounds))
         vanished = state.reach.consume(name, state.policies.destinations(name))
         gathered.vanished.update((mesh, destination) for destination in vanished)
-        state.view = replace(state.view, dataplanes=state.view.dataplanes.set(name, after))
+        state.view = state.view.with_dataplane(name, after)
         if seen_by_others:
             gathered.served(dataplane_id, state.served_by(name))
 
 
 def _parts(policy: Resource) -> int:
     """How many policies a resource stands for at most."""
-    return len(policy.parts) + 1 if isinstance(policy, ConnectionPolicy) else 1
+    return len(policy.parts) + 2 if isinstance(policy, ConnectionPolicy) else 1

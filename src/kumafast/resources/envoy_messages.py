@@ -61,6 +61,12 @@ def read_any(text: str) -> Message:
     return message
 
 
+def from_json(tree: dict[str, Any], message: M) -> M:
+    """The message, filled from its JSON form; ValueError with what is wrong."""
+    _note_types(tree)
+    return _parsed(tree, message)
+
+
 def _new(name: str) -> Message:
     _import(name.rpartition(".")[0])
     message: Message = symbol_database.Default().GetSymbol(name)()
