@@ -233,6 +233,10 @@ class Reached:
         if not self.nodes:
             self._end(self)
 
+    def held(self, *, one_by_one: bool = False) -> Layer | None:
+        """What `layer` gives, where it is there already and that is plain to see."""
+        return None if self.outside is not None or (one_by_one and self._leds_threshold) else self._layer
+
     def layer(self, *, one_by_one: bool = False) -> tuple[Layer, bool]:
         """The endpoints as one layer, and whether it was put together just now: it is when somebody first asks.
 
