@@ -157,9 +157,9 @@ class Reconciler:
             self._listed[kind.name] = listing.revision
             for stored in listing.items:
                 # A policy may have been made anew with equal content: when it was created decides between equals.
-                is_policy = kind.policy is not None or kind.is_called_policy
-                if held.pop(stored.resource.key, None) != stored.resource or is_policy:
-                    changes.append(Change(stored.resource.key, stored))
+                is_policy, key = kind.policy is not None or kind.is_called_policy, stored.resource.key
+                if not held or held.pop(key, None) != stored.resource or is_policy:
+                    changes.append(Change(key, stored))
         changes.extend(Change(key, None) for key in held)
         await self._take_in(changes, revision=revision, cause="load")
 

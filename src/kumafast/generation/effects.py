@@ -31,6 +31,16 @@ class Guard:
     shadow_matcher: matcher_pb2.Matcher | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Securing:
+    """How connections to the workload are secured, where the mesh secures them."""
+
+    is_permissive: bool | None = None
+    """Whether plaintext is taken too; as the mesh has it where nothing is said."""
+    parameters: bytes = b""
+    """Versions and ciphers as `TlsParameters`, encoded; nothing where Envoy's own are right."""
+
+
 INBOUND = "INBOUND"
 OUTBOUND = "OUTBOUND"
 UNSPECIFIED = "UNSPECIFIED"
@@ -101,6 +111,10 @@ class Effect:
 
     def inbound_guard(self, mesh: str) -> Guard | None:
         """Who of the mesh may connect to the workload; None where that is not its matter."""
+        return None
+
+    def inbound_securing(self) -> Securing | None:
+        """How connections to the workload are secured; None where that is not its matter."""
         return None
 
     def on_local_cluster(

@@ -44,6 +44,7 @@ from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.snapshot.node import dataplane_of
 from kumafast.store import Change, StoredResource
 
+_DATAPLANE = Dataplane.type.name
 _POLICIES = frozenset(kind.name for kind in catalog.POLICY_TYPES)
 # The fields of a Mesh that count for what policies say, by their kind.
 _MESH_FIELDS: Mapping[str, Set[str]] = {
@@ -259,7 +260,10 @@ class Registry:
         identities: list[tuple[ResourceKey, Resource | None]] = []
         for change in changes:
             touches: Iterable[list[DataplaneId]] = ()
-            if change.key.type in (Mesh.type.name, Secret.type.name):
+            if change.key.type == _DATAPLANE:
+                # By far the most of them.
+                self._apply_dataplane(change, gathered)
+            elif change.key.type in (Mesh.type.name, Secret.type.name):
                 if change.key.type == Mesh.type.name:
                     touches = self._apply_mesh(change)
                 self.generation += 1
@@ -272,8 +276,6 @@ class Registry:
                 self._apply_service(change, gathered)
             elif change.key.type in (VirtualIP.type.name, VirtualOutbound.type.name):
                 self._apply_naming(change)
-            elif change.key.type == Dataplane.type.name:
-                self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
                 touches = self._apply_policy(change)
                 if change.key.type == TrafficPermission.type.name:
@@ -480,7 +482,7 @@ class Registry:
         state.reach.set(name, (inbound.tags for inbound in after.inbounds))
         vanished = state.reach.consume(name, state.policies.destinations(name))
         gathered.vanished.update((mesh, destination) for destination in vanished)
-        state.view = replace(state.view, dataplanes=state.view.dataplanes.set(name, after))
+        state.view = state.view.with_dataplane(name, after)
         if seen_by_others:
             gathered.served(dataplane_id, state.served_by(name))
 
