@@ -97,6 +97,7 @@ class Reached:
         "_unsecured",
         "_views",
         "destination",
+        "hopefuls",
         "key",
         "nodes",
         "outside",
@@ -120,6 +121,8 @@ class Reached:
         self._end = end
         self.nodes: dict[str, int] = {}
         """The connected nodes that have the layer, each with its place among the layers of the node's snapshot."""
+        self.hopefuls: set[str] = set()
+        """Connected nodes that would have it if what they get could be made: where it is another, that may be so."""
         self._backend = _backend(registry, mesh, destination)
         self._tags = {} if isinstance(destination, BackendPort) else dict(destination)
         self._registry = registry
@@ -201,7 +204,7 @@ class Reached:
         forked = copy.copy(self)
         forked._registry, forked._addresses = registry, addresses
         forked._end = lambda _: None
-        forked.nodes = {}
+        forked.nodes, forked.hopefuls = {}, set()
         forked._views = WeakValueDictionary()
         forked._unsecured, forked._served = self._unsecured.copy(), self._served.copy()
         forked._protocols, forked._identities = self._protocols.copy(), self._identities.copy()
@@ -225,12 +228,16 @@ class Reached:
     def leave(self, node_id: str) -> None:
         """A node does not reach this any more, and after the last one nobody does."""
         del self.nodes[node_id]
-        if not self.nodes:
-            self._end(self)
+        self.end_unless_reached()
+
+    def give_up(self, node_id: str) -> None:
+        """A node does not hope for this any more."""
+        self.hopefuls.discard(node_id)
+        self.end_unless_reached()
 
     def end_unless_reached(self) -> None:
-        """Where this was asked for and then not needed: end it, unless a node has it."""
-        if not self.nodes:
+        """Where this is not needed any more: end it, unless a node has it or hopes for it."""
+        if not self.nodes and not self.hopefuls:
             self._end(self)
 
     def held(self, *, one_by_one: bool = False) -> Layer | None:
@@ -464,8 +471,7 @@ class Destinations:
     def forget_unreached(self) -> None:
         """Let go of what was asked for by nodes that have gone since. O(destinations)."""
         for reached in list(self._reached.values()):
-            if not reached.nodes:
-                self._end(reached)
+            reached.end_unless_reached()
 
     def follow(self, affected: Affected) -> Iterator[tuple[Reached, Moved]]:
         """Take in what has changed; the destinations that moved. O(what changed)."""

@@ -272,6 +272,8 @@ class Reconciler:
         for reached, moved in self._destinations.follow(affected):
             endpoints = reached if moved is Moved.ENDPOINTS else None
             behind.update(self._publisher.fall_behind(reached.nodes, since=since, at=at, reached=endpoints))
+            if moved is Moved.PROTOCOL and reached.hopefuls:
+                behind.update(self._publisher.fall_behind(reached.hopefuls, since=since, at=at, depth=Depth.WHOLE))
         if affected.meshes:
             nodes = [node for node in self._publisher.connected_nodes() if _mesh_of(node) in affected.meshes]
             behind.update(self._publisher.fall_behind(nodes, since=since, at=at, depth=Depth.WHOLE))

@@ -91,6 +91,11 @@ class Effect:
         """Whether the proxy itself counts. What such an effect is in belongs to one proxy, and is shared by none."""
         return False
 
+    @property
+    def needs_pipe(self) -> bool:
+        """Whether it is the pipe of the proxy's launcher that counts of it, which has a name of its own."""
+        return False
+
     def watch(self, config: Config, call: Call) -> None:
         """Have connections or requests recorded, whichever way they go: logged, or traced."""
 
