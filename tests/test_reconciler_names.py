@@ -31,7 +31,7 @@ from kumafast.resources import Dataplane, ResourceKey, parse
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
-from kumafast.store import MemoryStore, Put
+from kumafast.store import MemoryStore, Put, Store
 
 DNS_PORT = 15053
 
@@ -59,7 +59,7 @@ def redirected(
 class Named(Pipeline):
     """A pipeline with an allocator, whose proxies answer for names."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.allocator = Allocator(
             store=store,

@@ -40,6 +40,7 @@ from kumafast.reconciler import Reconciler
 from kumafast.registry.virtual_hosts import Naming
 from kumafast.rejections import Cause, Refusal, trace
 from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, validate, with_defaults
+from kumafast.resources.hostname_generator import initial_generators
 from kumafast.rest.access import AccessRules
 from kumafast.rest.api import create_api
 from kumafast.rest.bootstrap import create_dp_app
@@ -94,6 +95,15 @@ class _Door:
         user = User(claims.name, claims.groups)
         if not is_allowed(user, Right.ADMIN, anonymous=AnonymousAccess.NONE):
             raise PermissionDeniedError(f"the user {user.name} is no administrator")
+
+
+def _ranges(settings: Settings) -> Ranges:
+    resources = {
+        "MeshService": ip_network(settings.ipam_mesh_service_cidr),
+        "MeshExternalService": ip_network(settings.ipam_mesh_external_service_cidr),
+        "MeshMultiZoneService": ip_network(settings.ipam_mesh_multi_zone_service_cidr),
+    }
+    return Ranges(names=ip_network(settings.dns_server_cidr), resources=resources)
 
 
 class ControlPlane:
@@ -159,7 +169,8 @@ class ControlPlane:
             settings.store_url, keyring=stores.keyring_of(settings), instance=self.instance_id
         )
         await self._ensure_default_mesh()
-        ranges = Ranges(names=ip_network(settings.dns_server_cidr))
+        await self._ensure_generators()
+        ranges = _ranges(settings)
         reconciler = self._reconciler = Reconciler(
             store=self._store,
             cache=self.cache,
@@ -344,6 +355,13 @@ class ControlPlane:
             await self.store.get(ResourceKey(Mesh.type.name, "", "default"))
         except NotFoundError:
             await self.put(Mesh(name="default"))
+
+    async def _ensure_generators(self) -> None:
+        """As in Kuma, the generators of host names that every zone has are there again after each start."""
+        for generator in initial_generators():
+            # What users made of one stays.
+            with contextlib.suppress(ConflictError):
+                await self.store.put(generator, expected_revision=0)
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
