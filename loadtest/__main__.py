@@ -11,6 +11,7 @@ import asyncio
 import datetime
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from bench.real_wires import truth
 from loadtest.control_plane import TLS, WatchedControlPlane
 from loadtest.outcome import Outcome
 from loadtest.plan import Plan
+from tests.ports import free_port
 
 from loadtest import figures, report
 
@@ -48,6 +50,8 @@ def main() -> None:
     if arguments.users % USERS_STEP or arguments.users % arguments.workers:
         parser.error(f"--users must be a multiple of {USERS_STEP} and of --workers")
     _allow_descriptors(arguments.users // arguments.workers)
+    # Whoever ends this ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     name = f"{today}-{arguments.scenario}-{arguments.users}"
     folder = arguments.output or ROOT / "loadtest" / "results" / name
@@ -98,9 +102,14 @@ def _run_locust(plan: Plan, control_plane: WatchedControlPlane, *, spawn_rate: f
     command += ["--plan", f"{plan.directory}/plan.json", "--users", str(plan.users), "--spawn-rate", str(spawn_rate)]
     # A refused connection while the control plane is away is no error of the run.
     command += ["--loglevel", "ERROR", "--exit-code-on-error", "0", "--stop-timeout", "0"]
-    command += ["--autostart", "--autoquit", "60"] if plan.keeps_page else ["--headless", "--only-summary"]
+    if plan.keeps_page:
+        command += ["--web-host", "127.0.0.1", "--autostart"]
+    else:
+        command += ["--headless", "--only-summary"]
     if plan.workers > 1:
-        command += ["--processes", str(plan.workers)]
+        port = str(free_port())
+        command += ["--processes", str(plan.workers), "--master-bind-host", "127.0.0.1"]
+        command += ["--master-bind-port", port, "--master-port", port]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     locust = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path})
     control_plane.client_pid = locust.pid

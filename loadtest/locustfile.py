@@ -25,6 +25,8 @@ __all__ = ["EnvoyUser"]
 
 _LOG = logging.getLogger("loadtest")
 _LATE_EACH_S = 0.02
+_PAGE_S = 60.0
+"""How long the page stays when the scenario is over."""
 
 
 @events.init_command_line_parser.add_listener
@@ -94,7 +96,9 @@ def _play(environment: Any, plan: Plan, crew: Crew) -> None:
         environment.process_exit_code = 1
         _LOG.exception("%s did not come to its end: %s", plan.scenario, error)
     finally:
-        if plan.keeps_page:
+        if environment.web_ui is not None:
+            # Its own --autoquit counts from --run-time alone.
             environment.runner.stop()
-        else:
-            environment.runner.quit()
+            gevent.sleep(_PAGE_S)
+            environment.web_ui.stop()
+        environment.runner.quit()

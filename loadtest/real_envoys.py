@@ -293,6 +293,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.envoys < ENVOYS_STEP or arguments.envoys % ENVOYS_STEP:
         parser.error(f"--envoys must be a multiple of {ENVOYS_STEP}")
+    # Whoever ends this ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory() as directory:
         figures = play(
             Path(directory),

@@ -15,10 +15,12 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
 from kumafast.errors import StoreUnavailableError
+from kumafast.resources import Decoder
 from kumafast.store.database import Database, Decode, Encode, Renew
 from kumafast.store.draft import Draft, Outcome
 from kumafast.store.image import Image
@@ -83,14 +85,20 @@ class SqliteStore(MemoryStore):
         renew: Renew | None = None if decode is not None else sealing.renew
 
         def load() -> tuple[Database, Image, CommitLog]:
+            decoder = Decoder()
             database = Database.open(
-                Path(path), encode=encode or sealing.encode, decode=decode or sealing.decode, renew=renew
+                Path(path),
+                encode=encode or sealing.encode,
+                decode=decode or partial(sealing.decode, read=decoder.decode),
+                renew=renew,
             )
             try:
                 return database, *database.load()
             except BaseException:
                 database.close()
                 raise
+            finally:
+                decoder.forget()
 
         loading = executor.submit(load)
         try:
