@@ -322,6 +322,9 @@ def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
     if traits is None or traits.is_to_of_gateways:
         # Gateways' listeners are not there yet.
         return
+    if traits.both_ways:
+        yield from _sent_as_taken(policy, traits.both_ways)
+        return
     if any(item.target_ref.kind == MESH_HTTP_ROUTE for item in policy.spec.to):
         # A policy about routes says nothing about services as such.
         return
@@ -334,6 +337,16 @@ def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
         tag = ref.name if ref.kind == MESH_SERVICE and not ref.section_name else ""
         ports = PortRef(ref.kind, ref.name, ref.section_name, tuple(ref.labels.items()))
         yield OutboundItem(tag, (0, 0), _conf(item.conf), ports)
+
+
+def _sent_as_taken(policy: TargetRefPolicy, fields: tuple[str, ...]) -> Iterator[OutboundItem]:
+    """What is said of all that comes in, as far as it holds for what is sent: where it is for the whole mesh."""
+    if policy.spec.top.kind != MESH:
+        return
+    for item in (*policy.spec.rules, *policy.spec.from_):
+        conf = FrozenMap((name, value) for name, value in _conf(item.default).items() if name in fields)
+        if conf:
+            yield OutboundItem(ANY_SERVICE, (0, 0), conf)
 
 
 def _service(destination: Selector) -> str | None:

@@ -60,6 +60,8 @@ class PolicyTraits:
     """True beside that where it holds for what is sent to external services too, where nobody else could see to it."""
     is_by_service: bool = False
     """True where Kuma's older API shows it beside the service that it is about, and not beside each outbound to it."""
+    both_ways: tuple[str, ...] = ()
+    """The fields of what is said of all that comes in that hold for all that is sent too."""
     is_routing: bool = False
     """True where it says what outbounds lead to: a proxy for which that differs is another as a whole."""
     successor: str = ""
