@@ -363,8 +363,7 @@ class Publisher:
             reached.nodes[node_id] = place
         self._reach_only(node_id, connected, resolved)
         self._hope_for(node_id, connected)
-        endpoints = (self._endpoints(reached, resolved, connected.node) for reached in resolved.reached)
-        self._publish(node_id, connected, Snapshot((*layers, *endpoints)), at)
+        self._publish(node_id, connected, Snapshot((*layers, *self._all_endpoints(resolved, connected.node))), at)
         self._note_ready(node_id)
 
     def _follow_endpoints(self, node_id: str, connected: _Connected, at: float) -> None:
@@ -431,6 +430,13 @@ class Publisher:
             for item in set(connected.reached).difference(now):
                 item.leave(node_id)
         connected.resolved = resolved
+
+    def _all_endpoints(self, resolved: Resolved, node: Node) -> Iterator[Layer]:
+        has_views, one_by_one = bool(resolved.views), node.metadata.get(TAKES_DELTA) is True
+        for reached in resolved.reached:
+            # A transparent proxy may reach a thousand services, of which nearly all are there as all have them.
+            held = None if has_views else reached.held(one_by_one=one_by_one)
+            yield self._endpoints(reached, resolved, node) if held is None else held
 
     def _hope_for(self, node_id: str, connected: _Connected, hoped: tuple[Reached, ...] = ()) -> None:
         """Take note of what a node would get if that could be made, instead of what that was before."""

@@ -240,6 +240,10 @@ class Reached:
         if not self.nodes and not self.hopefuls:
             self._end(self)
 
+    def held(self, *, one_by_one: bool = False) -> Layer | None:
+        """What `layer` gives, where it is there already and that is plain to see."""
+        return None if self.outside is not None or (one_by_one and self._leds_threshold) else self._layer
+
     def layer(self, *, one_by_one: bool = False) -> tuple[Layer, bool]:
         """The endpoints as one layer, and whether it was put together just now: it is when somebody first asks.
 
@@ -322,8 +326,9 @@ class Reached:
             for endpoint in served
             if endpoint is not None
         )
-        identities = () if backend is None or not inbounds else _identities(dataplane)
-        return _Served(tuple(inbound.protocol for inbound in inbounds), entries, identities)
+        # Its services, as which its certificate says that it is.
+        named = {inbound.service for inbound in dataplane.inbounds} if backend is not None and inbounds else set()
+        return _Served(tuple(inbound.protocol for inbound in inbounds), entries, tuple(sorted(named - {""})))
 
     def _endpoint(self, dataplane: Dataplane, inbound: networking.Inbound) -> Endpoint | None:
         advertised = "" if dataplane.networking is None else dataplane.networking.advertised_address
@@ -409,11 +414,6 @@ def _cluster_name(tags: Mapping[str, str], backend: Backend | None) -> str:
     return names.service_cluster_name(
         backend.key.kind, mesh=backend.mesh, name=backend.display_name, zone=backend.zone, port=backend.number
     )
-
-
-def _identities(dataplane: Dataplane) -> tuple[str, ...]:
-    """The services of a dataplane, as which its certificate says that it is."""
-    return tuple(sorted({inbound.service for inbound in dataplane.inbounds} - {""}))
 
 
 class Destinations:

@@ -31,6 +31,7 @@ from kumafast.resources import (
     Dataplane,
     DataplaneInsight,
     ExternalService,
+    HostnameGenerator,
     Mesh,
     MeshExternalService,
     MeshMultiZoneService,
@@ -57,6 +58,7 @@ _WATCHED = (
     VirtualIP.type,
     VirtualOutbound.type,
     ExternalService.type,
+    HostnameGenerator.type,
     MeshService.type,
     MeshMultiZoneService.type,
     MeshExternalService.type,
@@ -157,8 +159,8 @@ class Reconciler:
             self._listed[kind.name] = listing.revision
             for stored in listing.items:
                 # A policy may have been made anew with equal content: when it was created decides between equals.
-                key = stored.resource.key
-                if not held or held.pop(key, None) != stored.resource or kind.policy is not None:
+                is_policy, key = kind.policy is not None or kind.is_called_policy, stored.resource.key
+                if not held or held.pop(key, None) != stored.resource or is_policy:
                     changes.append(Change(key, stored))
         changes.extend(Change(key, None) for key in held)
         await self._take_in(changes, revision=revision, cause="load")
@@ -343,6 +345,10 @@ class Reconciler:
             async with asyncio.timeout(SETTLE_S):
                 while self._applied < revision:
                     await self._has_applied.wait()
+
+    def applied(self) -> int:
+        """The revision that the registry shows."""
+        return self._applied
 
     async def moved(self) -> None:
         """Return once the registry has taken something in that it does not show yet."""
