@@ -28,7 +28,7 @@ from kumafast.rest.rules import rules_document
 from kumafast.store import Change, StoredResource
 
 SMALL, LARGE = 1_000, 10_000
-POLICIES = 1_000
+POLICIES, KINDS = 1_000, 10
 NUMBER = 7
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GROWTH_MAX = 1.5
@@ -40,21 +40,27 @@ pytestmark = [pytest.mark.gate]
 def policies() -> Iterator[Resource]:
     """A thousand of both families: for everybody, for teams, between services, about what comes in."""
     everything: dict[str, object] = {"kind": "Mesh"}
-    for number in range(POLICIES // 4):
+    for number in range(POLICIES // KINDS):
         team = f"team-{number % TEAMS:02}"
         subset: dict[str, object] = {"kind": "MeshSubset", "tags": {"team": team}}
         limits: dict[str, object] = {"idleTimeout": f"{number}s", "http": {"requestTimeout": f"{number}s"}}
         to = f"service-{number % 60:05}"
         yield timeouts(f"mesh-{number:03}", subset if number % 10 else everything, limits, to=to)
-        sides = {
-            "sources": [{"match": {"kuma.io/service": "*", "team": team}}],
-            "destinations": [{"match": {"kuma.io/service": to if number % 5 else "*"}}],
-        }
-        yield _written("Timeout", f"old-{number:03}", **sides, conf={"connectTimeout": f"{1 + number}s"})
-        sides["destinations"] = [{"match": {"kuma.io/service": to if number % 5 else "*"}}]
-        yield _written("TrafficPermission", f"permission-{number:03}", **sides)
+        to_all = {"targetRef": everything, "default": {"connectionLimits": {"maxRequests": 1 + number}}}
+        yield _written("MeshCircuitBreaker", f"mesh-{number:03}", spec={"targetRef": subset, "to": [to_all]})
+        rule = {"default": {"idleTimeout": f"{number}s"}}
+        yield _written("MeshTimeout", f"in-{number:03}", spec={"targetRef": subset, "rules": [rule]})
         from_ = [{"targetRef": subset, "default": {"action": "Allow"}}]
         yield _written("MeshTrafficPermission", f"who-{number:03}", spec={"targetRef": everything, "from": from_})
+        whom = [{"match": {"kuma.io/service": "*", "team": team}}]
+        sides = {"sources": whom, "destinations": [{"match": {"kuma.io/service": to if number % 5 else "*"}}]}
+        yield _written("Timeout", f"old-{number:03}", **sides, conf={"connectTimeout": f"{1 + number}s"})
+        yield _written("Retry", f"old-{number:03}", **sides, conf={"http": {"numRetries": 1 + number}})
+        yield _written("TrafficRoute", f"old-{number:03}", **sides, conf={"destination": {"kuma.io/service": to}})
+        yield _written("TrafficPermission", f"old-{number:03}", **sides)
+        limit = {"requests": 1 + number, "interval": "1s"}
+        yield _written("RateLimit", f"old-{number:03}", **sides, conf={"http": limit})
+        yield _written("TrafficTrace", f"old-{number:03}", selectors=whom)
 
 
 def _written(kind: str, name: str, **fields: Any) -> Resource:

@@ -18,43 +18,26 @@ from typing import Any, cast
 import httpx
 import pytest
 from bench.conftest import Tell
-from bench.regular_mesh import METADATA, RegularMesh, cell, dataplane, fill, for_all, name, policies, timeouts
+from bench.mixed_policies import COME_TO_NOTHING, POLICIES, concerned, mixed_policies, one_more, selected
+from bench.regular_mesh import METADATA, RegularMesh, cell, dataplane, fill, for_all, name, timeouts
 from tests.oracles.policies_naive import selects, to_conf
 from tests.rest.fakes import Convergence, services
 from tests.simulation.forks import state_of
 
 from kumafast.preview import Preview, Work, foresee
-from kumafast.resources import Dataplane, Resource, parse, to_document, with_defaults
+from kumafast.resources import Dataplane, Resource, to_document
 from kumafast.resources.target_ref_policy import TargetRefPolicy
 from kumafast.rest.api import create_api
 from kumafast.snapshot.node import Node
 from kumafast.store import Change, MemoryStore, Put, SqliteStore, StoredResource
 
-SIZE, POLICIES = 10_000, 1_000
+SIZE = 10_000
+GENERATED_MAX = 4
+"""Parts of a proxy that are made to tell what is another for it: its listeners and clusters have the rest in common."""
 DIFF_S_MAX = 0.9
 """Three times what a diff may take on a machine that does nothing else."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-def mixed_policies() -> list[Resource]:
-    """1,000 policies of all kinds that there are."""
-    made = policies()
-    for number in range(POLICIES - len(made)):
-        service = {"kuma.io/service": f"service-{number:05}"}
-        top = {"kind": "MeshService", "name": service["kuma.io/service"]}
-        ends = {"sources": [{"match": {"kuma.io/service": "*"}}], "destinations": [{"match": service}]}
-        allow = {"targetRef": {"kind": "Mesh"}, "default": {"action": "Allow"}}
-        conf = {"idleTimeout": f"{number + 1}s"}
-        forms: list[dict[str, Any]] = [
-            {"type": "Timeout", **ends, "conf": {"connectTimeout": f"{number + 1}s"}},
-            {"type": "MeshTimeout", "spec": {"targetRef": top, "rules": [{"default": conf}]}},
-            {"type": "TrafficPermission", **ends},
-            {"type": "MeshTrafficPermission", "spec": {"targetRef": top, "from": [allow]}},
-        ]
-        fields = {"mesh": "default", "name": f"mixed-{number:03}", **forms[number % 4]}
-        made.append(with_defaults(parse(fields), zone="default"))
-    return made
 
 
 class Asked:
@@ -139,6 +122,28 @@ def test_those_are_named_that_the_oracle_names(meshes: dict[int, Asked], policy:
     preview, _ = asked.ask(policy)
     assert [each.name for each in preview.proxies] == expected(policy, asked.written, SIZE)
     assert (preview.total, preview.proxies_left_out) == (SIZE, 0)
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("kind", sorted(one_more()))
+def test_of_every_kind_those_are_named_that_the_oracle_names_at_their_cost(
+    meshes: dict[int, Asked], kind: str, tell: Tell
+) -> None:
+    asked, policy = meshes[SIZE], one_more()[kind]
+    assert len({each.type.name for each in asked.written}) >= 14
+    assert len(asked.written) == POLICIES
+    preview, seconds = asked.ask(policy)
+    wanted = concerned(policy, asked.written, SIZE)
+    assert [each.name for each in preview.proxies] == wanted
+    assert bool(wanted) == (kind not in COME_TO_NOTHING)
+    work = preview.work
+    tell(f"{kind}, {len(wanted)} affected of {SIZE:,}", f"{seconds * 1000:.1f} ms CPU, {work}")
+    assert seconds < DIFF_S_MAX
+    # Nobody is looked at but those at one of its ends, and nothing is made but what they get.
+    ends = selected(policy, SIZE)
+    assert work.concerned <= ends
+    assert work.computed <= max(work.concerned, 1)
+    assert work.generated <= GENERATED_MAX * max(work.concerned, 1)
 
 
 @pytest.mark.gate

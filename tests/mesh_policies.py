@@ -76,6 +76,7 @@ _ABOUT_INBOUNDS: dict[str, tuple[Any, ...]] = {
         {"local": {"tcp": {"connectionRate": {"num": 1, "interval": "1s"}}}},
         {"local": {"http": {"disabled": True}}},
     ),
+    "MeshTLS": ({"mode": "Permissive"}, {"mode": "Strict"}, {"tlsVersion": {"min": "TLS13"}}),
 }
 _HAVE_MATCHES = ("MeshFaultInjection", "MeshRateLimit")
 _SOURCES = {

@@ -33,6 +33,7 @@ class Instance:
             books=lambda: [("default", self.book)],
             settle=self.see,
             moved=self.see,
+            applied=lambda: self.revision,
             ranges=Ranges(names=SMALL),
         )
 

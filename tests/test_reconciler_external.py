@@ -6,9 +6,13 @@ import asyncio
 
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from tests.pipeline import (
     HTTP,
     Pipeline,
+    connection_policy,
     dataplane,
     external_service,
     names,
@@ -22,7 +26,8 @@ from tests.pipeline import (
 from tests.test_reconciler_routes import cluster, counting, routes
 
 from kumafast.resources import Resource, Secret, secret_data
-from kumafast.snapshot.resource import CLUSTER, ENDPOINT, SECRET
+from kumafast.snapshot import Snapshot
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, SECRET
 from kumafast.store import MemoryStore, Put
 
 BILLING = service("billing", **HTTP)
@@ -252,5 +257,60 @@ def test_of_several_in_one_service_those_are_reached_that_are_permitted() -> Non
         async with Pipeline(store) as pipeline:
             pipeline.connect("web")
             assert hosts(cluster(pipeline.snapshot("web"), "billing")) == ["192.0.2.2:80"]
+
+    asyncio.run(main())
+
+
+def rate_limit(requests: int, *sources: str, name: str = "limit", to: str = "billing") -> Resource:
+    conf = {"http": {"requests": requests, "interval": "1s"}}
+    ends = {"sources": [service(each) for each in sources], "destinations": [service(to)]}
+    return connection_policy("RateLimit", name, **ends, conf=conf)
+
+
+def limit_of(snapshot: Snapshot, port: int = 10_000) -> int | None:
+    """How many requests an outbound takes at once; None where it has no limit."""
+    body = snapshot.resources(LISTENER)[f"outbound:127.0.0.1:{port}"].body
+    manager = http_connection_manager_pb2.HttpConnectionManager()
+    listener_pb2.Listener.FromString(body).filter_chains[0].filters[0].typed_config.Unpack(manager)
+    (host,) = manager.route_config.virtual_hosts
+    if "envoy.filters.http.local_ratelimit" not in host.typed_per_filter_config:
+        return None
+    bucket = local_rate_limit_pb2.LocalRateLimit()
+    host.typed_per_filter_config["envoy.filters.http.local_ratelimit"].Unpack(bucket)
+    return bucket.token_bucket.max_tokens
+
+
+def test_what_is_sent_outside_is_limited_by_the_most_specific_policy_where_it_is_sent() -> None:
+    async def main() -> None:
+        reaches = [service("billing"), service("backend")]
+        clients = [dataplane(f"{name}-1", tags=service(name), reaches=reaches) for name in ("web", "shop", "job")]
+        store = await mesh_with(billing(), dataplane("backend", tags=service("backend", **HTTP)), *clients)
+        async with Pipeline(store) as pipeline:
+            pipeline.connect("web-1", "shop-1", "job-1", "backend")
+
+            def limits(port: int = 10_000) -> list[int | None]:
+                return [limit_of(pipeline.snapshot(name), port) for name in ("web-1", "shop-1", "job-1")]
+
+            async def touched_by(policy: Resource) -> float:
+                before = pipeline.touched()
+                await store.put(policy)
+                await pipeline.settle()
+                return pipeline.touched() - before
+
+            assert await touched_by(rate_limit(10, "web", "shop", name="some")) == 2
+            assert limits() == [10, 10, None]
+            assert await touched_by(rate_limit(5, "*", name="all", to="*")) >= 2
+            assert limits() == [10, 10, 5]
+            # Within the mesh it is the other end that counts.
+            assert limits(10_001) == [None, None, None]
+            assert await touched_by(rate_limit(20, "web", "shop", name="some")) == 2
+            assert limits() == [20, 20, 5]
+            await store.delete(billing().key)
+            await store.put(dataplane("billing", tags=service("billing", **HTTP)))
+            await pipeline.settle()
+            assert limits() == [None, None, None]
+            await store.put(billing())
+            await pipeline.settle()
+            assert limits() == [20, 20, 5]
 
     asyncio.run(main())

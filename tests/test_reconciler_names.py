@@ -72,6 +72,7 @@ class Named(Pipeline):
             books=self.reconciler.registry.unsettled_addresses,
             settle=self.reconciler.settle,
             moved=self.reconciler.moved,
+            applied=self.reconciler.applied,
             ranges=Ranges(),
         )
 

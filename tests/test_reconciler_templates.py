@@ -182,7 +182,11 @@ def test_who_comes_to_a_template_that_cannot_be_applied_waits_for_a_better_one()
             await it.settle()
             assert it.cache.get("default.api-1") is None
             assert it.reconciler.failure("default.api-1")
+            # What it would reach is known while it is connected, and no longer.
+            assert {key for _, key in it.reconciler._destinations._reached} == {(("kuma.io/service", "echo"),)}
+            it.reconciler.disconnect("stream of default.api-1", "default.api-1")
             assert not it.reconciler._destinations._reached
+            it.connect("api-1")
             await it.store.delete(template().key)
             await it.settle()
             assert "echo" in names(it.snapshot("api-1"), CLUSTER)
@@ -234,5 +238,25 @@ def test_whoever_fails_is_told_of_once_and_when_it_is_over() -> None:
             await it.settle()
             assert it.failed[2:] == ["default.web-1", "default.web-2"]
             assert it.reconciler.failure("default.web-1") is None
+
+    asyncio.run(main())
+
+
+def test_another_protocol_of_a_destination_is_worth_another_attempt() -> None:
+    async def main() -> None:
+        async with await pipeline() as it:
+            await it.store.put(template(broken(), of="web"))
+            await it.settle()
+            # A newcomer, which has nothing of before, and whose way to echo is the one with a filter of TCP.
+            reaches = [service("echo")]
+            await it.store.put(dataplane("web-1", address="10.0.0.1", tags=service("web", **HTTP), reaches=reaches))
+            it.connect("web-1")
+            await it.settle()
+            assert it.cache.get("default.web-1") is None
+            assert it.reconciler.failure("default.web-1") is not None
+            await it.store.put(dataplane("echo-1", address="10.0.2.1", tags=service("echo", **HTTP)))
+            await it.settle()
+            assert it.reconciler.failure("default.web-1") is None
+            assert "echo" in names(it.snapshot("web-1"), CLUSTER)
 
     asyncio.run(main())

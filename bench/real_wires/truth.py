@@ -20,7 +20,7 @@ from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
 from kumafast.snapshot import SnapshotCache
 from kumafast.snapshot.node import Node
-from kumafast.store import SqliteStore
+from kumafast.store import SqliteStore, Store
 
 
 class Holder(Protocol):
@@ -46,12 +46,17 @@ async def differences(store: Path, envoys: Iterable[Holder]) -> list[str]:
         await asyncio.to_thread(_copy, store, copy)
         opened = await SqliteStore.open(copy)
         try:
-            cache = SnapshotCache()
-            reconciler = Reconciler(store=opened, cache=cache, metrics=Metrics(), debounce_ms=0)
-            await reconciler.load()
-            return [line for envoy in envoys for line in _compare(envoy, reconciler, cache)]
+            return await differences_from(opened, envoys)
         finally:
             await opened.close()
+
+
+async def differences_from(store: Store, envoys: Iterable[Holder]) -> list[str]:
+    """The same of a store that is open."""
+    cache = SnapshotCache()
+    reconciler = Reconciler(store=store, cache=cache, metrics=Metrics(), debounce_ms=0)
+    await reconciler.load()
+    return [line for envoy in envoys for line in _compare(envoy, reconciler, cache)]
 
 
 def _copy(store: Path, copy: Path) -> None:

@@ -11,9 +11,11 @@ import contextlib
 import dataclasses
 import logging
 import socket
+import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +34,7 @@ from kumafast.identity.tokens import TokenError, UserClaims, bearer
 from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
 from kumafast.ipam import Allocator, Ranges
 from kumafast.metrics import Metrics
+from kumafast.observers import Observers
 from kumafast.preview import Preview, foresee
 from kumafast.reconciler import Reconciler
 from kumafast.registry.virtual_hosts import Naming
@@ -44,7 +47,7 @@ from kumafast.rest.diagnostics import create_diagnostics
 from kumafast.rest.http_server import HttpServer
 from kumafast.rest.services import ApiServices, DpServices
 from kumafast.settings import Settings
-from kumafast.snapshot import Snapshot, SnapshotCache
+from kumafast.snapshot import SnapshotCache
 from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.store import Change, Put, Store, StoredResource
 from kumafast.stream import Csds, TlsFiles, XdsServer
@@ -56,38 +59,6 @@ STOP_GRACE_S = 5.0
 _TRUST_TIMEOUT_S = 30.0
 """How long the change of an authority waits for proxies that do not take whom to trust."""
 _ADMIN_TOKEN_LIFETIME = timedelta(days=3650)
-
-
-class _Observers:
-    """Tells the reconciler who is connected, and the insights everything."""
-
-    def __init__(self, reconciler: Reconciler, insights: Insights) -> None:
-        self._reconciler = reconciler
-        self._insights = insights
-        self._nodes: dict[str, str] = {}
-
-    def stream_opened(self, stream_id: str, node: Node) -> None:
-        self._nodes[stream_id] = node.id
-        self._insights.stream_opened(stream_id, node)
-        self._reconciler.connect(stream_id, node)
-
-    def response_sent(self, stream_id: str, type_url: str, version: str, size: int) -> None:
-        self._insights.response_sent(stream_id, type_url, version, size)
-
-    def response_acknowledged(self, stream_id: str, type_url: str, version: str) -> None:
-        self._insights.response_acknowledged(stream_id, type_url, version)
-
-    def response_rejected(self, stream_id: str, type_url: str, version: str, message: str) -> None:
-        self._insights.response_rejected(stream_id, type_url, version, message)
-
-    def stream_synced(self, stream_id: str, snapshot: Snapshot) -> None:
-        self._insights.stream_synced(stream_id, snapshot)
-
-    def stream_closed(self, stream_id: str) -> None:
-        node_id = self._nodes.pop(stream_id, None)
-        self._insights.stream_closed(stream_id)
-        if node_id is not None:
-            self._reconciler.disconnect(stream_id, node_id)
 
 
 class _Door:
@@ -159,6 +130,7 @@ class ControlPlane:
         self._proxies: ProxyAccess | None = None
         self._insights: Insights | None = None
         self._convergence: Convergence | None = None
+        self._allocator: Allocator | None = None
         self._xds: XdsServer | None = None
         self._http: list[HttpServer] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -183,7 +155,9 @@ class ControlPlane:
 
     async def _start(self) -> None:
         settings = self.settings
-        self._store = await stores.open_store(settings.store_url, keyring=stores.keyring_of(settings))
+        self._store = await stores.open_store(
+            settings.store_url, keyring=stores.keyring_of(settings), instance=self.instance_id
+        )
         await self._ensure_default_mesh()
         ranges = Ranges(names=ip_network(settings.dns_server_cidr))
         reconciler = self._reconciler = Reconciler(
@@ -221,21 +195,27 @@ class ControlPlane:
         await insights.take_over()
         await reconciler.load()
         self._spawn(reconciler.follow(), "reconcile")
+        members = self._store.members
         self._spawn(insights.follow(), "insights")
+        self._spawn(insights.keep_true(), "own insights")
+        self._spawn(members.lead(insights.follow_members), "insights of the dead")
+        self._spawn(self._tell_convergence(), "convergence")
         if settings.requires_tokens:
             self._proxies = ProxyAccess(self._keys, find_dataplane=reconciler.find_dataplane)
             self._spawn(self._proxies.follow(self._store, after=await self._store.revision()), "proxies")
-        allocator = Allocator(
+        allocator = self._allocator = Allocator(
             store=self._store,
             books=reconciler.registry.unsettled_addresses,
             settle=reconciler.settle,
             moved=reconciler.moved,
+            applied=reconciler.applied,
             ranges=ranges,
         )
-        self._spawn(allocator.follow(), "virtual addresses")
-        self._spawn(Rollout(store=self._store, converged=self._has_converged).follow(), "authorities")
+        self._spawn(members.lead(allocator.follow), "virtual addresses")
+        rollout = partial(Rollout, store=self._store, converged=self._has_converged)
+        self._spawn(members.lead(lambda: rollout().follow()), "authorities")
         await self._serve_http(reconciler, convergence)
-        await self._serve_proxies(_Observers(reconciler, insights), insights.clients)
+        await self._serve_proxies(Observers(reconciler, insights), insights.clients)
         self._is_ready = True
 
     async def _serve_http(self, reconciler: Reconciler, convergence: Convergence) -> None:
@@ -257,7 +237,7 @@ class ControlPlane:
             instance_id=self.instance_id,
             cluster_id=str(uuid.uuid5(uuid.NAMESPACE_URL, self.store.identity)),
             version=kumafast.__version__,
-            await_convergence=convergence.wait,
+            await_convergence=self._await_convergence,
             foresee=self._foresee,
             rejections=convergence.rejections,
             trace=self._trace,
@@ -313,7 +293,7 @@ class ControlPlane:
         token = await keys.issue_user(UserClaims(Name="admin", Groups=(ADMIN_GROUP,)), valid_for=_ADMIN_TOKEN_LIFETIME)
         self.admin_token = token
 
-    async def _serve_proxies(self, observers: _Observers, clients: Clients) -> None:
+    async def _serve_proxies(self, observers: Observers, clients: Clients) -> None:
         # The last port to open: an Envoy that asks before the state is complete would be told that it has nothing.
         settings = self.settings
         tls = self._certificate() if settings.dp_tls else None
@@ -412,11 +392,40 @@ class ControlPlane:
 
     async def converged(self, revision: int, *, timeout_s: float = 10.0) -> ConvergenceReport:
         """Wait until every connected proxy has acknowledged or refused the store's state at a revision."""
+        return await self._await_convergence(revision, timeout_s)
+
+    async def _await_convergence(
+        self, revision: int, timeout_s: float, *, since: int | None = None
+    ) -> ConvergenceReport:
         assert self._convergence is not None
-        return await self._convergence.wait(revision, timeout_s)
+        assert self._allocator is not None
+        given, started = revision, time.monotonic()
+        # What gets its name by a write gets its address in a commit of its own, which whoever waits means as well.
+        with contextlib.suppress(TimeoutError):
+            given = max(revision, await asyncio.wait_for(self._allocator.given(revision), timeout_s))
+        rest = max(0.0, timeout_s - (time.monotonic() - started))
+        report = await self._convergence.wait(given, rest, since=revision if since is None else since)
+        return dataclasses.replace(report, revision=revision)
 
     async def _has_converged(self, revision: int) -> bool:
-        return (await self.converged(revision, timeout_s=_TRUST_TIMEOUT_S)).is_converged
+        """Whether the proxies of all instances have what is stored at a revision."""
+        try:
+            async with asyncio.timeout(_TRUST_TIMEOUT_S):
+                report = await self.converged(revision, timeout_s=_TRUST_TIMEOUT_S)
+                await self.store.members.all_converged(revision)
+        except TimeoutError:
+            return False
+        return report.is_converged
+
+    async def _tell_convergence(self) -> None:
+        """Tell the other instances when our proxies have what they ask about, until cancelled."""
+        members = self.store.members
+        while True:
+            wanted = members.wanted
+            if wanted <= members.converged:
+                await members.change()
+            elif (await self.converged(wanted, timeout_s=_TRUST_TIMEOUT_S)).is_converged:
+                members.have_converged(wanted)
 
     # Stopping.
 

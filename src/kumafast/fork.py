@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import datetime
+from functools import lru_cache
 from itertools import filterfalse
 from typing import TypeAlias
 
@@ -19,18 +20,20 @@ from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates, wanted_identity
 from kumafast.errors import ModificationError
 from kumafast.generation import names
+from kumafast.generation.effects import Effect
 from kumafast.generation.generate import generate
+from kumafast.generation.policy_effects import records
 from kumafast.generation.proxy import Part
 from kumafast.identity.identities import MeshIdentity
 from kumafast.ipam import Ranges, placements
 from kumafast.layers import BoundInbound, Layers
-from kumafast.matching import Bindings, Subject
+from kumafast.matching import Bindings, CompiledPolicy, Setting, Subject
 from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination
 from kumafast.registry.virtual_hosts import Viewpoint
 from kumafast.resolution import Resolution
-from kumafast.resources import Dataplane, catalog
+from kumafast.resources import Dataplane
 from kumafast.resources.fields import FrozenMap
 from kumafast.resources.target_ref_policy import EFFECT_LABEL
 from kumafast.snapshot import LateLayer, Layer, Snapshot, XdsResource
@@ -50,6 +53,9 @@ Asked: TypeAlias = tuple[Destination, str | Subject]
 
 Outcome: TypeAlias = Snapshot | Failure | None
 """What comes of a node: what it gets, why that cannot be made, or nothing where its dataplane is not known."""
+
+_POLICIES_MAX = 16_384
+"""Of how many policies it is remembered whether records name a proxy because of them."""
 
 SHADOW = "shadow"
 """The effect of policies that are looked at and not in force."""
@@ -81,6 +87,8 @@ class Fork:
         self._kept = kept
         self._generation = registry.generation
         self._changed = _Changed()
+        # One for all who are bound alike.
+        self._recorded: dict[Bindings, frozenset[CompiledPolicy]] = {}
         self.registry = registry.fork()
         """The registry with the changes."""
         present = _Present(destinations, registry=registry, addresses=addresses)
@@ -162,13 +170,31 @@ class Fork:
         Of what comes in nothing is said where it stays as it is.
         """
         was, now = self._before.bindings(dataplane_id), self._after.bindings(dataplane_id)
-        if was is None or now is None or _names_itself(was) or _names_itself(now):
+        if was is None or now is None or self._recording(was) != self._recording(now):
             return dataplane_id
         sent_before, sent_after = self._before.asked(dataplane_id), self._after.asked(dataplane_id)
         inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())
         seen = self._before.seen(dataplane_id, was), self._after.seen(dataplane_id, now)
+        dataplane = self._live.dataplane(dataplane_id)
+        whose = dataplane.identifying_service if dataplane is not None and self._recording(was) else ""
         outside = self._live.permitted(dataplane_id), self.registry.permitted(dataplane_id)
-        return was.outward(sent_before), now.outward(sent_after), seen, outside, was.proxy, now.proxy, inward
+        sent = was.outward(sent_before), now.outward(sent_after)
+        return sent, seen, outside, was.proxy, now.proxy, inward, whose
+
+    def has_pipe(self, dataplane_id: DataplaneId) -> bool:
+        """Whether policies make use of the pipe of a proxy's launcher."""
+        bound = (side.bindings(dataplane_id) for side in (self._before, self._after))
+        recording = {policy for bindings in bound if bindings is not None for policy in self._recording(bindings)}
+        return any(effect.needs_pipe for policy in recording for effect in _records(policy))
+
+    def _recording(self, bindings: Bindings) -> frozenset[CompiledPolicy]:
+        """The policies because of which records name the proxy. While they stay, so does what is in its name alone."""
+        found = self._recorded.get(bindings)
+        if found is None:
+            policies = bindings.subjects.policies
+            bound = map(policies.__getitem__, bindings.ranks)
+            found = self._recorded[bindings] = frozenset(policy for policy in bound if _records(policy))
+        return found
 
     def is_same_inward(self, dataplane_id: DataplaneId) -> bool:
         """Whether nothing changes in what comes in to a dataplane that itself stays as it is."""
@@ -197,13 +223,12 @@ class Fork:
         return self._live.dataplane(dataplane_id)
 
 
-_RECORDING = {kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and kind.policy.mesh_fields}
-
-
-def _names_itself(bindings: Bindings) -> bool:
-    """Whether a policy may have records name the proxy, which then is like no other."""
-    policies = bindings.subjects.policies
-    return any(policies[number].key.type in _RECORDING for number in bindings.ranks)
+@lru_cache(maxsize=_POLICIES_MAX)
+def _records(policy: CompiledPolicy) -> tuple[Effect, ...]:
+    confs = dict.fromkeys(item.conf for item in policy.outbound)
+    if policy.proxy is not None:
+        confs[policy.proxy] = None
+    return tuple(effect for conf in confs for effect in records(Setting(policy.key.type, conf)))
 
 
 def shadows(registry: Registry, mesh: str) -> Iterator[StoredResource]:

@@ -22,6 +22,7 @@ from enum import Enum
 from kumafast.addresses import is_ip
 from kumafast.fork import RESTARTS_MAX, TURN_S, Fork, JoinedLayer
 from kumafast.generation.differences import Difference, Json, as_json, differences
+from kumafast.node_parts import log_pipe
 from kumafast.registry import DataplaneId
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.snapshot import LateLayer, Layer, Snapshot, XdsResource
@@ -212,7 +213,8 @@ class _Attempt:
         node = self._node(dataplane_id.node_id)
         inbounds = None if self.fork.is_same_inward(dataplane_id) else _inbounds(dataplane)
         features = None if node is None else _features(node)
-        return dataplane_id.mesh, self.fork.alike(dataplane_id), inbounds, _rest(dataplane), features
+        pipe = log_pipe(dataplane, node) if node is not None and self.fork.has_pipe(dataplane_id) else ""
+        return dataplane_id.mesh, self.fork.alike(dataplane_id), inbounds, _rest(dataplane), features, pipe
 
     def _compute(self, number: int, dataplane_id: DataplaneId) -> None:
         dataplane = self.fork.registry.dataplane(dataplane_id)

@@ -91,6 +91,8 @@ class _Connected:
     """What its dataplane gives, where it is known."""
     failure: Failure | None = None
     """Why it keeps what it had, where what its dataplane gives cannot be made."""
+    hoped: tuple[Reached, ...] = ()
+    """The destinations of what cannot be made: another protocol of one may be worth another attempt."""
 
     @property
     def reached(self) -> tuple[Reached, ...]:
@@ -186,6 +188,7 @@ class Publisher:
         del self._connected[node_id]
         self._pending.forget(node_id)
         self._reach_only(node_id, connected, None)
+        self._hope_for(node_id, connected)
         self._note_ready(node_id)
         self._published.pop(node_id, None)
         self._cache.clear(node_id)
@@ -346,21 +349,21 @@ class Publisher:
             connected.snapshot = None
             self._note_failure(node_id, connected, None)
             self._reach_only(node_id, connected, None)
+            self._hope_for(node_id, connected)
             self._note_ready(node_id)
             return
         self.work.resolved += 1
         layers = self._made(node_id, connected, resolved)
         if layers is None:
-            for reached in resolved.reached:
-                reached.end_unless_reached()
+            self._hope_for(node_id, connected, resolved.reached)
             self._follow_endpoints(node_id, connected, at)
             self._note_ready(node_id)
             return
         for place, reached in enumerate(resolved.reached, len(layers)):
             reached.nodes[node_id] = place
         self._reach_only(node_id, connected, resolved)
-        endpoints = (self._endpoints(reached, resolved, connected.node) for reached in resolved.reached)
-        self._publish(node_id, connected, Snapshot((*layers, *endpoints)), at)
+        self._hope_for(node_id, connected)
+        self._publish(node_id, connected, Snapshot((*layers, *self._all_endpoints(resolved, connected.node))), at)
         self._note_ready(node_id)
 
     def _follow_endpoints(self, node_id: str, connected: _Connected, at: float) -> None:
@@ -427,6 +430,21 @@ class Publisher:
             for item in set(connected.reached).difference(now):
                 item.leave(node_id)
         connected.resolved = resolved
+
+    def _all_endpoints(self, resolved: Resolved, node: Node) -> Iterator[Layer]:
+        has_views, one_by_one = bool(resolved.views), node.metadata.get(TAKES_DELTA) is True
+        for reached in resolved.reached:
+            # A transparent proxy may reach a thousand services, of which nearly all are there as all have them.
+            held = None if has_views else reached.held(one_by_one=one_by_one)
+            yield self._endpoints(reached, resolved, node) if held is None else held
+
+    def _hope_for(self, node_id: str, connected: _Connected, hoped: tuple[Reached, ...] = ()) -> None:
+        """Take note of what a node would get if that could be made, instead of what that was before."""
+        for reached in hoped:
+            reached.hopefuls.add(node_id)
+        for reached in set(connected.hoped).difference(hoped):
+            reached.give_up(node_id)
+        connected.hoped = hoped
 
     def _endpoints(self, reached: Reached, resolved: Resolved, node: Node) -> Layer:
         viewed = resolved.views.get(reached)

@@ -97,6 +97,7 @@ class Reached:
         "_unsecured",
         "_views",
         "destination",
+        "hopefuls",
         "key",
         "nodes",
         "outside",
@@ -120,6 +121,8 @@ class Reached:
         self._end = end
         self.nodes: dict[str, int] = {}
         """The connected nodes that have the layer, each with its place among the layers of the node's snapshot."""
+        self.hopefuls: set[str] = set()
+        """Connected nodes that would have it if what they get could be made: where it is another, that may be so."""
         self._backend = _backend(registry, mesh, destination)
         self._tags = {} if isinstance(destination, BackendPort) else dict(destination)
         self._registry = registry
@@ -201,7 +204,7 @@ class Reached:
         forked = copy.copy(self)
         forked._registry, forked._addresses = registry, addresses
         forked._end = lambda _: None
-        forked.nodes = {}
+        forked.nodes, forked.hopefuls = {}, set()
         forked._views = WeakValueDictionary()
         forked._unsecured, forked._served = self._unsecured.copy(), self._served.copy()
         forked._protocols, forked._identities = self._protocols.copy(), self._identities.copy()
@@ -225,13 +228,21 @@ class Reached:
     def leave(self, node_id: str) -> None:
         """A node does not reach this any more, and after the last one nobody does."""
         del self.nodes[node_id]
-        if not self.nodes:
-            self._end(self)
+        self.end_unless_reached()
+
+    def give_up(self, node_id: str) -> None:
+        """A node does not hope for this any more."""
+        self.hopefuls.discard(node_id)
+        self.end_unless_reached()
 
     def end_unless_reached(self) -> None:
-        """Where this was asked for and then not needed: end it, unless a node has it."""
-        if not self.nodes:
+        """Where this is not needed any more: end it, unless a node has it or hopes for it."""
+        if not self.nodes and not self.hopefuls:
             self._end(self)
+
+    def held(self, *, one_by_one: bool = False) -> Layer | None:
+        """What `layer` gives, where it is there already and that is plain to see."""
+        return None if self.outside is not None or (one_by_one and self._leds_threshold) else self._layer
 
     def layer(self, *, one_by_one: bool = False) -> tuple[Layer, bool]:
         """The endpoints as one layer, and whether it was put together just now: it is when somebody first asks.
@@ -315,8 +326,9 @@ class Reached:
             for endpoint in served
             if endpoint is not None
         )
-        identities = () if backend is None or not inbounds else _identities(dataplane)
-        return _Served(tuple(inbound.protocol for inbound in inbounds), entries, identities)
+        # Its services, as which its certificate says that it is.
+        named = {inbound.service for inbound in dataplane.inbounds} if backend is not None and inbounds else set()
+        return _Served(tuple(inbound.protocol for inbound in inbounds), entries, tuple(sorted(named - {""})))
 
     def _endpoint(self, dataplane: Dataplane, inbound: networking.Inbound) -> Endpoint | None:
         advertised = "" if dataplane.networking is None else dataplane.networking.advertised_address
@@ -404,11 +416,6 @@ def _cluster_name(tags: Mapping[str, str], backend: Backend | None) -> str:
     )
 
 
-def _identities(dataplane: Dataplane) -> tuple[str, ...]:
-    """The services of a dataplane, as which its certificate says that it is."""
-    return tuple(sorted({inbound.service for inbound in dataplane.inbounds} - {""}))
-
-
 class Destinations:
     """What the connected nodes reach. Bounded by it."""
 
@@ -460,8 +467,7 @@ class Destinations:
     def forget_unreached(self) -> None:
         """Let go of what was asked for by nodes that have gone since. O(destinations)."""
         for reached in list(self._reached.values()):
-            if not reached.nodes:
-                self._end(reached)
+            reached.end_unless_reached()
 
     def follow(self, affected: Affected) -> Iterator[tuple[Reached, Moved]]:
         """Take in what has changed; the destinations that moved. O(what changed)."""

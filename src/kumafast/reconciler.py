@@ -157,8 +157,9 @@ class Reconciler:
             self._listed[kind.name] = listing.revision
             for stored in listing.items:
                 # A policy may have been made anew with equal content: when it was created decides between equals.
-                if held.pop(stored.resource.key, None) != stored.resource or kind.policy is not None:
-                    changes.append(Change(stored.resource.key, stored))
+                is_policy, key = kind.policy is not None or kind.is_called_policy, stored.resource.key
+                if not held or held.pop(key, None) != stored.resource or is_policy:
+                    changes.append(Change(key, stored))
         changes.extend(Change(key, None) for key in held)
         await self._take_in(changes, revision=revision, cause="load")
 
@@ -271,6 +272,8 @@ class Reconciler:
         for reached, moved in self._destinations.follow(affected):
             endpoints = reached if moved is Moved.ENDPOINTS else None
             behind.update(self._publisher.fall_behind(reached.nodes, since=since, at=at, reached=endpoints))
+            if moved is Moved.PROTOCOL and reached.hopefuls:
+                behind.update(self._publisher.fall_behind(reached.hopefuls, since=since, at=at, depth=Depth.WHOLE))
         if affected.meshes:
             nodes = [node for node in self._publisher.connected_nodes() if _mesh_of(node) in affected.meshes]
             behind.update(self._publisher.fall_behind(nodes, since=since, at=at, depth=Depth.WHOLE))
@@ -340,6 +343,10 @@ class Reconciler:
             async with asyncio.timeout(SETTLE_S):
                 while self._applied < revision:
                     await self._has_applied.wait()
+
+    def applied(self) -> int:
+        """The revision that the registry shows."""
+        return self._applied
 
     async def moved(self) -> None:
         """Return once the registry has taken something in that it does not show yet."""

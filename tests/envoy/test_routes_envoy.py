@@ -192,6 +192,32 @@ def test_a_service_outside_is_reached_by_those_alone_who_have_a_permission(route
         assert answer(routed)["instance"] == "outside"
 
 
+def test_what_is_sent_outside_is_limited_where_it_is_sent(routed: Routed) -> None:
+    limit: dict[str, Any] = {
+        "type": "RateLimit",
+        "mesh": "default",
+        "name": "outward",
+        "sources": [{"match": {"kuma.io/service": "web-1"}}],
+        "destinations": [{"match": BILLING}],
+        "conf": {
+            "http": {"requests": 3, "interval": "60s", "onRateLimit": {"headers": [{"key": "x-by", "value": "us"}]}}
+        },
+    }
+    with serving("outside") as service, routed.external(f"127.0.0.1:{service.port}"):
+        assert answer(routed)["instance"] == "outside"
+        answered = service.answered
+        with routed.written("rate-limits", limit):
+            replies = [routed.get("/", port=routed.outside) for _ in range(8)]
+            refused = [reply for reply in replies if reply.status_code == 429]
+            # A minute has not passed: what is left after three is refused, and never leaves the sidecar.
+            assert [reply.status_code for reply in replies[:3]] == [200] * 3
+            assert len(refused) == 5
+            assert {reply.headers["x-by"] for reply in refused} == {"us"}
+            assert service.answered == answered + 3
+            assert {routed.get("/").status_code for _ in range(6)} == {200}
+        assert routed.get("/", port=routed.outside).status_code == 200
+
+
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:
     """A certificate for a name that is its own authority, and its key."""
     files = folder / "certificate.pem", folder / "key.pem"

@@ -20,11 +20,12 @@ from kumafast.snapshot import SnapshotCache
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER, LISTENER, SECRET
 from kumafast.store import Delete, MemoryStore, Put, Store
+from kumafast.store.members import Member
 
 
-def insights_on(store: Store, *, flush_ms: float = 1) -> Insights:
+def insights_on(store: Store, *, flush_ms: float = 1, instance_id: str = "cp-1") -> Insights:
     convergence = Convergence(cache=SnapshotCache(), progress=Progress())
-    return Insights(store=store, convergence=convergence, metrics=Metrics(), instance_id="cp-1", flush_ms=flush_ms)
+    return Insights(store=store, convergence=convergence, metrics=Metrics(), instance_id=instance_id, flush_ms=flush_ms)
 
 
 async def store_with(*names: str) -> MemoryStore:
@@ -197,6 +198,105 @@ def test_what_a_dead_instance_left_open_is_ended() -> None:
         revision = await store.revision()
         await after_restart.take_over()
         assert await store.revision() == revision
+
+    asyncio.run(main())
+
+
+def test_who_has_moved_to_another_instance_is_online_whatever_the_first_says_later() -> None:
+    async def main() -> None:
+        store = await store_with("web")
+        left, joined = insights_on(store, instance_id="left"), insights_on(store, instance_id="joined")
+        left.stream_opened("old", Node("default.web", metadata={"from": "left"}))
+        await left.flush()
+        joined.stream_opened("new", Node("default.web", metadata={"from": "joined"}))
+        await joined.flush()
+        left.stream_closed("old")
+        await left.flush()
+        insight = await insight_of(store, "web")
+        assert [(each.id, each.is_online) for each in insight.subscriptions] == [("old", False), ("new", True)]
+        assert insight.metadata == {"from": "joined"}
+        # However often it comes and goes elsewhere, what is open here stays.
+        for number in range(5):
+            left.stream_opened(f"old-{number}", Node("default.web"))
+            left.stream_closed(f"old-{number}")
+            await left.flush()
+        assert {each.id for each in (await insight_of(store, "web")).subscriptions if each.is_online} == {"new"}
+
+    asyncio.run(main())
+
+
+def test_instances_that_write_at_once_keep_what_the_other_says() -> None:
+    async def main() -> None:
+        names = [f"dp-{number}" for number in range(20)]
+        store = LateStore()
+        await store.put(Mesh(name="default"))
+        await store.write([Put(dataplane(name)) for name in names])
+        one, other = insights_on(store, instance_id="one"), insights_on(store, instance_id="other")
+        for name in names:
+            one.stream_opened(f"one-{name}", Node(f"default.{name}"))
+            other.stream_opened(f"other-{name}", Node(f"default.{name}"))
+        await asyncio.gather(one.flush(), other.flush())
+        for name in names:
+            said = {each.id for each in (await insight_of(store, name)).subscriptions if each.is_online}
+            assert said == {f"one-{name}", f"other-{name}"}
+
+    asyncio.run(main())
+
+
+class LateStore(MemoryStore):
+    """Writes happen some time after their writer has looked."""
+
+    async def write(self, operations: Sequence[Put | Delete]) -> int:
+        await asyncio.sleep(0.01)
+        return await super().write(operations)
+
+
+def test_who_was_taken_for_dead_says_what_is_true_again() -> None:
+    async def main() -> None:
+        store = await store_with("web", "echo")
+        alive = insights_on(store, instance_id="alive")
+        leader = insights_on(store, instance_id="leader")
+        alive.stream_opened("s", Node("default.web"))
+        await alive.flush()
+        store.members.own = "leader"
+        async with following(alive):
+            keeping = asyncio.create_task(alive.keep_true())
+            await asyncio.sleep(0)
+            await leader.take_over()
+            assert status(await insight_of(store, "web")) == "Offline"
+            async with asyncio.timeout(10):
+                while status(await insight_of(store, "web")) != "Online":
+                    await asyncio.sleep(0.01)
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_a_leader_ends_the_streams_of_those_who_have_gone_and_no_others() -> None:
+    async def main() -> None:
+        store = await store_with("of-the-dead", "of-the-living", "of-its-own")
+        for instance, name in (("dead", "of-the-dead"), ("living", "of-the-living"), ("own", "of-its-own")):
+            insights = insights_on(store, instance_id=instance)
+            insights.stream_opened(f"s-{instance}", Node(f"default.{name}"))
+            await insights.flush()
+        store.members.own = "own"
+        both = {"dead": Member(0, 0), "living": Member(0, 0)}
+        store.members.see(both, is_leading=True, is_settled=True)
+        leading = asyncio.create_task(store.members.lead(insights.follow_members))
+        await asyncio.sleep(0.01)
+        assert [status(await insight_of(store, name)) for name in ("of-the-dead", "of-its-own")] == ["Online"] * 2
+        # Not before it is certain.
+        store.members.see({"living": Member(0, 0)}, is_leading=True, is_settled=False)
+        await asyncio.sleep(0.01)
+        assert status(await insight_of(store, "of-the-dead")) == "Online"
+        store.members.see({"living": Member(0, 0)}, is_leading=True, is_settled=True)
+        async with asyncio.timeout(10):
+            while status(await insight_of(store, "of-the-dead")) != "Offline":
+                await asyncio.sleep(0.01)
+        assert [status(await insight_of(store, name)) for name in ("of-the-living", "of-its-own")] == ["Online"] * 2
+        leading.cancel()
+        await asyncio.gather(leading, return_exceptions=True)
 
     asyncio.run(main())
 

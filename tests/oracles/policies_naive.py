@@ -66,6 +66,34 @@ def legacy_winner(
     return best
 
 
+def inbound_winner(
+    policies: Sequence[tuple[ConnectionPolicy, datetime]], tags: Mapping[str, str]
+) -> ConnectionPolicy | None:
+    """For kinds about what comes in: the destination counts, whoever the sources are."""
+    best, best_rank, best_created = None, (0, 0), None
+    for policy, created in sorted(policies, key=lambda each: each[0].name):
+        ranks = [rank(each.match) for each in policy.destinations if matches(each.match, tags)]
+        if not ranks:
+            continue
+        is_later = best_created is not None and max(ranks) == best_rank and created > best_created
+        if best is None or max(ranks) > best_rank or is_later:
+            best, best_rank, best_created = policy, max(ranks), created
+    return best
+
+
+def inbound_order(
+    policies: Sequence[tuple[ConnectionPolicy, datetime]], tags: Mapping[str, str]
+) -> list[tuple[str, dict[str, str]]]:
+    """For kinds of which all that match an inbound count: each source, once for each policy, the narrowest first."""
+    found: list[tuple[tuple[int, int], datetime, str, dict[str, str]]] = []
+    for policy, created in sorted(policies, key=lambda each: each[0].name):
+        if any(matches(each.match, tags) for each in policy.destinations):
+            for source in dict.fromkeys(each.match for each in policy.sources):
+                found.append((rank(source), created, policy.name, dict(source)))
+    found.sort(key=lambda each: each[:2], reverse=True)
+    return [(name, source) for _, _, name, source in found]
+
+
 # Policies with a targetRef.
 
 

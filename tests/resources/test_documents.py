@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests import builders
 
 from kumafast.errors import MalformedResourceError
-from kumafast.resources import Dataplane, Mesh, decode, encode, parse, to_document, unknown_fields, validate
+from kumafast.resources import Dataplane, Decoder, Mesh, decode, encode, parse, to_document, unknown_fields, validate
 
 ECHO: dict[str, Any] = {
     "type": "Dataplane",
@@ -355,6 +355,53 @@ def test_any_dataplane_round_trips(document: dict[str, Any]) -> None:
     assert decode(encode(resource)) == resource
     assert encode(again) == encode(resource)
     assert validate(again) == validate(resource)
+
+
+@given(st.lists(_dataplanes, max_size=4), st.booleans())
+def test_what_is_read_together_is_what_each_alone_is(documents: list[dict[str, Any]], are_todays: bool) -> None:
+    if are_todays:
+        documents = [to_document(parse(document)) for document in documents]
+    decoder = Decoder()
+    for document in [*documents, *reversed(documents)]:
+        resource = decoder.decode(orjson.dumps(document))
+        alone = parse(document)
+        assert resource == alone
+        assert encode(resource) == encode(alone)
+
+
+def test_dataplanes_that_are_read_together_share_equal_outbounds() -> None:
+    def outbounds(*ports: int) -> list[dict[str, object]]:
+        return [{"port": port, "tags": {"kuma.io/service": "a"}} for port in ports]
+
+    def read(decoder: Decoder, name: str, *ports: int) -> Dataplane:
+        document = {"type": "Dataplane", "name": name, "networking": {"outbound": outbounds(*ports)}}
+        dataplane = decoder.decode(orjson.dumps(document))
+        assert isinstance(dataplane, Dataplane)
+        return dataplane
+
+    decoder = Decoder()
+    one, other, third = read(decoder, "a", 1, 2), read(decoder, "b", 1, 2), read(decoder, "c", 1)
+    assert all(was is now for was, now in zip(one.outbounds, other.outbounds, strict=True))
+    assert third.outbounds == one.outbounds[:1]
+    decoder.forget()
+    assert read(decoder, "d", 1, 2).outbounds[0] is not one.outbounds[0]
+
+
+@pytest.mark.parametrize("key", ["service", "s\\u0065rvice"])
+def test_old_forms_are_found_however_they_are_written(key: str) -> None:
+    data = f'{{"type":"Dataplane","name":"a","networking":{{"outbound":[{{"{key}" : "b"}}]}}}}'
+    dataplane = decode(data.encode())
+    assert isinstance(dataplane, Dataplane)
+    assert dataplane.outbounds[0].tags == {"kuma.io/service": "b"}
+
+
+@pytest.mark.parametrize("tags", [{"b": "1", "a": "2"}, {"a": "2", "b": "1"}, {"a": "1"}, {}])
+def test_tags_are_sorted_and_read_only(tags: dict[str, str]) -> None:
+    read = parse({"type": "Dataplane", "name": "a", "labels": tags}).labels
+    assert list(read.items()) == sorted(tags.items())
+    with pytest.raises(TypeError):
+        read["c"] = "3"  # type: ignore[index]
+    assert read is not tags
 
 
 _junk = st.recursive(

@@ -213,6 +213,14 @@ ROWS: dict[str, Row] = {
         to=_of_a_route,
         absent={"from": [], "rules": []},
     ),
+    "MeshTLS": Row(
+        conf={"mode": "Strict"},
+        top=("Mesh", "Dataplane", "MeshSubset"),
+        from_=_nothing_but("Mesh"),
+        rule=lambda top: None,
+        absent={"to": []},
+        with_rules=[("spec", "field 'from' must be empty when 'rules' is defined")],
+    ),
     "MeshTimeout": Row(
         conf={"http": {"requestTimeout": "1s"}},
         top=(*_PROXIES, "MeshHTTPRoute"),

@@ -215,6 +215,18 @@ async def test_policies_of_ports(exclusive: httpx.AsyncClient) -> None:
     assert await get(exclusive, f"{WEB_1}/_outbounds/{ECHO_KRI}/_routes") == {"routes": []}
 
 
+async def test_what_holds_both_ways_is_shown_beside_what_comes_in(exclusive: httpx.AsyncClient) -> None:
+    conf = {"tlsVersion": {"min": "TLS13"}}
+    spec = {"targetRef": {"kind": "Mesh"}, "rules": [{"default": conf}]}
+    await put(exclusive, {"type": "MeshTLS", "mesh": "default", "name": "tls", "spec": spec})
+    rules = await get(exclusive, f"{WEB_1}/_rules")
+    (entry,) = (each for each in rules["rules"] if each["type"] == "MeshTLS")
+    assert (entry["toRules"], entry["toResourceRules"]) == ([], [])
+    assert [rule["conf"] for rule in entry["inboundRules"][0]["rules"]] == [[conf]]
+    outbound = await get(exclusive, f"{WEB_1}/_outbounds/{ECHO_KRI}/_policies")
+    assert "MeshTLS" not in {each["kind"] for each in outbound["policies"]}
+
+
 @pytest.mark.parametrize(
     ("path", "detail"),
     [

@@ -80,11 +80,13 @@ def _mesh(registry: Registry, name: str) -> dict[str, Any]:
             )
         ],
         "referring": {ref: sorted(names) for ref, names in state.backends._referring.items()},
-        "consumers": {service: sorted(names) for service, names in policies._consumers.items()},
+        "consumers": {service: sorted(policies.reaching(service)) for service in policies._reaching},
+        "members": sorted(sorted(names) for names in policies._members.values()),
         "index": [list(policies._index.match(selector)) for selector in _SELECTORS],
         "reach": (dict(reach._ids), dict(reach._names), reach._next_id, list(reach._free_ids)),
         "reach index": [list(reach._index.match(selector)) for selector in _SELECTORS],
         "reach selectors": (dict(reach._selector_ids), dict(reach._destinations), list(reach._free_selector_ids)),
         "reach consumed": dict(reach._consumed),
-        "reach consumers": {key: sorted(names, key=repr) for key, names in reach._consumers.items()},
+        "reach consumers": {key: sorted(reach.consumers(key), key=repr) for key in reach._sets},
+        "reach members": {key: sorted(names, key=repr) for key, names in reach._members.items()},
     }

@@ -174,13 +174,13 @@ def test_a_fork_says_what_the_pipeline_will_do(first: int, metrics: Metrics) -> 
 
 
 KINDS = sorted({policy("default", number).type.name for number in range(VARIANTS)})
+FAMILY = {kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and not kind.policy.is_target_ref}
 SEEDS_MIN, SEEDS_MAX = 10, 400
 MOVING_MIN = 4
 
 
 def test_all_kinds_with_sources_or_selectors_are_among_them() -> None:
-    family = {kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and not kind.policy.is_target_ref}
-    assert family <= set(KINDS)
+    assert set(KINDS) >= FAMILY
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "ExternalService"])
@@ -199,6 +199,7 @@ def test_a_fork_says_what_one_policy_of_each_kind_will_do(kind: str, metrics: Me
         # Many say nothing to anybody: their mesh has no TLS or no backend, another outweighs or silences them.
         moving += sum(1 for preview in seen if preview.proxies)
         failing += sum(1 for preview in seen if preview.failed)
-        if seed >= SEEDS_MIN and moving >= MOVING_MIN and (failing or kind != "ProxyTemplate"):
+        is_enough = (moving >= MOVING_MIN or kind not in FAMILY) and (failing or kind != "ProxyTemplate")
+        if seed >= SEEDS_MIN and is_enough:
             break
         assert seed < SEEDS_MAX, f"{moving} of {kind} have moved anybody, {failing} cannot be applied"

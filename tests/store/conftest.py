@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.postgresql import Server, running
 from tests.store import kinds
 
 from kumafast.store import MemoryStore, Store
@@ -30,3 +31,10 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         opened = await kinds.open_postgres(request.getfixturevalue("postgresql").new_store())
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def mortal() -> Iterator[Server]:
+    """A server of the test's own, to be stopped and killed."""
+    with running() as server:
+        yield server

@@ -89,5 +89,5 @@ async def open_sqlite(path: Path, *, clock: Clock = utc_now) -> SqliteStore:
     return await SqliteStore.open(path, encode=encode, decode=decode, clock=clock)
 
 
-async def open_postgres(url: str, *, clock: Clock = utc_now) -> PostgresStore:
-    return await PostgresStore.open(url, encode=encode, decode=decode, clock=clock)
+async def open_postgres(url: str, *, instance: str = "", clock: Clock = utc_now) -> PostgresStore:
+    return await PostgresStore.open(url, encode=encode, decode=decode, instance=instance, clock=clock)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,6 @@ from kumafast.store.watch import HISTORY_CHANGES_MAX, HISTORY_COMMITS_MIN
 pytestmark = pytest.mark.anyio
 
 WAIT_S = 60.0
-
-
-@pytest.fixture
-def mortal() -> Iterator[Server]:
-    """A server of the test's own, to be stopped and killed."""
-    with running() as server:
-        yield server
 
 
 async def reaches(store: PostgresStore, revision: int) -> None:

@@ -48,6 +48,11 @@ class AccessLog(Effect):
         """Where the pipe is, or what a line says of the proxy, belongs to the proxy."""
         return bool(self.address or not self.format or any(each in self.format for each in _OF_THE_SOURCE))
 
+    @property
+    def needs_pipe(self) -> bool:
+        """Lines for a server go there."""
+        return bool(self.address)
+
     def watch(self, config: Config, call: Call) -> None:
         """Add the log; a proxy whose launcher takes no lines has none that goes to a server."""
         is_http = isinstance(config, http_connection_manager_pb2.HttpConnectionManager)

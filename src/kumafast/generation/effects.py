@@ -31,6 +31,16 @@ class Guard:
     shadow_matcher: matcher_pb2.Matcher | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Securing:
+    """How connections to the workload are secured, where the mesh secures them."""
+
+    is_permissive: bool | None = None
+    """Whether plaintext is taken too; as the mesh has it where nothing is said."""
+    parameters: bytes = b""
+    """Versions and ciphers as `TlsParameters`, encoded; nothing where Envoy's own are right."""
+
+
 INBOUND = "INBOUND"
 OUTBOUND = "OUTBOUND"
 UNSPECIFIED = "UNSPECIFIED"
@@ -81,6 +91,11 @@ class Effect:
         """Whether the proxy itself counts. What such an effect is in belongs to one proxy, and is shared by none."""
         return False
 
+    @property
+    def needs_pipe(self) -> bool:
+        """Whether it is the pipe of the proxy's launcher that counts of it, which has a name of its own."""
+        return False
+
     def watch(self, config: Config, call: Call) -> None:
         """Have connections or requests recorded, whichever way they go: logged, or traced."""
 
@@ -101,6 +116,10 @@ class Effect:
 
     def inbound_guard(self, mesh: str) -> Guard | None:
         """Who of the mesh may connect to the workload; None where that is not its matter."""
+        return None
+
+    def inbound_securing(self) -> Securing | None:
+        """How connections to the workload are secured; None where that is not its matter."""
         return None
 
     def on_local_cluster(

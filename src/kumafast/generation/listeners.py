@@ -5,6 +5,7 @@ In: parts of a proxy. Out: `Listener` messages. Never: where a cluster's endpoin
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 from envoy.config.core.v3 import address_pb2, base_pb2, protocol_pb2
@@ -17,9 +18,9 @@ from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from kumafast.generation import cases, defaults, fields, names, protocols, rbac, routes, tls
-from kumafast.generation.effects import INBOUND, OUTBOUND, UNSPECIFIED, Call, Config, Effect, Source
+from kumafast.generation.effects import INBOUND, OUTBOUND, UNSPECIFIED, Call, Config, Effect, Securing, Source
 from kumafast.generation.http_filters import http_filter
-from kumafast.generation.proxy import Inbound, Outbound, Tags
+from kumafast.generation.proxy import Inbound, InboundTls, Outbound, Tags
 
 _Hcm = http_connection_manager_pb2.HttpConnectionManager
 
@@ -69,7 +70,7 @@ def rest_of_inbound(inbound: Inbound) -> bytes:
     )
     if inbound.tls is None:
         _add_chain(listener, config)
-    elif inbound.tls.is_permissive:
+    elif _is_permissive(inbound, inbound.tls):
         _add_permissive_chains(listener, inbound, config)
     else:
         _add_secured_chain(listener, inbound, config)
@@ -165,6 +166,19 @@ def _add_permissive_chains(listener: listener_pb2.Listener, inbound: Inbound, co
     secured.filter_chain_match.application_protocols.append(tls.ALPN)
 
 
+def _is_permissive(inbound: Inbound, tls: InboundTls) -> bool:
+    said = (each.is_permissive for each in _securing(inbound) if each.is_permissive is not None)
+    return next(said, tls.is_permissive)
+
+
+def _securing(inbound: Inbound) -> Iterator[Securing]:
+    """What policies say of how connections to the workload are secured."""
+    for effect in inbound.effects:
+        securing = effect.inbound_securing()
+        if securing is not None:
+            yield securing
+
+
 def _inspect_tls(listener: listener_pb2.Listener) -> None:
     if not listener.listener_filters:
         inspector = listener.listener_filters.add(name="envoy.filters.listener.tls_inspector")
@@ -201,7 +215,8 @@ def _add_secured_chain(
         judge = chain.filters.add(name=_JUDGE)
         judge.typed_config.Pack(rbac.network_filter(guard), deterministic=True)
         chain.filters.append(terminal)
-    chain.transport_socket.CopyFrom(tls.downstream_socket(inbound.tls.mesh))
+    spoken = b"".join(each.parameters for each in _securing(inbound))
+    chain.transport_socket.CopyFrom(tls.downstream_socket(inbound.tls.mesh, spoken))
     return chain
 
 

@@ -81,6 +81,13 @@ def view(settings: tuple[Setting, ...], zone: str, tags: Tags) -> View | None:
     return None
 
 
+@lru_cache(maxsize=_CACHE_SIZE)
+def records(setting: Setting) -> tuple[Effect, ...]:
+    """The effects of a setting that handle what a proxy sends in the proxy's own name."""
+    found = (effect for part in ("outbound", "passthrough") for effect in effects((setting,), part, "http"))
+    return tuple(effect for effect in found if effect.needs_source)
+
+
 def makes_template(kind: str) -> bool:
     """Whether policies of a kind change finished resources."""
     return (kind, "modifications") in _MAKERS

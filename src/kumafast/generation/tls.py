@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2, config_source_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.type.matcher.v3 import string_pb2
@@ -25,14 +26,12 @@ ALPN = "kuma"
 _NAME = "envoy.transport_sockets.tls"
 
 
-def downstream_socket(mesh: str) -> base_pb2.TransportSocket:
-    """For inbounds: only clients with a certificate of the mesh."""
-    any_of_mesh = string_pb2.StringMatcher(prefix=mesh_prefix(mesh))
-    return socket(
-        tls_pb2.DownstreamTlsContext(
-            common_tls_context=_context(mesh, any_of_mesh), require_client_certificate={"value": True}
-        )
-    )
+def downstream_socket(mesh: str, spoken: bytes = b"") -> base_pb2.TransportSocket:
+    """For inbounds: only clients with a certificate of the mesh. `spoken`: encoded `TlsParameters`, if any."""
+    context = _context(mesh, string_pb2.StringMatcher(prefix=mesh_prefix(mesh)))
+    if spoken:
+        context.tls_params.MergeFromString(spoken)
+    return socket(tls_pb2.DownstreamTlsContext(common_tls_context=context, require_client_certificate={"value": True}))
 
 
 def upstream_socket(tls: OutboundTls) -> base_pb2.TransportSocket:
@@ -46,6 +45,15 @@ def upstream_socket(tls: OutboundTls) -> base_pb2.TransportSocket:
     context = _context(tls.mesh, *wanted)
     context.alpn_protocols.append(ALPN)
     return socket(tls_pb2.UpstreamTlsContext(common_tls_context=context, sni=tls.sni))
+
+
+def speak(cluster: cluster_pb2.Cluster, spoken: bytes) -> None:
+    """Have a cluster of the mesh speak TLS by these `TlsParameters`, encoded; others are left as they are."""
+    packed = cluster.transport_socket.typed_config
+    context = tls_pb2.UpstreamTlsContext()
+    if packed.Unpack(context) and ALPN in context.common_tls_context.alpn_protocols:
+        context.common_tls_context.tls_params.MergeFromString(spoken)
+        cluster.transport_socket.CopyFrom(socket(context))
 
 
 def outside_socket(host: str) -> base_pb2.TransportSocket:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from kumafast.errors import ConflictError, KumafastError, NotFoundError
+from kumafast.errors import ConflictError, KumafastError, NotFoundError, StoreUnavailableError
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.fields import FrozenMap
 from kumafast.resources.tags import AWAITS_PROXY_LABEL
-from kumafast.store import Put, Store, StoredResource
+from kumafast.store import Store, StoredResource
+
+RETRY_S = 1.0
+"""The pause between attempts while the store cannot be written."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,9 +37,15 @@ class Arrivals:
 
     async def admit_all(self) -> None:
         """Admit all who wait: this instance has just started and cannot know who listened before."""
-        waiting = [stored for stored in (await self._store.list(Dataplane.type.name)).items if _waits(stored)]
-        if waiting:
-            await self._store.write([Put(_admitted(stored), stored.revision) for stored in waiting])
+        for stored in (await self._store.list(Dataplane.type.name)).items:
+            if _waits(stored):
+                self.listeners_taken(stored.resource.mesh, stored.resource.name)
+        await self.finish()
+
+    async def finish(self) -> None:
+        """Return when those who were named have been admitted."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _admit(self, key: ResourceKey) -> None:
         try:
@@ -45,6 +54,9 @@ class Arrivals:
                     await self._store.put(_admitted(stored), expected_revision=stored.revision)
                 except ConflictError:
                     continue
+                except StoreUnavailableError as error:
+                    _LOG.warning("%s in mesh %s listens; it is opened to clients later: %s", key.name, key.mesh, error)
+                    await asyncio.sleep(RETRY_S)
         except NotFoundError:
             return
         except KumafastError as error:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from kumafast.errors import KumafastError, NotFoundError, StoreUnavailableError
+from kumafast.errors import CompactedError, ConflictError, KumafastError, NotFoundError, StoreUnavailableError
 from kumafast.insights.arrivals import Arrivals
 from kumafast.insights.clients import Clients, StreamStatus
 from kumafast.insights.convergence import Convergence
-from kumafast.insights.status import CertificateFacts, certified, failed, insight
+from kumafast.insights.status import CertificateFacts, certified, insight, is_elsewhere
 from kumafast.metrics import Metrics
-from kumafast.resources import DataplaneInsight, ResourceKey
+from kumafast.resources import DataplaneInsight, Resource, ResourceKey
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.snapshot.resource import LISTENER, SECRET
@@ -27,6 +27,8 @@ from kumafast.templates import Failure
 _LOG = logging.getLogger(__name__)
 
 CertificateOf = Callable[[str], CertificateFacts | None]
+Make = Callable[[ResourceKey, DataplaneInsight | None], DataplaneInsight | None]
+"""What is to be kept of a proxy instead of what is held; None to leave it."""
 FailureOf = Callable[[str], Failure | None]
 
 RETRY_S_MAX = 5.0
@@ -177,21 +179,58 @@ class Insights:
     # The store's side.
 
     async def take_over(self) -> None:
-        """Set right what an instance that died left: open subscriptions, failures, dataplanes that await an Envoy."""
-        await self._arrivals.admit_all()
-        ended = datetime.now(UTC)
-        writes = []
-        for stored in (await self._store.list(DataplaneInsight.type.name)).items:
-            assert isinstance(stored.resource, DataplaneInsight)
-            is_open = any(subscription.disconnect_time is None for subscription in stored.resource.subscriptions)
-            if is_open or stored.resource.failure is not None:
-                closed = tuple(
-                    subscription.model_copy(update={"disconnect_time": subscription.disconnect_time or ended})
-                    for subscription in stored.resource.subscriptions
-                )
-                writes.append(Put(stored.resource.model_copy(update={"subscriptions": closed, "failure": None})))
-        if writes:
-            await self._store.write(writes)
+        """Set right what instances that died have left: open subscriptions, dataplanes that wait for their Envoy."""
+        members = self._store.members
+        if members.is_alone:
+            await self._arrivals.admit_all()
+        left = [
+            stored.resource.key
+            for stored in (await self._store.list(DataplaneInsight.type.name)).items
+            if _ended(stored.resource, members.is_dead) is not None
+        ]
+        for start in range(0, len(left), COMMIT_MAX):
+            await self._change(left[start : start + COMMIT_MAX], lambda _, held: _ended(held, members.is_dead))
+        for key in left:
+            # It may have listened, and the instance have died before it could say so.
+            self._arrivals.listeners_taken(key.mesh, key.name)
+
+    async def follow_members(self) -> None:
+        """As leader, set right what others leave when they die, until cancelled."""
+        members = self._store.members
+        while True:
+            seen = members.changes
+            try:
+                await self.take_over()
+            except StoreUnavailableError as error:
+                _LOG.warning("cannot say who went with another instance, will try again: %s", error)
+                await asyncio.sleep(RETRY_S_MAX)
+                continue
+            while members.changes == seen:
+                await members.change()
+
+    async def keep_true(self) -> None:
+        """Say again what is true of our own streams wherever somebody who took us for dead says otherwise."""
+        after = await self._store.revision()
+        while True:
+            try:
+                async for commit in self._store.watch(after=after):
+                    after = commit.revision
+                    for change in commit.changes:
+                        self._check_own(change.key, None if change.stored is None else change.stored.resource)
+                return
+            except CompactedError:
+                after = await self._store.revision()
+                self._dirty.update(self._by_proxy)
+                self._arrived.set()
+
+    def _check_own(self, key: ResourceKey, stored: Resource | None) -> None:
+        streams = self._by_proxy.get(key)
+        if not streams or not isinstance(stored, DataplaneInsight):
+            return
+        said = {subscription.id for subscription in stored.subscriptions if subscription.is_online}
+        if any(status.disconnected_at is None and id_ not in said for id_, status in streams.items()):
+            self._dirty.add(key)
+            self._arrived.set()
 
     async def follow(self) -> None:
         """Write what has changed, until cancelled: at once after a quiet time, then at most once an interval."""
@@ -229,34 +268,56 @@ class Insights:
                 if key not in self._dirty:
                     self._forget_ended(key)
 
-    async def _write(self, keys: Iterable[ResourceKey]) -> None:
-        writes = [await self._insight(key) for key in keys]
-        try:
-            await self._store.write([Put(value) for value in writes])
-        except NotFoundError:
-            # A dataplane among them was deleted, or was never put: the others must not suffer from it.
-            for value in writes:
-                await self._write_alone(value)
+    async def _write(self, keys: Sequence[ResourceKey]) -> None:
+        await self._change(keys, self._insight)
 
-    async def _insight(self, key: ResourceKey) -> DataplaneInsight:
-        before: DataplaneInsight | None = None
+    async def _change(self, keys: Sequence[ResourceKey], make: Make) -> None:
+        """Write what `make` makes of each insight that is held, over just that one."""
+        puts = [put for key in keys if (put := await self._put_of(key, make)) is not None]
+        if not puts:
+            return
         try:
-            resource = (await self._store.get(key)).resource
-            before = resource if isinstance(resource, DataplaneInsight) else None
+            await self._store.write(puts)
+        except (NotFoundError, ConflictError):
+            # A dataplane among them was deleted, or never put, or another instance has just written of one: the others
+            # must not suffer from it.
+            for put in puts:
+                await self._change_alone(put.resource.key, make)
+
+    async def _change_alone(self, key: ResourceKey, make: Make) -> None:
+        while (put := await self._put_of(key, make)) is not None:
+            try:
+                await self._store.write([put])
+            except ConflictError:
+                continue
+            except NotFoundError:
+                _LOG.debug("no dataplane %s in mesh %s to keep a status for", key.name, key.mesh)
+            return
+
+    async def _put_of(self, key: ResourceKey, make: Make) -> Put | None:
+        held: DataplaneInsight | None = None
+        revision = 0
+        try:
+            stored = await self._store.get(key)
         except NotFoundError:
             pass
+        else:
+            revision = stored.revision
+            held = stored.resource if isinstance(stored.resource, DataplaneInsight) else None
+        made = make(key, held)
+        return None if made is None or made == held else Put(made, expected_revision=revision)
+
+    def _insight(self, key: ResourceKey, before: DataplaneInsight | None) -> DataplaneInsight:
         streams = list(self._by_proxy.get(key, {}).values())
         found = insight(mesh=key.mesh, name=key.name, streams=streams, instance_id=self._instance_id, before=before)
-        held = None if before is None else before.mtls
-        mtls = certified(self._certificates[key], held) if key in self._certificates else held
-        failure = failed(self._failure_of(f"{key.mesh}.{key.name}"))
-        return found.model_copy(update={"mtls": mtls, "failure": failure})
-
-    async def _write_alone(self, value: DataplaneInsight) -> None:
-        try:
-            await self._store.put(value)
-        except NotFoundError:
-            _LOG.debug("no dataplane %s in mesh %s to keep a status for", value.name, value.mesh)
+        mtls = None if before is None else before.mtls
+        is_here = any(status.disconnected_at is None for status in streams)
+        has_left = (
+            any(is_elsewhere(each, instance_id=self._instance_id) for each in found.subscriptions) and not is_here
+        )
+        if key in self._certificates and not has_left:
+            mtls = certified(self._certificates[key], mtls)
+        return found.model_copy(update={"mtls": mtls})
 
     def _forget_ended(self, key: ResourceKey) -> None:
         streams = self._by_proxy.get(key, {})
@@ -270,3 +331,17 @@ class Insights:
 def _key(node_id: str) -> ResourceKey | None:
     named = dataplane_of(node_id)
     return None if named is None else ResourceKey(DataplaneInsight.type.name, *named)
+
+
+def _ended(held: Resource | None, is_dead: Callable[[str], bool]) -> DataplaneInsight | None:
+    """An insight in which the streams of dead instances have ended; None where there are none."""
+    if not isinstance(held, DataplaneInsight):
+        return None
+    left = [each for each in held.subscriptions if each.is_online and is_dead(each.control_plane_instance_id)]
+    if not left:
+        return None
+    now = datetime.now(UTC)
+    subscriptions = tuple(
+        each.model_copy(update={"disconnect_time": now}) if each in left else each for each in held.subscriptions
+    )
+    return held.model_copy(update={"subscriptions": subscriptions})

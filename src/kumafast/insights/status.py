@@ -172,19 +172,29 @@ def _timestamp(time: datetime) -> str:
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def is_elsewhere(subscription: Subscription, *, instance_id: str) -> bool:
+    """Whether a stream is open at another instance."""
+    return subscription.is_online and subscription.control_plane_instance_id != instance_id
+
+
 def insight(
     *, mesh: str, name: str, streams: list[StreamStatus], instance_id: str, before: DataplaneInsight | None
 ) -> DataplaneInsight:
-    """The insight of a proxy: its open streams, and the newest of those that have ended."""
+    """The insight of a proxy: its open streams, here and at other instances, and the newest of those that have ended.
+
+    What another instance says of a stream of its own is left as it is.
+    """
     shown = [(stream.disconnected_at, subscription(stream, instance_id=instance_id)) for stream in streams]
     open_now = [entry for ended_at, entry in shown if ended_at is None]
     ended_now = [entry for ended_at, entry in shown if ended_at is not None]
     known = {entry.id for _, entry in shown}
     earlier = [] if before is None else [old for old in before.subscriptions if old.id not in known]
-    ended = [*earlier, *ended_now]
-    kept = ended[max(0, len(ended) - max(0, SUBSCRIPTIONS_MAX - len(open_now))) :]
-    found = DataplaneInsight(mesh=mesh, name=name, subscriptions=(*kept, *open_now))
-    if streams:
+    elsewhere = [old for old in earlier if is_elsewhere(old, instance_id=instance_id)]
+    ended = [*(old for old in earlier if old not in elsewhere), *ended_now]
+    open_count = len(elsewhere) + len(open_now)
+    kept = ended[max(0, len(ended) - max(0, SUBSCRIPTIONS_MAX - open_count)) :]
+    found = DataplaneInsight(mesh=mesh, name=name, subscriptions=(*kept, *elsewhere, *open_now))
+    if open_now or (streams and not elsewhere):
         metadata = _node_of(streams[-1]).metadata
     else:
         metadata = None if before is None or before.metadata is None else _metadata(before.metadata)

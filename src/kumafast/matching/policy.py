@@ -6,7 +6,7 @@ Never: a dataplane, or what a conf means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias, cast
@@ -141,10 +141,13 @@ class CompiledPolicy:
         return tuple(item for item in self.outbound if item.is_about(subject))
 
 
-def compile_policies(policy: Resource, *, created: datetime, mesh: Mesh | None = None) -> tuple[CompiledPolicy, ...]:
+def compile_policies(
+    policy: Resource, *, created: datetime, mesh: Mesh | None = None, outside: Collection[str] = ()
+) -> tuple[CompiledPolicy, ...]:
     """The policies that a resource stands for: one, or one for each rule of those that have several in one document.
 
     One that tells clients apart is two: what it says of requests that come in, and that its sources send their tags.
+    One that counts outside is a third for those of its destinations that are among the services `outside` of the mesh.
     """
     traits = policy.type.policy
     if not isinstance(policy, ConnectionPolicy):
@@ -158,6 +161,8 @@ def compile_policies(policy: Resource, *, created: datetime, mesh: Mesh | None =
     ]
     if traits is not None and traits.asks_sender:
         parts.append(_asking(policy, parts[0]))
+    if traits is not None and traits.counts_outside and outside:
+        parts.extend(_counting_outside(policy, parts[0], outside, mesh))
     return tuple(parts)
 
 
@@ -228,6 +233,28 @@ def _asking(policy: ConnectionPolicy, compiled: CompiledPolicy) -> CompiledPolic
     )
 
 
+def _counting_outside(
+    policy: ConnectionPolicy, compiled: CompiledPolicy, outside: Collection[str], mesh: Mesh | None
+) -> Iterator[CompiledPolicy]:
+    """What it says of requests that its sources send to services outside of the mesh; none where it is about none.
+
+    As for all that is sent, a destination with another tag than the service is about none.
+    """
+    conf = _conf(policy.settings_in(mesh))
+    items: dict[str, OutboundItem] = {}
+    for destination in policy.destinations:
+        service = destination.match.get(SERVICE_TAG)
+        if service is None or len(destination.match) > 1:
+            continue
+        rank = TagSelector(destination.match).rank
+        for each in sorted(outside) if service == ANY_SERVICE else [service] if service in outside else ():
+            held = items.get(each)
+            if held is None or held.rank < rank:
+                items[each] = OutboundItem(each, rank, conf)
+    if items:
+        yield replace(compiled, selectors=_selectors(policy.sources), outbound=tuple(items.values()), inbound=())
+
+
 def _asking_of_sources(policy: Resource, compiled: CompiledPolicy) -> Iterator[CompiledPolicy]:
     """The policy for clients that may be one of the sources; none where all sources are everybody."""
     sources = [item.source for item in compiled.inbound if item.source]
@@ -295,6 +322,9 @@ def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
     if traits is None or traits.is_to_of_gateways:
         # Gateways' listeners are not there yet.
         return
+    if traits.both_ways:
+        yield from _sent_as_taken(policy, traits.both_ways)
+        return
     if any(item.target_ref.kind == MESH_HTTP_ROUTE for item in policy.spec.to):
         # A policy about routes says nothing about services as such.
         return
@@ -307,6 +337,16 @@ def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
         tag = ref.name if ref.kind == MESH_SERVICE and not ref.section_name else ""
         ports = PortRef(ref.kind, ref.name, ref.section_name, tuple(ref.labels.items()))
         yield OutboundItem(tag, (0, 0), _conf(item.conf), ports)
+
+
+def _sent_as_taken(policy: TargetRefPolicy, fields: tuple[str, ...]) -> Iterator[OutboundItem]:
+    """What is said of all that comes in, as far as it holds for what is sent: where it is for the whole mesh."""
+    if policy.spec.top.kind != MESH:
+        return
+    for item in (*policy.spec.rules, *policy.spec.from_):
+        conf = FrozenMap((name, value) for name, value in _conf(item.default).items() if name in fields)
+        if conf:
+            yield OutboundItem(ANY_SERVICE, (0, 0), conf)
 
 
 def _service(destination: Selector) -> str | None:

@@ -138,6 +138,10 @@ class Backends:
         """Take note of whom a dataplane asks for by labels; None where it is gone."""
         before = self._refs.pop(name, ())
         now = () if dataplane is None else tuple(dict.fromkeys(_label_refs(dataplane)))
+        if now == before:
+            if now:
+                self._refs[name] = now
+            return
         for ref in set(before).difference(now):
             self._referring[ref].discard(name)
             if not self._referring[ref]:

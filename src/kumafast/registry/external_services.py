@@ -6,7 +6,7 @@ an index; who may reach each. Never: the content of a secret, or who reaches the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, MutableMapping
 
 from kumafast._core import TagIndex, TagSelector, TagSet
 from kumafast.matching import CompiledPolicy
@@ -16,6 +16,7 @@ from kumafast.registry.reach import Tags as DestinationTags
 from kumafast.resources import ExternalService, ResourceKey
 from kumafast.resources.fields import Tags
 from kumafast.resources.policies.traffic_permission import TrafficPermission
+from kumafast.resources.tags import SERVICE_TAG
 
 # Most dataplanes are instances of a service, with the tags of its others.
 _PERMITTED_MAX = 4_096
@@ -32,6 +33,8 @@ class ExternalServices:
         self._next_id = 0
         self._free_ids: list[int] = []
         self._by_secret: MutableMapping[str, set[str]] = {}
+        # How many are instances of each service.
+        self._counts: MutableMapping[str, int] = {}
         self._permissions = ExternalPermissions()
         # Which of them those with some tags may reach, until something here changes.
         self._permitted: dict[tuple[Tags, ...], frozenset[str]] = {}
@@ -46,7 +49,7 @@ class ExternalServices:
         # What comes gets new numbers: those that are free here are a list that is not to be copied.
         forked._next_id = self._next_id
         forked._by_secret = Overlay(self._by_secret, copy=set.copy)
-        forked._permissions = self._permissions.fork()
+        forked._permissions, forked._counts = self._permissions.fork(), Overlay(self._counts)
         return forked
 
     def __iter__(self) -> Iterator[ExternalService]:
@@ -58,6 +61,11 @@ class ExternalServices:
     def get(self, name: str) -> ExternalService | None:
         """One of them as it is now."""
         return self._services.get(name)
+
+    @property
+    def services(self) -> Collection[str]:
+        """The services that they are instances of."""
+        return self._counts.keys()
 
     def serving(self, destination: DestinationTags) -> list[ExternalService]:
         """Those that have all tags of the destination, by name. O(those found)."""
@@ -106,6 +114,8 @@ class ExternalServices:
         """Take in one that is new or has changed, or forget one (None)."""
         self._permitted.clear()
         before = self._services.pop(name, None)
+        self._count(before, -1)
+        self._count(service, 1)
         for secret in _secrets(before):
             self._by_secret[secret].discard(name)
             if not self._by_secret[secret]:
@@ -129,6 +139,14 @@ class ExternalServices:
         self._next_id = max(self._next_id, number + 1)
         self._ids[name], self._names[number] = number, name
         self._index.add(number, tags)
+
+    def _count(self, service: ExternalService | None, step: int) -> None:
+        name = None if service is None else service.tags.get(SERVICE_TAG)
+        if name is None:
+            return
+        count = self._counts.pop(name, 0) + step
+        if count:
+            self._counts[name] = count
 
 
 def is_among(inbounds: Iterable[TagSet], clients: Clients) -> bool:

@@ -6,7 +6,7 @@ Never: a change of more than one of the parts for one thing that happened; the r
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 
 from kumafast.matching import CompiledPolicy, compile_policies
 from kumafast.matching.backends import BackendPort, Subject
@@ -101,6 +101,13 @@ class MeshState:
         backend = self.backends.get(destination)
         return None if backend is None else backend.subject
 
+    def counting_outside(self) -> Iterator[tuple[ResourceKey, StoredResource]]:
+        """The policies that hold for what is sent to external services too. O(policies of the mesh)."""
+        for key, stored in list(self.written.items()):
+            traits = stored.resource.type.policy
+            if traits is not None and traits.counts_outside:
+                yield key, stored
+
     # What follows from a change in one of the parts for another.
 
     def permit(self, change: Change, gathered: Gathered) -> None:
@@ -112,6 +119,12 @@ class MeshState:
             policies = compile_policies(change.stored.resource, created=change.stored.creation_time)
         for service in self.external.permit(change.key, permission, policies):
             gathered.served_outside(self.view.name, self.reach, service)
+
+    def note_readers(self, secret: str, gathered: Gathered) -> None:
+        """Note whose certificates may be others with a secret."""
+        for service in self.external.reading(secret):
+            gathered.served_outside(self.view.name, self.reach, service)
+        gathered.external.update((self.view.name, port) for port in self.backends.reading(secret))
 
     def settle_names(self, gathered: Gathered, *, is_rerouted: bool) -> None:
         """Note who sees other names than before, and what they reach by them; `is_rerouted` where routes differ."""

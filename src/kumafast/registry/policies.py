@@ -55,7 +55,9 @@ class Policies:
         self._next_id = 0
         self._free_ids: list[int] = []
         self._dataplanes: MutableMapping[str, _Known] = {}
-        self._consumers: MutableMapping[str, set[str]] = {}
+        # Those who reach the same are noted with it once, and it for each of its services.
+        self._members: MutableMapping[Outward, set[str]] = {}
+        self._reaching: MutableMapping[str, set[Outward]] = {}
         # What those are bound by that the last change of a policy was looked at for: they are asked for next.
         self._lately: dict[str, Bindings] = {}
         # What dataplanes reach, one for all that reach the same in the same way.
@@ -80,7 +82,8 @@ class Policies:
         forked._index = IndexOverlay(self._index)
         forked._ids, forked._names = Overlay(self._ids), Overlay(self._names)
         forked._dataplanes = Overlay(self._dataplanes)
-        forked._consumers = Overlay(self._consumers, copy=set.copy)
+        forked._members = Overlay(self._members, copy=set.copy)
+        forked._reaching = Overlay(self._reaching, copy=set.copy)
         forked._outward, forked._led = self._outward, Overlay(self._led)
         forked._routing, forked._older_routing = Overlay(self._routing), Overlay(self._older_routing)
         return forked
@@ -155,7 +158,7 @@ class Policies:
             self._index.add(number, known.candidates)
         elif before.candidates != known.candidates:
             self._index.update(self._ids[name], known.candidates)
-        self._note_services(name, frozenset() if before is None else before.services, known.services)
+        self._move(name, None if before is None else before.outward, known.outward)
 
     def _known(
         self,
@@ -185,15 +188,28 @@ class Policies:
         del self._names[number]
         self._index.remove(number)
         self._free_ids.append(number)
-        self._note_services(name, known.services, frozenset())
+        self._move(name, known.outward, None)
 
-    def _note_services(self, name: str, before: frozenset[str], after: frozenset[str]) -> None:
-        for service in before - after:
-            self._consumers[service].discard(name)
-            if not self._consumers[service]:
-                del self._consumers[service]
-        for service in after - before:
-            self._consumers.setdefault(service, set()).add(name)
+    def _move(self, name: str, before: Outward | None, after: Outward | None) -> None:
+        """Note that a dataplane is one of those who reach something, and no longer of those whom it was one of."""
+        if before is after:
+            return
+        if after is not None:
+            members = self._members.get(after)
+            if members is None:
+                members = self._members[after] = set()
+                for service in after.services:
+                    self._reaching.setdefault(service, set()).add(after)
+            members.add(name)
+        if before is not None:
+            members = self._members[before]
+            members.discard(name)
+            if not members:
+                del self._members[before]
+                for service in before.services:
+                    self._reaching[service].discard(before)
+                    if not self._reaching[service]:
+                        del self._reaching[service]
 
     # Policies.
 
@@ -307,7 +323,7 @@ class Policies:
             is_transparent=outward.is_transparent,
             seen_from=outward.seen_from,
         )
-        self._note_services(name, before.services, known.services)
+        self._move(name, outward, known.outward)
 
     def _is_narrow(self, policy: CompiledPolicy) -> bool:
         """Whether it makes a difference for those alone who reach a service that it names."""
@@ -323,7 +339,7 @@ class Policies:
             chosen = [self._index.match(selector) for selector in policy.selectors]
             if policy.services is not None and self._is_narrow(policy):
                 # Of those that it selects and those that reach its services, the fewer are looked at one by one.
-                reaching = {self._ids[name] for each in policy.services for name in self._reaching(each)}
+                reaching = {self._ids[name] for each in policy.services for name in self.reaching(each)}
                 if len(reaching) < sum(map(len, chosen)):
                     found.append([number for number in reaching if _is_in(number, chosen)])
                     continue
@@ -332,9 +348,10 @@ class Policies:
             return sorted(found[0])
         return sorted({number for numbers in found for number in numbers})
 
-    def _reaching(self, service: str) -> Iterator[str]:
-        """The dataplanes that reach a service; some twice."""
-        yield from self._consumers.get(service, ())
+    def reaching(self, service: str) -> Iterator[str]:
+        """The dataplanes that reach a service, in no order; some twice."""
+        for outward in self._reaching.get(service, ()):
+            yield from self._members[outward]
         viewpoints: Iterable[Viewpoint] = self._hosts.viewpoints_of(service)
         if self._routing:
             # Names of one service may lead to another.

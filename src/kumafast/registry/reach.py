@@ -28,7 +28,7 @@ Consumer: TypeAlias = Hashable
 
 def destination_of(tags: Mapping[str, str]) -> Tags:
     """The destination that an outbound with these tags leads to."""
-    return tuple(sorted(tags.items()))
+    return tuple(sorted(tags.items())) if len(tags) > 1 else tuple(tags.items())
 
 
 class Reach:
@@ -45,8 +45,11 @@ class Reach:
         # Those by tags; who serves a port of a service its own selector says.
         self._selector_ids: MutableMapping[Tags, int] = {}
         self._destinations: MutableMapping[int, Tags] = {}
-        self._consumers: MutableMapping[Destination, set[Consumer]] = {}
         self._consumed: MutableMapping[Consumer, frozenset[Destination]] = {}
+        # Those who reach the same are noted with it once, so that to be one more of them costs one entry; and for each
+        # destination which of these sets it is in.
+        self._members: MutableMapping[frozenset[Destination], set[Consumer]] = {}
+        self._sets: MutableMapping[Destination, set[frozenset[Destination]]] = {}
         self._next_selector_id = 0
         self._free_selector_ids: list[int] = []
 
@@ -62,8 +65,9 @@ class Reach:
         forked._selectors = self._selectors
         forked._selector_ids = Overlay(self._selector_ids)
         forked._destinations = Overlay(self._destinations)
-        forked._consumers = Overlay(self._consumers, copy=set.copy)
         forked._consumed = Overlay(self._consumed)
+        forked._members = Overlay(self._members, copy=set.copy)
+        forked._sets = Overlay(self._sets, copy=set.copy)
         return forked
 
     def providers(self, destination: Tags) -> Iterator[str]:
@@ -73,11 +77,11 @@ class Reach:
 
     def consumers(self, destination: Destination) -> frozenset[Consumer]:
         """Those that reach the destination."""
-        return frozenset(self._consumers.get(destination, ()))
+        return frozenset(name for each in self._sets.get(destination, ()) for name in self._members[each])
 
     def is_reached(self, destination: Destination) -> bool:
         """Whether some dataplane reaches the destination."""
-        return destination in self._consumers
+        return destination in self._sets
 
     def destinations_served_by(self, name: str) -> list[Tags]:
         """Of the destinations that somebody reaches, those that this dataplane serves. O(tags + found)."""
@@ -99,11 +103,26 @@ class Reach:
 
     def consume(self, consumer: Consumer, destinations: frozenset[Destination]) -> list[Destination]:
         """A consumer reaches these destinations now; those that nobody reaches any more."""
-        before = self._consumed.pop(consumer, frozenset())
+        before = self._consumed.get(consumer, frozenset())
+        if before == destinations:
+            return []
         if destinations:
             self._consumed[consumer] = destinations
-        self._add_consumer(consumer, destinations - before)
-        return self._remove_consumer(consumer, before - destinations)
+            members = self._members.get(destinations)
+            if members is None:
+                members = self._members[destinations] = set()
+                self._add_set(destinations)
+            members.add(consumer)
+        else:
+            del self._consumed[consumer]
+        if not before:
+            return []
+        members = self._members[before]
+        members.discard(consumer)
+        if members:
+            return []
+        del self._members[before]
+        return self._remove_set(before)
 
     def remove(self, name: str) -> list[Destination]:
         """Forget a dataplane; the destinations that nobody reaches any more."""
@@ -129,10 +148,10 @@ class Reach:
             self._index.update(dataplane_id, inbounds)
         self._inbounds[name] = inbounds
 
-    def _add_consumer(self, consumer: Consumer, destinations: Iterable[Destination]) -> None:
+    def _add_set(self, destinations: frozenset[Destination]) -> None:
         fresh: list[tuple[int, TagSelector]] = []
         for destination in destinations:
-            self._consumers.setdefault(destination, set()).add(consumer)
+            self._sets.setdefault(destination, set()).add(destinations)
             if isinstance(destination, BackendPort) or destination in self._selector_ids:
                 continue
             selector_id = self._free_selector_ids.pop() if self._free_selector_ids else self._next_selector_id
@@ -143,13 +162,13 @@ class Reach:
         if fresh:
             self._selectors = self._selectors.added(fresh)
 
-    def _remove_consumer(self, consumer: Consumer, destinations: Iterable[Destination]) -> list[Destination]:
+    def _remove_set(self, destinations: frozenset[Destination]) -> list[Destination]:
         gone: list[Destination] = []
         for destination in destinations:
-            consumers = self._consumers[destination]
-            consumers.discard(consumer)
-            if not consumers:
-                del self._consumers[destination]
+            sets = self._sets[destination]
+            sets.discard(destinations)
+            if not sets:
+                del self._sets[destination]
                 gone.append(destination)
         by_tags = [destination for destination in gone if not isinstance(destination, BackendPort)]
         if by_tags:

@@ -44,6 +44,7 @@ from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.snapshot.node import dataplane_of
 from kumafast.store import Change, StoredResource
 
+_DATAPLANE = Dataplane.type.name
 _POLICIES = frozenset(kind.name for kind in catalog.POLICY_TYPES)
 # The fields of a Mesh that count for what policies say, by their kind.
 _MESH_FIELDS: Mapping[str, Set[str]] = {
@@ -259,7 +260,10 @@ class Registry:
         identities: list[tuple[ResourceKey, Resource | None]] = []
         for change in changes:
             touches: Iterable[list[DataplaneId]] = ()
-            if change.key.type in (Mesh.type.name, Secret.type.name):
+            if change.key.type == _DATAPLANE:
+                # By far the most of them.
+                self._apply_dataplane(change, gathered)
+            elif change.key.type in (Mesh.type.name, Secret.type.name):
                 if change.key.type == Mesh.type.name:
                     touches = self._apply_mesh(change)
                 self.generation += 1
@@ -267,13 +271,11 @@ class Registry:
             elif change.key.type == DataplaneInsight.type.name:
                 self._apply_insight(change, gathered)
             elif change.key.type == ExternalService.type.name:
-                self._apply_external(change, gathered)
+                touches = self._apply_external(change, gathered)
             elif change.key.type in backends.KINDS:
                 self._apply_service(change, gathered)
             elif change.key.type in (VirtualIP.type.name, VirtualOutbound.type.name):
                 self._apply_naming(change)
-            elif change.key.type == Dataplane.type.name:
-                self._apply_dataplane(change, gathered)
             elif change.key.type in _POLICIES:
                 touches = self._apply_policy(change)
                 if change.key.type == TrafficPermission.type.name:
@@ -288,7 +290,9 @@ class Registry:
         # Of a Mesh and of secrets nothing else reaches Envoy than what makes certificates, and what policies read.
         gathered.meshes |= self.identities.apply(identities)
         for key, _ in identities:
-            self._note_readers(key, gathered)
+            state = self._meshes.get(key.mesh)
+            if state is not None:
+                state.note_readers(key.name, gathered)
         self._settle_names(gathered)
         yield gathered.complete()
 
@@ -337,7 +341,8 @@ class Registry:
         state.policies.set_dataplane(name, dataplane, state.outbounds(dataplane))
         self._reroute([DataplaneId(mesh, name)], gathered)
 
-    def _apply_external(self, change: Change, gathered: Gathered) -> None:
+    def _apply_external(self, change: Change, gathered: Gathered) -> Iterator[list[DataplaneId]]:
+        """Those whose policies hold for what they send outside, where a service has come to be there or not to be."""
         mesh, name = change.key.mesh, change.key.name
         state = self._state(mesh)
         before = state.external.get(name)
@@ -345,11 +350,15 @@ class Registry:
         assert after is None or isinstance(after, ExternalService)
         if after != before:
             self.generation += 1
+            were = frozenset(state.external.services)
             state.external.set(name, after)
             state.hosts.set_external(name, after)
             self._note_named(mesh)
             for service in (before, after):
                 gathered.served_outside(mesh, state.reach, service)
+            if were != state.external.services:
+                for key, stored in state.counting_outside():
+                    yield from self._compile(state, key, stored, before=_parts(stored.resource))
         self._drop_if_empty(mesh)
 
     def _apply_naming(self, change: Change) -> None:
@@ -377,14 +386,6 @@ class Registry:
             self._drop_if_empty(mesh)
         self._unnamed.clear()
         self._rerouted.clear()
-
-    def _note_readers(self, key: ResourceKey, gathered: Gathered) -> None:
-        """Note whose certificates may be others with a secret."""
-        state = self._meshes.get(key.mesh)
-        if state is not None:
-            for service in state.external.reading(key.name):
-                gathered.served_outside(key.mesh, state.reach, service)
-            gathered.external.update((key.mesh, port) for port in state.backends.reading(key.name))
 
     def _apply_mesh(self, change: Change) -> Iterator[list[DataplaneId]]:
         """Those whose policies say something else in the mesh as it is now."""
@@ -428,7 +429,12 @@ class Registry:
         policies: tuple[CompiledPolicy, ...] = ()
         self.generation += 1
         if stored is not None:
-            policies = compile_policies(stored.resource, created=stored.creation_time, mesh=state.view.mesh)
+            policies = compile_policies(
+                stored.resource,
+                created=stored.creation_time,
+                mesh=state.view.mesh,
+                outside=state.external.services,
+            )
         # One of a document's several policies goes by a name that no resource can have.
         for position in range(max(before, len(policies))):
             part = key if position == 0 else key._replace(name=f"{key.name}#{position}")
@@ -476,7 +482,7 @@ class Registry:
         state.reach.set(name, (inbound.tags for inbound in after.inbounds))
         vanished = state.reach.consume(name, state.policies.destinations(name))
         gathered.vanished.update((mesh, destination) for destination in vanished)
-        state.view = replace(state.view, dataplanes=state.view.dataplanes.set(name, after))
+        state.view = state.view.with_dataplane(name, after)
         if seen_by_others:
             gathered.served(dataplane_id, state.served_by(name))
 
@@ -491,4 +497,4 @@ class Registry:
 
 def _parts(policy: Resource) -> int:
     """How many policies a resource stands for at most."""
-    return len(policy.parts) + 1 if isinstance(policy, ConnectionPolicy) else 1
+    return len(policy.parts) + 2 if isinstance(policy, ConnectionPolicy) else 1

@@ -7,7 +7,7 @@ Never: storing them, or what Envoy makes of them.
 from kumafast.resources.dataplane import Dataplane
 from kumafast.resources.dataplane_insight import DataplaneInsight, status
 from kumafast.resources.defaults import kri, with_defaults
-from kumafast.resources.document import decode, encode, parse, to_document, unknown_fields
+from kumafast.resources.document import Decoder, decode, encode, parse, to_document, unknown_fields
 from kumafast.resources.external_service import ExternalService
 from kumafast.resources.hostname_generator import HostnameGenerator
 from kumafast.resources.initial import initial_resources
@@ -23,6 +23,7 @@ __all__ = [
     "Dataplane",
     "DataplaneInsight",
     "DataplaneName",
+    "Decoder",
     "ExternalService",
     "GlobalSecret",
     "HostnameGenerator",

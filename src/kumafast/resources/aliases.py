@@ -36,6 +36,9 @@ ACCESS_LOG_FORMAT = (
 
 Fields = Mapping[str, Any]
 
+DATAPLANE_NAMES = (b'"interface"', b'"service"', b'"redirectPort"', b"\\u")
+"""What stands in the JSON of all that `dataplane_fields` replaces: its keys, or an escape that may hide one."""
+
 
 def dataplane_fields(fields: Fields) -> Fields:
     """A dataplane with `interface`, the tag `service` and `redirectPort` replaced by what 2.14 calls them."""

@@ -39,6 +39,7 @@ class Dataplane(Resource):
         short_name="dp",
         keeps_mesh=True,
     )
+    old_names: ClassVar[tuple[bytes, ...]] = aliases.DATAPLANE_NAMES
 
     networking: Networking | None = None
     metrics: Metrics | None = None

@@ -53,7 +53,9 @@ class FrozenMap(dict[K, V]):
 
 def _sorted_map(tags: dict[str, str]) -> FrozenMap[str, str]:
     # Sorted, so that equal content is written as equal bytes, as Go does with its maps.
-    return FrozenMap(sorted(tags.items())) if len(tags) > 1 else FrozenMap(tags)
+    # What a store gives back is sorted already, and copied at once.
+    keys = list(tags)
+    return FrozenMap(tags) if keys == sorted(keys) else FrozenMap(sorted(tags.items()))
 
 
 class _TextMap:

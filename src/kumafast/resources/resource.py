@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NewType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NewType
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 
 from kumafast.errors import Violation
@@ -56,8 +56,12 @@ class PolicyTraits:
     """The fields of the Mesh that count for what it says: with one of these it says something else."""
     asks_sender: bool = False
     """True beside that where requests are told apart by the tags of who sends them, so that its sidecar says them."""
+    counts_outside: bool = False
+    """True beside that where it holds for what is sent to external services too, where nobody else could see to it."""
     is_by_service: bool = False
     """True where Kuma's older API shows it beside the service that it is about, and not beside each outbound to it."""
+    both_ways: tuple[str, ...] = ()
+    """The fields of what is said of all that comes in that hold for all that is sent too."""
     is_routing: bool = False
     """True where it says what outbounds lead to: a proxy for which that differs is another as a whole."""
     successor: str = ""
@@ -110,10 +114,16 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
 
+TODAYS: Final = object()
+"""The context in which a document is validated that has no form of older versions."""
+
+
 class Resource(Frozen):
     """A value that a user stores. Flat: the fields of the specification stand beside `name`, `mesh` and `labels`."""
 
     type: ClassVar[ResourceType]
+    old_names: ClassVar[tuple[bytes, ...]] = ()
+    """JSON in which none of these stands has nothing to be `translated`; none where that has to be looked at."""
 
     name: Text
     mesh: Text = ""
@@ -131,8 +141,8 @@ class Resource(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _translate(cls, fields: Any) -> Any:
-        return cls.translated(fields) if isinstance(fields, dict) else fields
+    def _translate(cls, fields: Any, info: ValidationInfo) -> Any:
+        return cls.translated(fields) if info.context is not TODAYS and isinstance(fields, dict) else fields
 
     @classmethod
     def initial(cls, mesh: str) -> tuple[Resource, ...]:

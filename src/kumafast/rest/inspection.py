@@ -25,6 +25,11 @@ from kumafast.rest.services import ApiServices, Picture
 
 T = TypeVar("T")
 
+SENT_AS_TAKEN: Final = frozenset(
+    kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and kind.policy.both_ways
+)
+"""The kinds that say nothing of what is sent, and yet hold for it: Kuma shows them beside what comes in only."""
+
 _TURN_S: Final = 0.005
 
 

@@ -25,7 +25,7 @@ from kumafast.resources.networking import Inbound, Outbound
 from kumafast.rest.endpoint import Endpoint, fixed
 from kumafast.rest.errors import BadRequestError, json_response
 from kumafast.rest.identifiers import Identifier, parse_identifier
-from kumafast.rest.inspection import Proxy, find_proxy, kri_of
+from kumafast.rest.inspection import SENT_AS_TAKEN, Proxy, find_proxy, kri_of
 from kumafast.rest.rules import inbound_parts
 from kumafast.rest.services import ApiServices
 
@@ -156,7 +156,7 @@ def _of_service(proxy: Proxy, service: str) -> Iterator[Json]:
     about = [each for each in proxy.bindings.about(service) if each[0].is_target_ref]
     for kind, ranked in sorted(by_kind(about).items(), key=lambda each: (each[1][0][0].order, each[0])):
         rule = to_rule((policy for policy, _ in ranked), service)
-        if rule is not None:
+        if rule is not None and kind not in SENT_AS_TAKEN:
             yield {"conf": [rule.conf], "kind": kind, "origins": _origins(proxy, rule.origin)}
 
 

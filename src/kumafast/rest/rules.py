@@ -27,7 +27,7 @@ from kumafast.resources.target_ref import MESH
 from kumafast.resources.target_ref_policy import TargetRefPolicy, UnmatchedRule
 from kumafast.rest.endpoint import Handler
 from kumafast.rest.errors import json_response
-from kumafast.rest.inspection import Proxy, find_proxy, inbound_document, meta
+from kumafast.rest.inspection import SENT_AS_TAKEN, Proxy, find_proxy, inbound_document, meta
 from kumafast.rest.services import ApiServices
 
 Json: TypeAlias = dict[str, Any]
@@ -78,8 +78,8 @@ class _Kind:
         said: Json = {
             "fromRules": list(self._from_rules()),
             "inboundRules": list(self._inbound_rules()),
-            "toResourceRules": list(self._to_resource_rules()),
-            "toRules": list(self._to_rules()),
+            "toResourceRules": [] if self.name in SENT_AS_TAKEN else list(self._to_resource_rules()),
+            "toRules": [] if self.name in SENT_AS_TAKEN else list(self._to_rules()),
             "warnings": warnings.get(self.name, []),
         }
         whole = [policy for policy in self._policies if policy.proxy is not None]

@@ -6,7 +6,7 @@ Never: a change after it was made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from weakref import ref
 
 from kumafast._core import SnapshotDigest, untrack
@@ -37,10 +37,11 @@ class Change:
 class Layer:
     """Resources that come and go together. Snapshots refer to layers; equal parts of two proxies are one layer."""
 
-    __slots__ = ("__weakref__", "_successor", "resources")
+    __slots__ = ("__weakref__", "_by_type", "_successor", "resources")
 
     def __init__(self, resources: Iterable[XdsResource]) -> None:
         self.resources = tuple(resources)
+        self._by_type: dict[str, dict[str, XdsResource]] | None = None
         # The layer that was last put in the place of this one, and how it differs: all snapshots that move from one to
         # the other ask for that. Weak, or a layer that stays would keep all that came after it.
         self._successor: tuple[ref[Layer], dict[str, Change] | None] | None = None
@@ -55,6 +56,16 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"Layer({', '.join(repr(resource.name) for resource in self.resources)})"
+
+    def by_type(self) -> Mapping[str, Mapping[str, XdsResource]] | None:
+        """The resources by type and name, found once for all who have the layer; None where a name stands twice."""
+        if self._by_type is None:
+            found: dict[str, dict[str, XdsResource]] = {}
+            for resource in self.resources:
+                found.setdefault(resource.type_url, {})[resource.name] = resource
+            untrack(found, *found.values())
+            self._by_type = found
+        return self._by_type if sum(map(len, self._by_type.values())) == len(self.resources) else None
 
     def changes_to(self, newer: Layer) -> dict[str, Change] | None:
         """By type what is another in `newer`; None where it has other names, or names in another order."""
@@ -96,6 +107,7 @@ class LateLayer(Layer):
     def __init__(self, make: Callable[[], Iterable[XdsResource]]) -> None:
         self._make = make
         self._made: tuple[XdsResource, ...] | None = None
+        self._by_type = None
         self._successor = None
 
     @property

@@ -5,7 +5,6 @@ In: layers. Out: for each type the resources, their versions and the version of 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from weakref import WeakValueDictionary, ref
@@ -142,6 +141,9 @@ def _content(type_url: str, resources: dict[str, XdsResource], *, hides: bool) -
     return Content(resources, hides=hides)
 
 
+_MANY = 16
+"""From so many resources on a layer knows them by type, for all snapshots that have it."""
+
 # By `_identity`: a content keeps the resources that its key is made of.
 _SHARED: WeakValueDictionary[tuple[int, ...], Content] = WeakValueDictionary()
 
@@ -220,11 +222,21 @@ class Snapshot:
     def _by_type(self) -> dict[str, Content]:
         if self._contents is None:
             found: dict[str, dict[str, XdsResource]] = {}
-            counts: Counter[str] = Counter()
+            counts: dict[str, int] = {}
             for layer in self.layers:
-                for resource in layer.resources:
-                    found.setdefault(resource.type_url, {})[resource.name] = resource
-                    counts[resource.type_url] += 1
+                resources = layer.resources
+                if len(resources) >= _MANY and (by_type := layer.by_type()) is not None:
+                    for type_url, named in by_type.items():
+                        found.setdefault(type_url, {}).update(named)
+                        counts[type_url] = counts.get(type_url, 0) + len(named)
+                    continue
+                for resource in resources:
+                    type_url = resource.type_url
+                    if type_url in found:
+                        found[type_url][resource.name] = resource
+                        counts[type_url] += 1
+                    else:
+                        found[type_url], counts[type_url] = {resource.name: resource}, 1
             self._contents = {
                 type_url: _content(type_url, resources, hides=len(resources) < counts[type_url])
                 for type_url, resources in found.items()

@@ -26,6 +26,7 @@ from kumafast.errors import StoreUnavailableError
 from kumafast.resources.resource import Resource, ResourceKey
 from kumafast.store.contents import Contents, LogRow, Row
 from kumafast.store.image import Image
+from kumafast.store.sealing import SEALED_TYPES
 from kumafast.store.store import Change, Commit, StoredResource
 from kumafast.store.watch import CommitLog
 
@@ -248,7 +249,9 @@ class Database:
             return
         statements: list[tuple[str, list[tuple[Any, ...]]]] = []
         for table, key in (("resources", ("type", "mesh", "name")), ("changes", ("revision", "position"))):
-            rows = self._connection.execute(f"SELECT content, {', '.join(key)} FROM {table} WHERE content IS NOT NULL")
+            rows = self._connection.execute(
+                f"SELECT content, {', '.join(key)} FROM {table} WHERE content IS NOT NULL AND type IN {SEALED_TYPES}"
+            )
             anew = [(content, *where) for old, *where in rows if (content := self._renew(old)) is not None]
             if anew:
                 matching = " AND ".join(f"{name} = ?" for name in key)
@@ -267,9 +270,11 @@ class Database:
         # Closed in any case: a statement that is half read keeps the file locked for as long as its error is looked at.
         with closing(rows):
             for type_name, mesh, name, *held in rows:
-                stored = self._restore(ResourceKey(type_name, mesh, name), *held)
-                image.place(stored)
-                image.revision = max(image.revision, stored.revision)
+                key = ResourceKey(type_name, mesh, name)
+                stored = self._restore(key, *held)
+                image.place(stored, key)
+                if stored.revision > image.revision:
+                    image.revision = stored.revision
         return image
 
     def _load_log(self, image: Image) -> CommitLog:
@@ -303,7 +308,10 @@ class Database:
             raise StoreUnavailableError(f"the store {self._path} holds {key}, which cannot be read: {error}") from error
         if resource.key != key:
             raise StoreUnavailableError(f"the store {self._path} is damaged: {resource.key} is kept as {key}")
-        return StoredResource(resource, revision, from_us(creation_us), from_us(modification_us))
+        created = from_us(creation_us)
+        # Most are as they were created.
+        modified = created if modification_us == creation_us else from_us(modification_us)
+        return StoredResource(resource, revision, created, modified)
 
 
 def _create(path: Path) -> None:

@@ -91,11 +91,15 @@ class Image:
                 self._remove(change.key)
         self.revision = commit.revision
 
-    def place(self, stored: StoredResource) -> None:
-        """Put in one resource that is known to be committed, as when a file is read."""
-        key = stored.resource.key
-        self.learn(stored.resource.type)
-        self._shelves.setdefault(key.type, {}).setdefault(key.mesh, Shelf()).place(key.name, stored)
+    def place(self, stored: StoredResource, key: ResourceKey | None = None) -> None:
+        """Put in one resource that is known to be committed, as when a file is read, under its own key."""
+        if key is None:
+            key = stored.resource.key
+        shelf = self._shelves.get(key.type, {}).get(key.mesh)
+        if shelf is None:
+            self.learn(stored.resource.type)
+            shelf = self._shelves.setdefault(key.type, {})[key.mesh] = Shelf()
+        shelf.place(key.name, stored)
 
     def _remove(self, key: ResourceKey) -> None:
         shelves = self._shelves[key.type]

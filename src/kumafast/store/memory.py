@@ -14,6 +14,7 @@ from kumafast.errors import NotFoundError, StoreUnavailableError
 from kumafast.resources.resource import Resource, ResourceKey
 from kumafast.store.draft import Draft, Outcome
 from kumafast.store.image import Image
+from kumafast.store.members import Members
 from kumafast.store.store import Change, Commit, Delete, Listing, Put, StoredResource
 from kumafast.store.watch import CommitLog, Watch
 
@@ -38,8 +39,11 @@ class MemoryStore:
         image: Image | None = None,
         log: CommitLog | None = None,
         identity: str | None = None,
+        members: Members | None = None,
         clock: Clock = utc_now,
     ) -> None:
+        self.members = Members() if members is None else members
+        """As `Store.members`: whoever says nothing is alone."""
         self._image = Image() if image is None else image
         self._log = CommitLog() if log is None else log
         self._clock = clock

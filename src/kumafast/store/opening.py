@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kumafast.errors import SettingsError
 from kumafast.settings import Settings
+from kumafast.store.members import Members
 from kumafast.store.memory import MemoryStore
 from kumafast.store.sealing import Keyring
 from kumafast.store.sqlite import SqliteStore
@@ -20,25 +21,26 @@ _CHOICES = (
 )
 
 
-async def open_store(url: str, *, keyring: Keyring | None = None) -> Store:
+async def open_store(url: str, *, keyring: Keyring | None = None, instance: str = "") -> Store:
     """The store that a URL names: `memory`, `memory:`, `sqlite:PATH`, where `~` is the user's home, or `postgres://…`.
 
+    `instance` is this one's name, by which others know it where there may be others.
     What is kept outside this process is sealed with `keyring` as far as it is secret.
 
     Raises `SettingsError` for any other text, `StoreUnavailableError` where the file or PostgreSQL cannot be used.
     """
     scheme, _, rest = url.partition(":")
     if scheme == "memory" and not rest:
-        return MemoryStore()
+        return MemoryStore(members=Members(instance))
     if scheme == "sqlite" and rest:
-        return await SqliteStore.open(rest, keyring=keyring)
+        return await SqliteStore.open(rest, keyring=keyring, instance=instance)
     if scheme == "sqlite":
         raise SettingsError(f"store {url!r} names no file; {_CHOICES}")
     if scheme in {"postgresql", "postgres"} and rest.startswith("//"):
         # Not at the top: whoever has no PostgreSQL should not wait for its driver.
         from kumafast.store.postgres import PostgresStore
 
-        return await PostgresStore.open(url, keyring=keyring)
+        return await PostgresStore.open(url, keyring=keyring, instance=instance)
     raise SettingsError(f"store {scheme!r} is unknown; {_CHOICES}")
 
 

@@ -15,13 +15,16 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
 from kumafast.errors import StoreUnavailableError
+from kumafast.resources import Decoder
 from kumafast.store.database import Database, Decode, Encode, Renew
 from kumafast.store.draft import Draft, Outcome
 from kumafast.store.image import Image
+from kumafast.store.members import Members
 from kumafast.store.memory import Clock, MemoryStore, utc_now
 from kumafast.store.sealing import Keyring, Sealing
 from kumafast.store.store import Delete, Put
@@ -43,9 +46,16 @@ class SqliteStore(MemoryStore):
     """A `Store` in one SQLite file, for one process at a time. Open it with `open`; it belongs to that event loop."""
 
     def __init__(
-        self, database: Database, executor: ThreadPoolExecutor, image: Image, log: CommitLog, *, clock: Clock
+        self,
+        database: Database,
+        executor: ThreadPoolExecutor,
+        image: Image,
+        log: CommitLog,
+        *,
+        instance: str,
+        clock: Clock,
     ) -> None:
-        super().__init__(image=image, log=log, identity=database.identity, clock=clock)
+        super().__init__(image=image, log=log, identity=database.identity, members=Members(instance), clock=clock)
         self._database = database
         self._executor = executor
         self._waiting: deque[_Request] = deque()
@@ -61,6 +71,7 @@ class SqliteStore(MemoryStore):
         encode: Encode | None = None,
         decode: Decode | None = None,
         keyring: Keyring | None = None,
+        instance: str = "",
         clock: Clock = utc_now,
     ) -> SqliteStore:
         """The store in a file, which is made, with its folders, where there is none.
@@ -74,14 +85,20 @@ class SqliteStore(MemoryStore):
         renew: Renew | None = None if decode is not None else sealing.renew
 
         def load() -> tuple[Database, Image, CommitLog]:
+            decoder = Decoder()
             database = Database.open(
-                Path(path), encode=encode or sealing.encode, decode=decode or sealing.decode, renew=renew
+                Path(path),
+                encode=encode or sealing.encode,
+                decode=decode or partial(sealing.decode, read=decoder.decode),
+                renew=renew,
             )
             try:
                 return database, *database.load()
             except BaseException:
                 database.close()
                 raise
+            finally:
+                decoder.forget()
 
         loading = executor.submit(load)
         try:
@@ -91,7 +108,7 @@ class SqliteStore(MemoryStore):
             loading.add_done_callback(_discard)
             executor.shutdown(wait=False)
             raise
-        return cls(database, executor, image, log, clock=clock)
+        return cls(database, executor, image, log, instance=instance, clock=clock)
 
     async def close(self) -> None:
         """As `Store.close`: writes that wait are done first."""

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Protocol
 
 from kumafast.resources.resource import Resource, ResourceKey
+from kumafast.store.members import Members
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,11 @@ class Store(Protocol):
     @property
     def identity(self) -> str:
         """Whose revisions these are: stores with one identity count the same commits."""
+        ...
+
+    @property
+    def members(self) -> Members:
+        """The instances that are on this store."""
         ...
 
     async def get(self, key: ResourceKey) -> StoredResource:

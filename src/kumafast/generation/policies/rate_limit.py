@@ -2,6 +2,8 @@
 
 In: the sources of all policies for an inbound with what is said of each, the most specific first. Out: effects.
 Never: one count for several sources, or for several instances: each has a bucket of its own.
+
+Nobody counts at an external service, so there it is the client's own sidecar that does, by the one policy that counts.
 """
 
 from __future__ import annotations
@@ -39,9 +41,25 @@ class Limited(Effect):
             host.routes.extend(routes)
 
 
+@dataclass(frozen=True, slots=True)
+class LimitedOutside(Effect):
+    """What is sent to a service outside of the mesh has one limit, whoever of the workload sends it."""
+
+    limit: Limit
+
+    def on_outbound_http(self, manager: http_connection_manager_pb2.HttpConnectionManager) -> None:
+        """Limit the outbound's routes together: they share the bucket, as the filter has one for each configuration."""
+        http_filters.add_before_router(manager, FILTER, idle())
+        for host in manager.route_config.virtual_hosts:
+            host.typed_per_filter_config[FILTER].Pack(bucket(self.limit), deterministic=True)
+
+
 def outbound(conf: Mapping[str, Any], protocol: str) -> Effect | None:
-    """What changes in the listener of an outbound of a source."""
-    return senders.NamesSender() if protocols.is_http(protocol) else None
+    """What changes in the listener of an outbound of a source; there is a conf where that leads outside."""
+    if not protocols.is_http(protocol):
+        return None
+    http = Conf.model_validate(conf).http
+    return senders.NamesSender() if http is None else LimitedOutside(_limit(http))
 
 
 def inbound(conf: Mapping[str, Any], protocol: str) -> Effect | None:

@@ -63,7 +63,14 @@ class RateLimit(ConnectionPolicy):
         singular="Rate Limit",
         plural="Rate Limits",
         is_in_federation=True,
-        policy=PolicyTraits(order=900, successor="MeshRateLimit", is_by_inbound=True, is_listed=True, asks_sender=True),
+        policy=PolicyTraits(
+            order=900,
+            successor="MeshRateLimit",
+            is_by_inbound=True,
+            is_listed=True,
+            asks_sender=True,
+            counts_outside=True,
+        ),
     )
 
     conf: Conf | None = None

@@ -21,6 +21,7 @@ import tenacity
 from kumafast.errors import StoreUnavailableError
 from kumafast.store.draft import Outcome
 from kumafast.store.image import Image
+from kumafast.store.members import Members
 from kumafast.store.memory import Clock, MemoryStore
 from kumafast.store.postgres import connection as connections
 from kumafast.store.postgres.connection import (
@@ -34,6 +35,7 @@ from kumafast.store.postgres.connection import (
     give_time,
 )
 from kumafast.store.postgres.database import Head, PostgresDatabase
+from kumafast.store.postgres.leases import Leases
 from kumafast.store.watch import CommitLog
 
 _LOG = logging.getLogger(__name__)
@@ -41,6 +43,9 @@ _LOG = logging.getLogger(__name__)
 LOOK_S = 2.0
 """How often the counter is looked at where nobody calls: a wake-up that was lost costs so long, and a connection that
 leads nowhere is found."""
+
+_WORDS = "instances"
+"""What wakes the others for something else than a commit."""
 
 _RECONNECT = tenacity.wait_random_exponential(multiplier=0.1, max=2.0)
 
@@ -76,10 +81,14 @@ class Replica(MemoryStore):
         loaded: tuple[Image, CommitLog, str],
         *,
         history: History,
+        instance: str,
         clock: Clock,
     ) -> None:
         image, log, self._origin = loaded
-        super().__init__(image=image, log=log, identity=history.store, clock=clock)
+        members = Members(instance, is_alone=False)
+        super().__init__(image=image, log=log, identity=history.store, members=members, clock=clock)
+        self._leases = Leases(target, members)
+        members.tell(self._speak)
         self._target = target
         self._database = database
         self._history = history
@@ -87,6 +96,7 @@ class Replica(MemoryStore):
         self._turn = asyncio.Lock()
         self._unsure: Unsure | None = None
         self._wake = asyncio.Event()
+        self._has_words = self._has_heard = False
         self._away_since: float | None = None
         self._away_reason = ""
         self.work = Work()
@@ -182,18 +192,47 @@ class Replica(MemoryStore):
             async with bounded(connection, STATEMENT_S):
                 await connection.add_listener(self._target.channel, self._hear)
             connection.add_termination_listener(lambda _: self._wake.set())
+            renewed = -LOOK_S
             while True:
                 self._wake.clear()
-                while await self._look(connection):
+                has_more = await self._look(connection)
+                due_s = renewed + LOOK_S - time.monotonic()
+                if self._has_words or self._has_heard or due_s <= 0:
+                    renewed, due_s = time.monotonic(), LOOK_S
+                    await self._renew(connection)
+                if has_more:
                     await asyncio.sleep(0)
+                    continue
                 self._note_back()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
+                    async with asyncio.timeout(due_s):
                         await self._wake.wait()
         finally:
+            self._leases.lose()
+            if self.members.own and self._log.is_closed and not connection.is_closed():
+                with contextlib.suppress(*UNREACHABLE):
+                    async with bounded(connection, 1.0):
+                        await self._leases.leave(connection)
             connection.terminate()
 
+    async def _renew(self, connection: Connection) -> None:
+        if not self.members.own:
+            return
+        has_words, self._has_words, self._has_heard = self._has_words, False, False
+        async with bounded(connection, STATEMENT_S):
+            await self._leases.renew(connection)
+            if has_words:
+                await connection.execute("SELECT pg_notify($1, $2)", self._target.channel, _WORDS)
+
+    def _speak(self) -> None:
+        self._has_words = True
+        self._wake.set()
+
     def _hear(self, _connection: Connection, _pid: int, _channel: str, revision: str) -> None:
+        if revision == _WORDS:
+            self._has_heard = True
+            self._wake.set()
+            return
         # Our own commits are known, or are about to be confirmed to whoever waits for that.
         known = max(self._image.revision, 0 if self._unsure is None else self._unsure.revision)
         if not revision.isdecimal() or int(revision) > known:

@@ -5,7 +5,7 @@ In: a connection. Out: tables that this kumafast can work on. Never: a change to
 `head` is one row: the counter of commits, which every write locks first, so that commits are ordered as they are
 numbered. (A sequence would not do: its numbers become visible in another order than they were given.) `resources` holds
 what is stored now; `changes` is the log, one row for each change, without content where the commit deleted. Revisions
-in the log have no gaps; those up to `head.floor` were forgotten.
+in the log have no gaps; those up to `head.floor` were forgotten. `instances` has the leases (leases.py).
 """
 
 from __future__ import annotations
@@ -51,6 +51,16 @@ MIGRATIONS = (
             type text COLLATE "C" NOT NULL, mesh text COLLATE "C" NOT NULL, name text COLLATE "C" NOT NULL,
             creation_us bigint, modification_us bigint, content bytea, origin text NOT NULL,
             PRIMARY KEY (revision, position)
+        );
+        """,
+    ),
+    Migration(
+        version=2,
+        oldest=1,
+        sql="""
+        CREATE TABLE instances (
+            id text PRIMARY KEY, seen_at timestamptz NOT NULL, asked bigint NOT NULL, converged bigint NOT NULL,
+            pid integer NOT NULL, session timestamptz NOT NULL
         );
         """,
     ),

@@ -87,9 +87,10 @@ class PostgresStore(Replica):
         loaded: tuple[Image, CommitLog, str],
         *,
         history: History,
+        instance: str,
         clock: Clock,
     ) -> None:
-        super().__init__(target, database, loaded, history=history, clock=clock)
+        super().__init__(target, database, loaded, history=history, instance=instance, clock=clock)
         self._floor = self._log.floor
         self._writer: Connection | None = None
         self._waiting: deque[_Request] = deque()
@@ -104,13 +105,16 @@ class PostgresStore(Replica):
         encode: Encode | None = None,
         decode: Decode | None = None,
         keyring: Keyring | None = None,
+        instance: str = "",
         clock: Clock = utc_now,
     ) -> PostgresStore:
         """The store in the database that a URL names; its tables are made, or brought forward.
 
         `encode` and `decode` turn resources into the bytes that are kept, and back; without them secrets are sealed
-        under the first key of `keyring`. Raises `SettingsError` for a URL that cannot be read,
-        `StoreUnavailableError`, without the password, where PostgreSQL cannot be used.
+        under the first key of `keyring`. `instance` is what others know this one by; without it, it is none of them:
+        it leads nobody, and nobody misses it.
+        Raises `SettingsError` for a URL that cannot be read, `StoreUnavailableError`, without the password, where
+        PostgreSQL cannot be used.
         """
         target = connections.parse_url(url)
         sealing = Sealing(keyring or Keyring())
@@ -143,7 +147,7 @@ class PostgresStore(Replica):
             if isinstance(error, UNREACHABLE):
                 raise unavailable(target, error, what="cannot be used as the store") from error
             raise
-        store = cls(target, database, loaded, history=history, clock=clock)
+        store = cls(target, database, loaded, history=history, instance=instance, clock=clock)
         store._writer = connection
         return store
 
