@@ -263,8 +263,8 @@ def test_of_several_in_one_service_those_are_reached_that_are_permitted() -> Non
 
 def rate_limit(requests: int, *sources: str, name: str = "limit", to: str = "billing") -> Resource:
     conf = {"http": {"requests": requests, "interval": "1s"}}
-    ends = {"sources": [service(each) for each in sources], "destinations": [service(to)]}
-    return connection_policy("RateLimit", name, **ends, conf=conf)
+    origins = [service(each) for each in sources]
+    return connection_policy("RateLimit", name, sources=origins, destinations=[service(to)], conf=conf)
 
 
 def limit_of(snapshot: Snapshot, port: int = 10_000) -> int | None:
@@ -277,7 +277,7 @@ def limit_of(snapshot: Snapshot, port: int = 10_000) -> int | None:
         return None
     bucket = local_rate_limit_pb2.LocalRateLimit()
     host.typed_per_filter_config["envoy.filters.http.local_ratelimit"].Unpack(bucket)
-    return bucket.token_bucket.max_tokens
+    return int(bucket.token_bucket.max_tokens)
 
 
 def test_what_is_sent_outside_is_limited_by_the_most_specific_policy_where_it_is_sent() -> None:

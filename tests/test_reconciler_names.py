@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
 import pytest
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.udp.dns_filter.v3 import dns_filter_pb2
 from tests.pipeline import (
@@ -20,16 +20,18 @@ from tests.pipeline import (
     request_timeout,
     service,
     timeout,
+    traffic_permission,
     traffic_route,
+    virtual_outbound,
     with_default_mesh,
 )
 
 from kumafast.ipam import Allocator, Ranges
-from kumafast.resources import Dataplane, Resource, ResourceKey, parse
+from kumafast.resources import Dataplane, ResourceKey, parse
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
-from kumafast.store import MemoryStore
+from kumafast.store import MemoryStore, Put, Store
 
 DNS_PORT = 15053
 
@@ -54,18 +56,10 @@ def redirected(
     return resource
 
 
-def virtual_outbound(name: str, host: str, port: str, *, match: dict[str, str] | None = None, **tags: str) -> Resource:
-    parameters: list[dict[str, Any]] = [{"name": "service", "tagKey": "kuma.io/service"}]
-    parameters += [{"name": key, "tagKey": value} for key, value in tags.items()]
-    selectors = [{"match": match or service("*")}]
-    conf = {"host": host, "port": port, "parameters": parameters}
-    return parse({"type": "VirtualOutbound", "mesh": "default", "name": name, "selectors": selectors, "conf": conf})
-
-
 class Named(Pipeline):
     """A pipeline with an allocator, whose proxies answer for names."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.allocator = Allocator(
             store=store,
@@ -240,7 +234,7 @@ def test_a_virtual_outbound_names_what_some_tags_choose() -> None:
         for version in ("v1", "v2"):
             await store.put(dataplane(f"web-{version}", tags=service("web", version=version)))
         await store.put(redirected("client", services=["web"]))
-        rule = virtual_outbound("versions", "{{.v}}.{{.service}}.svc", "8080", match={"version": "*"}, v="version")
+        rule = virtual_outbound("versions", "{{.v}}.{{.service}}.svc", "8080", match=[{"version": "*"}], v="version")
         async with Named(store) as pipeline:
             pipeline.connect("client")
             await pipeline.settle()
@@ -267,7 +261,7 @@ def test_the_most_specific_rule_gives_a_port_its_meaning() -> None:
         await store.put(dataplane("web-1", tags=service("web", version="1")))
         await store.put(redirected("client", services=["web"]))
         await store.put(virtual_outbound("any", "web.here", "80"))
-        await store.put(virtual_outbound("one", "web.here", "80", match=service("web", version="*"), v="version"))
+        await store.put(virtual_outbound("one", "web.here", "80", match=[service("web", version="*")], v="version"))
         async with Named(store) as pipeline:
             pipeline.connect("client")
             await pipeline.settle()
@@ -394,5 +388,62 @@ def test_with_the_last_that_sees_them_nothing_is_left(what: str) -> None:
                 await store.delete(ResourceKey("Mesh", "", "default"))
                 await pipeline.settle()
                 assert pipeline.reconciler.registry.mesh("default") is None
+
+    asyncio.run(main())
+
+
+def test_a_preview_shows_a_new_name_at_the_address_that_it_then_has() -> None:
+    async def main() -> None:
+        store = await with_services("web")
+        await store.put(redirected("client"))
+        async with Named(store) as pipeline:
+            pipeline.connect("client")
+            await pipeline.settle()
+            new = dataplane("new-1", tags=service("new"))
+            changes = await store.plan([Put(new)])
+            fork = pipeline.reconciler.fork()
+            fork.take_in(changes)
+            assert {each.name for each in fork.concerned()} == {"client", "new-1"}
+            node = pipeline.reconciler.node("default.client")
+            assert node is not None
+            foreseen = fork.after(node)
+            assert isinstance(foreseen, Snapshot)
+            assert "new.mesh" in table(foreseen)
+            assert len((await store.list("VirtualIP")).items) == 2
+            await store.put(new)
+            await pipeline.settle()
+            assert pipeline.snapshot("client").has_content_of(foreseen)
+
+    asyncio.run(main())
+
+
+def test_clients_of_what_is_outside_share_what_they_see_where_they_may_reach_the_same() -> None:
+    async def main() -> None:
+        store = await with_default_mesh()
+        await store.put(external_service("pay-1", "192.0.2.1:80", service("pay")))
+        await store.put(traffic_permission("pay", sources=[service("shop")], destinations=[service("pay")]))
+        for name in ("shop", "web"):
+            for number in range(3):
+                await store.put(redirected(f"{name}-{number}", tags=service(name)))
+        async with Named(store) as pipeline:
+            pipeline.connect(*(f"{name}-{number}" for name in ("shop", "web") for number in range(3)))
+            await pipeline.settle()
+            bodies = {
+                name: {pipeline.snapshot(f"{name}-{number}").resources(CLUSTER)["pay"].body for number in range(3)}
+                for name in ("shop", "web")
+            }
+            assert [len(each) for each in bodies.values()] == [1, 1]
+            counts = {
+                name: len(cluster_pb2.Cluster.FromString(body).load_assignment.endpoints)
+                for name, (body,) in bodies.items()
+            }
+            assert counts == {"shop": 1, "web": 0}
+            # The names are the same for all of them.
+            tables = {
+                pipeline.snapshot(f"{name}-{number}").resources(LISTENER)["kuma:dns"]
+                for name in ("shop", "web")
+                for number in range(3)
+            }
+            assert len(tables) == 1
 
     asyncio.run(main())

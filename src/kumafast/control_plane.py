@@ -35,6 +35,7 @@ from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
 from kumafast.ipam import Allocator, Ranges
 from kumafast.metrics import Metrics
 from kumafast.observers import Observers
+from kumafast.own_services import ServiceGenerator, ensure_generators
 from kumafast.preview import Preview, foresee
 from kumafast.reconciler import Reconciler
 from kumafast.registry.virtual_hosts import Naming
@@ -94,6 +95,15 @@ class _Door:
         user = User(claims.name, claims.groups)
         if not is_allowed(user, Right.ADMIN, anonymous=AnonymousAccess.NONE):
             raise PermissionDeniedError(f"the user {user.name} is no administrator")
+
+
+def _ranges(settings: Settings) -> Ranges:
+    resources = {
+        "MeshService": ip_network(settings.ipam_mesh_service_cidr),
+        "MeshExternalService": ip_network(settings.ipam_mesh_external_service_cidr),
+        "MeshMultiZoneService": ip_network(settings.ipam_mesh_multi_zone_service_cidr),
+    }
+    return Ranges(names=ip_network(settings.dns_server_cidr), resources=resources)
 
 
 class ControlPlane:
@@ -159,7 +169,8 @@ class ControlPlane:
             settings.store_url, keyring=stores.keyring_of(settings), instance=self.instance_id
         )
         await self._ensure_default_mesh()
-        ranges = Ranges(names=ip_network(settings.dns_server_cidr))
+        await ensure_generators(self._store)
+        ranges = _ranges(settings)
         reconciler = self._reconciler = Reconciler(
             store=self._store,
             cache=self.cache,
@@ -212,6 +223,8 @@ class ControlPlane:
             ranges=ranges,
         )
         self._spawn(members.lead(allocator.follow), "virtual addresses")
+        generator = ServiceGenerator(store=self._store, zone=settings.zone)
+        self._spawn(members.lead(generator.follow), "generated services")
         rollout = partial(Rollout, store=self._store, converged=self._has_converged)
         self._spawn(members.lead(lambda: rollout().follow()), "authorities")
         await self._serve_http(reconciler, convergence)

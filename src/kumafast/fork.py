@@ -31,7 +31,7 @@ from kumafast.matching import Bindings, CompiledPolicy, Setting, Subject
 from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.reach import Destination
-from kumafast.registry.virtual_hosts import Viewpoint
+from kumafast.registry.viewpoints import Viewpoint
 from kumafast.resolution import Resolution
 from kumafast.resources import Dataplane
 from kumafast.resources.fields import FrozenMap

@@ -19,6 +19,12 @@ import yaml
 
 from kumafast.errors import SettingsError
 
+_RANGES = (
+    "dns_server_cidr",
+    "ipam_mesh_service_cidr",
+    "ipam_mesh_external_service_cidr",
+    "ipam_mesh_multi_zone_service_cidr",
+)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 # In a URL: before the last @ of its first part, or in its query.
@@ -79,6 +85,12 @@ class Settings:
     """Whether services have names and addresses at all, beside those that virtual outbounds make."""
     dns_server_service_vip_port: int = 80
     """The port of a service at its address."""
+    ipam_mesh_service_cidr: str = "241.0.0.0/8"
+    """Where the addresses of MeshServices come from."""
+    ipam_mesh_external_service_cidr: str = "242.0.0.0/8"
+    """Where those of MeshExternalServices come from."""
+    ipam_mesh_multi_zone_service_cidr: str = "243.0.0.0/8"
+    """Where those of MeshMultiZoneServices come from."""
     debounce_ms: float = 5.0
     """Changes that come within this time after a first one are reconciled together."""
     leds_threshold: int = 0
@@ -226,10 +238,11 @@ def _check(settings: Settings) -> None:
 
 
 def _check_names(settings: Settings) -> None:
-    try:
-        ip_network(settings.dns_server_cidr)
-    except ValueError as error:
-        raise SettingsError(f"dns_server_cidr must be a range of addresses: {error}") from None
+    for name in _RANGES:
+        try:
+            ip_network(getattr(settings, name))
+        except ValueError as error:
+            raise SettingsError(f"{name} must be a range of addresses: {error}") from None
     if settings.dns_server_domain.startswith("."):
         raise SettingsError(f"dns_server_domain must not start with a dot, got {settings.dns_server_domain!r}")
     if not 1 <= settings.dns_server_service_vip_port <= 65535:

@@ -94,13 +94,14 @@ class Named:
     def write(self, path: str, document: dict[str, Any]) -> None:
         """Put a resource; every Envoy has it then."""
         url = f"{self.mesh.control_plane.api}/meshes/default/{path}/{document['name']}"
-        self._settle(httpx.put(url, json={"mesh": "default", **document}))
+        self.settle(httpx.put(url, json={"mesh": "default", **document}))
 
     def delete(self, path: str, name: str) -> None:
         """Delete a resource; every Envoy has let it go then."""
-        self._settle(httpx.delete(f"{self.mesh.control_plane.api}/meshes/default/{path}/{name}"))
+        self.settle(httpx.delete(f"{self.mesh.control_plane.api}/meshes/default/{path}/{name}"))
 
-    def _settle(self, written: httpx.Response) -> None:
+    def settle(self, written: httpx.Response) -> None:
+        """Wait until every Envoy has what was written."""
         assert written.status_code in (200, 201), written.text
         assert "warnings" not in written.json()
         report = self.mesh.control_plane.converge(int(written.headers["X-Kumafast-Revision"]))
@@ -111,7 +112,11 @@ class Named:
 def named(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, envoy_binary: str
 ) -> Iterator[Named]:
-    flags = ("--dns-server-cidr", NETWORK, "--dns-server-service-vip-port", str(SERVICE_PORT))
+    flags = (
+        *("--dns-server-cidr", NETWORK, "--dns-server-service-vip-port", str(SERVICE_PORT)),
+        *("--ipam-mesh-service-cidr", "127.65.0.0/16", "--ipam-mesh-external-service-cidr", "127.66.0.0/16"),
+        *("--ipam-mesh-multi-zone-service-cidr", "127.67.0.0/16"),
+    )
     directory: Path = tmp_path_factory.mktemp("names")
     mesh = Mesh(directory, envoy_binary, uses_delta=request.param == "delta", control_plane_flags=flags)
     with mesh.ending:
@@ -140,6 +145,57 @@ def test_a_virtual_outbound_names_a_version_and_a_port(named: Named) -> None:
     named.delete("virtual-outbounds", "versions")
     wait_until(lambda: named.is_unknown("v1.echo.versions"), "the name is gone")
     assert named.get("echo.mesh", SERVICE_PORT).status_code == 200
+    assert rejected(named.client) == []
+
+
+def test_services_of_every_kind_are_reached_by_their_names(named: Named) -> None:
+    outside = EchoService("outside")
+    named.mesh.ending.callback(outside.stop)
+    port = free_port()
+    selector = {"dataplaneTags": {"version": "1"}}
+    ports = [{"port": port, "targetPort": named.mesh.inbound_ports["echo-1"], "appProtocol": "http"}]
+    several = {"selector": {"meshService": {"matchLabels": {"app": "echo"}}}, "ports": [{"port": port}]}
+    own = {"match": {"port": port, "protocol": "http"}, "endpoints": [{"address": "127.0.0.1", "port": outside.port}]}
+    for kind, labels, spec in (
+        ("MeshService", {"app": "echo"}, {"selector": selector, "ports": ports}),
+        ("MeshMultiZoneService", {}, several),
+        ("MeshExternalService", {}, own),
+    ):
+        named.write(f"{kind.lower()}s", {"type": kind, "name": "first", "labels": labels, "spec": spec})
+    answering = {
+        "first.svc.mesh.local": ("127.65.", "echo-1"),
+        "first.in.all.zones": ("127.67.", "echo-1"),
+        "first.extsvc.mesh.local": ("127.66.", "outside"),
+    }
+    generator = {"selector": {"meshMultiZoneService": {}}, "template": "{{ .Name }}.in.all.zones"}
+    url = f"{named.mesh.control_plane.api}/hostnamegenerators/zones"
+    named.settle(httpx.put(url, json={"type": "HostnameGenerator", "name": "zones", "spec": generator}))
+    for name, (network, instance) in answering.items():
+        assert named.address(name).startswith(network)
+        assert named.instances(name, port, expected={instance}) == {instance}
+    before = {name: named.address(name) for name in answering}
+    named.mesh.control_plane.stop(signal.SIGKILL)
+    named.mesh.control_plane.start()
+    assert named.get("first.svc.mesh.local", port).status_code == 200
+    assert {name: named.address(name) for name in answering} == before
+    named.settle(httpx.delete(url))
+    wait_until(lambda: named.is_unknown("first.in.all.zones"), "the name goes with its generator")
+    for kind in ("meshservices", "meshmultizoneservices", "meshexternalservices"):
+        named.delete(kind, "first")
+    wait_until(lambda: all(named.is_unknown(name) for name in answering), "the names go with the services")
+    assert rejected(named.client) == []
+
+
+def test_services_are_made_from_dataplanes_where_the_mesh_says_so(named: Named) -> None:
+    name, port = "echo.svc.mesh.local", named.mesh.inbound_ports["echo-1"]
+    assert named.is_unknown(name)
+    url = f"{named.mesh.control_plane.api}/meshes/default"
+    mesh = httpx.get(url).json()
+    named.settle(httpx.put(url, json={**mesh, "meshServices": {"mode": "Everywhere"}}))
+    # Its instances are those that listen on the port of the first one.
+    assert named.instances(name, port, expected={"echo-1"}) == {"echo-1"}
+    named.settle(httpx.put(url, json=mesh))
+    wait_until(lambda: named.is_unknown(name), "the service goes")
     assert rejected(named.client) == []
 
 

@@ -9,7 +9,9 @@ import pytest
 from tests import builders
 from tests.pipeline import put_mesh, secured
 
-from kumafast.resources import DataplaneInsight
+from kumafast.resources import DataplaneInsight, HostnameGenerator
+from kumafast.resources.hostname_generator import initial_generators
+from kumafast.resources.virtual_ip import Holder, VirtualIP
 from kumafast.store import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -48,9 +50,53 @@ async def test_a_service_is_shown_as_written_with_what_it_comes_to(
     identities = [{"type": "ServiceTag", "value": value} for value in ("backend", "other")]
     assert shown["spec"] == {**SPEC, "state": "Available", "identities": identities}
     assert shown["status"]["dataplaneProxies"] == {"connected": 1, "healthy": 2, "total": 4}
+    for path in ("_dataplanes", "_resources/dataplanes"):
+        found = (await client.get(f"{URL}/{path}")).json()
+        assert ([each["name"] for each in found["items"]], found["total"]) == (["aside", "b-1", "b-2", "b-3"], 4)
+        page = (await client.get(f"{URL}/{path}?size=1&offset=1&name=b-")).json()
+        assert ([each["name"] for each in page["items"]], page["total"]) == (["b-2"], 3)
+        assert "offset=2" in page["next"]
+    assert (await client.get("/meshes/default/meshservices/none/_dataplanes")).status_code == 404
+    assert (await client.get("/meshes/default/meshexternalservices/none/_hostnames")).status_code == 404
     [item] = (await client.get("/meshes/default/meshservices")).json()["items"]
     assert item == shown
     assert (await client.get("/_kri/kri_msvc_default_east__backend_")).json() == shown
+
+
+async def test_the_address_and_the_names_of_a_service_are_shown(client: httpx.AsyncClient, store: MemoryStore) -> None:
+    def generator(name: str, template: str) -> HostnameGenerator:
+        spec = {"selector": {"meshService": {}}, "template": template}
+        return HostnameGenerator.model_validate({"name": name, "spec": spec})
+
+    local, again, unlabelled = "local-universal-mesh-service", "same-for-all", "unlabelled"
+    await client.put("/meshes/default/meshservices/first", json={**WRITTEN, "name": "first"})
+    await client.put(URL, json=WRITTEN)
+    for resource in (
+        *initial_generators(),
+        generator(again, "same.local"),
+        generator(unlabelled, "{{ label `none` }}.local"),
+        VirtualIP.of("default", "241.0.0.7", Holder("MeshService", "backend")),
+    ):
+        await store.put(resource)
+    status = (await client.get(URL)).json()["status"]
+    assert status["vips"] == [{"ip": "241.0.0.7"}]
+    ref = {"coreName": local}
+    name = "backend.svc.mesh.local"
+    assert status["addresses"] == [{"hostname": name, "origin": "HostnameGenerator", "hostnameGeneratorRef": ref}]
+    [made] = [each["conditions"] for each in status["hostnameGenerators"] if each["hostnameGeneratorRef"] == ref]
+    assert made == [{"type": "Generated", "status": "True", "reason": "Generated", "message": ""}]
+    zones = [{"name": "east"}]
+    names = (await client.get(f"{URL}/_hostnames")).json()
+    assert names == {"items": [{"hostname": name, "zones": zones}], "total": 1}
+    reasons = {
+        each["hostnameGeneratorRef"]["coreName"]: (each["conditions"][0]["status"], each["conditions"][0]["reason"])
+        for each in status["hostnameGenerators"]
+    }
+    assert reasons == {
+        local: ("True", "Generated"),
+        again: ("False", "Collision"),
+        unlabelled: ("False", "TemplateError"),
+    }
 
 
 async def test_what_a_user_says_of_instances_does_not_count(client: httpx.AsyncClient) -> None:

@@ -50,12 +50,13 @@ def _observed(default: str, logs: Sequence[Any], traces: Sequence[Any]) -> dict[
     }
 
 
-# Where logs and traces of a mesh go: nowhere, or to backends of the same names that are something else.
+# Where logs and traces of a mesh go: nowhere, or to backends of the same names that are something else; and whether all
+# see services by tags or as resources.
 _OBSERVED: tuple[dict[str, object], ...] = (
     {},
-    {},
+    {"meshServices": {"mode": "Exclusive"}},
     _observed("one", _LOGS, _TRACES),
-    _observed("two", _LOGS[::-1], _TRACES),
+    {**_observed("two", _LOGS[::-1], _TRACES), "meshServices": {"mode": "ReachableBackends"}},
     _observed("", _LOGS, _TRACES[::-1]),
 )
 

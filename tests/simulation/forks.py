@@ -26,7 +26,7 @@ def state_of(reconciler: Reconciler, cache: SnapshotCache) -> dict[str, Any]:
         "resources": sorted(map(repr, registry.resources())),
         "generation": registry.generation,
         "meshes": {mesh: _mesh(registry, mesh) for mesh in registry._meshes},
-        "hosts": {host: sorted(ids) for host, ids in registry._by_host.items()},
+        "hosts": {host: sorted(ids) for host, ids in registry._by_host._ids.items()},
         "secured": sorted(registry._secured),
         "online": sorted(registry._online),
         "identities": sorted(map(repr, registry.identities)),
@@ -79,6 +79,9 @@ def _mesh(registry: Registry, name: str) -> dict[str, Any]:
                 state.backends._watcher_numbers,
             )
         ],
+        "named": (dict(state.hosts._ports), dict(state.hosts._named), state.hosts._mode),
+        "host names": {holder: state.hostnames.names(holder) for holder in state.hostnames._services},
+        "host names' claims": {key: dict(claims) for key, claims in state.hostnames._claims.items()},
         "referring": {ref: sorted(names) for ref, names in state.backends._referring.items()},
         "consumers": {service: sorted(policies.reaching(service)) for service in policies._reaching},
         "members": sorted(sorted(names) for names in policies._members.values()),

@@ -23,7 +23,7 @@ from tests.simulation.authorities import (
     next_trust,
     secret_of,
 )
-from tests.simulation.services import random_reference, random_service
+from tests.simulation.services import random_generator, random_reachable, random_reference, random_service
 
 from kumafast.ipam import Ranges, placements
 from kumafast.metrics import Metrics
@@ -112,6 +112,8 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
         services = rng.choice([[], [], ["a"], ["b", "c"], ["outside"]])
         proxying = {"redirectPortInbound": 15006, "redirectPortOutbound": 15001, "reachableServices": services}
         networking["transparentProxying"] = proxying
+        if rng.random() < 0.4:
+            proxying["reachableBackends"] = {"refs": [random_reachable(rng) for _ in range(rng.choice([0, 1, 2]))]}
     labels = rng.choice([{}, {}, {"team": "x"}])
     resource = parse({"type": "Dataplane", "mesh": mesh, "name": name, "labels": labels, "networking": networking})
     assert isinstance(resource, Dataplane)
@@ -157,6 +159,8 @@ def history(seed: int, length: int) -> list[Step]:
         kind = rng.random()
         if kind < 0.42:
             steps.append(Step("put", (mesh, name, rng.randrange(VARIANTS))))
+        elif kind < 0.44:
+            steps.append(Step("generate" if rng.random() < 0.7 else "degenerate", (rng.randrange(VARIANTS),)))
         elif kind < 0.5:
             steps.append(Step("serve" if rng.random() < 0.7 else "withdraw", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.62:
@@ -267,6 +271,13 @@ class World:
                 # As in a store, where one may have been given that is not seen yet.
                 if each.key not in self._resources:
                     self._note(each)
+
+    def generate(self, number: int) -> None:
+        """What makes host names of services."""
+        self._note(random_generator(random.Random(number)))
+
+    def degenerate(self, number: int) -> None:
+        self._forget(random_generator(random.Random(number)).key)
 
     def disclose(self, mesh: str, content: str | None) -> None:
         """A secret that external services read is written or goes."""

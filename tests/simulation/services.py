@@ -52,3 +52,20 @@ def random_reference(rng: random.Random) -> dict[str, Any]:
     if rng.random() < 0.3:
         return {"kind": kind, "labels": rng.choice([{"app": "x"}, {"app": "y"}]), "port": 8080}
     return {"kind": kind, "name": f"s-{rng.randrange(3)}", "port": rng.choice([8080, 8080, 8081])}
+
+
+def random_reachable(rng: random.Random) -> dict[str, Any]:
+    """Of `reachableBackends`, to what `random_service` may make, with or without its port."""
+    found = random_reference(rng)
+    if rng.random() < 0.5:
+        del found["port"]
+    return found
+
+
+def random_generator(rng: random.Random) -> Resource:
+    """Of host names, which services may have in common."""
+    kind = rng.choice(["meshService", "meshService", "meshExternalService", "meshMultiZoneService"])
+    template = rng.choice(["{{ .Name }}.local", "{{ .Name }}.{{ .Mesh }}", '{{ label "app" }}.local', "same.local"])
+    selector = {kind: {"matchLabels": rng.choice([{}, {}, {"app": "x"}])}}
+    spec = {"selector": selector, "template": template}
+    return parse({"type": "HostnameGenerator", "name": f"g-{rng.randrange(3)}", "spec": spec})

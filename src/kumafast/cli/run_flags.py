@@ -118,6 +118,21 @@ DnsServerCidrOption = Annotated[
     str | None, _flag("--dns-server-cidr", "Where virtual addresses come from [default: 240.0.0.0/4]")
 ]
 
+IpamMeshServiceCidrOption = Annotated[
+    str | None,
+    _flag("--ipam-mesh-service-cidr", "Where MeshServices' addresses come from [default: 241.0.0.0/8]"),
+]
+
+IpamMeshExternalServiceCidrOption = Annotated[
+    str | None,
+    _flag("--ipam-mesh-external-service-cidr", "Where MeshExternalServices' come from [default: 242.0.0.0/8]"),
+]
+
+IpamMeshMultiZoneServiceCidrOption = Annotated[
+    str | None,
+    _flag("--ipam-mesh-multi-zone-service-cidr", "Where MeshMultiZoneServices' come from [default: 243.0.0.0/8]"),
+]
+
 DnsServerServiceVipEnabledOption = Annotated[
     bool | None,
     _flag(

@@ -52,7 +52,9 @@ def place(cluster: cluster_pb2.Cluster, endpoints: tuple[ExternalEndpoint, ...],
 
 def secrets(destination: Destination) -> Iterable[secret_pb2.Secret]:
     """The certificates that are shown to what is outside, with their keys."""
-    for number, way in enumerate(_ways(destination.external or ())):
+    if destination.external is None:
+        return
+    for number, way in enumerate(_ways(destination.external)):
         if way is not None and way.shows_certificate:
             name = names.external_secret_name(destination.cluster_name, number)
             yield tls.certificate_secret(name, chain=way.chain, key=way.key)

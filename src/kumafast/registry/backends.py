@@ -17,6 +17,7 @@ from kumafast._core import SelectorSet, TagIndex, TagSelector, TagSet
 from kumafast.matching.backends import Backend, BackendPort, Service, compile_service, port_of
 from kumafast.registry.numbers import Numbers
 from kumafast.registry.overlay import Index, IndexOverlay, Overlay
+from kumafast.registry.viewpoints import wanted_name
 from kumafast.resources import Dataplane, MeshExternalService, MeshMultiZoneService, MeshService, ResourceKey
 from kumafast.resources.networking import BackendRef
 from kumafast.store import StoredResource
@@ -107,6 +108,11 @@ class Backends:
         """The ports of a service."""
         return tuple(self._ports[port] for port in self._ports_of.get((kind, name), ()))
 
+    def parts(self, name: str) -> list[str]:
+        """The names of the MeshServices that a MeshMultiZoneService is made of; none where there is no such."""
+        stored = self._services.get((MeshMultiZoneService.type.name, name))
+        return [] if stored is None else list(self.named(_parts_of(stored)))
+
     def served_by(self, candidates: Sequence[TagSet]) -> list[BackendPort]:
         """The ports that a dataplane with these candidates may serve. O(its tags + those found)."""
         if not candidates or not self._ports:
@@ -126,13 +132,22 @@ class Backends:
         """
         if ref.name:
             return port_of(ref)
-        names = self.named(LabelRef(ref.kind, tuple(ref.labels.items())))
+        names = self.named(label_ref(ref))
         oldest = min(names, key=lambda name: (self._services[ref.kind, name].creation_time, name), default=None)
         return None if oldest is None else port_of(ref.model_copy(update={"name": oldest}))
 
     def named(self, ref: LabelRef) -> Iterator[str]:
         """The names of the services that have some labels. O(those found)."""
         return (self._service_numbers.key(number)[1] for number in self._labels.match(ref.selector))
+
+    def wanted(self, dataplane: Dataplane) -> frozenset[str] | None:
+        """By which names a dataplane asks for the services that it reaches; None where it does not say."""
+        refs = _reachable(dataplane)
+        return None if refs is None else frozenset(name for ref in refs for name in self._wanted(ref))
+
+    def _wanted(self, ref: BackendRef) -> Iterator[str]:
+        names = (ref.name,) if ref.name else self.named(label_ref(ref))
+        return (wanted_name(ref.kind, name, ref.port) for name in names)
 
     def set_dataplane(self, name: str, dataplane: Dataplane | None) -> None:
         """Take note of whom a dataplane asks for by labels; None where it is gone."""
@@ -250,9 +265,13 @@ def label_ref(ref: BackendRef) -> LabelRef:
 
 
 def _label_refs(dataplane: Dataplane) -> Iterator[LabelRef]:
-    for outbound in dataplane.outbounds:
-        if outbound.backend_ref is not None and not outbound.backend_ref.name:
-            yield label_ref(outbound.backend_ref)
+    refs = (outbound.backend_ref for outbound in dataplane.outbounds)
+    return (label_ref(ref) for ref in (*refs, *(_reachable(dataplane) or ())) if ref is not None and not ref.name)
+
+
+def _reachable(dataplane: Dataplane) -> tuple[BackendRef, ...] | None:
+    proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
+    return None if proxying is None or proxying.reachable_backends is None else proxying.reachable_backends.refs
 
 
 def _service(stored: StoredResource) -> Service:

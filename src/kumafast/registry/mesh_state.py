@@ -6,38 +6,55 @@ Never: a change of more than one of the parts for one thing that happened; the r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 
 from kumafast.matching import CompiledPolicy, compile_policies
 from kumafast.matching.backends import BackendPort, Subject
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.affected import DataplaneId, Gathered
-from kumafast.registry.backends import Backends
+from kumafast.registry.backends import Backends, Redefined
 from kumafast.registry.external_services import ExternalServices
+from kumafast.registry.hostnames import Hostnames
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
 from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach, destination_of
+from kumafast.registry.viewpoints import Viewpoint, viewpoint
 from kumafast.registry.virtual_hosts import Naming, VirtualHosts
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.networking import Outbound
 from kumafast.resources.policies.traffic_permission import TrafficPermission
 from kumafast.resources.tags import SERVICE_TAG
+from kumafast.resources.virtual_ip import Holder, VirtualIP
+from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.store import Change, StoredResource
 
 
 class MeshState:
     """One mesh. One writer; the event loop that owns the registry."""
 
-    __slots__ = ("addresses", "backends", "external", "hosts", "policies", "reach", "readers", "view", "written")
+    __slots__ = (
+        "addresses",
+        "backends",
+        "external",
+        "hostnames",
+        "hosts",
+        "policies",
+        "reach",
+        "readers",
+        "view",
+        "written",
+    )
 
-    def __init__(self, name: str, naming: Naming) -> None:
+    def __init__(self, name: str, naming: Naming, generators: Iterable[StoredResource] = ()) -> None:
+        """`generators` are those of host names, in their order."""
         self.view = MeshView(name)
         self.reach = Reach()
         self.external = ExternalServices()
         self.backends = Backends()
         self.addresses = AddressBook()
         self.hosts = VirtualHosts(self.addresses, naming)
+        self.hostnames = Hostnames(generators)
         self.policies = Policies(self.hosts, self.backends)
         self.written: MutableMapping[ResourceKey, StoredResource] = {}
         """Policies as users wrote them; matching knows them by their compiled form."""
@@ -51,6 +68,7 @@ class MeshState:
         forked.backends = self.backends.fork()
         forked.addresses = self.addresses.fork()
         forked.hosts = self.hosts.fork(forked.addresses)
+        forked.hostnames = self.hostnames.fork()
         forked.reach, forked.policies = self.reach.fork(), self.policies.fork(forked.hosts, forked.backends)
         forked.external = self.external.fork()
         forked.written, forked.readers = Overlay(self.written), Overlay(self.readers)
@@ -85,6 +103,47 @@ class MeshState:
         if outbound.backend_ref is not None:
             return self.backends.find(outbound.backend_ref)
         return destination_of(outbound.destination_tags) if outbound.destination_tags else None
+
+    def viewpoint(self, dataplane: Dataplane) -> Viewpoint | None:
+        """From where a dataplane sees names; None where it sees none."""
+        return viewpoint(dataplane, self.backends.wanted(dataplane))
+
+    def set_service(self, key: ResourceKey, stored: StoredResource | None) -> Redefined:
+        """Take in a service that is new or has changed, or one that is gone (None): what it serves and its names."""
+        redefined, holder = self.backends.set(key, stored), Holder(key.type, key.name)
+        ports = ((backend.number, backend.key) for backend in self.backends.ports(*holder))
+        self.hosts.set_resource(holder, None if stored is None else tuple(sorted(ports)))
+        self.rename(self.hostnames.set_service(holder, stored))
+        for name in redefined.dataplanes:
+            # Its references may lead elsewhere, and what it reaches may be something else.
+            dataplane = self.view.dataplanes[name]
+            self.hosts.see(name, self.viewpoint(dataplane))
+            self.set_outward(name, dataplane)
+        return redefined
+
+    def set_naming(self, change: Change) -> None:
+        """Take in a VirtualOutbound, or who has an address."""
+        if change.key.type == VirtualOutbound.type.name:
+            self.hosts.set_rule(change.key, change.stored)
+            return
+        after = None if change.stored is None else change.stored.resource
+        assert after is None or isinstance(after, VirtualIP)
+        self.hosts.renumbered(self.addresses.put(change.key.name, None if after is None else after.holder))
+
+    def set_outward(self, name: str, dataplane: Dataplane) -> None:
+        """Take in what policies see of a dataplane that is new or has changed."""
+        seen_from = self.hosts.viewpoint(name)
+        self.policies.set_dataplane(name, dataplane, self.outbounds(dataplane), seen_from=seen_from)
+
+    def consumers(self, destination: Destination) -> Iterator[str]:
+        """The dataplanes that reach a destination, in no order; some twice. O(those found)."""
+        for consumer in self.reach.consumers(destination):
+            yield from self.hosts.members(consumer) if isinstance(consumer, Viewpoint) else (str(consumer),)
+
+    def rename(self, holders: Iterable[Holder]) -> None:
+        """Take note of the host names of some services."""
+        for holder in holders:
+            self.hosts.name_resource(holder, self.hostnames.names(holder))
 
     def leads_to(self, outbound: Outbound) -> Destination | None:
         """What an outbound leads to; None where it refers to a port that is not there."""
@@ -129,14 +188,14 @@ class MeshState:
     def settle_names(self, gathered: Gathered, *, is_rerouted: bool) -> None:
         """Note who sees other names than before, and what they reach by them; `is_rerouted` where routes differ."""
         mesh, seen = self.view.name, dict(self.hosts.settle())
-        for viewpoint in seen:
-            names = self.hosts.members(viewpoint)
+        for seen_from in seen:
+            names = self.hosts.members(seen_from)
             gathered.proxies.update((DataplaneId(mesh, name), None) for name in names)
         if is_rerouted:
             # Who is led elsewhere has been said; here it is what they reach.
             seen |= self.hosts.sights
-        for viewpoint, sight in seen.items():
-            vanished = self.reach.consume(viewpoint, self.policies.led(viewpoint, sight))
+        for seen_from, sight in seen.items():
+            vanished = self.reach.consume(seen_from, self.policies.led(seen_from, sight))
             gathered.vanished.update((mesh, destination) for destination in vanished)
 
     def served_by(self, name: str) -> list[Destination]:

@@ -23,7 +23,8 @@ from kumafast.registry.address_book import AddressBook
 from kumafast.registry.backends import Backends
 from kumafast.registry.overlay import Ids, Index, IndexOverlay, Overlay
 from kumafast.registry.reach import Destination
-from kumafast.registry.virtual_hosts import Naming, Sight, Viewpoint, VirtualHosts, viewpoint
+from kumafast.registry.viewpoints import Viewpoint
+from kumafast.registry.virtual_hosts import Naming, Sight, VirtualHosts
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.tags import SERVICE_TAG
 
@@ -137,8 +138,16 @@ class Policies:
 
     # Dataplanes.
 
-    def set_dataplane(self, name: str, dataplane: Dataplane, outbounds: tuple[Destination, ...]) -> None:
-        """Take in a dataplane that is new or has changed, with what its outbounds ask for, each once."""
+    def set_dataplane(
+        self,
+        name: str,
+        dataplane: Dataplane,
+        outbounds: tuple[Destination, ...],
+        *,
+        seen_from: Viewpoint | None = None,
+    ) -> None:
+        """Take in a dataplane that is new or has changed, with what its outbounds ask for, each once, and from where
+        it sees names."""
         before = self._dataplanes.get(name)
         found, inbounds = candidates(dataplane), len(dataplane.inbounds)
         known = self._known(
@@ -146,7 +155,7 @@ class Policies:
             found[inbounds:],
             outbounds,
             is_transparent=_is_transparent(dataplane),
-            seen_from=viewpoint(dataplane),
+            seen_from=seen_from,
         )
         self._dataplanes[name] = known
         self._lately.pop(name, None)

@@ -19,16 +19,19 @@ from kumafast.registry import backends
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.affected import Affected, DataplaneId, Gathered
 from kumafast.registry.external_permissions import Clients
+from kumafast.registry.hostnames import in_order
 from kumafast.registry.mesh_state import MeshState
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
 from kumafast.registry.reach import Destination, Tags
-from kumafast.registry.virtual_hosts import Naming, Sight, Viewpoint
-from kumafast.registry.visibility import hosts_of, is_seen_differently
+from kumafast.registry.viewpoints import Viewpoint
+from kumafast.registry.virtual_hosts import Naming, Sight
+from kumafast.registry.visibility import HostNames, is_seen_differently
 from kumafast.resources import (
     Dataplane,
     DataplaneInsight,
     ExternalService,
+    HostnameGenerator,
     Mesh,
     Resource,
     ResourceKey,
@@ -66,7 +69,9 @@ class Registry:
         self._unnamed: dict[str, None] = {}
         # Those in which names may lead elsewhere.
         self._rerouted: dict[str, None] = {}
-        self._by_host: MutableMapping[str, set[DataplaneId]] = {}
+        self._by_host = HostNames[DataplaneId]()
+        # Those of host names, in no order.
+        self._generators: MutableMapping[str, StoredResource] = {}
         self.identities = Identities()
         """What the certificates of each mesh are made of."""
         # Those whose Envoys have said that they run with a certificate, and those with a stream that has not ended.
@@ -82,7 +87,7 @@ class Registry:
         """
         forked = Registry(self._naming)
         forked._meshes = Overlay(self._meshes, copy=MeshState.fork)
-        forked._by_host = Overlay(self._by_host, copy=set.copy)
+        forked._by_host, forked._generators = self._by_host.fork(), Overlay(self._generators)
         forked.identities = self.identities.fork()
         forked._secured, forked._online = Overlay(self._secured), Overlay(self._online)
         return forked
@@ -109,6 +114,7 @@ class Registry:
             yield from state.addresses.resources(state.view.name)
             yield from (stored.resource for stored in state.written.values())
         yield from self.identities.secrets()
+        yield from (stored.resource for stored in self._generators.values())
 
     def policies(self, mesh: str) -> Iterator[StoredResource]:
         """The policies of a mesh as users wrote them, in no order."""
@@ -170,10 +176,7 @@ class Registry:
         """The dataplanes that reach the destination, in no order; some twice. O(those found)."""
         state = self._meshes.get(mesh)
         if state is not None:
-            for consumer in state.reach.consumers(destination):
-                names = state.hosts.members(consumer) if isinstance(consumer, Viewpoint) else (str(consumer),)
-                for name in names:
-                    yield DataplaneId(mesh, name)
+            yield from (DataplaneId(mesh, name) for name in state.consumers(destination))
 
     def viewpoint(self, dataplane_id: DataplaneId) -> Viewpoint | None:
         """From where a dataplane that is there sees the names of its mesh; None where it sees none."""
@@ -191,6 +194,10 @@ class Registry:
                 del self._unaddressed[mesh]
             elif state.view.mesh is not None:
                 yield mesh, state.addresses
+
+    def state(self, mesh: str) -> MeshState | None:
+        """All that is known of a mesh, to be read; None where that is nothing."""
+        return self._meshes.get(mesh)
 
     def is_reached(self, mesh: str, destination: Destination) -> bool:
         """Whether a dataplane has an outbound to the destination."""
@@ -233,12 +240,12 @@ class Registry:
 
     def hosts(self) -> Collection[str]:
         """The host names, not addresses, that dataplanes give as theirs."""
-        return self._by_host.keys()
+        return self._by_host.names()
 
     def moved(self, host: str) -> Affected:
         """What can be touched when a host name has another address."""
         gathered = Gathered()
-        for dataplane_id in self._by_host.get(host, ()):
+        for dataplane_id in self._by_host.of(host):
             gathered.proxies[dataplane_id] = None
             gathered.served(dataplane_id, self._meshes[dataplane_id.mesh].served_by(dataplane_id.name))
         return gathered.complete()
@@ -276,6 +283,8 @@ class Registry:
                 self._apply_service(change, gathered)
             elif change.key.type in (VirtualIP.type.name, VirtualOutbound.type.name):
                 self._apply_naming(change)
+            elif change.key.type == HostnameGenerator.type.name:
+                self._apply_generator(change)
             elif change.key.type in _POLICIES:
                 touches = self._apply_policy(change)
                 if change.key.type == TrafficPermission.type.name:
@@ -299,7 +308,7 @@ class Registry:
     def _state(self, mesh: str) -> MeshState:
         state = self._meshes.get(mesh)
         if state is None:
-            state = self._meshes[mesh] = MeshState(mesh, self._naming)
+            state = self._meshes[mesh] = MeshState(mesh, self._naming, in_order(self._generators.values()))
         return state
 
     def _apply_insight(self, change: Change, gathered: Gathered) -> None:
@@ -325,21 +334,14 @@ class Registry:
         mesh = change.key.mesh
         state = self._state(mesh)
         self.generation += 1
-        redefined = state.backends.set(change.key, change.stored)
-        for name in sorted(redefined.dataplanes):
-            self._rewire(state, name, gathered)
+        redefined = state.set_service(change.key, change.stored)
+        self._note_named(mesh)
+        self._reroute((DataplaneId(mesh, name) for name in sorted(redefined.dataplanes)), gathered)
         for port in redefined.ports:
             # What it is made of is another, so that nothing of what is known counts any more.
             gathered.vanished.add((mesh, port))
             gathered.proxies.update(dict.fromkeys(sorted(self.consumers(mesh, port))))
         self._drop_if_empty(mesh)
-
-    def _rewire(self, state: MeshState, name: str, gathered: Gathered) -> None:
-        """Note that references of a dataplane may lead elsewhere."""
-        mesh = state.view.name
-        dataplane = state.view.dataplanes[name]
-        state.policies.set_dataplane(name, dataplane, state.outbounds(dataplane))
-        self._reroute([DataplaneId(mesh, name)], gathered)
 
     def _apply_external(self, change: Change, gathered: Gathered) -> Iterator[list[DataplaneId]]:
         """Those whose policies hold for what they send outside, where a service has come to be there or not to be."""
@@ -363,15 +365,20 @@ class Registry:
 
     def _apply_naming(self, change: Change) -> None:
         """Take in a VirtualOutbound, or who has an address."""
-        state, after = self._state(change.key.mesh), None if change.stored is None else change.stored.resource
         self.generation += 1
-        if change.key.type == VirtualOutbound.type.name:
-            state.hosts.set_rule(change.key, change.stored)
-        else:
-            assert after is None or isinstance(after, VirtualIP)
-            state.hosts.renumbered(state.addresses.put(change.key.name, None if after is None else after.holder))
+        self._state(change.key.mesh).set_naming(change)
         self._note_named(change.key.mesh)
         self._drop_if_empty(change.key.mesh)
+
+    def _apply_generator(self, change: Change) -> None:
+        """Take in what makes host names: of services in all meshes."""
+        self.generation += 1
+        self._generators.pop(change.key.name, None)
+        if change.stored is not None:
+            self._generators[change.key.name] = change.stored
+        for mesh, state in self._meshes.items():
+            state.rename(state.hostnames.set_generators(in_order(self._generators.values())))
+            self._note_named(mesh)
 
     def _note_named(self, mesh: str) -> None:
         self._unnamed[mesh] = self._unaddressed[mesh] = None
@@ -379,11 +386,9 @@ class Registry:
     def _settle_names(self, gathered: Gathered) -> None:
         """Note who sees other names than before, and what they reach by them."""
         for mesh in self._unnamed | self._rerouted:
-            state = self._meshes.get(mesh)
-            if state is None:
-                continue
-            state.settle_names(gathered, is_rerouted=mesh in self._rerouted)
-            self._drop_if_empty(mesh)
+            if mesh in self._meshes:
+                self._meshes[mesh].settle_names(gathered, is_rerouted=mesh in self._rerouted)
+                self._drop_if_empty(mesh)
         self._unnamed.clear()
         self._rerouted.clear()
 
@@ -395,6 +400,9 @@ class Registry:
         state = self._state(name)
         before = state.view.mesh
         state.view = replace(state.view, mesh=after)
+        services = None if after is None else after.mesh_services
+        state.hosts.set_mode("" if services is None else services.mode)
+        self._note_named(name)
         # Addresses are given in a mesh that is there.
         self._unaddressed[name] = None
         for key, stored in state.readers.items():
@@ -461,14 +469,14 @@ class Registry:
         untrack_value(after)
         self.generation += 1
         gathered.proxies[dataplane_id] = None
-        self._note_hosts(dataplane_id, before, after)
+        self._by_host.replace(dataplane_id, before, after)
         # What others see of a dataplane is its inbounds. Destinations that it served before count as well as those that
         # it serves now: an endpoint that left must leave everywhere.
         seen_by_others = before is None or after is None or is_seen_differently(before, after)
         if seen_by_others and before is not None:
             gathered.served(dataplane_id, state.served_by(name))
         state.backends.set_dataplane(name, after)
-        state.hosts.set_dataplane(name, after)
+        state.hosts.set_dataplane(name, after, None if after is None else state.viewpoint(after))
         self._note_named(mesh)
         if after is None:
             if before is not None:
@@ -478,21 +486,13 @@ class Registry:
             state.view = replace(state.view, dataplanes=state.view.dataplanes.delete(name))
             self._drop_if_empty(mesh)
             return
-        state.policies.set_dataplane(name, after, state.outbounds(after))
+        state.set_outward(name, after)
         state.reach.set(name, (inbound.tags for inbound in after.inbounds))
         vanished = state.reach.consume(name, state.policies.destinations(name))
         gathered.vanished.update((mesh, destination) for destination in vanished)
         state.view = state.view.with_dataplane(name, after)
         if seen_by_others:
             gathered.served(dataplane_id, state.served_by(name))
-
-    def _note_hosts(self, dataplane_id: DataplaneId, before: Dataplane | None, after: Dataplane | None) -> None:
-        for host in hosts_of(before):
-            self._by_host[host].discard(dataplane_id)
-            if not self._by_host[host]:
-                del self._by_host[host]
-        for host in hosts_of(after):
-            self._by_host.setdefault(host, set()).add(dataplane_id)
 
 
 def _parts(policy: Resource) -> int:

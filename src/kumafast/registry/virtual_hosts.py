@@ -1,6 +1,6 @@
 """The names of one mesh: which there are, what each leads to, and which proxies see them.
 
-In: dataplanes, external services, VirtualOutbounds and addresses that come, change and go. Out: `VirtualHost`s, and the
+In: dataplanes, services, VirtualOutbounds and addresses that come, change and go. Out: `VirtualHost`s, and the
 `Sight`s of transparent proxies. Never: the choice of an address, listeners, or a proxy that listens on its outbounds
 alone.
 
@@ -21,6 +21,7 @@ from kumafast.matching.backends import noted_names
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.overlay import Index, IndexOverlay, Overlay
 from kumafast.registry.reach import Destination, Tags, destination_of
+from kumafast.registry.viewpoints import Viewpoint, found_by, wanted_names
 from kumafast.resources import Dataplane, ExternalService, ResourceKey
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.validation import is_domain, is_ip
@@ -44,12 +45,6 @@ class Naming:
     """The port of services, and of hosts besides their own."""
     has_services: bool = True
     """Whether services have names at all, beside those that VirtualOutbounds make."""
-
-
-class Viewpoint(NamedTuple):
-    """Which names a transparent proxy is to see: those that lead to some services, or, with None, all."""
-
-    services: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +94,10 @@ class Claim(NamedTuple):
 
 _Made: TypeAlias = frozenset[tuple[Holder, Claim]]
 
-_ORDER = {SERVICE: 0, HOST: 1, DOMAIN: 2}
+_ORDER = {SERVICE: 0, HOST: 1, DOMAIN: 2, "MeshService": 3, "MeshExternalService": 4, "MeshMultiZoneService": 5}
+
+_BY_TAGS = frozenset({SERVICE, HOST, DOMAIN})
+"""The kinds of holders that are no resources."""
 
 
 class VirtualHosts:
@@ -124,6 +122,10 @@ class VirtualHosts:
         self._made: MutableMapping[int, _Made] = {}
         # How many sources make each claim.
         self._claims: MutableMapping[Holder, dict[Claim, int]] = {}
+        # The ports and the names of services that are resources.
+        self._ports: MutableMapping[Holder, tuple[tuple[int, Destination], ...]] = {}
+        self._named: MutableMapping[Holder, tuple[str, ...]] = {}
+        self._mode = ""
         self._hosts: MutableMapping[Holder, VirtualHost] = {}
         self._by_service: MutableMapping[str, set[Holder]] = {}
         self._viewpoints: MutableMapping[str, Viewpoint] = {}
@@ -145,6 +147,7 @@ class VirtualHosts:
         forked._rules, forked._numbers = Overlay(self._rules), Overlay(self._numbers)
         forked._selectors = self._selectors
         forked._made, forked._claims = Overlay(self._made), Overlay(self._claims, copy=dict.copy)
+        forked._ports, forked._named, forked._mode = Overlay(self._ports), Overlay(self._named), self._mode
         forked._hosts, forked._by_service = Overlay(self._hosts), Overlay(self._by_service, copy=set.copy)
         forked._viewpoints, forked._members = Overlay(self._viewpoints), Overlay(self._members, copy=dict.copy)
         forked._sights, forked._looking_for = Overlay(self._sights), Overlay(self._looking_for, copy=set.copy)
@@ -154,7 +157,7 @@ class VirtualHosts:
     @property
     def is_empty(self) -> bool:
         """Whether nothing has been taken in that is still there, and nothing is left to settle."""
-        return not (self._sources or self._rules or self._viewpoints or self._sights or self._hosts)
+        return not (self._sources or self._rules or self._viewpoints or self._sights or self._hosts or self._ports)
 
     @property
     def rules(self) -> Iterator[StoredResource]:
@@ -187,8 +190,11 @@ class VirtualHosts:
 
     # What comes, changes and goes.
 
-    def set_dataplane(self, name: str, dataplane: Dataplane | None) -> None:
-        """Take in a dataplane that is new or has changed, or forget one (None). O(its inbounds)."""
+    def set_dataplane(self, name: str, dataplane: Dataplane | None, seen_from: Viewpoint | None) -> None:
+        """Take in a dataplane that is new or has changed, with from where it sees names, or forget one (None).
+
+        O(its inbounds).
+        """
         before = self._dataplanes.pop(name, ())
         after = () if dataplane is None else tuple(_sources(dataplane))
         if after:
@@ -197,7 +203,7 @@ class VirtualHosts:
             self._add_source(source)
         for source in before:
             self._remove_source(source)
-        self._see(name, None if dataplane is None else viewpoint(dataplane))
+        self.see(name, seen_from)
 
     def set_external(self, name: str, service: ExternalService | None) -> None:
         """Take in an external service that is new or has changed, or forget one (None)."""
@@ -230,6 +236,30 @@ class VirtualHosts:
         for source_id in concerned:
             self._remake(source_id)
 
+    def set_resource(self, holder: Holder, ports: tuple[tuple[int, Destination], ...] | None) -> None:
+        """Take in a service that is a resource, by its ports, or forget one (None). Whoever sees it or not, it has an
+        address, which its status tells."""
+        if ports is None:
+            self._ports.pop(holder, None)
+            self._named.pop(holder, None)
+            self._book.unwant(holder)
+        else:
+            self._ports[holder] = ports
+            self._book.want(holder)
+        self._dirty.add(holder)
+
+    def name_resource(self, holder: Holder, names: tuple[str, ...]) -> None:
+        """Take in the host names of a service that is a resource."""
+        if self._named.get(holder, ()) != names:
+            self._named[holder] = names
+            self._dirty.add(holder)
+
+    def set_mode(self, mode: str) -> None:
+        """Take in whether those who see everything see services by tags and as resources: `meshServices.mode`."""
+        if mode != self._mode:
+            self._mode = mode
+            self._stale.add(Viewpoint())
+
     def renumbered(self, holders: Iterable[Holder]) -> None:
         """Take note that holders have other addresses."""
         self._dirty.update(holders)
@@ -246,8 +276,10 @@ class VirtualHosts:
         stale, self._stale = self._stale, set()
         for each in stale:
             if each in self._members:
-                sight = self._sights[each] = Sight(self._visible(each))
-                yield each, sight
+                visible = tuple(self._visible(each))
+                if each not in self._sights or visible != self._sights[each].hosts:
+                    sight = self._sights[each] = Sight(visible)
+                    yield each, sight
             elif self._sights.pop(each, None) is not None:
                 yield each, NOTHING
 
@@ -333,6 +365,9 @@ class VirtualHosts:
     # From claims to what is seen.
 
     def _host(self, holder: Holder) -> VirtualHost | None:
+        if holder.kind not in _BY_TAGS:
+            address, held = self._book.address(holder), self._ports.get(holder)
+            return VirtualHost(address, self._named.get(holder, ()), held) if address and held is not None else None
         claims = self._claims.get(holder)
         address = holder.name if _is_own_address(holder) else self._book.address(holder)
         if not claims or not address:
@@ -364,19 +399,27 @@ class VirtualHosts:
             self._by_service.setdefault(service, set()).add(holder)
         self._stale.add(Viewpoint())
         for service in before | after:
-            self._stale.update(self._looking_for.get(service, ()))
+            # By kind alone somebody is found for policies, not for what there is to see.
+            if not service.endswith("/"):
+                self._stale.update(self._looking_for.get(service, ()))
 
     def _visible(self, viewpoint: Viewpoint) -> Iterator[VirtualHost]:
         wanted = viewpoint.services
         if wanted is None:
-            yield from (self._hosts[holder] for holder in sorted(self._hosts, key=_precedence))
+            seen = (holder for holder in self._hosts if self._is_for_all(holder))
+            yield from (self._hosts[holder] for holder in sorted(seen, key=_precedence))
             return
         holders = {holder for service in wanted for holder in self._by_service.get(service, ())}
         for host in (self._hosts[holder] for holder in sorted(holders, key=_precedence)):
-            ports = tuple((port, led) for port, led in host.ports if not wanted.isdisjoint(noted_names(led)))
+            ports = tuple((port, led) for port, led in host.ports if not wanted.isdisjoint(wanted_names(led, port)))
             yield host if ports == host.ports else VirtualHost(host.address, host.names, ports)
 
-    def _see(self, name: str, after: Viewpoint | None) -> None:
+    def _is_for_all(self, holder: Holder) -> bool:
+        """Whether those see it who see everything."""
+        return self._mode != "Exclusive" if holder.kind in _BY_TAGS else self._mode != "ReachableBackends"
+
+    def see(self, name: str, after: Viewpoint | None) -> None:
+        """Take in from where a dataplane sees names; None where it sees none."""
         before = self._viewpoints.pop(name, None)
         if after is not None:
             self._viewpoints[name] = after
@@ -400,24 +443,13 @@ class VirtualHosts:
             self._members[after][name] = None
 
     def _look_for(self, viewpoint: Viewpoint, *, is_there: bool) -> None:
-        for service in viewpoint.services or ():
+        for service in {found for name in viewpoint.services or () for found in found_by(name)}:
             if is_there:
                 self._looking_for.setdefault(service, set()).add(viewpoint)
                 continue
             self._looking_for[service].discard(viewpoint)
             if not self._looking_for[service]:
                 del self._looking_for[service]
-
-
-def viewpoint(dataplane: Dataplane) -> Viewpoint | None:
-    """From where a dataplane sees names: none where its outbound traffic is not redirected to its proxy."""
-    proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
-    if proxying is None or not proxying.redirect_port_outbound:
-        return None
-    if proxying.reachable_services:
-        return Viewpoint(frozenset(proxying.reachable_services))
-    # Whoever says which resources it reaches, and no services, reaches no services.
-    return Viewpoint() if proxying.reachable_backends is None else Viewpoint(frozenset())
 
 
 def _sources(dataplane: Dataplane) -> Iterator[_Source]:
@@ -434,7 +466,10 @@ def _selectors(stored: StoredResource) -> list[TagSelector]:
 
 
 def _services(host: VirtualHost | None) -> frozenset[str]:
-    return frozenset() if host is None else frozenset(name for _, led in host.ports for name in noted_names(led))
+    if host is None:
+        return frozenset()
+    found = {name for port, led in host.ports for name in wanted_names(led, port)}
+    return frozenset(found | {name for _, led in host.ports for name in noted_names(led)})
 
 
 def _precedence(holder: Holder) -> tuple[int, str]:

@@ -15,6 +15,7 @@ from kumafast.identity.token_keys import TokenKeys
 from kumafast.matching import Bindings
 from kumafast.preview import Preview
 from kumafast.registry import DataplaneId, MeshView
+from kumafast.registry.mesh_state import MeshState
 from kumafast.registry.reach import Destination
 from kumafast.rejections import Cause
 from kumafast.resources import Dataplane
@@ -88,6 +89,7 @@ class Picture(Protocol):
     def providers(self, mesh: str, destination: Destination, /) -> Iterator[Dataplane]: ...
     def is_secured(self, dataplane_id: DataplaneId, /) -> bool: ...
     def is_online(self, dataplane_id: DataplaneId, /) -> bool: ...
+    def state(self, mesh: str, /) -> MeshState | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

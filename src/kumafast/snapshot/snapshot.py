@@ -16,6 +16,8 @@ from kumafast.snapshot.resource import CLUSTER, ENDPOINT, TypeUrl, Version, XdsR
 # What proxies with the same outbounds have in common to the last resource; other types name a proxy's own address.
 _SHARED_TYPES = (CLUSTER, ENDPOINT)
 
+# Never written to.
+_NONE: dict[frozenset[str], tuple[tuple[str, ...], tuple[XdsResource, ...]]] = {}
 _EMPTY: Mapping[str, XdsResource] = MappingProxyType({})
 
 
@@ -37,6 +39,7 @@ class Content:
         "_successor",
         "_total",
         "_versions",
+        "again",
         "before",
         "changed_names",
         "changed_resources",
@@ -57,6 +60,11 @@ class Content:
         self.changed_names: tuple[str, ...] = ()
         self.changed_resources: tuple[XdsResource, ...] = ()
         """What differs from that, as it is now; one object for all that move from one layer to another."""
+        self.again: dict[frozenset[str], tuple[tuple[str, ...], tuple[XdsResource, ...]]] = {} if is_shared else _NONE
+        """Where it is shared, what streams note for each other: sets of names that were sent again, with what they are.
+
+        Nothing in it may refer to the content: that would be a cycle that nobody looks for.
+        """
         self._total: SnapshotDigest | None = None
         self._digest: Version | None = None
         self._versions: Mapping[str, Version] | None = None

@@ -16,6 +16,9 @@ from kumafast.stream.messages import Event, Rejected, Request
 from kumafast.stream.subscription import WILDCARD
 from kumafast.stream.substream import Draft, Hold, Substream
 
+# How many sets of names that were sent again a content remembers.
+_AGAIN_MAX = 16
+
 
 class DeltaSubstream(Substream):
     """One type of a delta stream."""
@@ -98,10 +101,36 @@ class DeltaSubstream(Substream):
             content = snapshot.content(self.type_url)
             if content is not None:
                 if content.digest == settled:
-                    return self._draft_of((), (), content, snapshot, hold)
+                    return self._again(content, snapshot, hold)
                 if content.before == settled:
-                    return self._draft_of(content.changed_names, content.changed_resources, content, snapshot, hold)
+                    return self._change(content, snapshot, hold)
         return self._draft_all(snapshot, hold)
+
+    def _change(self, content: Content, snapshot: Snapshot, hold: Hold) -> Draft | None:
+        """What is due of a content that differs from what the client has been told of."""
+        names, resources = content.changed_names, content.changed_resources
+        if hold or self.resend or not self.subscription.is_wildcard:
+            return self._draft_of(names, resources, content, snapshot, hold)
+        # Most changes of clusters and listeners: nothing is to be sought.
+        return Draft(snapshot.version(self.type_url), resources, (), names, content) if names else None
+
+    def _again(self, content: Content, snapshot: Snapshot, hold: Hold) -> Draft | None:
+        """What must be sent again of a content that the client has been told of."""
+        if not content.is_shared or hold.updates or not self.subscription.names.keys() >= self.resend:
+            return self._draft_of((), (), content, snapshot, hold)
+        # The same for all whose clusters warm with those of this one.
+        resend = frozenset(self.resend)
+        names, resources = content.again.get(resend, ((), ()))
+        if not names:
+            there = content.resources
+            names = tuple(sorted([name for name in resend if name in there]))
+            if not names:
+                return None
+            if len(content.again) >= _AGAIN_MAX:
+                content.again.clear()
+            resources = tuple([there[name] for name in names])
+            content.again[resend] = (names, resources)
+        return Draft(snapshot.version(self.type_url), resources, (), names, content)
 
     def _draft_of(
         self,

@@ -229,7 +229,7 @@ class Session:
         if substream.type_url == CLUSTER:
             endpoints = snapshot.resources(ENDPOINT)
             self._warming.difference_update(draft.removed)
-            self._warming.update([name for name in draft.changed if name in endpoints])
+            self._warming.update(endpoints.keys() & draft.changed)
         return Response(substream.type_url, draft.version, nonce, named.resources, named.removed)
 
     def _with_collections(self, type_url: str, draft: Draft) -> Draft:

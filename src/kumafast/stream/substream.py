@@ -56,7 +56,7 @@ class Flight(NamedTuple):
     @property
     def names(self) -> list[str]:
         """What is sent or removed."""
-        return [*(resource.name for resource in self.draft.resources), *self.draft.removed]
+        return [*[resource.name for resource in self.draft.resources], *self.draft.removed]
 
 
 class Substream(ABC):
