@@ -35,12 +35,12 @@ from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
 from kumafast.ipam import Allocator, Ranges
 from kumafast.metrics import Metrics
 from kumafast.observers import Observers
+from kumafast.own_services import ServiceGenerator, ensure_generators
 from kumafast.preview import Preview, foresee
 from kumafast.reconciler import Reconciler
 from kumafast.registry.virtual_hosts import Naming
 from kumafast.rejections import Cause, Refusal, trace
 from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, validate, with_defaults
-from kumafast.resources.hostname_generator import initial_generators
 from kumafast.rest.access import AccessRules
 from kumafast.rest.api import create_api
 from kumafast.rest.bootstrap import create_dp_app
@@ -169,7 +169,7 @@ class ControlPlane:
             settings.store_url, keyring=stores.keyring_of(settings), instance=self.instance_id
         )
         await self._ensure_default_mesh()
-        await self._ensure_generators()
+        await ensure_generators(self._store)
         ranges = _ranges(settings)
         reconciler = self._reconciler = Reconciler(
             store=self._store,
@@ -223,6 +223,8 @@ class ControlPlane:
             ranges=ranges,
         )
         self._spawn(members.lead(allocator.follow), "virtual addresses")
+        generator = ServiceGenerator(store=self._store, zone=settings.zone)
+        self._spawn(members.lead(generator.follow), "generated services")
         rollout = partial(Rollout, store=self._store, converged=self._has_converged)
         self._spawn(members.lead(lambda: rollout().follow()), "authorities")
         await self._serve_http(reconciler, convergence)
@@ -355,13 +357,6 @@ class ControlPlane:
             await self.store.get(ResourceKey(Mesh.type.name, "", "default"))
         except NotFoundError:
             await self.put(Mesh(name="default"))
-
-    async def _ensure_generators(self) -> None:
-        """As in Kuma, the generators of host names that every zone has are there again after each start."""
-        for generator in initial_generators():
-            # What users made of one stays.
-            with contextlib.suppress(ConflictError):
-                await self.store.put(generator, expected_revision=0)
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

@@ -186,6 +186,19 @@ def test_services_of_every_kind_are_reached_by_their_names(named: Named) -> None
     assert rejected(named.client) == []
 
 
+def test_services_are_made_from_dataplanes_where_the_mesh_says_so(named: Named) -> None:
+    name, port = "echo.svc.mesh.local", named.mesh.inbound_ports["echo-1"]
+    assert named.is_unknown(name)
+    url = f"{named.mesh.control_plane.api}/meshes/default"
+    mesh = httpx.get(url).json()
+    named.settle(httpx.put(url, json={**mesh, "meshServices": {"mode": "Everywhere"}}))
+    # Its instances are those that listen on the port of the first one.
+    assert named.instances(name, port, expected={"echo-1"}) == {"echo-1"}
+    named.settle(httpx.put(url, json=mesh))
+    wait_until(lambda: named.is_unknown(name), "the service goes")
+    assert rejected(named.client) == []
+
+
 def test_a_name_keeps_its_address_over_a_killed_control_plane_and_a_service_that_comes_again(named: Named) -> None:
     service = EchoService("late-1")
     named.mesh.ending.callback(service.stop)

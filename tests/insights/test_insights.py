@@ -21,6 +21,7 @@ from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER, LISTENER, SECRET
 from kumafast.store import Delete, MemoryStore, Put, Store
 from kumafast.store.members import Member
+from kumafast.templates import Failure
 
 
 def insights_on(store: Store, *, flush_ms: float = 1, instance_id: str = "cp-1") -> Insights:
@@ -372,5 +373,48 @@ def test_nothing_is_forgotten_while_the_store_is_away() -> None:
                 if [stored.resource for stored in (await store.list("DataplaneInsight")).items]:
                     break
         assert status(await insight_of(store, "web")) == "Online"
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_made_for_a_proxy_is_in_its_status_until_it_can_or_the_proxy_goes() -> None:
+    async def main() -> None:
+        store = await store_with("web")
+        failures: dict[str, Failure] = {}
+        insights = Insights(
+            store=store,
+            convergence=Convergence(cache=SnapshotCache(), progress=Progress()),
+            metrics=Metrics(),
+            instance_id="cp-1",
+            flush_ms=1,
+            failure_of=failures.get,
+        )
+        policy = ResourceKey("ProxyTemplate", "default", "t")
+        # Of a proxy that is not connected nothing is said.
+        insights.failed("default.web")
+        insights.stream_opened("s", Node("default.web"))
+        await insights.flush()
+        assert (await insight_of(store, "web")).failure is None
+        failures["default.web"] = Failure("no such filter", LISTENER, "inbound:127.0.0.1:80", (policy,))
+        insights.failed("default.web")
+        await insights.flush()
+        shown = (await insight_of(store, "web")).model_dump(mode="json", by_alias=True, exclude_none=True)["failure"]
+        assert shown == {
+            "typeUrl": LISTENER,
+            "resource": "inbound:127.0.0.1:80",
+            "message": "no such filter",
+            "policies": [policy._asdict()],
+        }
+        # It goes with the failure, and with the proxy.
+        failure = failures.pop("default.web")
+        insights.failed("default.web")
+        await insights.flush()
+        assert (await insight_of(store, "web")).failure is None
+        failures["default.web"] = failure
+        insights.failed("default.web")
+        await insights.flush()
+        insights.stream_closed("s")
+        await insights.flush()
+        assert (await insight_of(store, "web")).failure is None
 
     asyncio.run(main())

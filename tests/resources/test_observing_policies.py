@@ -12,14 +12,7 @@ from kumafast.resources.policies.proxy_template import ProxyTemplate
 from kumafast.resources.policies.traffic_log import TrafficLog
 from kumafast.resources.policies.traffic_trace import TrafficTrace
 
-ONE = "must have at least one element"
-ONE_TAG = "must have at least one tag"
-NO_SERVICE = 'mandatory tag "kuma.io/service" is missing'
 NOT_VALID = "native Envoy resource is not valid: "
-OPERATIONS = 'invalid operation. Available operations: "add", "patch", "remove"'
-FILTER_OPERATIONS = (
-    'invalid operation. Available operations: "addFirst", "addLast", "addBefore", "addAfter", "patch", "remove"'
-)
 
 
 def written(kind: str, fields: str) -> dict[str, Any]:
@@ -31,109 +24,24 @@ def violations(kind: str, fields: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "fields", "expected"),
+    ("kind", "fields"),
     [
-        ("TrafficLog", "{}", [("sources", ONE), ("destinations", ONE)]),
-        (
-            "TrafficLog",
-            "{sources: [{match: {a: b}}], destinations: [{match: {kuma.io/service: x, version: '1'}}]}",
-            [
-                ("sources[0].match", NO_SERVICE),
-                ("destinations[0].match", 'must consist of exactly one tag "kuma.io/service"'),
-                ('destinations[0].match["version"]', 'tag "version" is not allowed'),
-            ],
-        ),
         (
             "TrafficLog",
             "{sources: [{match: {kuma.io/service: '*'}}], destinations: [{match: {kuma.io/service: pass_through}}]}",
-            [],
         ),
-        ("TrafficTrace", "{}", [("selectors", ONE)]),
-        ("TrafficTrace", "{selectors: [{}]}", [("selectors[0].match", ONE_TAG)]),
-        ("TrafficTrace", "{selectors: [{match: {version: '*'}}], conf: {backend: x}}", []),
-        ("ProxyTemplate", "{}", []),
-        ("ProxyTemplate", "{selectors: [{}]}", [("selectors[0].match", ONE_TAG), ("selectors[0].match", NO_SERVICE)]),
+        ("TrafficTrace", "{selectors: [{match: {version: '*'}}], conf: {backend: x}}"),
+        ("ProxyTemplate", "{}"),
+        ("ProxyTemplate", "{selectors: [{match: {service: backend}}], conf: {imports: [default-proxy]}}"),
         (
             "ProxyTemplate",
-            "{selectors: [{match: {'': asdf}}]}",
-            [("selectors[0].match", "tag name must be non-empty"), ("selectors[0].match", NO_SERVICE)],
-        ),
-        ("ProxyTemplate", "{selectors: [{match: {service: backend}}], conf: {imports: [default-proxy]}}", []),
-    ],
-)
-def test_selectors_are_checked(kind: str, fields: str, expected: list[tuple[str, str]]) -> None:
-    assert violations(kind, fields) == expected
-
-
-def template(conf: str) -> list[tuple[str, str]]:
-    selectors = "selectors: [{match: {kuma.io/service: backend}}]"
-    return violations("ProxyTemplate", f"{{{selectors}, conf: {conf}}}")
-
-
-@pytest.mark.parametrize(
-    ("conf", "expected"),
-    [
-        (
-            "{imports: ['', unknown, default-proxy, gateway-proxy, ingress-proxy, egress-proxy]}",
-            [
-                ("conf.imports[0]", "cannot be empty"),
-                (
-                    "conf.imports[1]",
-                    "profile not found. Available profiles: default-proxy,egress-proxy,gateway-proxy,ingress-proxy",
-                ),
-            ],
-        ),
-        (
-            "{resources: [{}]}",
-            [(f"conf.resources[0].{name}", "cannot be empty") for name in ("name", "version", "resource")],
-        ),
-        (
-            "{modifications: [{cluster: {operation: addFirst}}, {listener: {operation: nothing}}, "
-            "{virtualHost: {operation: addLast}}, {networkFilter: {operation: add}}, {httpFilter: {}}]}",
-            [
-                ("conf.modifications[0].cluster.operation", OPERATIONS),
-                ("conf.modifications[1].listener.operation", OPERATIONS),
-                ("conf.modifications[2].virtualHost.operation", OPERATIONS),
-                ("conf.modifications[3].networkFilter.operation", FILTER_OPERATIONS),
-                ("conf.modifications[4].httpFilter.operation", FILTER_OPERATIONS),
-            ],
-        ),
-        (
-            "{modifications: [{cluster: {operation: add, match: {name: a}, value: 'name: xyz'}}, "
-            "{listener: {operation: add, match: {}, value: 'name: xyz'}}, "
-            "{virtualHost: {operation: add, match: {name: a}, value: '{name: a, domains: [a]}'}}]}",
-            [
-                ("conf.modifications[0].cluster.match", "cannot be defined"),
-                ("conf.modifications[1].listener.match", "cannot be defined"),
-                ("conf.modifications[2].virtualHost.match.name", "cannot be defined"),
-            ],
-        ),
-        (
-            "{modifications: [{networkFilter: {operation: addBefore, value: 'name: a'}}, "
-            "{httpFilter: {operation: addAfter, value: 'name: a'}}, {networkFilter: {operation: patch, value: '{}'}}, "
-            "{httpFilter: {operation: patch, value: '{}'}}, {httpFilter: {operation: remove}}]}",
-            [
-                (
-                    "conf.modifications[0].networkFilter.match.name",
-                    "cannot be empty. You need to pick a filter before which this one will be added",
-                ),
-                (
-                    "conf.modifications[1].httpFilter.match.name",
-                    "cannot be empty. You need to pick a filter after which this one will be added",
-                ),
-                ("conf.modifications[2].networkFilter.match.name", "cannot be empty"),
-                ("conf.modifications[3].httpFilter.match.name", "cannot be empty"),
-            ],
-        ),
-        (
-            "{modifications: [{cluster: {operation: remove, match: {origin: inbound}}}, "
-            "{cluster: {operation: patch, value: 'connectTimeout: 5s'}}, {virtualHost: {operation: remove}}, {}]}",
-            [],
+            "{conf: {modifications: [{cluster: {operation: remove, match: {origin: inbound}}}, "
+            "{cluster: {operation: patch, value: 'connectTimeout: 5s'}}, {virtualHost: {operation: remove}}, {}]}}",
         ),
     ],
 )
-def test_templates_are_checked(conf: str, expected: list[tuple[str, str]]) -> None:
-    assert template(conf) == expected
+def test_what_is_merely_unusual_is_valid(kind: str, fields: str) -> None:
+    assert violations(kind, fields) == []
 
 
 @pytest.mark.parametrize(

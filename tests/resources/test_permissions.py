@@ -13,7 +13,6 @@ from kumafast.resources.policies.traffic_permission import TrafficPermission
 
 ONE = "must have at least one element"
 ONE_TAG = "must have at least one tag"
-BAD_SCHEME = "must be a valid Spiffe ID: scheme is missing or invalid"
 
 
 def permission(fields: str) -> dict[str, Any]:
@@ -132,70 +131,17 @@ FROM = "from: [{targetRef: {kind: Mesh}, default: {action: Allow}}]"
 
 
 @pytest.mark.parametrize(
-    ("spec", "expected"),
+    "spec",
     [
-        (FROM, []),
-        (f"{{targetRef: {{kind: Dataplane, name: a, sectionName: b}}, {FROM}}}", []),
-        (
-            "{targetRef: {kind: MeshServiceSubset, name: backend, tags: {version: v2}}, from: ["
-            "{targetRef: {kind: MeshSubset, tags: {kuma.io/zone: us-east}}, default: {action: Deny}}, "
-            "{targetRef: {kind: MeshService, name: backend}, default: {action: AllowWithShadowDeny}}, "
-            "{targetRef: {kind: MeshServiceSubset, name: a, tags: {version: v1}}, default: {action: Deny}}]}",
-            [],
-        ),
-        (
-            "rules: [{default: {deny: [{spiffeID: {type: Exact, value: 'spiffe://a/b'}}], "
-            "allow: [{spiffeID: {type: Prefix, value: 'spiffe://a/'}, sni: {type: Exact, value: b}}, {}]}}]",
-            [],
-        ),
-        ("{}", [("spec", "at least one of 'from' or 'rules' has to be defined")]),
-        (
-            "{targetRef: {kind: Dataplane, sectionName: test}, to: []}",
-            [
-                ("spec.targetRef.sectionName", "can only be used with inbound policies"),
-                ("spec", "at least one of 'from' or 'rules' has to be defined"),
-            ],
-        ),
-        (
-            f"{{{FROM}, rules: [{{default: {{allow: [{{}}]}}}}]}}",
-            [("spec", "field 'from' must be empty when 'rules' is defined")],
-        ),
-        (f"{{targetRef: {{kind: MeshGateway, name: g}}, {FROM}}}", [("spec.targetRef.kind", "value is not supported")]),
-        (
-            f"{{targetRef: {{kind: MeshHTTPRoute, name: r}}, {FROM}}}",
-            [("spec.targetRef.kind", "value is not supported")],
-        ),
-        (
-            "from: [{targetRef: {kind: MeshHTTPRoute, name: r}, default: {action: Allow}}]",
-            [("spec.from[0].targetRef.kind", "value is not supported")],
-        ),
-        ("from: [{targetRef: {kind: Mesh}}]", [("spec.from[0].default.action", "must be defined")]),
-        (
-            "rules: [{default: {deny: []}}]",
-            [("spec.rules[0]", "at least one of 'allow', 'allowWithShadowDeny', 'deny' has to be defined")],
-        ),
-        (
-            "rules: [{default: {deny: [{spiffeID: {type: Exact, value: some}}], allow: [{sni: {type: Exact}}], "
-            "allowWithShadowDeny: [{spiffeID: {type: Exact, value: test}}]}}]",
-            [
-                ("spec.rules[0].allow[0].sni.value", "must be set"),
-                ("spec.rules[0].allowWithShadowDeny[0].spiffeID", BAD_SCHEME),
-                ("spec.rules[0].deny[0].spiffeID", BAD_SCHEME),
-            ],
-        ),
-        (
-            "rules: [{default: {allow: [{spiffeID: {value: 'spiffe://a/b,spiffe://c'}}]}, matches: [{}]}]",
-            [
-                ("spec.rules[0].matches", "must not be defined"),
-                ("spec.rules[0].allow[0].spiffeID.type", "must be set"),
-                (
-                    "spec.rules[0].allow[0].spiffeID",
-                    "must be a valid Spiffe ID: characters are limited to letters, numbers, dots, dashes, colons and "
-                    "underscores, in segments divided by slashes",
-                ),
-            ],
-        ),
+        FROM,
+        f"{{targetRef: {{kind: Dataplane, name: a, sectionName: b}}, {FROM}}}",
+        "{targetRef: {kind: MeshServiceSubset, name: backend, tags: {version: v2}}, from: ["
+        "{targetRef: {kind: MeshSubset, tags: {kuma.io/zone: us-east}}, default: {action: Deny}}, "
+        "{targetRef: {kind: MeshService, name: backend}, default: {action: AllowWithShadowDeny}}, "
+        "{targetRef: {kind: MeshServiceSubset, name: a, tags: {version: v1}}, default: {action: Deny}}]}",
+        "rules: [{default: {deny: [{spiffeID: {type: Exact, value: 'spiffe://a/b'}}], "
+        "allow: [{spiffeID: {type: Prefix, value: 'spiffe://a/'}, sni: {type: Exact, value: b}}, {}]}}]",
     ],
 )
-def test_mesh_traffic_permissions(spec: str, expected: list[tuple[str, str]]) -> None:
-    assert violations(mesh_permission(spec)) == expected
+def test_mesh_traffic_permissions_that_are_valid(spec: str) -> None:
+    assert violations(mesh_permission(spec)) == []

@@ -11,9 +11,6 @@ from tests import builders
 from kumafast.errors import MalformedResourceError
 from kumafast.resources import initial_resources, parse, to_document, unknown_fields, validate, with_defaults
 
-AT_LEAST_ONE = "at least one of 'from', 'to' or 'rules' has to be defined"
-NOT_BESIDE_RULES = "fields 'to' and 'from' must be empty when 'rules' is defined"
-OF_A_ROUTE = "can't be specified when top-level TargetRef is referencing MeshHTTPRoute"
 ONE_TAG = 'must consist of exactly one tag "kuma.io/service"'
 
 
@@ -51,103 +48,6 @@ FROM = "from: [{targetRef: {kind: Mesh}, default: {idleTimeout: 1s}}]"
 )
 def test_mesh_timeouts_that_are_valid(spec: str) -> None:
     assert violations(mesh_timeout(spec)) == []
-
-
-@pytest.mark.parametrize(
-    ("spec", "expected"),
-    [
-        ("{}", [("spec", AT_LEAST_ONE)]),
-        ("targetRef: {kind: Mesh}", [("spec", AT_LEAST_ONE)]),
-        (f"{{{RULES}, {TO_BACKEND}}}", [("spec", NOT_BESIDE_RULES)]),
-        (f"{{{RULES}, {FROM}}}", [("spec", NOT_BESIDE_RULES)]),
-        (f"{{targetRef: {{kind: Blah}}, {TO_BACKEND}}}", [("spec.targetRef.kind", "value is not supported")]),
-        (f"{{targetRef: {{}}, {TO_BACKEND}}}", [("spec.targetRef.kind", "must be defined")]),
-        (
-            f"{{targetRef: {{kind: Mesh, name: a, tags: {{b: c}}, sectionName: d}}, {TO_BACKEND}}}",
-            [
-                ("spec.targetRef.name", "using name with kind Mesh is not yet supported"),
-                ("spec.targetRef.tags", "must not be set with kind Mesh"),
-                ("spec.targetRef.sectionName", "must not be set with kind Mesh"),
-            ],
-        ),
-        (
-            f"{{targetRef: {{kind: MeshSubset, name: a, tags: {{version: '*'}}}}, {TO_BACKEND}}}",
-            [
-                ("spec.targetRef.name", "must not be set with kind MeshSubset"),
-                (
-                    'spec.targetRef.tags["version"]',
-                    "tag value must consist of alphanumeric characters, dots, dashes and underscores",
-                ),
-            ],
-        ),
-        (
-            f"{{targetRef: {{kind: Dataplane, name: a, labels: {{b: c}}, sectionName: d}}, {TO_BACKEND}}}",
-            [
-                ("spec.targetRef.labels", "either labels or name and namespace must be specified"),
-                ("spec.targetRef.sectionName", "can only be used with inbound policies"),
-            ],
-        ),
-        (
-            f"{{targetRef: {{kind: MeshService, proxyTypes: [Sidecar]}}, {TO_BACKEND}}}",
-            [
-                ("spec.targetRef.proxyTypes", "must not be set with kind MeshService"),
-                ("spec.targetRef.name", "must be set with kind MeshService"),
-            ],
-        ),
-        (
-            "from: [{targetRef: {kind: MeshGatewayRoute}, default: {http: {requestTimeout: 1s}}}]",
-            [("spec.from[0].targetRef.kind", "value is not supported")],
-        ),
-        (
-            "to: [{targetRef: {kind: MeshServiceSubset}, default: {http: {requestTimeout: 1s}}}]",
-            [("spec.to[0].targetRef.kind", "value is not supported")],
-        ),
-        (
-            "to: [{targetRef: {kind: MeshService, name: b}}]",
-            [("spec.to[0].default", "at least one timeout should be configured")],
-        ),
-        (
-            "to: [{targetRef: {kind: MeshService, name: b}, default: {http: {}}}]",
-            [("spec.to[0].default.http", "at least one timeout in this section should be configured")],
-        ),
-        (
-            "to: [{targetRef: {kind: Mesh}, default: {connectionTimeout: -1s, idleTimeout: -1s, "
-            "http: {requestTimeout: -10s}}}]",
-            [
-                ("spec.to[0].default.connectionTimeout", "must be greater than zero when defined"),
-                ("spec.to[0].default.idleTimeout", "must not be negative when defined"),
-                ("spec.to[0].default.http.requestTimeout", "must not be negative when defined"),
-            ],
-        ),
-        (
-            "{targetRef: {kind: MeshHTTPRoute, name: r}, to: [{targetRef: {kind: MeshService, name: b}, default: "
-            "{connectionTimeout: 10s, idleTimeout: 1h, http: {requestTimeout: 1s, maxStreamDuration: 1h, "
-            "maxConnectionDuration: 1h}}}], from: [{targetRef: {kind: Mesh}, default: {connectionTimeout: 11s}}]}",
-            [
-                ("spec.from", "must not be defined"),
-                ("spec.to[0].targetRef.kind", "value is not supported"),
-                ("spec.to[0].default.connectionTimeout", OF_A_ROUTE),
-                ("spec.to[0].default.idleTimeout", OF_A_ROUTE),
-                ("spec.to[0].default.http.maxStreamDuration", OF_A_ROUTE),
-                ("spec.to[0].default.http.maxConnectionDuration", OF_A_ROUTE),
-            ],
-        ),
-        (
-            "to: [{targetRef: {kind: MeshExternalService, name: b, labels: {a: b}}, default: {idleTimeout: 1h}}]",
-            [("spec.to[0].targetRef.labels", "either labels or name must be specified")],
-        ),
-        (
-            "rules: [{matches: [{spiffeID: {type: Exact, value: a}, sni: {}}], default: {idleTimeout: 1s}}]",
-            [
-                ("spec.rules[0].matches[0].spiffeID", "must be a valid Spiffe ID: scheme is missing or invalid"),
-                ("spec.rules[0].matches[0].sni.type", "must be set"),
-                ("spec.rules[0].matches[0].sni.value", "must be set"),
-            ],
-        ),
-    ],
-)
-def test_mesh_timeouts_that_are_not(spec: str, expected: list[tuple[str, str]]) -> None:
-    assert violations(mesh_timeout(spec)) == expected
 
 
 def timeout(fields: str) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from kumafast.resources import parse, to_document, validate
 from kumafast.resources.virtual_outbound import NamedPort, TemplateError, VirtualOutbound
 
 SERVICE = {"name": "srv", "tagKey": "kuma.io/service"}
-MUST = "must consist of alphanumeric characters to be used as a gotemplate key"
-FAILED = "template pre evaluation failed with error="
 
 
 def document(host: str = "{{.srv}}.mesh", port: str = "80", *parameters: dict[str, str]) -> dict[str, Any]:
@@ -24,10 +22,6 @@ def outbound(*conf: Any) -> VirtualOutbound:
     resource = parse(document(*conf))
     assert isinstance(resource, VirtualOutbound)
     return resource
-
-
-def violations(written: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(violation.field, violation.message) for violation in validate(parse(written))]
 
 
 def test_makes_a_host_a_port_and_the_tags_that_it_names() -> None:
@@ -76,73 +70,3 @@ def test_an_inbound_that_gives_no_port_is_told_why(tag: str, reason: str) -> Non
     with pytest.raises(TemplateError) as refused:
         outbound("a.mesh", "{{.p}}", {"name": "p", "tagKey": "port"}).address_of({"port": tag})
     assert str(refused.value) == reason
-
-
-def test_what_is_not_valid_is_said_all_at_once() -> None:
-    empty = {"type": "VirtualOutbound", "mesh": "default", "name": "vo"}
-    assert violations(empty) == [("selectors", "must have at least one element"), ("conf", "has to be defined")]
-    assert violations({**document(), "selectors": [{"match": {}}], "conf": {}}) == [
-        ("selectors[0].match", "must have at least one tag"),
-        ("conf.parameters", "must contain a parameter with kuma.io/service as a tagKey"),
-        ("conf.host", "has to be defined"),
-        ("conf.port", "has to be defined"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("conf", "expected"),
-    [
-        (
-            ("foo.{{mesh", "{{port"),
-            [
-                (
-                    "conf.host",
-                    FAILED + '\'failed compiling gotemplate error="template: :1: function \\"mesh\\" not defined"\'',
-                ),
-                (
-                    "conf.port",
-                    FAILED + '\'failed compiling gotemplate error="template: :1: function \\"port\\" not defined"\'',
-                ),
-            ],
-        ),
-        (
-            ("a.mesh", "{{.srv}}a"),
-            [
-                (
-                    "conf.port",
-                    FAILED + "'evaluation of template with parameters didn't evaluate to a parsable number "
-                    'result="1a"\'',
-                )
-            ],
-        ),
-        (
-            ("a b", "80"),
-            [
-                (
-                    "conf.host",
-                    FAILED + "'evaluation of template with parameters didn't return a valid dns name result=\"a b\"'",
-                )
-            ],
-        ),
-        (
-            ("a.mesh", "80", SERVICE, {"name": "port", "tagKey": "***"}),
-            [("conf.parameters[1].tagKey", "must be a valid tag name")],
-        ),
-        (("a.mesh", "80", SERVICE, {"name": "kuma.io/port"}), [("conf.parameters[1].name", MUST)]),
-        (
-            ("a.mesh", "80", {"name": "", "tagKey": "kuma.io/service"}, {"name": "*"}),
-            [
-                ("conf.parameters[0].name", MUST),
-                ("conf.parameters[1].name", "must be a valid tag name if you are not setting tagKey"),
-                ("conf.parameters[1].name", MUST),
-            ],
-        ),
-        (("a.mesh", "80", SERVICE, {"name": "srv"}), [("conf.parameters[1].name", "name is already used")]),
-        (
-            ("a.mesh", "80", {"name": "foo", "tagKey": "kuma.io/port"}),
-            [("conf.parameters", "must contain a parameter with kuma.io/service as a tagKey")],
-        ),
-    ],
-)
-def test_confs_that_are_not_valid(conf: tuple[Any, ...], expected: list[tuple[str, str]]) -> None:
-    assert violations(document(*conf)) == expected

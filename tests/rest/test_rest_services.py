@@ -50,6 +50,14 @@ async def test_a_service_is_shown_as_written_with_what_it_comes_to(
     identities = [{"type": "ServiceTag", "value": value} for value in ("backend", "other")]
     assert shown["spec"] == {**SPEC, "state": "Available", "identities": identities}
     assert shown["status"]["dataplaneProxies"] == {"connected": 1, "healthy": 2, "total": 4}
+    for path in ("_dataplanes", "_resources/dataplanes"):
+        found = (await client.get(f"{URL}/{path}")).json()
+        assert ([each["name"] for each in found["items"]], found["total"]) == (["aside", "b-1", "b-2", "b-3"], 4)
+        page = (await client.get(f"{URL}/{path}?size=1&offset=1&name=b-")).json()
+        assert ([each["name"] for each in page["items"]], page["total"]) == (["b-2"], 3)
+        assert "offset=2" in page["next"]
+    assert (await client.get("/meshes/default/meshservices/none/_dataplanes")).status_code == 404
+    assert (await client.get("/meshes/default/meshexternalservices/none/_hostnames")).status_code == 404
     [item] = (await client.get("/meshes/default/meshservices")).json()["items"]
     assert item == shown
     assert (await client.get("/_kri/kri_msvc_default_east__backend_")).json() == shown
@@ -77,6 +85,9 @@ async def test_the_address_and_the_names_of_a_service_are_shown(client: httpx.As
     assert status["addresses"] == [{"hostname": name, "origin": "HostnameGenerator", "hostnameGeneratorRef": ref}]
     [made] = [each["conditions"] for each in status["hostnameGenerators"] if each["hostnameGeneratorRef"] == ref]
     assert made == [{"type": "Generated", "status": "True", "reason": "Generated", "message": ""}]
+    zones = [{"name": "east"}]
+    names = (await client.get(f"{URL}/_hostnames")).json()
+    assert names == {"items": [{"hostname": name, "zones": zones}], "total": 1}
     reasons = {
         each["hostnameGeneratorRef"]["coreName"]: (each["conditions"][0]["status"], each["conditions"][0]["reason"])
         for each in status["hostnameGenerators"]

@@ -15,7 +15,7 @@ from kumafast.errors import CompactedError, ConflictError, KumafastError, NotFou
 from kumafast.insights.arrivals import Arrivals
 from kumafast.insights.clients import Clients, StreamStatus
 from kumafast.insights.convergence import Convergence
-from kumafast.insights.status import CertificateFacts, certified, insight, is_elsewhere
+from kumafast.insights.status import CertificateFacts, certified, failed, insight, is_elsewhere
 from kumafast.metrics import Metrics
 from kumafast.resources import DataplaneInsight, Resource, ResourceKey
 from kumafast.snapshot import Snapshot
@@ -317,7 +317,11 @@ class Insights:
         )
         if key in self._certificates and not has_left:
             mtls = certified(self._certificates[key], mtls)
-        return found.model_copy(update={"mtls": mtls})
+        failure = failed(self._failure_of(f"{key.mesh}.{key.name}")) if is_here else None
+        if has_left and before is not None:
+            # It is for whoever it has gone to to say.
+            failure = before.failure
+        return found.model_copy(update={"mtls": mtls, "failure": failure})
 
     def _forget_ended(self, key: ResourceKey) -> None:
         streams = self._by_proxy.get(key, {})
@@ -344,4 +348,5 @@ def _ended(held: Resource | None, is_dead: Callable[[str], bool]) -> DataplaneIn
     subscriptions = tuple(
         each.model_copy(update={"disconnect_time": now}) if each in left else each for each in held.subscriptions
     )
-    return held.model_copy(update={"subscriptions": subscriptions})
+    failure = held.failure if any(each.is_online for each in subscriptions) else None
+    return held.model_copy(update={"subscriptions": subscriptions, "failure": failure})

@@ -33,6 +33,7 @@ from kumafast.rest.proxy_policies import ProxyPolicies
 from kumafast.rest.reads import Reader
 from kumafast.rest.rejections import rejections
 from kumafast.rest.rules import show_rules
+from kumafast.rest.service_answers import service_routes
 from kumafast.rest.services import ApiServices
 from kumafast.rest.statuses import Statuses
 from kumafast.rest.writes import Writer
@@ -51,6 +52,7 @@ def create_api(services: ApiServices) -> Guard:
         Route("/meshes/{mesh}/_rejections", fixed({"GET": rejections(services)})),
         Route("/_diff", fixed({"POST": dry_runs.diff}, body=DIFF_REQUEST)),
         *_proxy_routes(services, documents),
+        *service_routes(services),
         *_policy_routes(services, documents),
         Route("/meshes/{mesh}/{path}/{name}", Endpoint(partial(types.item, Scope.MESH))),
         Route("/meshes/{mesh}/{path}", Endpoint(types.of_mesh)),

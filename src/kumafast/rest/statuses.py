@@ -50,7 +50,7 @@ class Statuses:
         return {"status": {**addressed, **({"meshServices": parts} if parts else {})}}
 
     def _of_service(self, service: MeshService) -> Json:
-        instances = self._instances(service)
+        instances = self.instances(service)
         statistics = self._statistics(service.spec.ports, instances)
         services = sorted({inbound.service for each in instances for inbound in each.inbounds} - {""})
         identities = [{"type": _SERVICE_TAG_KIND, "value": service} for service in services]
@@ -61,7 +61,8 @@ class Statuses:
         tls = "Ready" if self._is_secured(service.mesh, instances) else "NotReady"
         return {"spec": spec, "status": {"tls": {"status": tls}, "dataplaneProxies": statistics}}
 
-    def _instances(self, service: MeshService) -> list[Dataplane]:
+    def instances(self, service: MeshService) -> list[Dataplane]:
+        """The dataplanes that a service selects. O(those)."""
         if not service.spec.ports:
             return []
         port = BackendPort(service.type.name, service.name, service.spec.ports[0].port)
