@@ -214,7 +214,7 @@ def draw_timeline(path: Path, outcome: Outcome, samples: Sequence[Sample]) -> No
     held = {"descriptors": [each.descriptors for each in samples], "tasks": [each.tasks for each in samples]}
     for name, counts in held.items():
         axes[5].plot([each.at - began for each in samples], counts, label=f"server {name}", linewidth=0.9)
-    axes[5].legend(loc="upper right", fontsize=8)
+    axes[5].legend(loc="center right", fontsize=8)
     axes[4].plot([row[0] - began for row in outcome.late], [1000 * row[1] for row in outcome.late], linewidth=0.9)
     axes[4].set_ylabel("clients late, ms")
     axes[5].set_xlabel("seconds")

@@ -110,9 +110,7 @@ class Stage:
         self._missing[number] = awaited
         said = {name: getattr(write, name) for name in _SAID}
         # Answered by all before it is made, so that it arrives nowhere where nobody looks for it.
-        self._crew.ask(
-            "expect", {"number": number, "write": said, "started": awaited.started, "away": sorted(self._away)}
-        )
+        self._crew.ask("expect", {"number": number, "write": said, "started": awaited.started})
         awaited.started = time.monotonic()
         try:
             response = self._http.request(write.method, write.path, json=write.document)

@@ -66,6 +66,7 @@ class Worker:
         self._numbers: dict[int, int] = {}
         """The number of each change, by the identity of what follows it, which lives as long as this."""
         self._followed: list[Awaited] = []
+        self._away: set[str] = set()
         self._node = described(METADATA)
         self._free: list[int] = []
         self._next = 0
@@ -122,7 +123,7 @@ class Worker:
         write = Write(**data["write"], document=None)
         awaited = self._changes.expect(write, data["started"])
         awaited.waiting.intersection_update(self.members)
-        awaited.waiting.difference_update(data["away"])
+        awaited.waiting.difference_update(self._away)
         self._numbers[id(awaited)] = data["number"]
         self._followed.append(awaited)
         self._arrivals.expect(awaited)
@@ -149,10 +150,12 @@ class Worker:
     def _leave(self, names: Collection[str]) -> None:
         ours = [name for name in names if name in self.members]
         self._arrivals.forget(ours)
+        self._away.update(ours)
         for name in ours:
             self.members[name].leave()
 
     def _come_back(self, names: Collection[str]) -> None:
+        self._away.difference_update(names)
         for name in names:
             if name in self.members:
                 self.members[name].come_back()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -207,6 +208,47 @@ async def _insights_of(client: httpx.AsyncClient, api: str, is_good: Any) -> Non
 
 def _open_at_one(insight: dict[str, Any]) -> bool:
     return len([each for each in insight["subscriptions"] if "disconnectTime" not in each]) == 1
+
+
+async def test_while_postgresql_is_away_proxies_and_readers_are_served(
+    instances: tuple[Instance, Instance], mortal: Server
+) -> None:
+    first, second = instances
+    fleet, late = Fleet(NODES[:-1]), Fleet(NODES[-1:])
+    async with httpx.AsyncClient(timeout=30) as client:
+        await fill(client, first.api)
+        fleet.start("127.0.0.1", first.dp_port)
+        await until(lambda: all(envoy.is_configured() for envoy in fleet.envoys.values()), "all", timeout_s=WAIT_S)
+        await shown(client, second.api, set(NAMES[:-1]))
+        mortal.send(signal.SIGSTOP)
+        path = f"/meshes/default/dataplanes/{NAMES[0]}"
+        for instance in instances:
+            began = time.monotonic()
+            refused = await client.put(instance.api + path, json=dataplane(NAMES[0], 90))
+            # 4 s, and some for a machine that has other things to do.
+            assert time.monotonic() - began < 10
+            assert refused.status_code == 503
+            assert "PostgreSQL at 127.0.0.1" in refused.json()["detail"]
+            assert (await client.get(instance.api + path)).status_code == 200
+        # Who comes now is configured too, and nobody who is there has lost its stream.
+        late.start("127.0.0.1", second.dp_port)
+        await until(lambda: all(envoy.is_configured() for envoy in late.envoys.values()), "late", timeout_s=WAIT_S)
+        assert fleet.streams["closed"] == 0
+        mortal.send(signal.SIGCONT)
+        async with asyncio.timeout(WAIT_S):
+            while (await client.put(first.api + path, json=dataplane(NAMES[0], 91))).status_code != 200:
+                await asyncio.sleep(0.1)
+        await shown(client, first.api, set(NAMES))
+        async with asyncio.timeout(WAIT_S):
+            while {*await differences(first.url, fleet), *await differences(first.url, late)}:
+                await asyncio.sleep(0.1)
+        assert (fleet.streams["closed"], late.streams["closed"]) == (0, 0)
+        assert fleet.received.held_already == 0
+        await asyncio.gather(fleet.stop(), late.stop())
+    second.stop()
+    # What they have missed was in the log: neither read all anew.
+    assert "is back after" in second.stderr
+    assert "reading it anew" not in first.stderr + second.stderr
 
 
 async def test_who_goes_with_an_instance_is_offline(instances: tuple[Instance, Instance]) -> None:

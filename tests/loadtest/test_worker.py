@@ -46,9 +46,9 @@ def crowd(workers: int) -> list[tuple[Worker, list[Member]]]:
     return made
 
 
-def expected(worker: Worker, write: Write, number: int = 0, away: list[str] | None = None) -> None:
+def expected(worker: Worker, write: Write, number: int = 0) -> None:
     said = {each.name: getattr(write, each.name) for each in dataclasses.fields(write) if each.name != "document"}
-    worker.answer("expect", {"number": number, "write": said, "started": 1.0, "away": away or []})
+    worker.answer("expect", {"number": number, "write": said, "started": 1.0})
 
 
 def endpoints(service: str, *addresses: str) -> bytes:
@@ -101,11 +101,19 @@ def test_who_is_away_or_leaves_is_not_waited_for() -> None:
     ((worker, members),) = crowd(1)
     service = "service-00003"
     clients = sorted(Changes(SIZE).clients(service))
-    expected(worker, Changes(SIZE).add("extra-1", service), away=clients[:1])
+    worker.answer("leave", clients[:1])
+    expected(worker, Changes(SIZE).add("extra-1", service))
     worker.answer("leave", clients[1:2])
     for member in members:
         member.envoy.receive(endpoints(service, "10.9.0.1"), 7.0)
     assert sorted(name for _, name, _ in worker.answer("report", None)["arrived"]) == clients[2:]
+    # Of the next change nobody who is back is left out.
+    worker.answer("come back", clients[:2])
+    write = Changes(SIZE).add("extra-2", service)
+    expected(worker, write, number=1)
+    for member in members:
+        member.envoy.receive(endpoints(service, write.address), 8.0)
+    assert {name for number, name, _ in worker.answer("report", None)["arrived"] if number == 1} == set(clients)
 
 
 def test_members_are_told_what_concerns_them() -> None:

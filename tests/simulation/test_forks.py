@@ -17,7 +17,7 @@ from dataclasses import replace
 import pytest
 from tests.simulation.authorities import MESH_FORMS, SECRET_FORMS
 from tests.simulation.forks import state_of
-from tests.simulation.histories import MESHES, NAMES, NODES, VARIANTS, Step, World, history, outside, policy
+from tests.simulation.histories import MESHES, NAMES, NODES, VARIANTS, Step, World, history, naming, outside, policy
 
 from kumafast.fork import Fork
 from kumafast.generation.differences import Difference, differences
@@ -175,6 +175,10 @@ def test_a_fork_says_what_the_pipeline_will_do(first: int, metrics: Metrics) -> 
 
 KINDS = sorted({policy("default", number).type.name for number in range(VARIANTS)})
 FAMILY = {kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and not kind.policy.is_target_ref}
+BESIDE_POLICIES = {
+    "ExternalService": ("extend", "curtail", outside),
+    "VirtualOutbound": ("christen", "unname", naming),
+}
 SEEDS_MIN, SEEDS_MAX = 10, 400
 MOVING_MIN = 4
 
@@ -183,10 +187,10 @@ def test_all_kinds_with_sources_or_selectors_are_among_them() -> None:
     assert set(KINDS) >= FAMILY
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "ExternalService"])
+@pytest.mark.parametrize("kind", [*KINDS, *BESIDE_POLICIES])
 def test_a_fork_says_what_one_policy_of_each_kind_will_do(kind: str, metrics: Metrics) -> None:
     """It is written, and in another world it goes, among all the others of a history."""
-    come, go, make = ("extend", "curtail", outside) if kind == "ExternalService" else ("bind", "unbind", policy)
+    come, go, make = BESIDE_POLICIES.get(kind, ("bind", "unbind", policy))
     numbers = [each for each in range(VARIANTS) if make("default", each).type.name == kind]
     moving = failing = 0
     for seed in itertools.count():
@@ -199,7 +203,9 @@ def test_a_fork_says_what_one_policy_of_each_kind_will_do(kind: str, metrics: Me
         # Many say nothing to anybody: their mesh has no TLS or no backend, another outweighs or silences them.
         moving += sum(1 for preview in seen if preview.proxies)
         failing += sum(1 for preview in seen if preview.failed)
-        is_enough = (moving >= MOVING_MIN or kind not in FAMILY) and (failing or kind != "ProxyTemplate")
+        is_enough = (moving >= MOVING_MIN or kind not in {*FAMILY, *BESIDE_POLICIES}) and (
+            failing or kind != "ProxyTemplate"
+        )
         if seed >= SEEDS_MIN and is_enough:
             break
         assert seed < SEEDS_MAX, f"{moving} of {kind} have moved anybody, {failing} cannot be applied"

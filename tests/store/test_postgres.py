@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from tests.store.kinds import Box, Label, Note, Thing, key, mesh
 
 from kumafast.errors import CompactedError, ConflictError, KumafastError, MeshInUseError, StoreUnavailableError
 from kumafast.resources import Secret, parse
-from kumafast.store import Delete, Keyring, Put
+from kumafast.store import Delete, Keyring, Put, StoredResource
 from kumafast.store.database import TRIM_STEP
 from kumafast.store.postgres import PostgresStore, connection, schema
 from kumafast.store.postgres import store as postgres_store
@@ -32,6 +34,16 @@ async def reaches(store: PostgresStore, revision: int) -> None:
     async with asyncio.timeout(WAIT_S):
         while await store.revision() < revision:
             await asyncio.sleep(0.01)
+
+
+async def insist(store: PostgresStore, thing: Thing) -> StoredResource:
+    """Put it, however often that is refused."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                return await store.put(thing)
+            except StoreUnavailableError:
+                await asyncio.sleep(0.05)
 
 
 class TestInstances:
@@ -155,18 +167,33 @@ class TestAway:
         assert [s.resource.name for s in (await store.list("Thing")).items] == ["a"]
         assert [commit.revision for commit in await take(watch, 1)] == [1]
         mortal.send(signal.SIGCONT)
-        async with asyncio.timeout(WAIT_S):
-            while True:
-                try:
-                    stored = await store.put(Thing(name="c"))
-                    break
-                except StoreUnavailableError:
-                    await asyncio.sleep(0.05)
+        stored = await insist(store, Thing(name="c"))
         # What was refused may have been done, and was said so; nothing else was.
         names = [change.key.name for commit in await take(watch, stored.revision - 1) for change in commit.changes]
         assert names in (["c"], ["b", "c"])
         assert store.work.readings == 0
         await store.close()
+
+    @pytest.mark.slow
+    async def test_a_network_that_swallows_everything_is_noticed(self, postgresql: Server) -> None:
+        network = Network(postgresql.port)
+        async with network.serve() as port:
+            url = postgresql.new_store()
+            store = await kinds.open_postgres(url.replace(f":{postgresql.port}/", f":{port}/"))
+            other = await kinds.open_postgres(url)
+            await store.put(Thing(name="a"))
+            watch = store.watch(after=1)
+            network.passes.clear()
+            with pytest.raises(StoreUnavailableError):
+                await store.put(Thing(name="b"))
+            # What it may hold in PostgreSQL holds nobody up for long, and it hears nothing of what is written.
+            await insist(other, Thing(name="c"))
+            assert await store.revision() == 1
+            network.passes.set()
+            commits = await take(watch, await other.revision() - 1)
+            assert commits[-1].changes[-1].key.name == "c"
+            assert store.work.readings == 0
+            await asyncio.gather(store.close(), other.close())
 
     async def test_a_restart_is_waited_out(self, mortal: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         # However slow this machine is: it is shown that the same write is tried again.
@@ -224,6 +251,43 @@ class TestAway:
         await store.close()
 
 
+class Network:
+    """A way to PostgreSQL that can swallow all that is sent on it, without a word to either end."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.passes = asyncio.Event()
+        self.passes.set()
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[int]:
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(OSError):
+                while data := await reader.read(65_536):
+                    await self.passes.wait()
+                    writer.write(data)
+            await self.passes.wait()
+            writer.close()
+
+        async def take_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            there, to_there = await asyncio.open_connection("127.0.0.1", self._port)
+            for each in (pump(reader, to_there), pump(there, writer)):
+                task = asyncio.create_task(each)
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+
+        server = await asyncio.start_server(take_in, "127.0.0.1", 0)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            for task in list(tasks):
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @pytest.mark.slow
 class TestFailover:
     @pytest.mark.parametrize("is_written_to", [True, False])
@@ -266,13 +330,7 @@ class TestFailover:
             await asyncio.to_thread(mortal.kill)
             await asyncio.to_thread(standby.start_standby)
             await asyncio.to_thread(standby.promote)
-            async with asyncio.timeout(WAIT_S):
-                while True:
-                    try:
-                        stored = await store.put(Thing(name="b"))
-                        break
-                    except StoreUnavailableError:
-                        await asyncio.sleep(0.05)
+            stored = await insist(store, Thing(name="b"))
             assert stored.revision == 2
             assert [commit.revision for commit in await take(watch, 1)] == [2]
             assert store.work.readings == 0

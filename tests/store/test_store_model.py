@@ -1,4 +1,4 @@
-"""Any order of writes, conflicts, watches and restarts leaves both back ends as the naive model says."""
+"""Any order of writes, conflicts, watches and restarts leaves all back ends as the naive model says."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.postgresql import Server
 from tests.store import kinds
 from tests.store.model import Entry, Model
 
@@ -32,7 +34,9 @@ WRITES = st.lists(PUTS | DELETES, max_size=5)
 
 
 class Stores(RuleBasedStateMachine):
-    """Both back ends and the model, told the same."""
+    """The back ends and the model, told the same: of PostgreSQL two instances, one of which is told at a time."""
+
+    server: ClassVar[Server]
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,11 +55,19 @@ class Stores(RuleBasedStateMachine):
     def open(self) -> None:
         self.memory = MemoryStore(clock=self.clock)
         self.sqlite: SqliteStore = self.run(kinds.open_sqlite(self.path, clock=self.clock))
+        self.url = self.server.new_store()
+        self.instances = [self.run(kinds.open_postgres(self.url, clock=self.clock)) for _ in range(2)]
         self.watches: list[tuple[Store, int, AsyncIterator[Commit], list[Commit]]] = []
 
     @property
-    def stores(self) -> tuple[Store, Store]:
-        return self.memory, self.sqlite
+    def stores(self) -> tuple[Store, ...]:
+        """Those that are told what happens."""
+        return self.memory, self.sqlite, self.instances[0]
+
+    @rule()
+    def turn(self) -> None:
+        """Tell the other instance from now on."""
+        self.instances.reverse()
 
     @rule(put=PUTS)
     def put(self, put: Put) -> None:
@@ -94,7 +106,8 @@ class Stores(RuleBasedStateMachine):
     @rule(data=st.data())
     def watch(self, data: st.DataObject) -> None:
         after = data.draw(st.integers(0, self.model.revision))
-        self.watches += [(store, after, store.watch(after=after), []) for store in self.stores]
+        for store in (*self.stores, self.instances[1]):
+            self.watches.append((store, after, store.watch(after=after), []))
 
     @rule()
     def catch_up(self) -> None:
@@ -111,9 +124,18 @@ class Stores(RuleBasedStateMachine):
         self.sqlite = self.run(kinds.open_sqlite(self.path, clock=self.clock))
         assert self.sqlite.identity == identity
 
+    @rule()
+    def reopen_instance(self) -> None:
+        gone = self.instances.pop()
+        self.run(gone.close())
+        self.watches = [watch for watch in self.watches if watch[0] is not gone]
+        self.instances.append(self.run(kinds.open_postgres(self.url, clock=self.clock)))
+        assert self.instances[1].identity == gone.identity
+
     @invariant()
     def all_hold_what_the_model_holds(self) -> None:
-        for store in self.stores:
+        self.run(_reach(self.instances[1], self.model.revision))
+        for store in (*self.stores, self.instances[1]):
             assert self.run(store.revision()) == self.model.revision
             held = [s for type_name in sorted(kinds.KINDS) for s in self.run(store.list(type_name)).items]
             assert [s.resource.key for s in held] == sorted(self.model.entries)
@@ -151,10 +173,12 @@ class Stores(RuleBasedStateMachine):
         self.catch_up()
         # Whatever happened, a watch from the beginning tells the whole story, after a restart too.
         self.reopen()
-        for store in self.stores:
+        self.reopen_instance()
+        for store in (*self.stores, self.instances[1]):
             self.watches.append((store, 0, store.watch(after=0), []))
         self.catch_up()
-        self.run(self.sqlite.close())
+        for store in (self.sqlite, *self.instances):
+            self.run(store.close())
         self.runner.close()
         self.folder.cleanup()
 
@@ -162,6 +186,18 @@ class Stores(RuleBasedStateMachine):
 async def _next(watch: AsyncIterator[Commit]) -> Commit:
     async with asyncio.timeout(10):
         return await anext(watch)
+
+
+async def _reach(store: Store, revision: int) -> None:
+    """Another instance's commits come a moment later."""
+    async with asyncio.timeout(10):
+        while await store.revision() < revision:
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture(autouse=True)
+def _server(postgresql: Server) -> None:
+    Stores.server = postgresql
 
 
 TestStores = Stores.TestCase

@@ -52,7 +52,10 @@ from kumafast.store.store import Delete, Put
 from kumafast.store.watch import CommitLog
 
 WRITE_S = 4.0
-"""How long a write may wait for PostgreSQL. A restart or a failover within that is noticed by nobody."""
+"""How long a write may wait for PostgreSQL while nothing is written. A restart or a failover within that is noticed by
+nobody."""
+COMMIT_S = 0.8
+"""How much longer it may take where all that is left is to commit."""
 OPEN_S = 5.0
 """How long opening waits for a PostgreSQL that is just starting."""
 GROUP_WRITES_MAX = 256
@@ -93,6 +96,8 @@ class PostgresStore(Replica):
         super().__init__(target, database, loaded, history=history, instance=instance, clock=clock)
         self._floor = self._log.floor
         self._writer: Connection | None = None
+        self._progressed_at = 0.0
+        self._failure = ""
         self._waiting: deque[_Request] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -214,7 +219,10 @@ class PostgresStore(Replica):
 
         Raises what holds for all of them.
         """
-        deadline = group[0].began + WRITE_S
+        # Who waits because many write is not refused: time runs while nothing is written.
+        deadline = max(group[0].began, self._progressed_at) + WRITE_S
+        if deadline <= time.monotonic():
+            raise StoreUnavailableError(f"{self._target.name} cannot be written to now: {self._failure}")
         retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_before_delay(max(deadline - time.monotonic(), 0.0)),
             wait=_RETRY,
@@ -228,7 +236,9 @@ class PostgresStore(Replica):
             if is_own and len(group) > 1 and self._unsure is None:
                 # One that cannot be recorded must not take its neighbours with it.
                 return [result for request in group for result in await self._record_alone(request)]
-            raise self._refusal(error) from error
+            refusal = self._refusal(error)
+            self._failure = str(error) or type(error).__name__
+            raise refusal from error
         finally:
             if self._unsure is not None:
                 self._unsure = None
@@ -291,9 +301,11 @@ class PostgresStore(Replica):
         commits = [outcome.commit for outcome in outcomes if outcome.commit is not None]
         if not commits:
             await transaction.rollback()
+            self._progressed_at = time.monotonic()
             return results
         origin = uuid4().hex
-        async with bounded(connection, min(STATEMENT_S, _left(deadline))):
+        # A commit that is cut short may have been done or not: better a moment late.
+        async with bounded(connection, min(STATEMENT_S, _left(deadline) + COMMIT_S)):
             await self._database.append(connection, commits, origin=origin)
             if self._log.floor - self._floor >= TRIM_STEP:
                 await self._database.forget(connection, floor=self._log.floor)
@@ -301,6 +313,7 @@ class PostgresStore(Replica):
             self._unsure = Unsure(origin, commits[-1].revision, results)
             await transaction.commit()
         self._unsure = None
+        self._progressed_at = time.monotonic()
         self._origin = origin
         self.work.transactions += 1
         for outcome in outcomes:
