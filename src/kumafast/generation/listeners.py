@@ -151,7 +151,7 @@ def _listener(
     # Filled in place: a message that is handed to another's constructor is copied at every level.
     listener = listener_pb2.Listener(traffic_direction=direction)
     if tags:
-        listener.metadata.CopyFrom(fields.metadata({_TAGS: tags}))
+        listener.metadata.CopyFrom(_metadata(tags))
     # Kuma sends only the unusual one of the two.
     if not binds_to_port:
         listener.bind_to_port.value = False
@@ -160,12 +160,18 @@ def _listener(
     return listener
 
 
+@lru_cache(maxsize=_RESTS_MAX)
+def _metadata(tags: Tags) -> base_pb2.Metadata:
+    """The tags as metadata. One message for all that have the same, and under all policies: it is not to be changed."""
+    return fields.metadata({_TAGS: tags})
+
+
 def _add_chain(listener: listener_pb2.Listener, config: Config) -> listener_components_pb2.FilterChain:
     """Serve connections so; the chain, to which what is special about it can be added."""
     chain = listener.filter_chains.add()
     filter_ = chain.filters.add()
     filter_.name = _HTTP_FILTER if isinstance(config, _Hcm) else _TCP_FILTER
-    filter_.typed_config.Pack(config, deterministic=True)
+    fields.pack(filter_.typed_config, config)
     return chain
 
 
