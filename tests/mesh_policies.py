@@ -43,8 +43,16 @@ def random_top(rng: random.Random) -> dict[str, Any]:
     )
 
 
+_RECORDS = {"type": "OpenTelemetry", "openTelemetry": {"endpoint": "127.0.0.1:4317", "body": "%KUMA_MESH%"}}
+_SPANS = {"type": "OpenTelemetry", "openTelemetry": {"endpoint": "127.0.0.1:4317"}}
 # What each kind may say of requests to services.
 _ABOUT_SERVICES: dict[str, tuple[Any, ...]] = {
+    "MeshAccessLog": (
+        {"backends": [{"type": "File", "file": {"path": "/tmp/a.log"}}]},
+        {"backends": [{"type": "Tcp", "tcp": {"address": "127.0.0.1:5000"}}, _RECORDS]},
+        {"backends": [_RECORDS]},
+        {"backends": []},
+    ),
     "MeshCircuitBreaker": (
         {"connectionLimits": {"maxRequests": 1}},
         {"outlierDetection": {"detectors": {"totalFailures": {"consecutive": 1}}}},
@@ -65,6 +73,7 @@ _ABOUT_SERVICES: dict[str, tuple[Any, ...]] = {
 }
 # And of what proxies take.
 _ABOUT_INBOUNDS: dict[str, tuple[Any, ...]] = {
+    "MeshAccessLog": _ABOUT_SERVICES["MeshAccessLog"],
     "MeshCircuitBreaker": _ABOUT_SERVICES["MeshCircuitBreaker"],
     "MeshFaultInjection": (
         {"http": [{"abort": {"httpStatus": 503, "percentage": "0.5"}}]},
@@ -78,7 +87,7 @@ _ABOUT_INBOUNDS: dict[str, tuple[Any, ...]] = {
     ),
     "MeshTLS": ({"mode": "Permissive"}, {"mode": "Strict"}, {"tlsVersion": {"min": "TLS13"}}),
 }
-_HAVE_MATCHES = ("MeshFaultInjection", "MeshRateLimit")
+_HAVE_MATCHES = ("MeshAccessLog", "MeshFaultInjection", "MeshRateLimit")
 _SOURCES = {
     "MeshFaultInjection": (MESH, {"kind": "MeshService", "name": "a"}, {"kind": "MeshSubset", "tags": {"version": "1"}})
 }
@@ -99,6 +108,11 @@ def _random_inbound(rng: random.Random, kind: str) -> dict[str, Any]:
 
 # And of proxies as a whole: what can be done to whatever there is.
 _ABOUT_PROXIES: dict[str, tuple[Any, ...]] = {
+    "MeshTrace": (
+        {"backends": [{"type": "Zipkin", "zipkin": {"url": "http://127.0.0.1:9411/api/v2/spans"}}]},
+        {"backends": [_SPANS], "sampling": {"overall": "0.5"}},
+        {"backends": [], "tags": [{"name": "team", "literal": "x"}]},
+    ),
     "MeshProxyPatch": tuple(
         {"appendModifications": [modification]}
         for modification in (

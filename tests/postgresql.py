@@ -201,6 +201,7 @@ def running(*, settings: Sequence[str] = ()) -> Iterator[Server]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a server, and a control plane on it with `--run`, until a signal."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with running() as server:
         print(f"postgresql {server.url}", flush=True)  # noqa: T201
         if "--run" not in arguments:
@@ -214,6 +215,7 @@ def main(arguments: Sequence[str]) -> int:
             try:
                 return control_plane.wait()
             except KeyboardInterrupt:
+                control_plane.terminate()
                 return control_plane.wait()
 
 

@@ -226,7 +226,7 @@ async def test_while_postgresql_is_away_proxies_and_readers_are_served(
             began = time.monotonic()
             refused = await client.put(instance.api + path, json=dataplane(NAMES[0], 90))
             # 4 s, and some for a machine that has other things to do.
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 15
             assert refused.status_code == 503
             assert "PostgreSQL at 127.0.0.1" in refused.json()["detail"]
             assert (await client.get(instance.api + path)).status_code == 200

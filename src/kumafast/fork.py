@@ -20,9 +20,9 @@ from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates, wanted_identity
 from kumafast.errors import ModificationError
 from kumafast.generation import names
-from kumafast.generation.effects import Effect
+from kumafast.generation.effects import Effect, Source
 from kumafast.generation.generate import generate
-from kumafast.generation.policy_effects import records
+from kumafast.generation.policy_effects import collectors_of, records
 from kumafast.generation.proxy import Part
 from kumafast.identity.identities import MeshIdentity
 from kumafast.ipam import Ranges, placements
@@ -228,7 +228,11 @@ def _records(policy: CompiledPolicy) -> tuple[Effect, ...]:
     confs = dict.fromkeys(item.conf for item in policy.outbound)
     if policy.proxy is not None:
         confs[policy.proxy] = None
-    return tuple(effect for conf in confs for effect in records(Setting(policy.key.type, conf)))
+    sent = (effect for conf in confs for effect in records(Setting(policy.key.type, conf)))
+    # The others say nothing of one source alone, and have no records made of what comes in.
+    confs = dict.fromkeys(item.conf for item in policy.inbound) if policy.has_cases else {}
+    taken = (effect for conf in confs for effect in records(Setting(policy.key.type, conf), is_inbound=True))
+    return (*sent, *taken)
 
 
 def shadows(registry: Registry, mesh: str) -> Iterator[StoredResource]:
@@ -386,16 +390,19 @@ class _Parts(Layers):
         layer = self._held.get(part)
         if layer is None:
             layer = self._held[part] = LateLayer(lambda: self._generate(part))
+            self.note(layer, collectors_of(part))
         return layer
 
-    def of_inbound(self, inbound: BoundInbound, address: str, port: int) -> Layer:
-        return self.of(inbound.part.at(address, port))
+    def of_inbound(self, inbound: BoundInbound, address: str, port: int, source: Source) -> Layer:
+        part = inbound.part.of(source) if inbound.needs_source else inbound.part
+        return self.of(part.at(address, port))
 
     def joined(self, parts: Iterable[Part]) -> Layer:
         layers = tuple(map(self.of, parts))
         joined = self._joins.get(layers)
         if joined is None:
             joined = self._joins[layers] = JoinedLayer(layers)
+            self.note(joined, self.collectors(layers))
         return joined
 
     def _generate(self, part: Part) -> Iterator[XdsResource]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TypeAlias
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from kumafast.generation import clusters, listeners, names
-from kumafast.generation.effects import Effect
+from kumafast.generation.effects import Collector, Effect, Source
 from kumafast.generation.generate import generate, generator_name
-from kumafast.generation.policy_effects import effects
+from kumafast.generation.policy_effects import collectors_of, effects
 from kumafast.generation.proxy import Inbound, Part
 from kumafast.matching import Bindings, Setting
 from kumafast.snapshot import Layer, XdsResource
@@ -41,6 +41,7 @@ class Layers:
         self._of_part: WeakValueDictionary[Part, Layer] = WeakValueDictionary()
         self._of_inbound: WeakValueDictionary[tuple[BoundInbound, str, int], Layer] = WeakValueDictionary()
         self._joined: WeakValueDictionary[tuple[Layer, ...], Layer] = WeakValueDictionary()
+        self._collectors: WeakKeyDictionary[Layer, tuple[Collector, ...]] = WeakKeyDictionary()
         self.templated = TemplatedLayers(count)
         """What templates make of these layers."""
 
@@ -50,10 +51,13 @@ class Layers:
         if layer is None:
             layer = self._of_part[part] = Layer(encode(message) for message in generate(part))
             self._count(generator_name(part), layer)
+            self.note(layer, collectors_of(part))
         return layer
 
-    def of_inbound(self, inbound: BoundInbound, address: str, port: int) -> Layer:
+    def of_inbound(self, inbound: BoundInbound, address: str, port: int, source: Source) -> Layer:
         """The layer of an inbound at an address: equal to `of` the part there, and made of what its class has."""
+        if inbound.needs_source:
+            return self.of(inbound.part.of(source).at(address, port))
         if inbound.part.tls is not None:
             # Within the listener there are statistics that bear its name.
             return self.of(inbound.part.at(address, port))
@@ -64,6 +68,7 @@ class Layers:
             listener = placed_listener(name, address, port, inbound.rest)
             layer = self._of_inbound[key] = Layer((inbound.cluster, listener))
             self._count(_INBOUND, layer)
+            self.note(layer, collectors_of(inbound.part))
         return layer
 
     def joined(self, parts: Iterable[Part]) -> Layer:
@@ -72,17 +77,31 @@ class Layers:
         joined = self._joined.get(layers)
         if joined is None:
             joined = self._joined[layers] = Layer(resource for layer in layers for resource in layer)
+            self.note(joined, self.collectors(layers))
         return joined
+
+    def collectors(self, layers: Iterable[Layer]) -> tuple[Collector, ...]:
+        """Where what these layers stand for reports to, each once. Asked of every proxy, and most report to nobody."""
+        if not self._collectors:
+            return ()
+        return tuple(dict.fromkeys(each for layer in layers for each in self._collectors.get(layer, ())))
+
+    def note(self, layer: Layer, collectors: tuple[Collector, ...]) -> None:
+        """Remember where a layer reports to."""
+        if collectors:
+            self._collectors[layer] = collectors
 
 
 class BoundInbound:
     """The inbounds of a class under some policies. Compared by identity: its class has one for equal effects."""
 
-    __slots__ = ("__weakref__", "_cluster", "_rest", "part")
+    __slots__ = ("__weakref__", "_cluster", "_rest", "needs_source", "part")
 
     def __init__(self, part: Inbound) -> None:
         self.part = part
         """The inbound at no address."""
+        self.needs_source = any(effect.needs_source for effect in part.effects)
+        """Whether it is not the same for two proxies, whatever they have in common."""
         self._cluster: XdsResource | None = None
         self._rest: bytes | None = None
 
@@ -148,12 +167,13 @@ class InboundClasses:
 
 
 class InboundSlot:
-    """An inbound of one proxy, as it was last asked for."""
+    """An inbound of one proxy, as it was last asked for. `source` is the proxy itself, of which anybody may ask."""
 
-    __slots__ = ("_address", "_bound", "_class", "_layer", "_port", "_position")
+    __slots__ = ("_address", "_bound", "_class", "_layer", "_port", "_position", "_source")
 
-    def __init__(self, of: InboundClass, address: str, port: int, position: int) -> None:
+    def __init__(self, of: InboundClass, address: str, port: int, position: int, source: Source) -> None:
         self._class = of
+        self._source = source
         self._address, self._port = address, port
         self._position = position
         self._bound: BoundInbound | None = None
@@ -163,7 +183,7 @@ class InboundSlot:
         """Its layer under these policies."""
         bound = self._class.under(bindings, self._position)
         if self._layer is None or bound is not self._bound:
-            self._bound, self._layer = bound, layers.of_inbound(bound, self._address, self._port)
+            self._bound, self._layer = bound, layers.of_inbound(bound, self._address, self._port, self._source)
         return self._layer
 
 

@@ -33,7 +33,7 @@ from kumafast.generation.proxy import (
 )
 from kumafast.identity.proxies import tag_sets
 from kumafast.layers import InboundClasses, InboundSlot, Layers, with_proxy
-from kumafast.matching import PASS_THROUGH, Bindings, Subject
+from kumafast.matching import PASS_THROUGH, UNKNOWN, Bindings, Subject
 from kumafast.matching.bindings import by_kind, proxy_rule
 from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
 from kumafast.reached import Destinations, Reached, Viewed
@@ -161,11 +161,9 @@ class Plan:
             made.append(self._dns)
         made.extend(slot.layer(bindings, layers) for slot in self._inbounds)
         made.extend(group.layer(bindings, self._source, self._sender) for group in self._outbounds)
-        if not bindings.proxy:
-            return (*made, NOTHING)
-        parts = proxy_parts(bindings.proxy)
+        parts = (*proxy_parts(bindings.proxy), *layers.collectors(made))
         made.append(layers.joined(parts) if parts else NOTHING)
-        return self._templated(made, bindings)
+        return self._templated(made, bindings) if bindings.proxy else tuple(made)
 
     def _views(self, bindings: Bindings) -> Mapping[Reached, Viewed]:
         if bindings.kinds.isdisjoint(VIEWING):
@@ -246,15 +244,18 @@ class Resolution:
             certificate = self._certificates.layer(identity, dataplane_id.node_id, dataplane)
         else:
             self._certificates.forget(dataplane_id.node_id)
+        source = self._source(dataplane, node)
         return Plan(
             self,
             dataplane_id,
             dataplane,
-            source=self._source(dataplane, node),
+            source=source,
             transparent=transparent,
             dns=self._dns(dataplane_id, node, transparent),
             fixed=(*map(self.layers.of, fixed), *(() if certificate is None else (certificate,))),
-            inbounds=tuple(self._inbounds(dataplane, tls=tls, binds=transparent is None, reuses_port=reuses_port)),
+            inbounds=tuple(
+                self._inbounds(dataplane, source, tls=tls, binds=transparent is None, reuses_port=reuses_port)
+            ),
             outbounds=tuple(self._groups_of(dataplane_id, dataplane, transparent, reuses_port=reuses_port)),
         )
 
@@ -357,9 +358,11 @@ class Resolution:
         return group
 
     def _inbounds(
-        self, dataplane: Dataplane, *, tls: InboundTls | None, binds: bool, reuses_port: bool
+        self, dataplane: Dataplane, source: Source, *, tls: InboundTls | None, binds: bool, reuses_port: bool
     ) -> Iterable[InboundSlot]:
         seen: set[tuple[str, int]] = set()
+        # Whoever sends is not known beforehand.
+        anybody = replace(source, service=UNKNOWN)
         for position, inbound in enumerate(dataplane.inbounds):
             address = self._addresses.get(dataplane.inbound_address(inbound))
             if address is None or (address, inbound.port) in seen or inbound.state == "Ignored":
@@ -377,7 +380,7 @@ class Resolution:
                 reuses_port=reuses_port,
                 tls=tls,
             )
-            yield InboundSlot(self._inbound_classes.of(part), address, inbound.port, position)
+            yield InboundSlot(self._inbound_classes.of(part), address, inbound.port, position, anybody)
 
 
 def _with_effects(part: _Towards, bindings: Bindings, subject: str | Subject, name: str) -> _Towards:

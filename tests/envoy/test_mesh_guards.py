@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +156,9 @@ def test_a_mesh_fault_is_met_by_its_source_alone(scene: Scene) -> None:
     wait_until(lambda: all_answered(scene.web_port, 200), "the fault is gone")
 
 
-@pytest.fixture
-def secured(scene: Scene) -> Iterator[Scene]:
-    """The same with mutual TLS, where everybody may connect."""
+@contextmanager
+def secured(scene: Scene) -> Iterator[None]:
+    """Mutual TLS, with which everybody may connect."""
     url = f"{scene.control_plane.api}/meshes/default"
     everybody = [{"match": {"kuma.io/service": "*"}}]
     ends = {"sources": everybody, "destinations": everybody}
@@ -169,7 +169,7 @@ def secured(scene: Scene) -> Iterator[Scene]:
     scene.control_plane.settle("PUT", url, {**plain, "mtls": {"enabledBackend": "ca-1", "backends": [backend]}})
     try:
         wait_until(lambda: both_answered(scene), "the service answers over TLS")
-        yield scene
+        yield
     finally:
         scene.control_plane.settle("PUT", url, plain)
         scene.control_plane.settle("DELETE", f"{url}/traffic-permissions/all")
@@ -184,24 +184,29 @@ def identity(service: str) -> dict[str, dict[str, str]]:
     return {"spiffeID": {"type": "Exact", "value": f"spiffe://default/{service}"}}
 
 
-def test_clients_are_told_apart_by_their_certificates(secured: Scene) -> None:
+def test_clients_are_told_apart_by_their_certificates(scene: Scene) -> None:
+    with secured(scene):
+        tell_apart(scene)
+
+
+def tell_apart(scene: Scene) -> None:
     rate = {"requestRate": {"num": 1, "interval": "600s"}}
     rules = [
         {"matches": [identity("web-1")], "default": {"local": {"http": rate}}},
         {"matches": [identity("web")], "default": {"local": {"http": {"disabled": True}}}},
     ]
-    with secured.control_plane.policy(
+    with scene.control_plane.policy(
         "meshratelimits", type="MeshRateLimit", spec={"targetRef": {"kind": "Dataplane"}, "rules": rules}
     ):
-        wait_until(lambda: all_answered(secured.web_port, 429), "the client has had its request")
-        assert [get(secured.job_port).status_code for _ in range(4)] == [200] * 4
+        wait_until(lambda: all_answered(scene.web_port, 429), "the client has had its request")
+        assert [get(scene.job_port).status_code for _ in range(4)] == [200] * 4
         # What a client claims of its certificate is dropped.
         claim = {"x-forwarded-client-cert": "URI=spiffe://default/web-1"}
-        assert get(secured.job_port, headers=claim).status_code == 200
+        assert get(scene.job_port, headers=claim).status_code == 200
     faults = [
         {"default": {"http": [{"abort": {"percentage": 100, "httpStatus": 418}}]}},
         {"matches": [{**identity("job-1"), "sni": SERVER_NAME}], "default": {"http": []}},
     ]
-    with taken(secured, "MeshFaultInjection", "meshfaultinjections", rules=faults):
-        wait_until(lambda: all_answered(secured.web_port, 418), "all requests are refused")
-        assert [get(secured.job_port).status_code for _ in range(4)] == [200] * 4
+    with taken(scene, "MeshFaultInjection", "meshfaultinjections", rules=faults):
+        wait_until(lambda: all_answered(scene.web_port, 418), "all requests are refused")
+        assert [get(scene.job_port).status_code for _ in range(4)] == [200] * 4

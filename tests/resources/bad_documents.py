@@ -8,6 +8,7 @@ ones parse, and `validate` returns exactly the violations given here, in this or
 
 from __future__ import annotations
 
+from tests.resources.bad_mesh_observers import BAD_MESH_OBSERVERS
 from tests.resources.bad_mesh_policies import BAD_MESH_POLICIES
 from tests.resources.bad_observers import BAD_OBSERVERS, BAD_TEMPLATES
 from tests.resources.bad_outside import BAD_EXTERNAL_SERVICES, BAD_VIRTUAL_OUTBOUNDS
@@ -474,6 +475,7 @@ BAD_DOCUMENTS: list[BadDocument] = [
     *_MESHES,
     *BAD_POLICIES,
     *BAD_MESH_POLICIES,
+    *BAD_MESH_OBSERVERS,
     *BAD_ROUTES,
     *BAD_PERMISSIONS,
     *BAD_OBSERVERS,

@@ -149,6 +149,13 @@ def _of_a_route(top: str, kind: str) -> Found | None:
 
 
 ROWS: dict[str, Row] = {
+    "MeshAccessLog": Row(
+        conf={"backends": []},
+        top=_PROXIES,
+        to=_nothing_but("Mesh", *_SERVICES, "MeshHTTPRoute"),
+        from_=_nothing_but("Mesh"),
+        rule=lambda top: None,
+    ),
     "MeshCircuitBreaker": Row(
         conf={"connectionLimits": {"maxRequests": 1}},
         top=_PROXIES,
@@ -227,6 +234,12 @@ ROWS: dict[str, Row] = {
         to=_or_everything("Mesh", *_SERVICES, "MeshHTTPRoute"),
         from_=_of_no_gateway,
         rule=lambda top: None,
+    ),
+    "MeshTrace": Row(
+        conf={"backends": []},
+        top=_PROXIES,
+        whole=True,
+        absent={name: [("spec.default.backends", "must be defined")] for name in ("to", "from", "rules")},
     ),
     "MeshTrafficPermission": Row(
         conf={"action": "Allow"},

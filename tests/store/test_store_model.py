@@ -190,7 +190,7 @@ async def _next(watch: AsyncIterator[Commit]) -> Commit:
 
 async def _reach(store: Store, revision: int) -> None:
     """Another instance's commits come a moment later."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await store.revision() < revision:
             await asyncio.sleep(0.001)
 

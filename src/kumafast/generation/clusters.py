@@ -118,6 +118,9 @@ def collector_cluster(collector: Collector) -> cluster_pb2.Cluster:
     if not is_ip(collector.host):
         cluster.type = cluster_pb2.Cluster.STRICT_DNS
         cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
+    if collector.is_http2:
+        options = _http_options(idle_timeout=None, over_http2=True)
+        cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY].Pack(options, deterministic=True)
     if collector.is_tls:
         cluster.transport_socket.CopyFrom(tls.outside_socket(collector.host))
     return cluster

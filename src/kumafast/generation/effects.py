@@ -58,6 +58,17 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Collector:
+    """A server outside of the mesh that proxies report to. An address or host name, which Envoy then looks up."""
+
+    cluster_name: str
+    host: str
+    port: int
+    is_tls: bool = False
+    is_http2: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """What is known of the connections or requests through a listener."""
 
@@ -90,6 +101,11 @@ class Effect:
     def needs_source(self) -> bool:
         """Whether the proxy itself counts. What such an effect is in belongs to one proxy, and is shared by none."""
         return False
+
+    @property
+    def collectors(self) -> tuple[Collector, ...]:
+        """Where what it records goes, as far as a proxy needs clusters for that."""
+        return ()
 
     @property
     def needs_pipe(self) -> bool:

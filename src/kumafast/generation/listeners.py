@@ -239,7 +239,7 @@ def _inbound_tcp(inbound: Inbound) -> tcp_proxy_pb2.TcpProxy:
     )
     for effect in inbound.effects:
         effect.on_inbound_tcp(proxy)
-        effect.watch(proxy, Call(INBOUND, inbound.service))
+        effect.watch(proxy, Call(INBOUND, inbound.service, inbound.source))
     return proxy
 
 
@@ -262,7 +262,7 @@ def _inbound_http(inbound: Inbound) -> http_connection_manager_pb2.HttpConnectio
     routes.lead_inbound(manager.route_config, inbound)
     for effect in inbound.effects:
         effect.on_inbound_http(manager)
-        effect.watch(manager, Call(INBOUND, inbound.service))
+        effect.watch(manager, Call(INBOUND, inbound.service, inbound.source))
     return manager
 
 

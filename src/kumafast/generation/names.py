@@ -88,6 +88,16 @@ def tracing_cluster_name(backend: str) -> str:
     return f"tracing:{backend}"
 
 
+def trace_cluster_name(kind: str) -> str:
+    """The cluster of the collector of a MeshTrace; a proxy has one at most."""
+    return f"meshtrace:{kind.lower()}"
+
+
+def log_cluster_name(host: str, port: int) -> str:
+    """The cluster of a collector that takes records of logs. By its address, where Kuma counts those of a proxy."""
+    return f"meshaccesslog:opentelemetry:{_host_and_port(host, port)}"
+
+
 def identity_name(mesh: str) -> str:
     """The secret with a workload's own certificate and key."""
     return f"identity_cert:secret:{mesh}"

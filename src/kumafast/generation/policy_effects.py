@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
 from kumafast.generation import policies
-from kumafast.generation.effects import Effect
+from kumafast.generation.effects import Collector, Effect
 from kumafast.generation.localities import View
 from kumafast.generation.modifications import Template
 from kumafast.generation.proxy import Part, Tags
@@ -82,15 +82,22 @@ def view(settings: tuple[Setting, ...], zone: str, tags: Tags) -> View | None:
 
 
 @lru_cache(maxsize=_CACHE_SIZE)
-def records(setting: Setting) -> tuple[Effect, ...]:
-    """The effects of a setting that handle what a proxy sends in the proxy's own name."""
-    found = (effect for part in ("outbound", "passthrough") for effect in effects((setting,), part, "http"))
+def records(setting: Setting, *, is_inbound: bool = False) -> tuple[Effect, ...]:
+    """The effects of a setting that handle what a proxy sends, or takes, in the proxy's own name."""
+    parts = ("inbound",) if is_inbound else ("outbound", "passthrough")
+    found = (effect for part in parts for effect in effects((setting,), part, "http"))
     return tuple(effect for effect in found if effect.needs_source)
 
 
 def makes_template(kind: str) -> bool:
     """Whether policies of a kind change finished resources."""
     return (kind, "modifications") in _MAKERS
+
+
+def collectors_of(part: Part) -> tuple[Collector, ...]:
+    """Where a part reports to because of its effects, each once."""
+    of_part: tuple[Effect, ...] = getattr(part, "effects", ())
+    return tuple(dict.fromkeys(each for effect in of_part for each in effect.collectors))
 
 
 @lru_cache(maxsize=_CACHE_SIZE)

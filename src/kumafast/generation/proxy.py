@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from kumafast.generation.effects import Collector as Collector
 from kumafast.generation.effects import Effect, Source
 from kumafast.resources.fields import FrozenMap
 
@@ -49,16 +50,6 @@ class DnsTable:
 
     port: int
     names: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Collector:
-    """A server outside of the mesh that proxies report to. An address or host name, which Envoy then looks up."""
-
-    cluster_name: str
-    host: str
-    port: int
-    is_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +93,37 @@ class Inbound:
     tls: InboundTls | None = None
     effects: tuple[Effect, ...] = ()
 
+    source: Source | None = None
+    """What is known of who sends, and its own proxy, where an effect needs to know."""
+
     # Every proxy has inbounds of its own, so these are asked for one by one: `dataclasses.replace` takes three times as
     # long.
 
     def with_effects(self, effects: tuple[Effect, ...]) -> Inbound:
         """The same inbound under other policies."""
-        return self._with(self.address, self.port, self.service_address, self.service, self.tags, self.tls, effects)
+        return self._with(
+            self.address, self.port, self.service_address, self.service, self.tags, self.tls, effects, self.source
+        )
+
+    def of(self, source: Source) -> Inbound:
+        """The same inbound, as that of one proxy."""
+        return self._with(
+            self.address, self.port, self.service_address, self.service, self.tags, self.tls, self.effects, source
+        )
 
     def at(self, address: str, port: int) -> Inbound:
         """The same inbound where it listens."""
-        return self._with(address, port, self.service_address, self.service, self.tags, self.tls, self.effects)
+        return self._with(
+            address, port, self.service_address, self.service, self.tags, self.tls, self.effects, self.source
+        )
 
     def at_no_address(self) -> Inbound:
         """What its listener is made of, but for where it listens: the same for the instances of a service."""
-        return self._with("", 0, "", self.service, self.tags, self.tls, self.effects)
+        return self._with("", 0, "", self.service, self.tags, self.tls, self.effects, self.source)
 
     def as_workload(self) -> Inbound:
         """What its local cluster is made of: the same for most workloads that listen on a port."""
-        return self._with("", 0, self.service_address, "", (), None, self.effects)
+        return self._with("", 0, self.service_address, "", (), None, self.effects, None)
 
     def _with(
         self,
@@ -130,6 +134,7 @@ class Inbound:
         tags: Tags,
         tls: InboundTls | None,
         effects: tuple[Effect, ...],
+        source: Source | None,
     ) -> Inbound:
         return Inbound(
             address,
@@ -143,6 +148,7 @@ class Inbound:
             self.reuses_port,
             tls,
             effects,
+            source,
         )
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from kumafast.generation import names, protocols
 from kumafast.generation.effects import Effect
 from kumafast.generation.proxy import Collector, Part
-from kumafast.generation.tracing import DatadogTracing, ZipkinTracing
+from kumafast.generation.tracing import DatadogTracing, Reporting, ZipkinTracing
 from kumafast.resources.policies.traffic_trace import Trace, TrafficTrace
 from kumafast.resources.telemetry import DATADOG, Datadog, TracingBackend, Zipkin
 
@@ -51,7 +51,7 @@ def _tracing(backend: TracingBackend) -> Effect:
     cluster = names.tracing_cluster_name(backend.name)
     if backend.type == DATADOG:
         datadog = Datadog.model_validate(backend.conf or {})
-        return DatadogTracing(cluster, is_split=bool(datadog.split_service), sampling=backend.sampling)
+        return DatadogTracing(cluster, is_split=bool(datadog.split_service), reporting=Reporting(backend.sampling))
     zipkin = Zipkin.model_validate(backend.conf or {})
     url = urlsplit(zipkin.url)
     return ZipkinTracing(
@@ -61,5 +61,5 @@ def _tracing(backend: TracingBackend) -> Effect:
         version=zipkin.api_version,
         has_128bit_ids=zipkin.trace_id_128bit,
         shares_span_context=zipkin.shared_span_context,
-        sampling=backend.sampling,
+        reporting=Reporting(backend.sampling),
     )
