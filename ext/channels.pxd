@@ -55,6 +55,9 @@ cdef class Poller:
     cdef double seconds
     cdef Py_ssize_t most_read
     cdef Epoll epoll
+    # How many sockets epoll has found last, and how many of them have been read.
+    cdef Py_ssize_t found
+    cdef Py_ssize_t next
     cdef object loop
     # By descriptor; None where nothing is read.
     cdef list channels

@@ -77,7 +77,8 @@ cdef class Poller:
     """Reads the sockets of channels for one loop; where the system has no epoll, their transports go on to do that.
 
     At most `most` sockets are read in one turn, one receive of each, and none is when a turn has lasted `seconds`: what
-    is left is found in the next, after everything else has had its turn.
+    is left comes first in the next, after everything else has had its turn. Of many that always have something to be
+    read none is passed by: epoll sets behind the others whatever it has named, whether or not that has been read.
 
     >>> Poller(256, 0.002).longest
     0
@@ -109,6 +110,7 @@ cdef class Poller:
 
     cdef int discard(self, int descriptor) except -1:
         self.epoll.forget(descriptor)
+        self.epoll.strike_out(descriptor)
         self.channels[descriptor] = None
         self.count -= 1
         if self.count == 0:
@@ -121,30 +123,36 @@ cdef class Poller:
             self.epoll.watch(descriptor)
         else:
             self.epoll.forget(descriptor)
+            self.epoll.strike_out(descriptor)
         return 0
 
     def _take(self):
         cdef double ends = steady_seconds() + self.seconds
-        cdef Py_ssize_t count = self.epoll.find(self.most), at
+        cdef Py_ssize_t first, ahead
         cdef Channel channel
         cdef int descriptor
-        cdef Py_ssize_t ahead
-        for at in range(count):
+        if self.next == self.found:
+            self.next, self.found = 0, self.epoll.find(self.most)
+        first = self.next
+        while self.next < self.found:
             for ahead in range(PREFETCH_STEPS):
-                if at + PREFETCH_STEPS - ahead < count:
-                    self._prefetch(self.epoll.found(at + PREFETCH_STEPS - ahead), ahead)
-            if at % _FOR_EACH_LOOK == _FOR_EACH_LOOK - 1 and steady_seconds() >= ends:
-                count = at
+                if self.next + PREFETCH_STEPS - ahead < self.found:
+                    self._prefetch(self.epoll.found(self.next + PREFETCH_STEPS - ahead), ahead)
+            if (self.next - first) % _FOR_EACH_LOOK == _FOR_EACH_LOOK - 1 and steady_seconds() >= ends:
                 break
-            descriptor = self.epoll.found(at)
-            channel = self.channels[descriptor]
-            # One that came before it may have ended it.
+            descriptor = self.epoll.found(self.next)
+            self.next += 1
+            # It has been struck out where one that was read before has ended it.
+            channel = self.channels[descriptor] if descriptor >= 0 else None
             if channel is not None:
                 self._read(channel, descriptor)
-        self.most_read = max(self.most_read, count)
+        self.most_read = max(self.most_read, self.next - first)
 
     cdef void _prefetch(self, int descriptor, int step) noexcept:
-        cdef PyObject* channel = PyList_GET_ITEM(self.channels, descriptor)
+        cdef PyObject* channel
+        if descriptor < 0:
+            return
+        channel = PyList_GET_ITEM(self.channels, descriptor)
         if channel == <PyObject*>None:
             pass
         elif step == 0:

@@ -49,11 +49,18 @@ class Epoll {
         int count = ::epoll_wait(epoll_, events_.data(), static_cast<int>(std::min(most, kEventsMax)), 0);
         return count > 0 ? static_cast<std::size_t>(count) : 0;
     }
+    // One of those that were found last; -1 where it has been struck out.
     int found(std::size_t at) const { return events_[at].data.fd; }
+    // Strikes a socket out of those that were found last. O(kEventsMax).
+    void strike_out(int socket) {
+        for (epoll_event& event : events_) {
+            if (event.data.fd == socket) event.data.fd = -1;
+        }
+    }
 
   private:
     int epoll_ = -1;
-    std::array<epoll_event, kEventsMax> events_;
+    std::array<epoll_event, kEventsMax> events_{};
 #else
     bool open() { return false; }
     int descriptor() const { return -1; }
@@ -61,6 +68,7 @@ class Epoll {
     void forget(int) {}
     std::size_t find(std::size_t) { return 0; }
     int found(std::size_t) const { return -1; }
+    void strike_out(int) {}
 #endif
 };
 

@@ -80,6 +80,7 @@ cdef extern from "epoll.hpp" namespace "kumafast":
         void forget(int socket)
         size_t find(size_t most)
         int found(size_t at)
+        void strike_out(int socket)
 
 
 cdef extern from "http2_session.hpp" namespace "kumafast::http2":

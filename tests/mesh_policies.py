@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from kumafast.resources import Resource, parse
+from kumafast.resources import Resource, parse, validate
 
 MESH = {"kind": "Mesh"}
 
@@ -32,6 +32,7 @@ def random_top(rng: random.Random) -> dict[str, Any]:
         [
             MESH,
             {"kind": "Mesh", "proxyTypes": ["Gateway"]},
+            {"kind": "Mesh", "proxyTypes": ["Sidecar"]},
             {"kind": "MeshSubset", "tags": {"version": "1"}},
             {"kind": "MeshService", "name": "a"},
             {"kind": "MeshServiceSubset", "name": "b", "tags": {"version": "2"}},
@@ -108,6 +109,12 @@ def _random_inbound(rng: random.Random, kind: str) -> dict[str, Any]:
 
 # And of proxies as a whole: what can be done to whatever there is.
 _ABOUT_PROXIES: dict[str, tuple[Any, ...]] = {
+    "MeshPassthrough": (
+        {"passthroughMode": "All"},
+        {"passthroughMode": "None"},
+        {"appendMatch": [{"type": "Domain", "value": "a.test", "port": 80, "protocol": "http"}]},
+        {"appendMatch": [{"type": "CIDR", "value": "10.0.0.0/8", "protocol": "tcp"}]},
+    ),
     "MeshTrace": (
         {"backends": [{"type": "Zipkin", "zipkin": {"url": "http://127.0.0.1:9411/api/v2/spans"}}]},
         {"backends": [_SPANS], "sampling": {"overall": "0.5"}},
@@ -127,6 +134,10 @@ _ABOUT_PROXIES: dict[str, tuple[Any, ...]] = {
 
 def random_mesh_policy(rng: random.Random, name: str, mesh: str) -> Resource:
     """A policy for anybody and about anything."""
+    return next(policy for policy in iter(lambda: _any_policy(rng, name, mesh), None) if not validate(policy))
+
+
+def _any_policy(rng: random.Random, name: str, mesh: str) -> Resource:
     if rng.random() < 0.2:
         kind = rng.choice(sorted(_ABOUT_PROXIES))
         top = next(each for each in iter(lambda: random_top(rng), None) if "sectionName" not in each)

@@ -393,7 +393,7 @@ def _sent_by(source: Source, part: Outbound) -> Outbound:
 
 
 def _let_through(part: TransparentProxy, bindings: Bindings, source: Source) -> TransparentProxy:
-    found = effects(bindings.outbound(PASS_THROUGH), "passthrough", "tcp")
+    found = effects(with_proxy(bindings.outbound(PASS_THROUGH), bindings), "passthrough", "tcp")
     if not found:
         return part
     needs_source = any(effect.needs_source for effect in found)

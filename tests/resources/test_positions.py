@@ -91,6 +91,8 @@ class Row:
         default_factory=lambda: [("spec", "fields 'to' and 'from' must be empty when 'rules' is defined")]
     )
     """How `rules` beside `to` or `from` are refused."""
+    top_refused: Mapping[str, Found] = field(default_factory=dict)
+    """How what a policy is for is refused although its kind is right, by the keys of `TOPS`."""
 
 
 def _or_everything(*kinds: str) -> Callable[[str, str], Found | None]:
@@ -140,6 +142,10 @@ def _of_sidecars(message: str, *kinds: str) -> Callable[[str, str], Found | None
 def _rules_of_all_but(*tops: str) -> Callable[[str], Found | None]:
     return lambda top: [("spec.rules", NOT_DEFINED)] if top in tops else None
 
+
+_SIDECARS_ONLY = [
+    ("spec.targetRef.proxyTypes", "proxyTypes needs to be set, currently only Sidecar is supported"),
+]
 
 _BACKEND = {"kind": "MeshService", "name": "backend"}
 
@@ -191,6 +197,13 @@ ROWS: dict[str, Row] = {
             "from": [("spec.to", "needs at least one item")],
             "rules": [("spec.to", "needs at least one item")],
         },
+    ),
+    "MeshPassthrough": Row(
+        conf={"passthroughMode": "None"},
+        top=("Mesh", "Dataplane", "MeshSubset"),
+        whole=True,
+        absent={"to": _SIDECARS_ONLY, "from": _SIDECARS_ONLY, "rules": _SIDECARS_ONLY},
+        top_refused={"Mesh": _SIDECARS_ONLY, "gateways": _SIDECARS_ONLY},
     ),
     "MeshProxyPatch": Row(
         conf={"appendModifications": [{"cluster": {"operation": "Remove", "match": {"name": "a"}}}]},
@@ -301,7 +314,7 @@ CASES = [
 @pytest.mark.parametrize(("kind", "top", "body", "found"), CASES)
 def test_a_position_takes_its_kinds_and_no_other(kind: str, top: str, body: dict[str, Any], found: Found) -> None:
     refused = [] if TOPS[top]["kind"] in ROWS[kind].top else [("spec.targetRef.kind", NOT_SUPPORTED)]
-    expected = [*refused, *found]
+    expected = [*refused, *ROWS[kind].top_refused.get(top, ()), *found]
     # Where two positions are refused the order is the kind's own.
     assert sorted(violations(document(kind, TOPS[top], **body))) == sorted(expected)
 

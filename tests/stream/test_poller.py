@@ -237,3 +237,30 @@ def test_what_cannot_be_taken_in_ends_its_connection_alone(
             end_all(others)
 
     run(main())
+
+
+def test_nobody_is_passed_by_where_turns_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More sockets than one look finds, of which each turn reads a few: they are read in the order of their coming."""
+    monkeypatch.setattr(server_module, "_READ_S", 0.0)
+    count = server_module._READ_EACH_TURN + 64
+
+    async def main() -> None:
+        order: list[bytes] = []
+
+        async def note(call: Call) -> None:
+            async for data in call:
+                order.append(data)
+
+        async with serve(SnapshotCache(), handlers={"/test/note": note}) as (_, port):
+            clients = [await SocketClient.connect(port) for _ in range(count)]
+            for client in clients:
+                client.open("/test/note")
+            # All calls are there before any of them says something.
+            await until(lambda: all(client.transport.said for client in clients))
+            for at, client in enumerate(clients):
+                client.say(frame(DATA, 0, 1, message(b"%04d" % at)))
+            await until(lambda: len(order) == count)
+            assert order == sorted(order)
+            end_all(clients)
+
+    uvloop.run(asyncio.wait_for(main(), 60))

@@ -50,7 +50,7 @@ def _local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
     for effect in inbound.effects:
         effect.on_local_cluster(cluster, options)
     if options is not None:
-        cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY].Pack(options, deterministic=True)
+        fields.pack(cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY], options)
     if not inbound.binds_to_port:
         address = ip_address(inbound.service_address)
         if not address.is_loopback:
@@ -83,7 +83,7 @@ def destination_cluster(destination: Destination) -> cluster_pb2.Cluster:
     for effect in destination.effects:
         effect.on_destination_cluster(cluster, options)
     if is_http or not is_external:
-        cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY].Pack(options, deterministic=True)
+        fields.pack(cluster.typed_extension_protocol_options[_HTTP_OPTIONS_KEY], options)
     return cluster
 
 

@@ -41,6 +41,25 @@ class Securing:
     """Versions and ciphers as `TlsParameters`, encoded; nothing where Envoy's own are right."""
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way out of the mesh: a protocol to a domain, or to an address of a network; any port where that is 0."""
+
+    protocol: str
+    value: str
+    """As it was written; names are made of it."""
+    port: int = 0
+    network: str = ""
+    """Nothing for a domain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """All ways out that there are, the most specific first."""
+
+    ways: tuple[Way, ...] = ()
+
+
 INBOUND = "INBOUND"
 OUTBOUND = "OUTBOUND"
 UNSPECIFIED = "UNSPECIFIED"
@@ -136,6 +155,10 @@ class Effect:
 
     def inbound_securing(self) -> Securing | None:
         """How connections to the workload are secured; None where that is not its matter."""
+        return None
+
+    def passage(self) -> Passage | None:
+        """Which redirected traffic goes out that is not for the mesh; None where all of it does."""
         return None
 
     def on_local_cluster(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from envoy.config.core.v3 import address_pb2, base_pb2
 from envoy.type.v3 import percent_pb2
 from google.protobuf.any_pb2 import Any as PackedMessage
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
@@ -57,8 +58,20 @@ def fraction(percentage: float) -> percent_pb2.FractionalPercent:
 def packed(message: Message) -> PackedMessage:
     """A message within an Any. Deterministic, as the whole is compared by its bytes."""
     wrapped = PackedMessage()
-    wrapped.Pack(message, deterministic=True)
+    pack(wrapped, message)
     return wrapped
+
+
+def pack(into: PackedMessage, message: Message) -> None:
+    """Put a message within an Any that is there, as `packed` does."""
+    # What `Any.Pack` does, but for the name, which that puts together each time.
+    into.type_url = _type_url(message.DESCRIPTOR)
+    into.value = message.SerializeToString(deterministic=True)
+
+
+@cache
+def _type_url(kind: Descriptor) -> str:
+    return f"type.googleapis.com/{kind.full_name}"
 
 
 def metadata(pairs_by_namespace: Mapping[str, Tags]) -> base_pb2.Metadata:

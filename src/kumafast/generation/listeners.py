@@ -12,13 +12,14 @@ from envoy.config.core.v3 import address_pb2, base_pb2, protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.http.grpc_stats.v3 import config_pb2 as grpc_stats_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
-from kumafast.generation import cases, defaults, fields, names, protocols, rbac, routes, tls
-from kumafast.generation.effects import INBOUND, OUTBOUND, UNSPECIFIED, Call, Config, Effect, Securing, Source
+from kumafast.generation import cases, defaults, fields, names, passages, protocols, rbac, routes, tls
+from kumafast.generation.effects import INBOUND, OUTBOUND, UNSPECIFIED, Call, Config, Effect, Securing, Source, Way
 from kumafast.generation.http_filters import http_filter
 from kumafast.generation.proxy import Inbound, InboundTls, Outbound, Tags
 
@@ -103,18 +104,32 @@ def passthrough_listener(
     reuses_port: bool | None,
     effects: tuple[Effect, ...] = (),
     source: Source | None = None,
+    ways: tuple[Way, ...] = (),
 ) -> listener_pb2.Listener:
-    """The port that the host redirects traffic to: handed to the listener it was meant for, else to its destination."""
-    proxy = tcp_proxy_pb2.TcpProxy(stat_prefix=names.stat_name(name), cluster=name)
-    for effect in effects:
-        effect.watch(proxy, Call(UNSPECIFIED, _OUTSIDE, source))
+    """The port that the host redirects traffic to: handed to the listener it was meant for, else to its destination.
+
+    With `ways` these are the only ones out, and without its cluster there is none.
+    """
+
+    def watch(config: Config) -> None:
+        for effect in effects:
+            effect.watch(config, Call(UNSPECIFIED, _OUTSIDE, source))
+
     listener = _listener(
         direction=direction,
         tags=(),
         binds_to_port=True,
         reuses_port=reuses_port,
     )
-    _add_chain(listener, proxy)
+    if ways:
+        listener.filter_chains.extend(passages.chains(ways, watch))
+        _inspect_tls(listener)
+        inspector = listener.listener_filters.add(name="envoy.filters.listener.http_inspector")
+        inspector.typed_config.Pack(http_inspector_pb2.HttpInspector(), deterministic=True)
+    else:
+        proxy = tcp_proxy_pb2.TcpProxy(stat_prefix=names.stat_name(name), cluster=name)
+        watch(proxy)
+        _add_chain(listener, proxy)
     _place(listener, name, address, port)
     listener.use_original_dst.value = True
     return listener
@@ -136,7 +151,7 @@ def _listener(
     # Filled in place: a message that is handed to another's constructor is copied at every level.
     listener = listener_pb2.Listener(traffic_direction=direction)
     if tags:
-        listener.metadata.CopyFrom(fields.metadata({_TAGS: tags}))
+        listener.metadata.CopyFrom(_metadata(tags))
     # Kuma sends only the unusual one of the two.
     if not binds_to_port:
         listener.bind_to_port.value = False
@@ -145,12 +160,18 @@ def _listener(
     return listener
 
 
+@lru_cache(maxsize=_RESTS_MAX)
+def _metadata(tags: Tags) -> base_pb2.Metadata:
+    """The tags as metadata. One message for all that have the same, and under all policies: it is not to be changed."""
+    return fields.metadata({_TAGS: tags})
+
+
 def _add_chain(listener: listener_pb2.Listener, config: Config) -> listener_components_pb2.FilterChain:
     """Serve connections so; the chain, to which what is special about it can be added."""
     chain = listener.filter_chains.add()
     filter_ = chain.filters.add()
     filter_.name = _HTTP_FILTER if isinstance(config, _Hcm) else _TCP_FILTER
-    filter_.typed_config.Pack(config, deterministic=True)
+    fields.pack(filter_.typed_config, config)
     return chain
 
 

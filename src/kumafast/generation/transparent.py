@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from envoy.config.core.v3 import base_pb2
 from google.protobuf.message import Message
 
-from kumafast.generation import clusters, listeners, names
+from kumafast.generation import clusters, listeners, names, passages
+from kumafast.generation.effects import Way
 from kumafast.generation.proxy import TransparentProxy
 
 
@@ -19,21 +20,42 @@ def passthrough(transparent: TransparentProxy) -> tuple[Message, ...]:
     families = [("ipv4", "0.0.0.0", clusters.SIDECAR_SOURCE_IPV4)]
     if transparent.has_ipv6:
         families.append(("ipv6", "::", clusters.SIDECAR_SOURCE_IPV6))
+    ways = {family: _ways(transparent, is_ipv6=family == "ipv6") for family, _, _ in families}
+    # Each once: a domain is in both families.
+    distinct = dict.fromkeys(way for each in ways.values() for way in each or ())
     return (
-        *(cluster for family, _, source in families for cluster in _clusters(transparent, family, source=source)),
-        *(listener for family, every, _ in families for listener in _listeners(transparent, family, address=every)),
+        *(
+            cluster
+            for family, _, source in families
+            for cluster in _clusters(transparent, family, source=source, is_open=ways[family] is None)
+        ),
+        *(passages.cluster(way, has_ipv6=transparent.has_ipv6) for way in distinct),
+        *(
+            listener
+            for family, every, _ in families
+            for listener in _listeners(transparent, family, address=every, ways=ways[family] or ())
+        ),
     )
 
 
+def _ways(transparent: TransparentProxy, *, is_ipv6: bool) -> tuple[Way, ...] | None:
+    """The only ways out that a policy leaves in a family of addresses; None where everything goes out."""
+    found = (effect.passage() for effect in transparent.effects)
+    passage = next((each for each in found if each is not None), None)
+    if passage is None or not transparent.redirect_port_outbound:
+        return None
+    return passages.ways_out(passage, is_ipv6=is_ipv6)
+
+
 # Port 0 would have Envoy listen on any free port, where nothing is ever redirected to.
-def _clusters(transparent: TransparentProxy, family: str, *, source: str) -> Iterator[Message]:
+def _clusters(transparent: TransparentProxy, family: str, *, source: str, is_open: bool) -> Iterator[Message]:
     if transparent.redirect_port_inbound:
         yield clusters.original_destination_cluster(names.passthrough_name("inbound", family), source=source)
-    if transparent.redirect_port_outbound:
+    if transparent.redirect_port_outbound and is_open:
         yield clusters.original_destination_cluster(names.passthrough_name("outbound", family))
 
 
-def _listeners(transparent: TransparentProxy, family: str, *, address: str) -> Iterator[Message]:
+def _listeners(transparent: TransparentProxy, family: str, *, address: str, ways: tuple[Way, ...]) -> Iterator[Message]:
     if transparent.redirect_port_inbound:
         yield listeners.passthrough_listener(
             names.passthrough_name("inbound", family),
@@ -51,4 +73,5 @@ def _listeners(transparent: TransparentProxy, family: str, *, address: str) -> I
             reuses_port=None if transparent.reuses_port else False,
             effects=transparent.effects,
             source=transparent.source,
+            ways=ways,
         )

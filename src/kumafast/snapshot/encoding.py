@@ -6,9 +6,11 @@ In: a protobuf message that is a resource. Out: `XdsResource`, and back. Never: 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from kumafast.snapshot.resource import CLUSTER, LISTENER, XdsResource
@@ -25,17 +27,21 @@ def encode(message: Message) -> XdsResource:
 
     Raises ValueError for a message that has no name, as nobody could subscribe to it.
     """
-    descriptor = message.DESCRIPTOR
+    field, type_url = _kind(message.DESCRIPTOR)
+    name = getattr(message, field)
+    if not name:
+        raise ValueError(f"a {message.DESCRIPTOR.full_name} without a name cannot be sent")
+    # Without `deterministic` the order of map entries is left to chance, and with it the version.
+    return XdsResource(type_url, name, message.SerializeToString(deterministic=True))
+
+
+@cache
+def _kind(descriptor: Descriptor) -> tuple[str, str]:
+    """The field that resources of a kind are named by, and their type URL."""
     for field in _NAME_FIELDS:
         if field in descriptor.fields_by_name:
-            name = getattr(message, field)
-            break
-    else:
-        raise ValueError(f"{descriptor.full_name} is not a resource: it has no field for a name")
-    if not name:
-        raise ValueError(f"a {descriptor.full_name} without a name cannot be sent")
-    # Without `deterministic` the order of map entries is left to chance, and with it the version.
-    return XdsResource(_TYPE_URL_PREFIX + descriptor.full_name, name, message.SerializeToString(deterministic=True))
+            return field, _TYPE_URL_PREFIX + descriptor.full_name
+    raise ValueError(f"{descriptor.full_name} is not a resource: it has no field for a name")
 
 
 def decode(resource: XdsResource) -> Message:
