@@ -92,6 +92,12 @@ def server(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with victim(Setup(nodes=0, big_bytes=1 << 20, big_each_s=1e9, tls=tls)) as process:
+        # What the server opens for its first connection it keeps.
+        connect(process.port, "settings", AT_A_TIME, context)
+        most = process.idle_descriptors + 1
+        process.idle_descriptors = process.settle(
+            lambda usage: usage.connections == 0 and usage.descriptors <= most
+        ).descriptors
         yield process, context
 
 

@@ -126,7 +126,8 @@ def test_a_mesh_rate_limit_counts_everybody(scene: Scene) -> None:
     local = {"http": {"requestRate": {"num": 2, "interval": "600s"}, "onRateLimit": answer}}
     with taken(scene, "MeshRateLimit", "meshratelimits", **{"from": from_({"kind": "Mesh"}, {"local": local})}):
         wait_until(lambda: all_answered(scene.web_port, 423), "there have been so many requests")
-        assert get(scene.job_port).status_code == 423
+        # A connection that is open when its listener is replaced has its next answer by the old one.
+        wait_until(lambda: all_answered(scene.job_port, 423), "another client is counted too")
         assert get(scene.job_port).headers["x-limited"] == "yes"
     wait_until(lambda: all_answered(scene.web_port, 200), "the limit is gone")
 
