@@ -112,9 +112,12 @@ SERVER_NAME = {"type": "Exact", "value": "echo{mesh=default}"}
 ECHO_REF = {"kind": "MeshService", "name": "echo"}
 
 
-def taken(scene: Scene, kind: str, path: str, **spec: Any) -> AbstractContextManager[None]:
-    """A policy for what the service takes."""
-    return scene.control_plane.policy(path, type=kind, spec={"targetRef": ECHO_REF, **spec})
+@contextmanager
+def taken(scene: Scene, kind: str, path: str, **spec: Any) -> Iterator[None]:
+    """A policy for what the service takes; at the end no open connection of any client knows of it any more."""
+    with scene.control_plane.policy(path, type=kind, spec={"targetRef": ECHO_REF} | spec):
+        yield
+    wait_until(lambda: both_answered(scene), "it is gone")
 
 
 def from_(ref: dict[str, Any], default: dict[str, Any]) -> list[dict[str, Any]]:
@@ -129,7 +132,6 @@ def test_a_mesh_rate_limit_counts_everybody(scene: Scene) -> None:
         # A connection that is open when its listener is replaced has its next answer by the old one.
         wait_until(lambda: all_answered(scene.job_port, 423), "another client is counted too")
         assert get(scene.job_port).headers["x-limited"] == "yes"
-    wait_until(lambda: all_answered(scene.web_port, 200), "the limit is gone")
 
 
 def test_a_mesh_rate_limit_counts_connections(scene: Scene) -> None:
@@ -154,7 +156,6 @@ def test_a_mesh_fault_is_met_by_its_source_alone(scene: Scene) -> None:
         assert get(scene.web_port).status_code == 418
         assert scene.echo.answered == answered
         assert get(scene.job_port).status_code == 200
-    wait_until(lambda: all_answered(scene.web_port, 200), "the fault is gone")
 
 
 @contextmanager
@@ -196,9 +197,7 @@ def tell_apart(scene: Scene) -> None:
         {"matches": [identity("web-1")], "default": {"local": {"http": rate}}},
         {"matches": [identity("web")], "default": {"local": {"http": {"disabled": True}}}},
     ]
-    with scene.control_plane.policy(
-        "meshratelimits", type="MeshRateLimit", spec={"targetRef": {"kind": "Dataplane"}, "rules": rules}
-    ):
+    with taken(scene, "MeshRateLimit", "meshratelimits", targetRef={"kind": "Dataplane"}, rules=rules):
         wait_until(lambda: all_answered(scene.web_port, 429), "the client has had its request")
         assert [get(scene.job_port).status_code for _ in range(4)] == [200] * 4
         # What a client claims of its certificate is dropped.
