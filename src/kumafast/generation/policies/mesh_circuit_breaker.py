@@ -1,7 +1,6 @@
 """What MeshCircuitBreaker changes: how much may be under way, and which instances of a service are left out.
 
-In: a merged conf. Out: effects. Never: an instance left out for what no detector looks for: Envoy's own values would do
-that.
+In: a merged conf. Out: effects. Never: what Envoy is told of outliers; that is `outliers`.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from envoy.config.cluster.v3 import cluster_pb2, outlier_detection_pb2
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from kumafast.generation import fields
 from kumafast.generation.effects import Effect
+from kumafast.generation.outliers import InARow, Outliers, Share, outlier_detection
 from kumafast.resources.conf_rules import decimal
 from kumafast.resources.durations import as_timedelta
 from kumafast.resources.policies.mesh_circuit_breaker import (
@@ -27,9 +26,6 @@ from kumafast.resources.policies.mesh_circuit_breaker import (
 )
 
 KIND = MeshCircuitBreaker.type.name
-
-_ALWAYS = 100
-_NEVER = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,7 @@ class Broken(Effect):
         if self.limits is not None:
             _limit(cluster, self.limits)
         if self.outliers is not None:
-            cluster.outlier_detection.CopyFrom(_outlier_detection(self.outliers))
+            cluster.outlier_detection.CopyFrom(outlier_detection(_outliers(self.outliers)))
             panic = self.outliers.healthy_panic_threshold
             if panic is not None:
                 cluster.common_lb_config.healthy_panic_threshold.value = float(decimal(panic) or 0)
@@ -87,58 +83,33 @@ def _limit(cluster: cluster_pb2.Cluster, limits: ConnectionLimits) -> None:
             field.value = value
 
 
-def _outlier_detection(written: OutlierDetection) -> outlier_detection_pb2.OutlierDetection:
-    outliers = outlier_detection_pb2.OutlierDetection(
-        split_external_local_origin_errors=bool(written.split_external_and_local_errors)
-    )
-    if written.interval is not None:
-        outliers.interval.CopyFrom(fields.duration(as_timedelta(written.interval)))
-    if written.base_ejection_time is not None:
-        outliers.base_ejection_time.CopyFrom(fields.duration(as_timedelta(written.base_ejection_time)))
-    if written.max_ejection_percent is not None:
-        outliers.max_ejection_percent.value = written.max_ejection_percent
+def _outliers(written: OutlierDetection) -> Outliers:
     detectors = written.detectors or Detectors()
-    for detector, enforced, consecutive in (
-        (detectors.total_failures, outliers.enforcing_consecutive_5xx, outliers.consecutive_5xx),
-        (
-            detectors.gateway_failures,
-            outliers.enforcing_consecutive_gateway_failure,
-            outliers.consecutive_gateway_failure,
+    rate, failures = detectors.success_rate, detectors.failure_percentage
+    factor = None if rate is None else rate.standard_deviation_factor
+    return Outliers(
+        interval=None if written.interval is None else as_timedelta(written.interval),
+        base_ejection_time=None if written.base_ejection_time is None else as_timedelta(written.base_ejection_time),
+        max_ejection_percent=written.max_ejection_percent,
+        splits_origins=bool(written.split_external_and_local_errors),
+        failures=_in_a_row(detectors.total_failures),
+        gateway_failures=_in_a_row(detectors.gateway_failures),
+        local_origin_failures=_in_a_row(detectors.local_origin_failures),
+        success_rate=None
+        if rate is None
+        else Share(
+            minimum_hosts=rate.minimum_hosts,
+            request_volume=rate.request_volume,
+            bound=None if factor is None else int((decimal(factor) or 0) * 1000),
         ),
-        (
-            detectors.local_origin_failures,
-            outliers.enforcing_consecutive_local_origin_failure,
-            outliers.consecutive_local_origin_failure,
+        failure_percentage=None
+        if failures is None
+        else Share(
+            minimum_hosts=failures.minimum_hosts, request_volume=failures.request_volume, bound=failures.threshold
         ),
-    ):
-        count = (detector or Consecutive()).consecutive
-        enforced.value = _NEVER if count is None else _ALWAYS
-        if count is not None:
-            consecutive.value = count
-    _compare_shares(outliers, detectors)
-    return outliers
+    )
 
 
-def _compare_shares(outliers: outlier_detection_pb2.OutlierDetection, detectors: Detectors) -> None:
-    rate, share = detectors.success_rate, detectors.failure_percentage
-    # Where errors are split, each share is looked at for the instance's own errors and for those on the way to it.
-    for enforced in (outliers.enforcing_success_rate, outliers.enforcing_local_origin_success_rate):
-        enforced.value = _NEVER if rate is None else _ALWAYS
-    for enforced in (outliers.enforcing_failure_percentage, outliers.enforcing_failure_percentage_local_origin):
-        enforced.value = _NEVER if share is None else _ALWAYS
-    if rate is not None:
-        if rate.minimum_hosts is not None:
-            outliers.success_rate_minimum_hosts.value = rate.minimum_hosts
-        if rate.request_volume is not None:
-            outliers.success_rate_request_volume.value = rate.request_volume
-        if rate.standard_deviation_factor is not None:
-            # Envoy has it in thousandths.
-            factor = decimal(rate.standard_deviation_factor) or 0
-            outliers.success_rate_stdev_factor.value = int(factor * 1000)
-    if share is not None:
-        if share.minimum_hosts is not None:
-            outliers.failure_percentage_minimum_hosts.value = share.minimum_hosts
-        if share.request_volume is not None:
-            outliers.failure_percentage_request_volume.value = share.request_volume
-        if share.threshold is not None:
-            outliers.failure_percentage_threshold.value = share.threshold
+def _in_a_row(detector: Consecutive | None) -> InARow | None:
+    # Without a number it is off.
+    return None if detector is None or detector.consecutive is None else InARow(detector.consecutive)
