@@ -6,25 +6,21 @@ mesh with TLS it is asked over TLS.
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import health_check_pb2
-from envoy.extensions.health_check.event_sinks.file.v3 import file_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.v3 import http_pb2
 
 from kumafast.generation import fields, protocols
 from kumafast.generation.effects import Effect
-from kumafast.resources.durations import as_timedelta
+from kumafast.generation.health_checks import ask, ask_in_bytes
 from kumafast.resources.policies.health_check import Conf, HealthCheck, Http, Tcp
 
 KIND = HealthCheck.type.name
-
-_EVENT_SINK = "envoy.health_check.event_sinks.file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,44 +40,24 @@ class Checked(Effect):
         if conf.fail_traffic_on_panic is not None:
             cluster.common_lb_config.zone_aware_lb_config.fail_traffic_on_panic = conf.fail_traffic_on_panic
         check = cluster.health_checks.add()
-        _set_times(check, conf)
-        _set_events(check, conf)
-        if conf.reuse_connection is not None:
-            check.reuse_connection.value = conf.reuse_connection
+        ask(
+            check,
+            conf,
+            interval=conf.interval,
+            timeout=conf.timeout,
+            unhealthy=conf.unhealthy_threshold,
+            healthy=conf.healthy_threshold,
+        )
         if conf.http is not None:
             _ask_in_http(check.http_health_check, conf.http, is_http2=self.is_http2)
         else:
-            _ask_in_bytes(check.tcp_health_check, conf.tcp or Tcp())
+            tcp = conf.tcp or Tcp()
+            ask_in_bytes(check.tcp_health_check, send=tcp.send, receive=tcp.receive)
 
 
 def destination(conf: Mapping[str, Any], protocol: str) -> Effect:
     """What changes in the cluster of an outbound."""
     return Checked(Conf.model_validate(conf), protocols.is_http2(protocol))
-
-
-def _set_times(check: health_check_pb2.HealthCheck, conf: Conf) -> None:
-    for field, written in (
-        (check.interval, conf.interval),
-        (check.timeout, conf.timeout),
-        (check.initial_jitter, conf.initial_jitter),
-        (check.interval_jitter, conf.interval_jitter),
-        (check.no_traffic_interval, conf.no_traffic_interval),
-    ):
-        if written is not None:
-            field.CopyFrom(fields.duration(as_timedelta(written)))
-    check.interval_jitter_percent = conf.interval_jitter_percent
-    check.unhealthy_threshold.value = conf.unhealthy_threshold
-    check.healthy_threshold.value = conf.healthy_threshold
-
-
-def _set_events(check: health_check_pb2.HealthCheck, conf: Conf) -> None:
-    check.always_log_health_check_failures = bool(conf.always_log_health_check_failures)
-    if conf.event_log_path:
-        # Kuma uses the field that Envoy has deprecated in favour of this.
-        sink = check.event_logger.add(name=_EVENT_SINK)
-        sink.typed_config.Pack(
-            file_pb2.HealthCheckEventFileSink(event_log_path=conf.event_log_path), deterministic=True
-        )
 
 
 def _ask_in_http(check: health_check_pb2.HealthCheck.HttpHealthCheck, http: Http, *, is_http2: bool) -> None:
@@ -94,12 +70,3 @@ def _ask_in_http(check: health_check_pb2.HealthCheck.HttpHealthCheck, http: Http
             check.request_headers_to_add.append(
                 fields.header(added.header.key, added.header.value, is_appended=bool(added.append))
             )
-
-
-def _ask_in_bytes(check: health_check_pb2.HealthCheck.TcpHealthCheck, tcp: Tcp) -> None:
-    # Without anything to send it is enough that a connection is taken.
-    check.SetInParent()
-    if tcp.send is not None:
-        check.send.text = b64decode(tcp.send).hex()
-    for block in tcp.receive:
-        check.receive.add(text=b64decode(block).hex())

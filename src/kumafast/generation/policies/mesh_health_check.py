@@ -6,26 +6,23 @@ over TLS.
 
 from __future__ import annotations
 
-from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import health_check_pb2
-from envoy.extensions.health_check.event_sinks.file.v3 import file_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.v3 import http_pb2
 
 from kumafast.generation import fields, protocols
 from kumafast.generation.effects import Effect
+from kumafast.generation.health_checks import ask, ask_in_bytes
 from kumafast.resources.conf_rules import decimal
-from kumafast.resources.durations import as_timedelta
 from kumafast.resources.policies.mesh_health_check import Conf, Grpc, Http, MeshHealthCheck, Tcp
 
 KIND = MeshHealthCheck.type.name
 
-_EVENT_SINK = "envoy.health_check.event_sinks.file"
 # Of Kuma, where a policy does not say.
 _INTERVAL = "1m"
 _TIMEOUT = "15s"
@@ -54,10 +51,14 @@ class Checked(Effect):
         if self.way is None:
             return
         check = cluster.health_checks.add()
-        _set_times(check, conf)
-        _set_events(check, conf)
-        if conf.reuse_connection is not None:
-            check.reuse_connection.value = conf.reuse_connection
+        ask(
+            check,
+            conf,
+            interval=conf.interval or _INTERVAL,
+            timeout=conf.timeout or _TIMEOUT,
+            unhealthy=conf.unhealthy_threshold or _UNHEALTHY_THRESHOLD,
+            healthy=conf.healthy_threshold or _HEALTHY_THRESHOLD,
+        )
         match self.way:
             case Http():
                 _ask_in_http(check.http_health_check, self.way, is_http2=self.is_http2)
@@ -65,7 +66,7 @@ class Checked(Effect):
                 check.grpc_health_check.service_name = self.way.service_name or ""
                 check.grpc_health_check.authority = self.way.authority or ""
             case Tcp():
-                _ask_in_bytes(check.tcp_health_check, self.way)
+                ask_in_bytes(check.tcp_health_check, send=self.way.send, receive=self.way.receive or ())
 
 
 def destination(conf: Mapping[str, Any], protocol: str) -> Effect | None:
@@ -87,31 +88,6 @@ def _way(conf: Conf, protocol: str) -> Http | Grpc | Tcp | None:
     return tcp if own.disabled else own
 
 
-def _set_times(check: health_check_pb2.HealthCheck, conf: Conf) -> None:
-    for field, written in (
-        (check.interval, conf.interval or _INTERVAL),
-        (check.timeout, conf.timeout or _TIMEOUT),
-        (check.initial_jitter, conf.initial_jitter),
-        (check.interval_jitter, conf.interval_jitter),
-        (check.no_traffic_interval, conf.no_traffic_interval),
-    ):
-        if written is not None:
-            field.CopyFrom(fields.duration(as_timedelta(written)))
-    check.interval_jitter_percent = conf.interval_jitter_percent or 0
-    check.unhealthy_threshold.value = conf.unhealthy_threshold or _UNHEALTHY_THRESHOLD
-    check.healthy_threshold.value = conf.healthy_threshold or _HEALTHY_THRESHOLD
-
-
-def _set_events(check: health_check_pb2.HealthCheck, conf: Conf) -> None:
-    check.always_log_health_check_failures = bool(conf.always_log_health_check_failures)
-    if conf.event_log_path:
-        # Kuma uses the field that Envoy has deprecated in favour of this.
-        sink = check.event_logger.add(name=_EVENT_SINK)
-        sink.typed_config.Pack(
-            file_pb2.HealthCheckEventFileSink(event_log_path=conf.event_log_path), deterministic=True
-        )
-
-
 def _ask_in_http(check: health_check_pb2.HealthCheck.HttpHealthCheck, http: Http, *, is_http2: bool) -> None:
     check.path = http.path or "/"
     check.codec_client_type = http_pb2.HTTP2 if is_http2 else http_pb2.HTTP1
@@ -123,12 +99,3 @@ def _ask_in_http(check: health_check_pb2.HealthCheck.HttpHealthCheck, http: Http
             check.request_headers_to_add.append(fields.header(header.name, header.value, is_appended=True))
         for header in headers.set or ():
             check.request_headers_to_add.append(fields.header(header.name, header.value, is_appended=False))
-
-
-def _ask_in_bytes(check: health_check_pb2.HealthCheck.TcpHealthCheck, tcp: Tcp) -> None:
-    # Without anything to send it is enough that a connection is taken.
-    check.SetInParent()
-    if tcp.send is not None:
-        check.send.text = b64decode(tcp.send).hex()
-    for block in tcp.receive or ():
-        check.receive.add(text=b64decode(block).hex())
