@@ -79,6 +79,13 @@ class Pipeline:
         for name in names:
             self.reconciler.connect(f"stream of {mesh}.{name}", Node(f"{mesh}.{name}"))
 
+    async def work_of(self, written: Resource) -> tuple[float, float]:
+        """Write it: the generator calls that this makes, and the proxies whose snapshots it moves."""
+        calls, touched = self.generator_calls(), self.touched()
+        await self.store.put(written)
+        await self.settle()
+        return self.generator_calls() - calls, self.touched() - touched
+
     async def settle(self) -> None:
         await asyncio.wait_for(self.reconciler.reached(await self.store.revision()), 10)
 
