@@ -178,14 +178,14 @@ def random_virtual_outbound(rng: random.Random, mesh: str) -> Resource:
 def random_policy(rng: random.Random, mesh: str) -> Resource:
     """A policy of either family, for anybody and about anything that the other random resources may be."""
     name, limit = f"p{rng.randrange(3)}", rng.choice(["1s", "2s", "15s"])
+    if rng.random() < 0.35:
+        return random_mesh_policy(rng, name, mesh)
     if rng.random() < 0.25:
         return _random_observer(rng, name, mesh)
     if rng.random() < 0.3:
         return (_random_route if rng.random() < 0.5 else _random_mesh_route)(rng, name, mesh)
     if rng.random() < 0.5:
         return random_connection_policy(rng, mesh)
-    if rng.random() < 0.4:
-        return random_mesh_policy(rng, name, mesh)
     top = random_top(rng)
     everything = {"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": limit, "connectionTimeout": limit}}
     to = rng.choice(
