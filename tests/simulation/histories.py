@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from tests.pipeline import random_external_service, random_policy, random_virtual_outbound
+from tests.random_resources import random_external_service, random_policy, random_virtual_outbound
 from tests.simulation.authorities import (
     MESH_FORMS,
     SECRET_FORMS,
