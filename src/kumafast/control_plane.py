@@ -13,7 +13,7 @@ import logging
 import socket
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from functools import partial
 from ipaddress import ip_network
@@ -22,16 +22,18 @@ from types import TracebackType
 
 import kumafast
 from kumafast import store as stores
+from kumafast.door import Door
 from kumafast.errors import ConflictError, InvalidResourceError, NotFoundError, SettingsError
+from kumafast.generation.health_discovery import Timing
 from kumafast.identity import ensure_server_certificate
-from kumafast.identity.access import ADMIN_GROUP, AnonymousAccess, Right, User, is_allowed
+from kumafast.identity.access import ADMIN_GROUP, AnonymousAccess
 from kumafast.identity.admission import admit
-from kumafast.identity.proxies import NO_TOKEN, ProxyAccess
+from kumafast.identity.proxies import ProxyAccess
 from kumafast.identity.rollout import Rollout
 from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyset
 from kumafast.identity.token_keys import TokenKeys
-from kumafast.identity.tokens import TokenError, UserClaims, bearer
-from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
+from kumafast.identity.tokens import UserClaims
+from kumafast.insights import Clients, Convergence, ConvergenceReport, HealthDefaults, Insights, WorkloadHealth
 from kumafast.ipam import Allocator, Ranges
 from kumafast.metrics import Metrics
 from kumafast.observers import Observers
@@ -49,10 +51,8 @@ from kumafast.rest.http_server import HttpServer
 from kumafast.rest.services import ApiServices, DpServices
 from kumafast.settings import Settings
 from kumafast.snapshot import SnapshotCache
-from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.store import Change, Put, Store, StoredResource
-from kumafast.stream import Csds, TlsFiles, XdsServer
-from kumafast.stream.admission import End, PermissionDeniedError, UnauthenticatedError
+from kumafast.stream import Csds, Hds, TlsFiles, XdsServer
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,39 +62,14 @@ _TRUST_TIMEOUT_S = 30.0
 _ADMIN_TOKEN_LIFETIME = timedelta(days=3650)
 
 
-class _Door:
-    """Who may have streams where tokens are required: in the words of the streams."""
-
-    def __init__(self, proxies: ProxyAccess, keys: TokenKeys) -> None:
-        self._proxies = proxies
-        self._keys = keys
-
-    def authenticate(self, authorization: str, node: Node, end: End) -> Callable[[], None]:
-        """Let in an Envoy that has a token for just the node that it says it is."""
-        # The id is the key of the snapshot as well: what has been proved is what is given.
-        named = dataplane_of(node.id)
-        try:
-            if not authorization:
-                raise TokenError(NO_TOKEN)
-            if named is None:
-                raise TokenError(f"the node's id must be MESH.NAME, it is {node.id[:256]!r}")
-            return self._proxies.admit(authorization, mesh=named[0], name=named[1], end=end)
-        except TokenError as error:
-            _LOG.info("the node %.256r is not let in: %s", node.id, error)
-            raise UnauthenticatedError(str(error)) from error
-
-    def authorize(self, authorization: str) -> None:
-        """Let in an administrator."""
-        token = bearer(authorization)
-        if not token:
-            raise UnauthenticatedError("the token of an administrator is needed: `kumafast generate user-token`")
-        try:
-            claims = self._keys.verify_user(token)
-        except TokenError as error:
-            raise UnauthenticatedError(str(error)) from error
-        user = User(claims.name, claims.groups)
-        if not is_allowed(user, Right.ADMIN, anonymous=AnonymousAccess.NONE):
-            raise PermissionDeniedError(f"the user {user.name} is no administrator")
+def _health_defaults(settings: Settings) -> HealthDefaults:
+    timing = Timing(
+        interval=timedelta(milliseconds=settings.hds_check_interval_ms),
+        timeout=timedelta(milliseconds=settings.hds_check_timeout_ms),
+        healthy_threshold=settings.hds_check_healthy_threshold,
+        unhealthy_threshold=settings.hds_check_unhealthy_threshold,
+    )
+    return HealthDefaults(timing=timing, report_interval=timedelta(milliseconds=settings.hds_interval_ms))
 
 
 def _ranges(settings: Settings) -> Ranges:
@@ -315,10 +290,19 @@ class ControlPlane:
             zone=settings.zone,
             certificate_pem=self._shown_certificate,
             proxies=self._proxies,
+            has_hds=settings.hds_enabled,
         )
         assert self._keys is not None
-        door = None if self._proxies is None else _Door(self._proxies, self._keys)
+        door = None if self._proxies is None else Door(self._proxies, self._keys)
+        authenticate = None if door is None else door.authenticate
         csds = Csds(clients, self.cache, authorize=None if door is None else door.authorize)
+        handlers = csds.handlers() if settings.has_csds else {}
+        if settings.hds_enabled:
+            health = WorkloadHealth(self.store, defaults=_health_defaults(settings))
+            self.metrics.count_health_streams_with(health.__len__)
+            self._spawn(health.watch(), "dataplanes whose workloads are probed")
+            self._spawn(health.follow(), "health")
+            handlers |= Hds(health, authenticate=authenticate).handlers()
         bootstrap = HttpServer(create_dp_app(services))
         self._http.append(bootstrap)
         self._xds = XdsServer(
@@ -326,8 +310,8 @@ class ControlPlane:
             observer=observers,
             instance_id=self.instance_id,
             http_protocol=bootstrap.protocol,
-            handlers=csds.handlers() if settings.has_csds else None,
-            authenticate=None if door is None else door.authenticate,
+            handlers=handlers,
+            authenticate=authenticate,
             http_app=bootstrap.app,
         )
         port = await self._xds.start(settings.host, settings.dp_port, tls=tls)

@@ -12,7 +12,8 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-from tests.simulation.histories import Step, World, history, shrunk
+from tests.simulation.histories import Step, World, history
+from tests.simulation.shrinking import shrunk
 
 from kumafast import publisher, reached
 from kumafast.metrics import Metrics
