@@ -22,9 +22,7 @@ from types import TracebackType
 
 import kumafast
 from kumafast import store as stores
-from kumafast.door import Door
 from kumafast.errors import ConflictError, InvalidResourceError, NotFoundError, SettingsError
-from kumafast.generation.health_discovery import Timing
 from kumafast.identity import ensure_server_certificate
 from kumafast.identity.access import ADMIN_GROUP, AnonymousAccess
 from kumafast.identity.admission import admit
@@ -46,13 +44,15 @@ from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, v
 from kumafast.rest.access import AccessRules
 from kumafast.rest.api import create_api
 from kumafast.rest.bootstrap import create_dp_app
-from kumafast.rest.diagnostics import create_diagnostics
+from kumafast.rest.diagnostics import create_diagnostics, diagnostic_routes
 from kumafast.rest.http_server import HttpServer
-from kumafast.rest.services import ApiServices, DpServices
+from kumafast.rest.services import ALONE, ApiServices, DpServices
+from kumafast.rest.siblings import Siblings, create_private
 from kumafast.settings import Settings
 from kumafast.snapshot import SnapshotCache
 from kumafast.store import Change, Put, Store, StoredResource
 from kumafast.stream import Csds, Hds, TlsFiles, XdsServer
+from kumafast.stream_access import Door
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,16 +60,6 @@ STOP_GRACE_S = 5.0
 _TRUST_TIMEOUT_S = 30.0
 """How long the change of an authority waits for proxies that do not take whom to trust."""
 _ADMIN_TOKEN_LIFETIME = timedelta(days=3650)
-
-
-def _health_defaults(settings: Settings) -> HealthDefaults:
-    timing = Timing(
-        interval=timedelta(milliseconds=settings.hds_check_interval_ms),
-        timeout=timedelta(milliseconds=settings.hds_check_timeout_ms),
-        healthy_threshold=settings.hds_check_healthy_threshold,
-        unhealthy_threshold=settings.hds_check_unhealthy_threshold,
-    )
-    return HealthDefaults(timing=timing, report_interval=timedelta(milliseconds=settings.hds_interval_ms))
 
 
 def _ranges(settings: Settings) -> Ranges:
@@ -99,8 +89,10 @@ class ControlPlane:
     ['default', 'payments']
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, siblings: Siblings | None = None) -> None:
+        """With `siblings` it is one of several workers: it shares its ports, and has diagnostics for them only."""
         self.settings = settings or Settings()
+        self._siblings = siblings
         self.instance_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:4]}"
         self.metrics = Metrics()
         self.cache = SnapshotCache()
@@ -118,6 +110,7 @@ class ControlPlane:
         self._allocator: Allocator | None = None
         self._xds: XdsServer | None = None
         self._http: list[HttpServer] = []
+        self._private: HttpServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._is_ready = False
 
@@ -229,6 +222,7 @@ class ControlPlane:
             foresee=self._foresee,
             rejections=convergence.rejections,
             trace=self._trace,
+            siblings=self._siblings or ALONE,
             token_keys=keys,
             access=rules,
             settings_document=settings.as_shown(),
@@ -237,12 +231,22 @@ class ControlPlane:
         api = HttpServer(create_api(services))
         if settings.api_tls_port >= 0:
             await self._serve_https(services)
-        diagnostics = HttpServer(create_diagnostics(is_ready=lambda: self._is_ready, metrics=self.metrics))
-        self._http += [api, diagnostics]
-        self.api_url = _url("http", settings.host, await api.start(settings.host, settings.api_port))
-        self.diagnostics_url = _url(
-            "http", settings.host, await diagnostics.start(settings.host, settings.diagnostics_port)
-        )
+        self._http.append(api)
+        port = await api.start(settings.host, settings.api_port, is_shared=self._is_worker)
+        self.api_url = _url("http", settings.host, port)
+        if self._siblings is not None:
+            further = diagnostic_routes(lambda: self._is_ready, self.metrics.read)
+            self._private = HttpServer(create_private(services, further))
+            await self._private.start_at(self._siblings.own)
+            return
+        diagnostics = HttpServer(create_diagnostics(lambda: self._is_ready, self.metrics.read))
+        self._http.append(diagnostics)
+        port = await diagnostics.start(settings.host, settings.diagnostics_port)
+        self.diagnostics_url = _url("http", settings.host, port)
+
+    @property
+    def _is_worker(self) -> bool:
+        return self._siblings is not None
 
     async def _foresee(self, changes: Sequence[Change]) -> Preview:
         reconciler = self._reconciler
@@ -270,7 +274,7 @@ class ControlPlane:
             services = dataclasses.replace(services, access=certified)
         server = HttpServer(create_api(services), tls=files.create_context(alpn=("http/1.1",)))
         self._http.append(server)
-        port = await server.start(settings.host, settings.api_tls_port)
+        port = await server.start(settings.host, settings.api_tls_port, is_shared=self._is_worker)
         self.api_tls_url = _url("https", settings.host, port)
 
     async def _greet(self, keys: TokenKeys) -> None:
@@ -298,7 +302,7 @@ class ControlPlane:
         csds = Csds(clients, self.cache, authorize=None if door is None else door.authorize)
         handlers = csds.handlers() if settings.has_csds else {}
         if settings.hds_enabled:
-            health = WorkloadHealth(self.store, defaults=_health_defaults(settings))
+            health = WorkloadHealth(self.store, defaults=HealthDefaults.of(settings))
             self.metrics.count_health_streams_with(health.__len__)
             self._spawn(health.watch(), "dataplanes whose workloads are probed")
             self._spawn(health.follow(), "health")
@@ -314,7 +318,7 @@ class ControlPlane:
             authenticate=authenticate,
             http_app=bootstrap.app,
         )
-        port = await self._xds.start(settings.host, settings.dp_port, tls=tls)
+        port = await self._xds.start(settings.host, settings.dp_port, tls=tls, is_shared=self._is_worker)
         self.dp_url = _url("grpcs" if tls else "grpc", settings.host, port)
 
     def _certificate(self) -> TlsFiles:
@@ -426,6 +430,14 @@ class ControlPlane:
 
     # Stopping.
 
+    async def drain(self, spread_s: float) -> None:
+        """Take no more connections, and send the proxies away evenly over so many seconds. `stop` it then."""
+        self._is_ready = False
+        for server in self._http:
+            server.close()
+        if self._xds is not None:
+            await self._xds.drain(spread_s)
+
     async def stop(self) -> None:
         """End streams in order, finish requests, write the last statuses, close the store. Safe to call twice."""
         self._is_ready = False
@@ -438,6 +450,9 @@ class ControlPlane:
         for server in self._http:
             await server.stop(STOP_GRACE_S)
         self._http.clear()
+        if self._private is not None:
+            await self._private.stop(STOP_GRACE_S)
+            self._private = None
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()

@@ -121,6 +121,10 @@ class Metrics:
         """All metrics in Prometheus' text format, `CONTENT_TYPE`."""
         return generate_latest(self.registry)
 
+    async def read(self) -> bytes:
+        """The same, for whoever waits for it."""
+        return self.exposition()
+
     def _bind(self, label: str) -> XdsMetrics:
         return XdsMetrics(
             pushes=self._pushes.labels(label), bytes=self._bytes.labels(label), rejects=self._rejects.labels(label)

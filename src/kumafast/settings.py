@@ -81,6 +81,9 @@ class Settings:
     secrets_key_file: str = ""
     """A file with those keys; empty means `secrets.key` in the data directory, made when a first secret needs it."""
     workers: int = 1
+    """How many processes serve on the same ports; more than one need a store that they can share."""
+    drain_s: float = 10.0
+    """Over so long the proxies of a worker are sent away that is replaced."""
     zone: str = "default"
     create_mesh_routing_resources: bool = False
     """Whether a new mesh has a TrafficPermission and a TrafficRoute for everything, as before Kuma 2.6."""
@@ -242,8 +245,7 @@ def _check(settings: Settings) -> None:
     if settings.csds not in {"off", "loopback", "on"}:
         raise SettingsError(f"csds must be off, loopback or on, got {settings.csds!r}")
     _check_names(settings)
-    if settings.workers != 1:
-        raise SettingsError("workers other than 1 are not available yet")
+    _check_workers(settings)
     if settings.secrets_key and settings.secrets_key_file:
         raise SettingsError("secrets_key and secrets_key_file exclude each other; a file may hold several keys")
     if bool(settings.dp_tls_cert) != bool(settings.dp_tls_key):
@@ -257,6 +259,18 @@ def _check(settings: Settings) -> None:
                     f"{flag} lets anybody who reaches {settings.host} in; "
                     "listen on 127.0.0.1, or say --insecure if you mean it"
                 )
+
+
+def _check_workers(settings: Settings) -> None:
+    if settings.workers < 1:
+        raise SettingsError(f"workers must be 1 or more, got {settings.workers}")
+    if not 0 <= settings.drain_s <= 3600:
+        raise SettingsError(f"drain_s must be in the range [0, 3600], got {settings.drain_s:g}")
+    if settings.workers > 1 and not settings.is_shared:
+        raise SettingsError(
+            f"{settings.workers} workers need a store that they can share, --store postgres://…; memory and SQLite are "
+            "one process's, which has all that is stored in its memory and writes it alone"
+        )
 
 
 def _check_names(settings: Settings) -> None:

@@ -98,7 +98,15 @@ SecretsKeyFileOption = Annotated[
     _flag("--secrets-key-file", "A file with them [default: secrets.key in the data directory; none on PostgreSQL]"),
 ]
 
-WorkersOption = Annotated[int | None, _flag("--workers", "How many processes share the ports [default: 1]")]
+WorkersOption = Annotated[
+    int | None,
+    _flag("--workers", "How many processes serve on the same ports; more than one with PostgreSQL only [default: 1]"),
+]
+
+DrainOption = Annotated[
+    float | None,
+    _flag("--drain-s", "Over so long the proxies of a worker that is replaced (SIGHUP) are sent away [default: 10]"),
+]
 
 ZoneOption = Annotated[str | None, _flag("--zone", "The zone's name [default: default]")]
 

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Self
 
 from kumafast import node_parts
 from kumafast.errors import CompactedError, KumafastError, NotFoundError
@@ -27,6 +28,7 @@ from kumafast.resources import Dataplane, Resource, ResourceKey
 from kumafast.resources.durations import as_timedelta
 from kumafast.resources.networking import Health as InboundHealth
 from kumafast.resources.networking import Inbound
+from kumafast.settings import Settings
 from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.store import Store
 
@@ -49,6 +51,17 @@ class HealthDefaults:
     timing: Timing = field(default_factory=Timing)
     report_interval: timedelta = timedelta(milliseconds=100)
     """Envoys tell nothing in between: it is what a change waits for after the probe that has found it."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What a control plane was told."""
+        timing = Timing(
+            interval=timedelta(milliseconds=settings.hds_check_interval_ms),
+            timeout=timedelta(milliseconds=settings.hds_check_timeout_ms),
+            healthy_threshold=settings.hds_check_healthy_threshold,
+            unhealthy_threshold=settings.hds_check_unhealthy_threshold,
+        )
+        return cls(timing=timing, report_interval=timedelta(milliseconds=settings.hds_interval_ms))
 
 
 @dataclass(slots=True)

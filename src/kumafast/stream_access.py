@@ -1,7 +1,7 @@
-"""Who may have streams where tokens are required: the judges of proxies and of users, in the words of the streams.
+"""Who may have streams where tokens are required, in the words of the streams.
 
-In: the header `authorization` of a stream, and the node that it is about. Out: nothing, or a refusal.
-Never: tokens that are kept; how a token is verified.
+In: what a stream's headers and first request say. Out: it is let in, or ended with a status of gRPC.
+Never: how tokens are verified; `identity` knows.
 """
 
 from __future__ import annotations
