@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from tests.pipeline import random_external_service, random_policy, random_virtual_outbound
+from tests.random_resources import random_external_service, random_policy, random_virtual_outbound
 from tests.simulation.authorities import (
     MESH_FORMS,
     SECRET_FORMS,
@@ -61,10 +61,13 @@ NODES: tuple[dict[str, object], ...] = (
     {"features": ["feature-reuse-port"], "dataplane.admin.port": "9901"},
     {TAKES_DELTA: True},
     {"features": ["feature-tcp-accesslog-via-named-pipe"], "workdir": "/tmp/w"},
+    {"features": ["feature-reuse-port"], "workdir": "/tmp/v", "metricsCertPath": "/tmp/c", "metricsKeyPath": "/tmp/k"},
     {"dataplane.dns.port": "15053"},
     {"dataplane.dns.port": "15053", "ipv6Enabled": True},
 )
 VARIANTS = 150
+POLICIES = 400
+"""So many that every kind is among them several times."""
 LEDS_THRESHOLD = 3
 """Some services have more endpoints than that, and some nodes take those one by one."""
 
@@ -122,7 +125,7 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
 
 @cache
 def policy(mesh: str, number: int) -> Resource:
-    """One of `VARIANTS` policies of a mesh; the same in every process."""
+    """One of `POLICIES` policies of a mesh; the same in every process."""
     return random_policy(random.Random(number), mesh)
 
 
@@ -164,7 +167,7 @@ def history(seed: int, length: int) -> list[Step]:
         elif kind < 0.5:
             steps.append(Step("serve" if rng.random() < 0.7 else "withdraw", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.62:
-            steps.append(Step("bind" if rng.random() < 0.7 else "unbind", (mesh, rng.randrange(VARIANTS))))
+            steps.append(Step("bind" if rng.random() < 0.7 else "unbind", (mesh, rng.randrange(POLICIES))))
         elif kind < 0.7:
             steps.append(Step("delete", (mesh, name)))
         elif kind < 0.73:
