@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 import kumafast
+from kumafast import spread
 from kumafast import store as stores
 from kumafast.errors import ConflictError, InvalidResourceError, NotFoundError, SettingsError
 from kumafast.identity import ensure_server_certificate
@@ -57,6 +58,8 @@ from kumafast.stream_access import Door
 _LOG = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0
+SHED_S = 1.5
+"""Those that are sent away together leave at any moments of so many seconds, less than instances take to look again."""
 _TRUST_TIMEOUT_S = 30.0
 """How long the change of an authority waits for proxies that do not take whom to trust."""
 _ADMIN_TOKEN_LIFETIME = timedelta(days=3650)
@@ -175,6 +178,8 @@ class ControlPlane:
         await reconciler.load()
         self._spawn(reconciler.follow(), "reconcile")
         members = self._store.members
+        members.count_proxies = lambda: len(self.cache)
+        self._spawn(spread.follow(members, limit=settings.proxies_soft_limit, shed=self._shed), "spread")
         self._spawn(insights.follow(), "insights")
         self._spawn(insights.keep_true(), "own insights")
         self._spawn(members.lead(insights.follow_members), "insights of the dead")
@@ -427,6 +432,11 @@ class ControlPlane:
                 await members.change()
             elif (await self.converged(wanted, timeout_s=_TRUST_TIMEOUT_S)).is_converged:
                 members.have_converged(wanted)
+
+    async def _shed(self, count: int) -> None:
+        if self._xds is not None:
+            sent = await self._xds.shed(count, spread_s=SHED_S)
+            _LOG.info("sent %d of %d proxies away, for other instances have room", sent, len(self.cache))
 
     # Stopping.
 

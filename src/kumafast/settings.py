@@ -84,6 +84,8 @@ class Settings:
     """How many processes serve on the same ports; more than one need a store that they can share."""
     drain_s: float = 10.0
     """Over so long the proxies of a worker are sent away that is replaced."""
+    proxies_soft_limit: int = 0
+    """From so many proxies on an instance, or worker, sends some away while others have fewer; 0 is never."""
     zone: str = "default"
     create_mesh_routing_resources: bool = False
     """Whether a new mesh has a TrafficPermission and a TrafficRoute for everything, as before Kuma 2.6."""
@@ -264,6 +266,9 @@ def _check(settings: Settings) -> None:
 def _check_workers(settings: Settings) -> None:
     if settings.workers < 1:
         raise SettingsError(f"workers must be 1 or more, got {settings.workers}")
+    if settings.proxies_soft_limit < 0:
+        limit = settings.proxies_soft_limit
+        raise SettingsError(f"proxies_soft_limit must be 0 or more, got {limit}; 0 means none")
     if not 0 <= settings.drain_s <= 3600:
         raise SettingsError(f"drain_s must be in the range [0, 3600], got {settings.drain_s:g}")
     if settings.workers > 1 and not settings.is_shared:

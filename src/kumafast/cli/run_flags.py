@@ -108,6 +108,14 @@ DrainOption = Annotated[
     _flag("--drain-s", "Over so long the proxies of a worker that is replaced (SIGHUP) are sent away [default: 10]"),
 ]
 
+ProxiesSoftLimitOption = Annotated[
+    int | None,
+    _flag(
+        "--proxies-soft-limit",
+        "From so many proxies on an instance sends some away while others have room [default: 0, none]",
+    ),
+]
+
 ZoneOption = Annotated[str | None, _flag("--zone", "The zone's name [default: default]")]
 
 CreateMeshRoutingResourcesOption = Annotated[
