@@ -32,7 +32,7 @@ from kumafast.identity.rollout import Rollout
 from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyset
 from kumafast.identity.token_keys import TokenKeys
 from kumafast.identity.tokens import UserClaims
-from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
+from kumafast.insights import Clients, Convergence, ConvergenceReport, HealthDefaults, Insights, WorkloadHealth
 from kumafast.ipam import Allocator, Ranges
 from kumafast.metrics import Metrics
 from kumafast.observers import Observers
@@ -52,7 +52,7 @@ from kumafast.rest.siblings import Siblings, create_private
 from kumafast.settings import Settings
 from kumafast.snapshot import SnapshotCache
 from kumafast.store import Change, Put, Store, StoredResource
-from kumafast.stream import Csds, TlsFiles, XdsServer
+from kumafast.stream import Csds, Hds, TlsFiles, XdsServer
 from kumafast.stream_access import Door
 
 _LOG = logging.getLogger(__name__)
@@ -299,10 +299,19 @@ class ControlPlane:
             zone=settings.zone,
             certificate_pem=self._shown_certificate,
             proxies=self._proxies,
+            has_hds=settings.hds_enabled,
         )
         assert self._keys is not None
         door = None if self._proxies is None else Door(self._proxies, self._keys)
+        authenticate = None if door is None else door.authenticate
         csds = Csds(clients, self.cache, authorize=None if door is None else door.authorize)
+        handlers = csds.handlers() if settings.has_csds else {}
+        if settings.hds_enabled:
+            health = WorkloadHealth(self.store, defaults=HealthDefaults.of(settings))
+            self.metrics.count_health_streams_with(health.__len__)
+            self._spawn(health.watch(), "dataplanes whose workloads are probed")
+            self._spawn(health.follow(), "health")
+            handlers |= Hds(health, authenticate=authenticate).handlers()
         bootstrap = HttpServer(create_dp_app(services))
         self._http.append(bootstrap)
         self._xds = XdsServer(
@@ -310,8 +319,8 @@ class ControlPlane:
             observer=observers,
             instance_id=self.instance_id,
             http_protocol=bootstrap.protocol,
-            handlers=csds.handlers() if settings.has_csds else None,
-            authenticate=None if door is None else door.authenticate,
+            handlers=handlers,
+            authenticate=authenticate,
             http_app=bootstrap.app,
         )
         port = await self._xds.start(settings.host, settings.dp_port, tls=tls, is_shared=self._is_worker)
