@@ -251,7 +251,9 @@ class Resolution:
     def plan(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Plan:
         """The plan of a dataplane whose Envoy is the node. O(its inbounds and outbounds)."""
         reuses_port = node_parts.reuses_port(node)
-        transparent = node_parts.transparent_proxy(dataplane, node)
+        state = self.registry.state(dataplane_id.mesh)
+        lets_through = state is None or state.lets_through
+        transparent = node_parts.transparent_proxy(dataplane, node, lets_through=lets_through)
         fixed: list[Part] = [node_parts.admin_interface(node)]
         identity = self.registry.identities.get(dataplane_id.mesh)
         tls = None

@@ -7,6 +7,7 @@ Never: a change of more than one of the parts for one thing that happened; the r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableMapping
+from dataclasses import replace
 
 from kumafast.matching import CompiledPolicy, compile_policies
 from kumafast.matching.backends import BackendPort, Subject
@@ -21,7 +22,7 @@ from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach, destination_of
 from kumafast.registry.viewpoints import Viewpoint, viewpoint
 from kumafast.registry.virtual_hosts import Naming, VirtualHosts
-from kumafast.resources import Dataplane, ResourceKey
+from kumafast.resources import Dataplane, Mesh, ResourceKey
 from kumafast.resources.networking import Outbound
 from kumafast.resources.policies.traffic_permission import TrafficPermission
 from kumafast.resources.tags import SERVICE_TAG
@@ -80,6 +81,19 @@ class MeshState:
         if self.view.mesh is not None or self.view.dataplanes or self.written or self.external or len(self.backends):
             return False
         return self.hosts.is_empty and not self.addresses
+
+    def set_mesh(self, mesh: Mesh | None) -> bool:
+        """Take in the Mesh itself; whether another rule holds for what leaves it."""
+        before = self.lets_through
+        self.view = replace(self.view, mesh=mesh)
+        services = None if mesh is None else mesh.mesh_services
+        self.hosts.set_mode("" if services is None else services.mode)
+        return self.lets_through != before
+
+    @property
+    def lets_through(self) -> bool:
+        """Whether redirected traffic to what is not in the mesh goes out, as long as no policy says otherwise."""
+        return self.view.mesh is None or self.view.mesh.lets_through
 
     # Questions that several of the parts answer.
 

@@ -272,7 +272,7 @@ class Registry:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in (Mesh.type.name, Secret.type.name):
                 if change.key.type == Mesh.type.name:
-                    touches = self._apply_mesh(change)
+                    touches = self._apply_mesh(change, gathered)
                 self.generation += 1
                 identities.append((change.key, None if change.stored is None else change.stored.resource))
             elif change.key.type == DataplaneInsight.type.name:
@@ -296,7 +296,7 @@ class Registry:
                     gathered.bound.update(dict.fromkeys(touched))
                 yield gathered.complete()
                 gathered = Gathered()
-        # Of a Mesh and of secrets nothing else reaches Envoy than what makes certificates, and what policies read.
+        # Else only what makes certificates of a Mesh and of secrets reaches Envoy, and what policies read.
         gathered.meshes |= self.identities.apply(identities)
         for key, _ in identities:
             state = self._meshes.get(key.mesh)
@@ -392,16 +392,15 @@ class Registry:
         self._unnamed.clear()
         self._rerouted.clear()
 
-    def _apply_mesh(self, change: Change) -> Iterator[list[DataplaneId]]:
+    def _apply_mesh(self, change: Change, gathered: Gathered) -> Iterator[list[DataplaneId]]:
         """Those whose policies say something else in the mesh as it is now."""
         name = change.key.name
         after = None if change.stored is None else change.stored.resource
         assert after is None or isinstance(after, Mesh)
         state = self._state(name)
         before = state.view.mesh
-        state.view = replace(state.view, mesh=after)
-        services = None if after is None else after.mesh_services
-        state.hosts.set_mode("" if services is None else services.mode)
+        if state.set_mesh(after):
+            gathered.meshes.add(name)
         self._note_named(name)
         # Addresses are given in a mesh that is there.
         self._unaddressed[name] = None
