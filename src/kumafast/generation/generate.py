@@ -10,14 +10,18 @@ from typing import assert_never
 
 from google.protobuf.message import Message
 
-from kumafast.generation import admin, clusters, dns, endpoints, external, listeners, tls, transparent
+from kumafast.generation import admin, clusters, dns, endpoints, external, listeners, metrics, tls, transparent
 from kumafast.generation.proxy import (
     AdminInterface,
     Collector,
+    CollectorSocket,
     Destination,
     DnsTable,
     EndpointSet,
     Inbound,
+    LauncherConfig,
+    LauncherMetrics,
+    MetricsPort,
     Outbound,
     Part,
     TransparentProxy,
@@ -34,6 +38,10 @@ _NAMES: dict[type[Part], str] = {
     EndpointSet: "endpoints",
     TrustBundle: "trust",
     Collector: "collector",
+    MetricsPort: "metrics_port",
+    LauncherMetrics: "launcher_metrics",
+    LauncherConfig: "launcher_config",
+    CollectorSocket: "collector_socket",
 }
 
 
@@ -63,6 +71,14 @@ def generate(part: Part) -> tuple[Message, ...]:
             return (tls.trust_bundle(part),)
         case Collector():
             return (clusters.collector_cluster(part),)
+        case MetricsPort():
+            return (metrics.metrics_listener(part),)
+        case LauncherMetrics():
+            return (metrics.metrics_cluster(part),)
+        case LauncherConfig():
+            return (metrics.config_listener(part),)
+        case CollectorSocket():
+            return (metrics.collector_listener(part),)
         case _:
             assert_never(part)
 
