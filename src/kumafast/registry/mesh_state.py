@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import replace
 
+from kumafast._core import TagSet
 from kumafast.matching import CompiledPolicy, compile_policies
 from kumafast.matching.backends import BackendPort, Subject
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.affected import DataplaneId, Gathered
+from kumafast.registry.asked import ASKED
 from kumafast.registry.backends import Backends, Redefined
 from kumafast.registry.external_services import ExternalServices
 from kumafast.registry.hostnames import Hostnames
@@ -109,6 +111,9 @@ class MeshState:
 
     def outbounds(self, dataplane: Dataplane) -> tuple[Destination, ...]:
         """What a dataplane asks for, each once in its order; references that lead nowhere are left out."""
+        by_tags = ASKED.by_tags(dataplane.outbounds)
+        if by_tags is not None:
+            return by_tags
         found = (self.destination(each) for each in dataplane.outbounds)
         return tuple(dict.fromkeys(each for each in found if each is not None))
 
@@ -143,6 +148,17 @@ class MeshState:
         after = None if change.stored is None else change.stored.resource
         assert after is None or isinstance(after, VirtualIP)
         self.hosts.renumbered(self.addresses.put(change.key.name, None if after is None else after.holder))
+
+    def set_names(self, name: str, dataplane: Dataplane | None) -> tuple[TagSet, ...]:
+        """Take in which names a dataplane makes and from where it sees them, or forget it (None). The tags of its
+        inbounds come back: what is indexed by them is given the same."""
+        self.backends.set_dataplane(name, dataplane)
+        if dataplane is None:
+            self.hosts.set_dataplane(name, None, None)
+            return ()
+        tags = tuple([TagSet(inbound.tags) for inbound in dataplane.inbounds])
+        self.hosts.set_dataplane(name, dataplane, self.viewpoint(dataplane), tags)
+        return tags
 
     def set_outward(self, name: str, dataplane: Dataplane) -> None:
         """Take in what policies see of a dataplane that is new or has changed."""

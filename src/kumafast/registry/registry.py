@@ -461,7 +461,7 @@ class Registry:
         state = self._state(mesh)
         before = state.view.dataplanes.get(name)
         after = None if change.stored is None else change.stored.resource
-        if after == before:
+        if after is before or (before is not None and after == before):
             return
         assert after is None or isinstance(after, Dataplane)
         # Values all the way down: some thirty objects each that the collector need not walk through.
@@ -474,8 +474,7 @@ class Registry:
         seen_by_others = before is None or after is None or is_seen_differently(before, after)
         if seen_by_others and before is not None:
             gathered.served(dataplane_id, state.served_by(name))
-        state.backends.set_dataplane(name, after)
-        state.hosts.set_dataplane(name, after, None if after is None else state.viewpoint(after))
+        tags = state.set_names(name, after)
         self._note_named(mesh)
         if after is None:
             if before is not None:
@@ -486,7 +485,7 @@ class Registry:
             self._drop_if_empty(mesh)
             return
         state.set_outward(name, after)
-        state.reach.set(name, (inbound.tags for inbound in after.inbounds))
+        state.reach.set(name, tags)
         vanished = state.reach.consume(name, state.policies.destinations(name))
         gathered.vanished.update((mesh, destination) for destination in vanished)
         state.view = state.view.with_dataplane(name, after)
