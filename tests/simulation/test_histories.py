@@ -13,7 +13,8 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-from tests.simulation.histories import POLICIES, VARIANTS, Step, World, history, policy, served, shrunk
+from tests.simulation.histories import POLICIES, VARIANTS, Step, World, history, policy, served
+from tests.simulation.shrinking import shrunk
 
 from kumafast import publisher, reached
 from kumafast.metrics import Metrics

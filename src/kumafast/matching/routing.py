@@ -108,8 +108,9 @@ class Route:
 
 
 def route(outbound: Destination, said: Mapping[str, Conf], newer: Set[str] = frozenset()) -> Route | None:
-    """Where an outbound leads, by what each kind of route says of what it asks for; None where that is what it asks for
-    anyway. TrafficRoutes are about tags. `newer` are the kinds with a targetRef of which the proxy has one, whatever it is about.
+    """Where an outbound leads, by what each kind of route says of what it asks for; None where that is what it asks for.
+
+    TrafficRoutes are about tags. `newer` are the kinds with a targetRef that the proxy has, whatever these are about.
 
     >>> to_version = {"destination": {"kuma.io/service": "*", "version": "1"}}
     >>> route((("kuma.io/service", "a"),), {"TrafficRoute": to_version}).destinations
