@@ -108,7 +108,7 @@ class Route:
 
 
 def route(outbound: Destination, said: Mapping[str, Conf], newer: Set[str] = frozenset()) -> Route | None:
-    """Where an outbound leads, by what each kind of route says of what it asks for; None where that is what it asks for.
+    """Where an outbound leads, by what each kind of route says of what it asks for; None where that is there itself.
 
     TrafficRoutes are about tags. `newer` are the kinds with a targetRef that the proxy has, whatever these are about.
 
