@@ -33,10 +33,12 @@ from kumafast.generation.policy_effects import (
 from kumafast.generation.proxy import (
     Destination,
     Host,
+    HttpRule,
     Inbound,
     InboundTls,
     Outbound,
     Part,
+    RequestRule,
     TransparentProxy,
     TrustBundle,
 )
@@ -102,7 +104,7 @@ class OutboundGroup:
     def _layer_of_sender(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
         layer = self._made.get((bindings, sender())) if self._asks else None
         if layer is None:
-            parts = (_with_effects(part, bindings, subject, "outbound") for subject, part in self._listeners)
+            parts = (_listening(part, bindings, subject) for subject, part in self._listeners)
             outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
             clusters = (_with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
             is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
@@ -431,6 +433,26 @@ class Resolution:
 def _with_effects(part: _Towards, bindings: Bindings, subject: str | Subject, name: str) -> _Towards:
     found = effects(with_proxy(bindings.outbound(subject), bindings), name, part.protocol)
     return replace(part, effects=found) if found else part
+
+
+def _listening(part: Outbound, bindings: Bindings, subject: str | Subject) -> Outbound:
+    """A listener with its effects, and those that policies about single routes have on the requests of these."""
+    part = _with_effects(part, bindings, subject, "outbound")
+    if part.route is None:
+        return part
+    rules = tuple(_ruled(rule, part, bindings, subject) for rule in part.route.rules)
+    return part if rules == part.route.rules else replace(part, route=replace(part.route, rules=rules))
+
+
+def _ruled(
+    rule: RequestRule | HttpRule, part: Outbound, bindings: Bindings, subject: str | Subject
+) -> RequestRule | HttpRule:
+    if not isinstance(rule, HttpRule) or not (own := bindings.of_route(rule.origin)):
+        return rule
+    # What is said of the route itself stands in the place of what that kind says of the service.
+    settings = {setting.kind: setting for setting in (*bindings.outbound(subject), *own)}
+    found = effects(with_proxy(tuple(settings.values()), bindings), "outbound", part.protocol)
+    return replace(rule, effects=found)
 
 
 def _sent_by(source: Source, part: Outbound) -> Outbound:
