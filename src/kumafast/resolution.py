@@ -42,16 +42,17 @@ from kumafast.generation.proxy import (
 )
 from kumafast.identity.proxies import tag_sets
 from kumafast.layers import InboundClasses, InboundSlot, Layers, with_proxy
-from kumafast.matching import PASS_THROUGH, UNKNOWN, Bindings, Subject
+from kumafast.matching import PASS_THROUGH, UNKNOWN, BackendPort, Bindings, Subject, routing
 from kumafast.matching.bindings import by_kind, proxy_rule
 from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
-from kumafast.reached import Destinations, Reached, Viewed
+from kumafast.reached import Destinations, Reached, Viewed, cluster_name
 from kumafast.registry import DataplaneId, Registry
+from kumafast.registry.reach import Destination as DestinationKey
 from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
 from kumafast.registry.virtual_hosts import Sight
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.defaults import ZONE_LABEL
-from kumafast.resources.tags import ZONE_TAG
+from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
 from kumafast.snapshot import Layer
 from kumafast.snapshot.node import Node
 from kumafast.templates import NOTHING
@@ -363,10 +364,11 @@ class Resolution:
             if subject is None:
                 # It refers to a service that is not there.
                 continue
-            route = bindings.route(asked)
+            route = routing.there(bindings.route(asked, subject), asked, partial(self._is_there, mesh))
             targets = [self._destinations.get(mesh, each) for each in destinations(asked, route)]
             led = tuple(target.permitted(permitted) for target in targets)
-            way = way_of(route, spoken(asked, route, led))
+            called = self._called(mesh, asked)
+            way = way_of(route, spoken(asked, route, led, called[1]))
             for target, destination in zip(targets, led, strict=True):
                 held = reached.get(target)
                 # Those whose port is taken count too: their clusters are there. The first route that says how to
@@ -374,7 +376,7 @@ class Resolution:
                 if held is None or (way is not None and not held.load_balancer):
                     reached[target] = balanced(destination, way)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
-            ports.setdefault((address, port), (address, port, asked, subject, route, led))
+            ports.setdefault((address, port), (address, port, asked, subject, route, called, led))
         if not reached:
             return None
         for each in beside:
@@ -386,6 +388,19 @@ class Resolution:
                 self.layers, ports.values(), reached.items(), binds=binds, reuses_port=reuses_port
             )
         return group
+
+    def _is_there(self, mesh: str, port: BackendPort) -> bool:
+        return self.registry.backend(mesh, port) is not None
+
+    def _called(self, mesh: str, asked: DestinationKey) -> tuple[str, str]:
+        """How what an outbound asks for is called, and of a port of a service the protocol.
+
+        A port goes by its cluster, which has no other name in statistics and routes.
+        """
+        if not isinstance(asked, BackendPort):
+            return dict(asked).get(SERVICE_TAG, ""), ""
+        backend = self.registry.backend(mesh, asked)
+        return ("", "") if backend is None else (cluster_name({}, backend), backend.protocol)
 
     def _inbounds(
         self, dataplane: Dataplane, source: Source, *, tls: InboundTls | None, binds: bool, reuses_port: bool

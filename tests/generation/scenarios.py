@@ -122,7 +122,8 @@ def _port(
     own = tuple(sorted(tags.items()))
     found = routing.route(own, {kind: merge(_as_list(conf)) for kind, conf in routes.items()})
     led = tuple(_led(each, protocol, protocols or {}) for each in ((own,) if found is None else found.destinations))
-    outbound = outbound_ports.listener(("127.0.0.1", 10_000, own, "own", found, led), binds=True, reuses_port=True)
+    port = ("127.0.0.1", 10_000, own, "own", found, (tags[SERVICE_TAG], ""), led)
+    outbound = outbound_ports.listener(port, binds=True, reuses_port=True)
     return replace(outbound, effects=policy_effects(policies or {}, "outbound", outbound.protocol))
 
 
