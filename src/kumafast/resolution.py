@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 from kumafast import node_parts
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
+from kumafast.gateway_ports import GatewayPorts, Led, NoPorts, as_reached
 from kumafast.generation import senders
 from kumafast.generation.effects import Source
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
@@ -38,6 +39,8 @@ from kumafast.matching.bindings import by_kind, proxy_rule
 from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
 from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import DataplaneId, Registry
+from kumafast.registry.gateways import is_builtin
+from kumafast.registry.reach import Destination as DestinationKey
 from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
 from kumafast.registry.virtual_hosts import Sight
 from kumafast.resources import Dataplane, ResourceKey
@@ -56,6 +59,7 @@ _Cluster: TypeAlias = tuple[Reached, Destination]
 class OutboundGroup:
     """The outbounds of all proxies that have the same ones."""
 
+    origin = OUTBOUND
     __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_moment", "reached")
 
     def __init__(
@@ -130,7 +134,7 @@ class Plan:
         transparent: TransparentProxy | None,
         dns: Layer | None,
         inbounds: tuple[InboundSlot, ...],
-        outbounds: tuple[OutboundGroup, ...],
+        outbounds: tuple[OutboundGroup | GatewayPorts | NoPorts, ...],
     ) -> None:
         self._resolution = resolution
         self.dataplane_id = dataplane_id
@@ -200,7 +204,7 @@ class Plan:
         yield from (TRANSPARENT,) if self._transparent is not None else ()
         yield from (DNS,) if self._dns is not None else ()
         yield from (INBOUND for _ in self._inbounds)
-        yield from (OUTBOUND for _ in self._outbounds)
+        yield from (group.origin for group in self._outbounds)
         yield TRACING
 
     def _sender(self) -> str:
@@ -233,7 +237,7 @@ class Resolution:
     def plan(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Plan:
         """The plan of a dataplane whose Envoy is the node. O(its inbounds and outbounds)."""
         reuses_port = node_parts.reuses_port(node)
-        transparent = node_parts.transparent_proxy(dataplane, node)
+        transparent = None if is_builtin(dataplane) else node_parts.transparent_proxy(dataplane, node)
         fixed: list[Part] = [node_parts.admin_interface(node)]
         identity = self.registry.identities.get(dataplane_id.mesh)
         tls = None
@@ -256,7 +260,39 @@ class Resolution:
             inbounds=tuple(
                 self._inbounds(dataplane, source, tls=tls, binds=transparent is None, reuses_port=reuses_port)
             ),
-            outbounds=tuple(self._groups_of(dataplane_id, dataplane, transparent, reuses_port=reuses_port)),
+            outbounds=tuple(
+                self._gateway_of(dataplane_id, dataplane)
+                if is_builtin(dataplane)
+                else self._groups_of(dataplane_id, dataplane, transparent, reuses_port=reuses_port)
+            ),
+        )
+
+    def _gateway_of(
+        self, dataplane_id: DataplaneId, dataplane: Dataplane
+    ) -> Iterable[OutboundGroup | GatewayPorts | NoPorts]:
+        """The clusters that a built-in gateway leads to, like those of any outbound, and its ports."""
+        mesh, permitted = dataplane_id.mesh, self.registry.permitted(dataplane_id)
+        state = self.registry.state(mesh)
+        gateway = None if state is None else state.gateways.get(dataplane_id.name)
+        address = self._addresses.get(dataplane.address)
+        if gateway is None or address is None:
+            yield NoPorts(self.layers)
+            return
+        reached: dict[Reached, Destination] = {}
+        clusters: dict[DestinationKey, Led] = {}
+        for key in gateway.destinations:
+            target, subject = self._destinations.get(mesh, key), self.registry.subject(mesh, key)
+            destination = as_reached(gateway, key, target.permitted(permitted))
+            reached[target], clusters[key] = destination, Led(destination, "" if subject is None else subject)
+        if reached:
+            yield self._group_with((), reached, binds=True, reuses_port=True)
+        yield GatewayPorts(
+            self.layers,
+            gateway,
+            clusters,
+            address=address,
+            service=dataplane.identifying_service,
+            find=lambda name: self.registry.identities.secret(mesh, name),
         )
 
     def _source(self, dataplane: Dataplane, node: Node) -> Source:
@@ -349,11 +385,16 @@ class Resolution:
             return None
         for each in beside:
             reached.pop(each, None)
-        key = (binds, reuses_port, tuple(ports.values()), tuple(reached.items()))
+        return self._group_with(tuple(ports.values()), reached, binds=binds, reuses_port=reuses_port)
+
+    def _group_with(
+        self, ports: tuple[Port, ...], reached: Mapping[Reached, Destination], *, binds: bool, reuses_port: bool
+    ) -> OutboundGroup:
+        key = (binds, reuses_port, ports, tuple(reached.items()))
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = OutboundGroup(
-                self.layers, ports.values(), reached.items(), binds=binds, reuses_port=reuses_port
+                self.layers, ports, reached.items(), binds=binds, reuses_port=reuses_port
             )
         return group
 

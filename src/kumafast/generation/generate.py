@@ -10,13 +10,17 @@ from typing import assert_never
 
 from google.protobuf.message import Message
 
-from kumafast.generation import admin, clusters, dns, endpoints, external, listeners, tls, transparent
+from kumafast.generation import admin, clusters, dns, endpoints, external, gateways, listeners, tls, transparent
 from kumafast.generation.proxy import (
     AdminInterface,
     Collector,
     Destination,
     DnsTable,
     EndpointSet,
+    GatewayCertificate,
+    GatewayLimits,
+    GatewayListener,
+    GatewayRoutes,
     Inbound,
     Outbound,
     Part,
@@ -34,6 +38,10 @@ _NAMES: dict[type[Part], str] = {
     EndpointSet: "endpoints",
     TrustBundle: "trust",
     Collector: "collector",
+    GatewayListener: "gateway",
+    GatewayRoutes: "gateway-routes",
+    GatewayCertificate: "gateway-certificate",
+    GatewayLimits: "gateway-limits",
 }
 
 
@@ -61,6 +69,14 @@ def generate(part: Part) -> tuple[Message, ...]:
             return (endpoints.load_assignment(part),)
         case TrustBundle():
             return (tls.trust_bundle(part),)
+        case GatewayListener():
+            return (gateways.gateway_listener(part),)
+        case GatewayRoutes():
+            return (gateways.gateway_routes(part),)
+        case GatewayCertificate():
+            return (tls.certificate_secret(part.name, chain=part.chain, key=part.key),)
+        case GatewayLimits():
+            return (gateways.gateway_limits(part),)
         case Collector():
             return (clusters.collector_cluster(part),)
         case _:
