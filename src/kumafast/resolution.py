@@ -21,10 +21,19 @@ from kumafast.certificates import Certificates
 from kumafast.gateway_ports import GatewayPorts, Led, NoPorts, as_reached
 from kumafast.generation import senders
 from kumafast.generation.effects import Source
-from kumafast.generation.modifications import ADMIN, DNS, INBOUND, OUTBOUND, SECRETS, TRACING, TRANSPARENT
-from kumafast.generation.policy_effects import VIEWING, effects, makes_template, proxy_parts, template, view
+from kumafast.generation.modifications import ADMIN, DNS, INBOUND, METRICS, OUTBOUND, SECRETS, TRACING, TRANSPARENT
+from kumafast.generation.policy_effects import (
+    VIEWING,
+    effects,
+    host_parts,
+    makes_template,
+    proxy_parts,
+    template,
+    view,
+)
 from kumafast.generation.proxy import (
     Destination,
+    Host,
     Inbound,
     InboundTls,
     Outbound,
@@ -114,6 +123,7 @@ class Plan:
         "_dns",
         "_fixed",
         "_inbounds",
+        "_node",
         "_outbounds",
         "_resolution",
         "_source",
@@ -128,6 +138,7 @@ class Plan:
         resolution: Resolution,
         dataplane_id: DataplaneId,
         dataplane: Dataplane,
+        node: Node,
         *,
         source: Source,
         fixed: tuple[Layer, ...],
@@ -139,6 +150,7 @@ class Plan:
         self._resolution = resolution
         self.dataplane_id = dataplane_id
         self._dataplane = dataplane
+        self._node = node
         self._source = source
         self._fixed = fixed
         self._transparent = transparent
@@ -165,6 +177,8 @@ class Plan:
             made.append(self._dns)
         made.extend(slot.layer(bindings, layers) for slot in self._inbounds)
         made.extend(group.layer(bindings, self._source, self._sender) for group in self._outbounds)
+        on_host = host_parts(bindings.proxy, self._host) if bindings.proxy else ()
+        made.append(layers.joined(on_host) if on_host else NOTHING)
         parts = (*proxy_parts(bindings.proxy), *layers.collectors(made))
         made.append(layers.joined(parts) if parts else NOTHING)
         return self._templated(made, bindings) if bindings.proxy else tuple(made)
@@ -205,7 +219,11 @@ class Plan:
         yield from (DNS,) if self._dns is not None else ()
         yield from (INBOUND for _ in self._inbounds)
         yield from (group.origin for group in self._outbounds)
+        yield METRICS
         yield TRACING
+
+    def _host(self) -> Host | None:
+        return self._resolution.host(self.dataplane_id, self._dataplane, self._node)
 
     def _sender(self) -> str:
         return senders.sender(tag_sets(self._dataplane))
@@ -253,6 +271,7 @@ class Resolution:
             self,
             dataplane_id,
             dataplane,
+            node,
             source=source,
             transparent=transparent,
             dns=self._dns(dataplane_id, node, transparent),
@@ -294,6 +313,12 @@ class Resolution:
             service=dataplane.identifying_service,
             find=lambda name: self.registry.identities.secret(mesh, name),
         )
+
+    def host(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Host | None:
+        """Where a proxy runs; None where nobody knows enough of that."""
+        address = self._addresses.get(dataplane.address)
+        is_secured = self.registry.identities.get(dataplane_id.mesh) is not None
+        return None if address is None else node_parts.host(dataplane, node, address, is_secured=is_secured)
 
     def _source(self, dataplane: Dataplane, node: Node) -> Source:
         address = dataplane.advertised_address

@@ -3,8 +3,8 @@
 In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields; those of a policy
 are in a folder of its name. A `port` is an outbound with what routes say of it, by their kind, and the protocols of the
 clusters that it leads to. Under `policies` a part has what its policies say, by their kind, and under `sender` what
-its dataplane says of itself, where one asks; `proxy` is no part but what the policies of a whole proxy add to it and
-change in all that the others become.
+its dataplane says of itself, where one asks; `proxy` is no part but what the policies of a whole proxy add to it, where
+it runs as its `host` says, and change in all that the others become.
 Out: parts, messages, documents by file. Never: an expectation of its own; what is expected stands in the golden files.
 """
 
@@ -24,19 +24,24 @@ from kumafast import outbound_ports
 from kumafast.generation import modifications, names
 from kumafast.generation.effects import Effect, Source
 from kumafast.generation.generate import generate
-from kumafast.generation.policy_effects import effects, proxy_parts, template
+from kumafast.generation.policy_effects import effects, host_parts, proxy_parts, template
 from kumafast.generation.proxy import (
     AdminInterface,
     Collector,
+    CollectorSocket,
     Destination,
     DnsTable,
     Endpoint,
     EndpointSet,
     ExternalEndpoint,
     ExternalTls,
+    Host,
     Inbound,
     InboundTls,
+    LauncherConfig,
+    LauncherMetrics,
     Leg,
+    MetricsPort,
     Outbound,
     OutboundRoute,
     OutboundTls,
@@ -91,7 +96,19 @@ def _document(scenario: str) -> Sequence[Mapping[str, Any]]:
 def _parts(kind: str, fields: Mapping[str, Any]) -> tuple[Part, ...]:
     if kind == "port":
         return (_port(**fields),)
-    return proxy_parts(_settings(fields["policies"])) if kind == "proxy" else (part(kind, fields),)
+    return _of_whole_proxy(**fields) if kind == "proxy" else (part(kind, fields),)
+
+
+def _of_whole_proxy(
+    policies: Mapping[str, Mapping[str, Any]], host: Mapping[str, Any] | None = None
+) -> tuple[Part, ...]:
+    said = _settings(policies)
+    return (*proxy_parts(said), *host_parts(said, lambda: None if host is None else _host(**host)))
+
+
+def _host(labels: Mapping[str, str], metrics_certificate: Sequence[str] = (), **fields: Any) -> Host:
+    certificate = tuple(metrics_certificate)
+    return Host(labels=tags(labels), metrics_certificate=certificate if len(certificate) == 2 else None, **fields)
 
 
 def _port(
@@ -192,6 +209,10 @@ _ORIGINS: dict[type[Part], str] = {
     Destination: modifications.OUTBOUND,
     TrustBundle: modifications.SECRETS,
     Collector: modifications.TRACING,
+    MetricsPort: modifications.METRICS,
+    LauncherMetrics: modifications.METRICS,
+    LauncherConfig: modifications.METRICS,
+    CollectorSocket: modifications.METRICS,
 }
 
 

@@ -16,6 +16,7 @@ from tests.generation.scenarios import SCENARIOS, messages
 from kumafast.generation.bootstrap import BootstrapParameters, bootstrap, to_yaml
 from kumafast.generation.generate import generate
 from kumafast.generation.proxy import AdminInterface, Outbound
+from kumafast.identity.server_certificate import ensure_server_certificate
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, SECRET
 
 pytestmark = pytest.mark.envoy
@@ -76,9 +77,19 @@ def _validate(envoy_binary: str, text: str, folder: Path) -> subprocess.Complete
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Files of a host that scenarios name, and where they are on this one."""
+    made = ensure_server_certificate(tmp_path_factory.mktemp("host"), host="127.0.0.1").certificate
+    return {"/etc/metrics.crt": str(made), "/etc/metrics.key": str(made.with_suffix(".key"))}
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_accepts_every_golden_scenario(envoy_binary: str, scenario: str, tmp_path: Path) -> None:
-    result = _validate(envoy_binary, _with_static(messages(scenario)), tmp_path)
+def test_accepts_every_golden_scenario(envoy_binary: str, scenario: str, files: dict[str, str], tmp_path: Path) -> None:
+    text = _with_static(messages(scenario))
+    for named, there in files.items():
+        text = text.replace(named, there)
+    result = _validate(envoy_binary, text, tmp_path)
     assert result.returncode == 0, result.stderr
 
 

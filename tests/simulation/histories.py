@@ -7,12 +7,12 @@ and `differences` compares what the connected nodes have at the end with what a 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
-from tests.pipeline import random_external_service, random_policy, random_virtual_outbound
+from tests.random_resources import random_external_service, random_policy, random_virtual_outbound
 from tests.simulation.authorities import (
     MESH_FORMS,
     SECRET_FORMS,
@@ -25,6 +25,7 @@ from tests.simulation.authorities import (
 )
 from tests.simulation.services import random_generator, random_reachable, random_reference, random_service
 
+from kumafast.insights.health import in_state
 from kumafast.ipam import Ranges, placements
 from kumafast.metrics import Metrics
 from kumafast.reached import Destinations
@@ -61,10 +62,13 @@ NODES: tuple[dict[str, object], ...] = (
     {"features": ["feature-reuse-port"], "dataplane.admin.port": "9901"},
     {TAKES_DELTA: True},
     {"features": ["feature-tcp-accesslog-via-named-pipe"], "workdir": "/tmp/w"},
+    {"features": ["feature-reuse-port"], "workdir": "/tmp/v", "metricsCertPath": "/tmp/c", "metricsKeyPath": "/tmp/k"},
     {"dataplane.dns.port": "15053"},
     {"dataplane.dns.port": "15053", "ipv6Enabled": True},
 )
 VARIANTS = 150
+POLICIES = 400
+"""So many that every kind is among them several times."""
 LEDS_THRESHOLD = 3
 """Some services have more endpoints than that, and some nodes take those one by one."""
 
@@ -122,7 +126,7 @@ def variant(mesh: str, name: str, number: int) -> Dataplane:
 
 @cache
 def policy(mesh: str, number: int) -> Resource:
-    """One of `VARIANTS` policies of a mesh; the same in every process."""
+    """One of `POLICIES` policies of a mesh; the same in every process."""
     return random_policy(random.Random(number), mesh)
 
 
@@ -164,7 +168,7 @@ def history(seed: int, length: int) -> list[Step]:
         elif kind < 0.5:
             steps.append(Step("serve" if rng.random() < 0.7 else "withdraw", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.62:
-            steps.append(Step("bind" if rng.random() < 0.7 else "unbind", (mesh, rng.randrange(VARIANTS))))
+            steps.append(Step("bind" if rng.random() < 0.7 else "unbind", (mesh, rng.randrange(POLICIES))))
         elif kind < 0.7:
             steps.append(Step("delete", (mesh, name)))
         elif kind < 0.73:
@@ -193,6 +197,8 @@ def history(seed: int, length: int) -> list[Step]:
             steps.append(Step("disconnect", (rng.randrange(STREAMS),)))
         if rng.random() < 0.03:
             steps.append(Step("resolve", (rng.choice(HOSTS), rng.choice(ADDRESSES))))
+        if rng.random() < 0.1:
+            steps.append(Step("probe", (mesh, name, rng.random() < 0.6)))
         if rng.random() < allocate_share:
             steps.append(Step("allocate"))
         if rng.random() < 0.05:
@@ -234,6 +240,14 @@ class World:
 
     def put(self, mesh: str, name: str, number: int) -> None:
         self._note(variant(mesh, name, number))
+
+    def probe(self, mesh: str, name: str, is_well: bool) -> None:
+        """An Envoy has found its workload to be well, or not."""
+        held = self._resources.get(ResourceKey("Dataplane", mesh, name))
+        if isinstance(held, Dataplane) and held.networking is not None:
+            inbounds = tuple(in_state(inbound, is_ready=is_well) for inbound in held.inbounds)
+            networking = held.networking.model_copy(update={"inbound": inbounds})
+            self._note(held.model_copy(update={"networking": networking}))
 
     def delete(self, mesh: str, name: str) -> None:
         self._forget(ResourceKey("Dataplane", mesh, name))
@@ -473,20 +487,3 @@ def _mesh_of(key: ResourceKey) -> str:
 
 def _stored(resource: Resource) -> StoredResource:
     return StoredResource(resource, 1, _NOW, _NOW)
-
-
-def shrunk(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool]) -> list[Step]:
-    """A shorter history that still fails: pieces are left out, ever smaller ones, until none can be."""
-    kept = list(steps)
-    size = max(1, len(kept) // 2)
-    while True:
-        start, has_shrunk = 0, False
-        while start < len(kept):
-            without = kept[:start] + kept[start + size :]
-            if fails(without):
-                kept, has_shrunk = without, True
-            else:
-                start += size
-        if size == 1 and not has_shrunk:
-            return kept
-        size = max(1, size // 2)

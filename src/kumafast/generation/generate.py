@@ -10,10 +10,22 @@ from typing import assert_never
 
 from google.protobuf.message import Message
 
-from kumafast.generation import admin, clusters, dns, endpoints, external, gateways, listeners, tls, transparent
+from kumafast.generation import (
+    admin,
+    clusters,
+    dns,
+    endpoints,
+    external,
+    gateways,
+    listeners,
+    metrics,
+    tls,
+    transparent,
+)
 from kumafast.generation.proxy import (
     AdminInterface,
     Collector,
+    CollectorSocket,
     Destination,
     DnsTable,
     EndpointSet,
@@ -22,6 +34,9 @@ from kumafast.generation.proxy import (
     GatewayListener,
     GatewayRoutes,
     Inbound,
+    LauncherConfig,
+    LauncherMetrics,
+    MetricsPort,
     Outbound,
     Part,
     TransparentProxy,
@@ -42,6 +57,10 @@ _NAMES: dict[type[Part], str] = {
     GatewayRoutes: "gateway-routes",
     GatewayCertificate: "gateway-certificate",
     GatewayLimits: "gateway-limits",
+    MetricsPort: "metrics_port",
+    LauncherMetrics: "launcher_metrics",
+    LauncherConfig: "launcher_config",
+    CollectorSocket: "collector_socket",
 }
 
 
@@ -79,6 +98,14 @@ def generate(part: Part) -> tuple[Message, ...]:
             return (gateways.gateway_limits(part),)
         case Collector():
             return (clusters.collector_cluster(part),)
+        case MetricsPort():
+            return (metrics.metrics_listener(part),)
+        case LauncherMetrics():
+            return (metrics.metrics_cluster(part),)
+        case LauncherConfig():
+            return (metrics.config_listener(part),)
+        case CollectorSocket():
+            return (metrics.collector_listener(part),)
         case _:
             assert_never(part)
 

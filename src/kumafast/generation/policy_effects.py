@@ -16,7 +16,7 @@ from kumafast.generation import policies
 from kumafast.generation.effects import Collector, Effect
 from kumafast.generation.localities import View
 from kumafast.generation.modifications import Template
-from kumafast.generation.proxy import Part, Tags
+from kumafast.generation.proxy import Host, Part, Tags
 
 _CACHE_SIZE = 16_384
 
@@ -40,7 +40,7 @@ def _makers() -> dict[tuple[str, str], _Maker]:
     found = {}
     for info in pkgutil.iter_modules(policies.__path__, prefix=f"{policies.__name__}."):
         module = import_module(info.name)
-        for part in (*_IN_PARTS, "proxy", "modifications", "view"):
+        for part in (*_IN_PARTS, "proxy", "on_host", "modifications", "view"):
             maker = getattr(module, part, None)
             if maker is not None:
                 found[module.KIND, part] = maker
@@ -71,6 +71,16 @@ def proxy_parts(settings: tuple[Setting, ...]) -> tuple[Part, ...]:
     """What a proxy has because of settings for it as a whole, beside its inbounds and outbounds."""
     made = (_MAKERS[setting.kind, "proxy"](setting.conf) for setting in settings if (setting.kind, "proxy") in _MAKERS)
     return tuple(part for parts in made for part in parts)
+
+
+def host_parts(settings: tuple[Setting, ...], host: Callable[[], Host | None]) -> tuple[Part, ...]:
+    """What a proxy has because of settings that ask where it runs: no other has the same, so nothing is kept of it.
+
+    The host is asked for where there are such settings; None where nobody knows it.
+    """
+    makers = [(_MAKERS[each.kind, "on_host"], each.conf) for each in settings if (each.kind, "on_host") in _MAKERS]
+    known = host() if makers else None
+    return () if known is None else tuple(part for make, conf in makers for part in make(conf, known))
 
 
 VIEWING = frozenset(kind for kind, part in _MAKERS if part == "view")

@@ -52,6 +52,82 @@ class DnsTable:
     names: tuple[tuple[str, tuple[str, ...]], ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """Where a proxy runs, as its dataplane, its launcher and its Envoy say; of one proxy alone.
+
+    `labels` are what its own metrics are told apart by. Sockets and files are paths on the host.
+    """
+
+    address: str
+    labels: Tags
+    workdir: str
+    metrics_socket: str
+    config_socket: str
+    metrics_certificate: tuple[str, str] | None = None
+    """A certificate and its key, where the host has some for those who ask for metrics."""
+    mesh: str = ""
+    """Whose certificates it has; nothing where its mesh has none."""
+    reuses_port: bool = True
+
+    def socket(self, name: str) -> str:
+        """A socket of this name in the launcher's directory."""
+        return socket_path(self.workdir, name)
+
+
+# As Kuma's launcher cuts it, so that there is room for the ending.
+_SOCKET_PATH_MAX = 98
+
+
+def socket_path(directory: str, name: str) -> str:
+    """Where a launcher has a socket: cut, for the system's paths of sockets are short.
+
+    >>> socket_path("/run/dp/", "kuma-mh-web-1-default")
+    '/run/dp/kuma-mh-web-1-default.sock'
+    """
+    return f"{directory.rstrip('/')}/{name}"[:_SOCKET_PATH_MAX] + ".sock"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsPort:
+    """A port of the proxy where metrics are asked for, which its launcher answers.
+
+    With the name of a `mesh` only those have an answer that have one of its certificates, or come from the proxy's own
+    address; with a `certificate`, files on the host, it is spoken to by TLS.
+    """
+
+    name: str
+    address: str
+    port: int
+    path: str
+    certificate: tuple[str, str] | None = None
+    mesh: str = ""
+    reuses_port: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherMetrics:
+    """The socket where the proxy's launcher answers with metrics."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherConfig:
+    """What the proxy's launcher is to know: documents by their paths, on a socket that Envoy opens for it."""
+
+    socket_path: str
+    documents: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorSocket:
+    """A socket that Envoy opens for the proxy's launcher, which leads to a collector."""
+
+    name: str
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class InboundTls:
     """How the sidecar takes connections: with certificates of the mesh only, or, while `is_permissive`, without too."""
@@ -395,4 +471,8 @@ Part: TypeAlias = (
     | GatewayRoutes
     | GatewayCertificate
     | GatewayLimits
+    | MetricsPort
+    | LauncherMetrics
+    | LauncherConfig
+    | CollectorSocket
 )

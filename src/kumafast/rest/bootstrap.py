@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.applications import Starlette
@@ -87,7 +87,9 @@ class _Bootstrap:
             admission = await admit(dataplane, self._services.store)
             if admission.violations:
                 raise InvalidResourceError(admission.violations)
-            parameters = _parameters(launch, dataplane, address, authority, token=token)
+            parameters = replace(
+                _parameters(launch, dataplane, address, authority, token=token), uses_hds=self._services.has_hds
+            )
             text = generation.to_yaml(generation.bootstrap(parameters))
             if launch.dataplane_resource:
                 # The last step: a request that is refused for whatever reason has registered nothing.
