@@ -92,6 +92,10 @@ class GatewayPorts:
 
     def layer(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
         """The listeners, their routes and certificates under these policies."""
+        return self._layers.joined(self.parts(bindings, source, sender))
+
+    def parts(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> list[Part]:
+        """What the layer is made of."""
         made = _Made(self._gateway, self._clusters, self._certificates, bindings, sender())
         ports: dict[int, list[int]] = {}
         for position, attached in enumerate(self._gateway.listeners):
@@ -111,7 +115,7 @@ class GatewayPorts:
             if limit:
                 limits.append((names.gateway_listener_name(self._gateway.name, protocol, port), limit))
         shown = (each for certificates in self._certificates.values() for each in certificates)
-        return self._layers.joined([*dict.fromkeys(shown), *parts, GatewayLimits(tuple(limits))])
+        return [*dict.fromkeys(shown), *parts, GatewayLimits(tuple(limits))]
 
 
 class NoPorts:

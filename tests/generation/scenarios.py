@@ -3,16 +3,18 @@
 In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields; those of a policy
 are in a folder of its name. A `port` is an outbound with what routes say of it, by their kind, and the protocols of the
 clusters that it leads to. Under `policies` a part has what its policies say, by their kind, and under `sender` what
-its dataplane says of itself, where one asks; `proxy` is no part but what the policies of a whole proxy add to it, where
-it runs as its `host` says, and change in all that the others become.
+its dataplane says of itself, where one asks. A `gateway` is a built-in one, with listeners, routes, policies for it,
+secrets by their names and the protocols of what it leads to. `proxy` is no part but what the policies of a whole proxy
+add to it, where it runs as its `host` says, and change in all that the others become.
 Out: parts, messages, documents by file. Never: an expectation of its own; what is expected stands in the golden files.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from kumafast import outbound_ports
+from kumafast.gateway_ports import GatewayPorts, Led, as_reached
 from kumafast.generation import modifications, names
 from kumafast.generation.effects import Effect, Source
 from kumafast.generation.generate import generate
@@ -52,11 +55,16 @@ from kumafast.generation.proxy import (
     TrustBundle,
     VerifiedName,
 )
+from kumafast.layers import Layers
 from kumafast.matching import Setting, routing
 from kumafast.matching.merge import merge
+from kumafast.registry import DataplaneId, Registry
+from kumafast.registry.gateways import Gateway
+from kumafast.resources import parse, validate
 from kumafast.resources.fields import freeze
 from kumafast.resources.tags import SERVICE_TAG
-from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TypeUrl
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, SECRET, TypeUrl
+from kumafast.store import Change, StoredResource
 
 GOLDEN = Path(__file__).parent / "golden"
 SCENARIOS = tuple(sorted(path.parent.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("input.yaml")))
@@ -67,6 +75,7 @@ FILES = {
     LISTENER: "listeners.yaml",
     ROUTE: "routes.yaml",
     SECRET: "secrets.yaml",
+    RUNTIME: "runtime.yaml",
 }
 
 _PARTS: dict[str, type[Part]] = {
@@ -96,6 +105,8 @@ def _document(scenario: str) -> Sequence[Mapping[str, Any]]:
 def _parts(kind: str, fields: Mapping[str, Any]) -> tuple[Part, ...]:
     if kind == "port":
         return (_port(**fields),)
+    if kind == "gateway":
+        return tuple(_gateway(**fields))
     return _of_whole_proxy(**fields) if kind == "proxy" else (part(kind, fields),)
 
 
@@ -124,6 +135,56 @@ def _port(
     led = tuple(_led(each, protocol, protocols or {}) for each in ((own,) if found is None else found.destinations))
     outbound = outbound_ports.listener(("127.0.0.1", 10_000, own, "own", found, led), binds=True, reuses_port=True)
     return replace(outbound, effects=policy_effects(policies or {}, "outbound", outbound.protocol))
+
+
+def _gateway(
+    listeners: Sequence[Mapping[str, Any]],
+    routes: Sequence[Mapping[str, Any]] = (),
+    policies: Sequence[Mapping[str, Any]] = (),
+    secrets: Mapping[str, str] | None = None,
+    protocols: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Iterator[Part]:
+    """The clusters and ports of the gateway `edge`, for whose service routes and policies are written."""
+    service = {"kuma.io/service": "edge"}
+    dataplane = {"address": "192.168.0.1", "gateway": {"type": "BUILTIN", "tags": service}}
+    documents: list[dict[str, Any]] = [
+        {"type": "Dataplane", "name": "edge-1", "networking": dataplane},
+        {
+            "type": "MeshGateway",
+            "name": "edge",
+            "selectors": [{"match": service}],
+            "tags": tags or {},
+            "conf": {"listeners": listeners},
+        },
+        *({"name": f"route-{number}", **route} for number, route in enumerate(routes)),
+        *({"name": f"policy-{number}", **policy} for number, policy in enumerate(policies)),
+    ]
+    resources = [parse({"mesh": "default", **document}) for document in documents]
+    assert [violation for each in resources for violation in validate(each)] == []
+    now = datetime(2027, 1, 1, tzinfo=UTC)
+    registry = Registry()
+    registry.apply(Change(each.key, StoredResource(each, 1, now, now)) for each in resources)
+    state = registry.state("default")
+    gateway = None if state is None else state.gateways.get("edge-1")
+    assert gateway is not None
+    reached = {key: _reached(gateway, key, protocols or {}) for key in gateway.destinations}
+    clusters = {key: Led(destination, dict(key)[SERVICE_TAG]) for key, destination in reached.items()}
+    yield from reached.values()
+    ports = GatewayPorts(
+        Layers(lambda *_: None),
+        gateway,
+        clusters,
+        address="192.168.0.1",
+        service="edge",
+        find=lambda name: (secrets or {})[name].encode(),
+    )
+    source = Source("default", "edge", "192.168.0.1")
+    yield from ports.parts(registry.bindings(DataplaneId("default", "edge-1")), source, lambda: "")
+
+
+def _reached(gateway: Gateway, key: Tags, protocols: Mapping[str, str]) -> Destination:
+    return as_reached(gateway, key, _led(key, "http", protocols))
 
 
 def _as_list(conf: Any) -> list[Any]:

@@ -142,8 +142,11 @@ def _hosts(served: str, routes: Sequence[GatewayRoute]) -> Iterator[Host]:
     names = sorted(said, key=breadth)
     for name in names:
         rules = [rule for broader in names if contains(broader, name) for rule in said[broader]]
-        ordered = http_rules.in_order({"rules": rules})
-        yield Host(name, tuple(routing.gateway_rule(match, rule) for match, rule in ordered))
+        ordered: dict[Conf, Conf] = {}
+        for match, rule in http_rules.in_order({"rules": rules}):
+            # Of those with the same match the first counts, so that others would never be asked.
+            ordered.setdefault(cast(Conf, match), cast(Conf, rule))
+        yield Host(name, tuple(routing.gateway_rule(match, rule) for match, rule in ordered.items()))
 
 
 def _said(route: MeshHTTPRoute | MeshTCPRoute) -> Iterator[tuple[str, Conf]]:

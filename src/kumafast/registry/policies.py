@@ -328,7 +328,8 @@ class Policies:
             # Where listeners lead is not a matter of policies about services.
             return False
         listeners = range(len(was.inbounds))
-        return self._differs(was, now, subject) or any(
+        # Of what is said of any service there is no cluster.
+        return self._differs(was, now, subject - {ANY_SERVICE}) or any(
             was.through(position).outbound(each) != now.through(position).outbound(each)
             for position in listeners
             for name in subject
