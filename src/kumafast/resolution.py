@@ -69,7 +69,7 @@ class OutboundGroup:
     """The outbounds of all proxies that have the same ones."""
 
     origin = OUTBOUND
-    __slots__ = ("__weakref__", "_clusters", "_inside", "_layers", "_listeners", "_made", "_moment", "reached")
+    __slots__ = ("__weakref__", "_asks", "_clusters", "_inside", "_layers", "_listeners", "_made", "_moment", "reached")
 
     def __init__(
         self, layers: Layers, ports: Iterable[Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
@@ -88,6 +88,8 @@ class OutboundGroup:
         # What has been made under the policies of one moment; with the first question of a later moment it goes.
         self._moment: object = None
         self._made: dict[Bindings | tuple[Bindings, str], Layer] = {}
+        # Whether a policy of that moment asks who sends.
+        self._asks = False
 
     def layer(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
         """The listeners and clusters under these policies: a look-up, but for the first proxy that is bound so.
@@ -96,22 +98,23 @@ class OutboundGroup:
         an effect needs to know whose ports these are, proxies share the clusters alone.
         """
         if self._moment is not bindings.subjects:
-            self._moment, self._made = bindings.subjects, {}
+            self._moment, self._made, self._asks = bindings.subjects, {}, False
         layer = self._made.get(bindings)
-        return self._layer_of_sender(bindings, source, sender()) if layer is None else layer
+        return self._layer_of_sender(bindings, source, sender) if layer is None else layer
 
-    def _layer_of_sender(self, bindings: Bindings, source: Source, sender: str) -> Layer:
-        layer = self._made.get((bindings, sender))
+    def _layer_of_sender(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
+        layer = self._made.get((bindings, sender())) if self._asks else None
         if layer is None:
             parts = (_with_effects(part, bindings, subject, "outbound") for subject, part in self._listeners)
             outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
             clusters = (_with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
             is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
-            said = [_of_sender(part, sender) for part in outbounds] if is_asked else outbounds
+            self._asks = self._asks or is_asked
+            said = [_of_sender(part, sender()) for part in outbounds] if is_asked else outbounds
             listeners = [_sent_by(source, part) for part in said]
             layer = self._layers.joined([*listeners, *clusters])
             if listeners == said:
-                self._made[(bindings, sender) if is_asked else bindings] = layer
+                self._made[(bindings, sender()) if is_asked else bindings] = layer
         return layer
 
 
@@ -255,7 +258,11 @@ class Resolution:
     def plan(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Plan:
         """The plan of a dataplane whose Envoy is the node. O(its inbounds and outbounds)."""
         reuses_port = node_parts.reuses_port(node)
-        transparent = None if is_builtin(dataplane) else node_parts.transparent_proxy(dataplane, node)
+        state = self.registry.state(dataplane_id.mesh)
+        lets_through = state is None or state.lets_through
+        transparent = None
+        if not is_builtin(dataplane):
+            transparent = node_parts.transparent_proxy(dataplane, node, lets_through=lets_through)
         fixed: list[Part] = [node_parts.admin_interface(node)]
         identity = self.registry.identities.get(dataplane_id.mesh)
         tls = None

@@ -81,6 +81,22 @@ def test_all_goes_out_or_nothing(outward: Outward) -> None:
     assert rejected(outward.client) == []
 
 
+def test_nothing_goes_out_where_the_mesh_says_so_but_by_a_policy(outward: Outward) -> None:
+    control_plane = outward.mesh.control_plane
+    url = f"{control_plane.api}/meshes/default"
+    with outward.told("/listenerFilters", [TOLD]):
+        wait_until(lambda: outward.get("one", "one.test")[0] == 200, "everything goes out")
+        closed = {"type": "Mesh", "name": "default", "networking": {"outbound": {"passthrough": False}}}
+        control_plane.settle("PUT", url, closed)
+        wait_until(lambda: outward.get("one", "one.test")[0] == REFUSED, "nothing goes out")
+        with outward.passthrough(passthroughMode="All"):
+            wait_until(lambda: outward.get("two", "two.test")[0] == 200, "everything goes out")
+        wait_until(lambda: outward.get("two", "two.test")[0] == REFUSED, "nothing goes out without the policy")
+        control_plane.settle("PUT", url, {"type": "Mesh", "name": "default"})
+        wait_until(lambda: outward.get("one", "one.test")[0] == 200, "everything goes out again")
+    assert rejected(outward.client) == []
+
+
 def test_what_matches_goes_out_and_nothing_else(outward: Outward) -> None:
     one, two = (outward.servers[name].port for name in ("one", "two"))
     by_name = {"type": "Domain", "value": "localhost", "port": one, "protocol": "http"}

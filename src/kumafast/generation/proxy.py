@@ -42,6 +42,8 @@ class TransparentProxy:
     effects: tuple[Effect, ...] = ()
     source: Source | None = None
     """Who sends what goes out, where an effect needs to know."""
+    lets_through: bool = True
+    """Whether what is not for the mesh goes out, as long as no effect says what does."""
 
 
 @dataclass(frozen=True, slots=True)

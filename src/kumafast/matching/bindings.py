@@ -71,6 +71,7 @@ class Bindings:
     _routes: dict[Tags, Route | None] = field(init=False, repr=False, default_factory=dict)
     _through: dict[int, Bindings] = field(init=False, repr=False, default_factory=dict)
     _kinds: frozenset[str] | None = field(init=False, repr=False, default=None)
+    _is_general: bool | None = field(init=False, repr=False, default=None)
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -92,12 +93,25 @@ class Bindings:
     def outbound(self, subject: str | Subject) -> tuple[Setting, ...]:
         """What holds for requests to a service by tags, or to a port of one, in the order in which it is applied.
 
-        O(policies about it).
+        O(policies about it). What is said of any service is worked out once for all that no policy names.
         """
         found = self._outbounds.get(subject)
         if found is None:
-            found = self._outbounds[subject] = _outbound(self.about(subject), subject)
+            is_named = not subject or isinstance(subject, Subject) or subject in self.subjects.about
+            if is_named or subject == ANY_SERVICE or not self._says_the_same_of_others():
+                found = _outbound(self.about(subject), subject)
+            else:
+                found = self.outbound(ANY_SERVICE)
+            self._outbounds[subject] = found
         return found
+
+    def _says_the_same_of_others(self) -> bool:
+        """Whether the policies about any service have no item that is about one."""
+        if self._is_general is None:
+            is_general = all(policy.is_general for policy, _ in self.about(ANY_SERVICE))
+            object.__setattr__(self, "_is_general", is_general)
+            return is_general
+        return self._is_general
 
     def route(self, tags: Tags | BackendPort) -> Route | None:
         """Where an outbound with these tags leads; None where that is what its tags say, and for ports of services."""

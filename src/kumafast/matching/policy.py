@@ -127,11 +127,14 @@ class CompiledPolicy:
     """True where what such policies say of some of those who send counts beside what they say of all."""
     services: frozenset[str] | None = field(init=False, compare=False, repr=False)
     """The services that it says something about, and names for ports of services; None where that is any."""
+    is_general: bool = field(init=False, compare=False, repr=False)
+    """Whether no item is about one service by tags, so that it says the same of all of them."""
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         named = frozenset(name for item in self.outbound for name in item.names)
         object.__setattr__(self, "services", None if ANY_SERVICE in named else named)
+        object.__setattr__(self, "is_general", all(item.service in ("", ANY_SERVICE) for item in self.outbound))
         object.__setattr__(self, "_hash", hash(self.key))
 
     def __hash__(self) -> int:

@@ -14,6 +14,7 @@ from kumafast.matching import CompiledPolicy, compile_policies
 from kumafast.matching.backends import BackendPort, Subject
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.affected import DataplaneId, Gathered
+from kumafast.registry.asked import ASKED
 from kumafast.registry.backends import Backends, Redefined
 from kumafast.registry.external_services import ExternalServices
 from kumafast.registry.gateways import Gateways, is_builtin
@@ -24,7 +25,7 @@ from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach, destination_of
 from kumafast.registry.viewpoints import Viewpoint, viewpoint
 from kumafast.registry.virtual_hosts import Naming, VirtualHosts
-from kumafast.resources import Dataplane, MeshGateway, Resource, ResourceKey
+from kumafast.resources import Dataplane, Mesh, MeshGateway, Resource, ResourceKey
 from kumafast.resources.networking import Outbound
 from kumafast.resources.policies.traffic_permission import TrafficPermission
 from kumafast.resources.tags import SERVICE_TAG
@@ -87,6 +88,19 @@ class MeshState:
             return False
         return self.hosts.is_empty and not self.addresses and not self.gateways
 
+    def set_mesh(self, mesh: Mesh | None) -> bool:
+        """Take in the Mesh itself; whether another rule holds for what leaves it."""
+        before = self.lets_through
+        self.view = replace(self.view, mesh=mesh)
+        services = None if mesh is None else mesh.mesh_services
+        self.hosts.set_mode("" if services is None else services.mode)
+        return self.lets_through != before
+
+    @property
+    def lets_through(self) -> bool:
+        """Whether redirected traffic to what is not in the mesh goes out, as long as no policy says otherwise."""
+        return self.view.mesh is None or self.view.mesh.lets_through
+
     # Questions that several of the parts answer.
 
     def resources(self) -> Iterator[Resource]:
@@ -117,6 +131,9 @@ class MeshState:
         if is_builtin(dataplane):
             gateway = self.gateways.get(dataplane.name)
             return () if gateway is None else gateway.destinations
+        by_tags = ASKED.by_tags(dataplane.outbounds)
+        if by_tags is not None:
+            return by_tags
         found = (self.destination(each) for each in dataplane.outbounds)
         return tuple(dict.fromkeys(each for each in found if each is not None))
 
@@ -153,6 +170,17 @@ class MeshState:
         after = None if change.stored is None else change.stored.resource
         assert after is None or isinstance(after, VirtualIP)
         self.hosts.renumbered(self.addresses.put(change.key.name, None if after is None else after.holder))
+
+    def set_names(self, name: str, dataplane: Dataplane | None) -> tuple[TagSet, ...]:
+        """Take in which names a dataplane makes and from where it sees them, or forget it (None). The tags of its
+        inbounds come back: what is indexed by them is given the same."""
+        self.backends.set_dataplane(name, dataplane)
+        if dataplane is None:
+            self.hosts.set_dataplane(name, None, None)
+            return ()
+        tags = tuple([TagSet(inbound.tags) for inbound in dataplane.inbounds])
+        self.hosts.set_dataplane(name, dataplane, self.viewpoint(dataplane), tags)
+        return tags
 
     def set_outward(self, name: str, dataplane: Dataplane) -> None:
         """Take in what policies see of a dataplane that is new or has changed."""

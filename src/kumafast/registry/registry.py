@@ -8,7 +8,6 @@ Never: I/O, Envoy messages. One writer: the event loop that calls `apply`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Set
-from dataclasses import replace
 
 from kumafast._core import untrack_value
 from kumafast.identity.identities import Identities
@@ -269,7 +268,7 @@ class Registry:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in (Mesh.type.name, Secret.type.name):
                 if change.key.type == Mesh.type.name:
-                    touches = self._apply_mesh(change)
+                    touches = self._apply_mesh(change, gathered)
                 self.generation += 1
                 identities.append((change.key, None if change.stored is None else change.stored.resource))
             elif change.key.type == DataplaneInsight.type.name:
@@ -295,7 +294,7 @@ class Registry:
                     gathered.bound.update(dict.fromkeys(touched))
                 yield gathered.complete()
                 gathered = Gathered()
-        # Of a Mesh and of secrets nothing else reaches Envoy than what makes certificates, and what policies read.
+        # Else only what makes certificates of a Mesh and of secrets reaches Envoy, and what policies read.
         gathered.meshes |= self.identities.apply(identities)
         for key, _ in identities:
             state = self._meshes.get(key.mesh)
@@ -395,16 +394,15 @@ class Registry:
         self._unnamed.clear()
         self._rerouted.clear()
 
-    def _apply_mesh(self, change: Change) -> Iterator[list[DataplaneId]]:
+    def _apply_mesh(self, change: Change, gathered: Gathered) -> Iterator[list[DataplaneId]]:
         """Those whose policies say something else in the mesh as it is now."""
         name = change.key.name
         after = None if change.stored is None else change.stored.resource
         assert after is None or isinstance(after, Mesh)
         state = self._state(name)
         before = state.view.mesh
-        state.view = replace(state.view, mesh=after)
-        services = None if after is None else after.mesh_services
-        state.hosts.set_mode("" if services is None else services.mode)
+        if state.set_mesh(after):
+            gathered.meshes.add(name)
         self._note_named(name)
         # Addresses are given in a mesh that is there.
         self._unaddressed[name] = None
@@ -464,7 +462,7 @@ class Registry:
         state = self._state(mesh)
         before = state.view.dataplanes.get(name)
         after = None if change.stored is None else change.stored.resource
-        if after == before:
+        if after is before or (before is not None and after == before):
             return
         assert after is None or isinstance(after, Dataplane)
         # Values all the way down: some thirty objects each that the collector need not walk through.
@@ -477,9 +475,8 @@ class Registry:
         seen_by_others = before is None or after is None or is_seen_differently(before, after)
         if seen_by_others and before is not None:
             gathered.served(dataplane_id, state.served_by(name))
-        state.backends.set_dataplane(name, after)
         state.gateways.set_dataplane(name, after)
-        state.hosts.set_dataplane(name, after, None if after is None else state.viewpoint(after))
+        tags = state.set_names(name, after)
         self._note_named(mesh)
         if after is None:
             if before is not None:
@@ -487,7 +484,7 @@ class Registry:
             self._drop_if_empty(mesh)
             return
         state.set_outward(name, after)
-        state.reach.set(name, (inbound.tags for inbound in after.inbounds))
+        state.reach.set(name, tags)
         state.consume(name, gathered)
         state.view = state.view.with_dataplane(name, after)
         if seen_by_others:
