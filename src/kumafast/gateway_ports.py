@@ -37,8 +37,11 @@ from kumafast.identity.gateway_certificates import read_certificate
 from kumafast.layers import Layers, with_proxy
 from kumafast.matching import Bindings, Subject, routing
 from kumafast.matching.policy import ANY_SERVICE
+from kumafast.reached import Destinations, Reached
+from kumafast.registry import DataplaneId, Registry
 from kumafast.registry.gateways import Gateway
 from kumafast.registry.reach import Destination as DestinationKey
+from kumafast.resources.fields import FrozenMap
 from kumafast.resources.hostnames import breadth, contains
 from kumafast.resources.mesh_gateway import HTTP, HTTPS, PASSTHROUGH, TCP, TERMINATE, Listener
 from kumafast.snapshot import Layer
@@ -51,8 +54,9 @@ _ALL = "*"
 
 @dataclass(frozen=True, slots=True)
 class Led:
-    """A destination of a gateway, and what policies about it are about."""
+    """A destination of a gateway as it reaches it, and what policies about it are about."""
 
+    reached: Reached
     destination: Destination
     subject: str | Subject
 
@@ -71,20 +75,47 @@ def as_reached(gateway: Gateway, key: DestinationKey, destination: Destination) 
     return replace(destination, over_http1=True)
 
 
+def gateway_ports(
+    registry: Registry, destinations: Destinations, layers: Layers, dataplane_id: DataplaneId, address: str | None
+) -> GatewayPorts | NoPorts:
+    """The ports of a dataplane that is a built-in gateway, at its address as far as that is known."""
+    mesh, dataplane, state = dataplane_id.mesh, registry.dataplane(dataplane_id), registry.state(dataplane_id.mesh)
+    gateway = None if state is None else state.gateways.get(dataplane_id.name)
+    if gateway is None or address is None or dataplane is None:
+        return NoPorts(layers)
+    permitted = registry.permitted(dataplane_id)
+    clusters: dict[DestinationKey, Led] = {}
+    for key in gateway.destinations:
+        subject = registry.subject(mesh, key)
+        # It may refer to a service that is not there.
+        if subject is not None:
+            target = destinations.get(mesh, key)
+            clusters[key] = Led(target, as_reached(gateway, key, target.permitted(permitted)), subject)
+    return GatewayPorts(
+        layers,
+        gateway,
+        clusters,
+        address=address,
+        service=dataplane.identifying_service,
+        find=lambda name: registry.identities.secret(mesh, name),
+    )
+
+
 class GatewayPorts:
     """The ports of one gateway, resolved but for its policies."""
 
-    __slots__ = ("_address", "_certificates", "_clusters", "_gateway", "_layers", "_service")
+    __slots__ = ("_address", "_certificates", "_gateway", "_layers", "_service", "clusters")
 
     origin = GATEWAY
     reached = ()
+    """The endpoints that it needs are those of its clusters, which are a group of their own."""
 
     def __init__(
         self, layers: Layers, gateway: Gateway, clusters: Clusters, *, address: str, service: str, find: FindSecret
     ) -> None:
         self._layers = layers
         self._gateway = gateway
-        self._clusters = clusters
+        self.clusters = clusters
         self._address = address
         self._service = service
         # By the position of the listener; one that lacks a certificate cannot serve, and is not there.
@@ -96,7 +127,7 @@ class GatewayPorts:
 
     def parts(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> list[Part]:
         """What the layer is made of."""
-        made = _Made(self._gateway, self._clusters, self._certificates, bindings, sender())
+        made = _Made(self._gateway, self.clusters, self._certificates, bindings, sender())
         ports: dict[int, list[int]] = {}
         for position, attached in enumerate(self._gateway.listeners):
             ports.setdefault(attached.listener.port, []).append(position)
@@ -125,6 +156,7 @@ class NoPorts:
 
     origin = GATEWAY
     reached = ()
+    clusters: Clusters = FrozenMap()
 
     def __init__(self, layers: Layers) -> None:
         self._layers = layers
@@ -190,12 +222,13 @@ class _Made:
         attached = self._gateway.listeners[position]
         tls = attached.listener.tls
         is_ended = attached.listener.protocol != TCP and (tls is None or tls.mode != PASSTHROUGH)
-        if not attached.legs or (is_ended and position not in self._certificates):
+        legs = self._legs(attached.legs)
+        if not legs or (is_ended and position not in self._certificates):
             return
         certificates = self._certificates[position] if is_ended else ()
         yield GatewayChain(
             attached.listener.effective_hostname,
-            legs=self._legs(attached.legs),
+            legs=legs,
             certificates=tuple(each.name for each in certificates),
             effects=self._taken(position, protocols.TCP),
             outward=self._outward(position, protocols.TCP),
@@ -213,7 +246,7 @@ class _Made:
 
     def _sent(self, position: int, rule: routing.HttpRule) -> tuple[Effect, ...]:
         """What changes in what a listener sends on by a rule."""
-        led = [self._clusters[leg.destination] for leg in rule.legs]
+        led = [self._clusters[leg.destination] for leg in rule.legs if leg.destination in self._clusters]
         if not led:
             return ()
         subjects = list(dict.fromkeys(each.subject for each in led))
@@ -252,12 +285,15 @@ class _Made:
         return breadth(self._gateway.listeners[position].listener.effective_hostname)
 
     def _rule(self, rule: routing.HttpRule) -> HttpRule:
-        mirrors = tuple("" if each is None else self._clusters[each].destination.cluster_name for each in rule.mirrors)
+        copies = (None if each is None else self._clusters.get(each) for each in rule.mirrors)
+        mirrors = tuple("" if each is None else each.destination.cluster_name for each in copies)
         return HttpRule(rule.match, rule.matches, rule.filters, self._legs(rule.legs), mirrors)
 
     def _legs(self, legs: Iterable[routing.Leg]) -> tuple[Leg, ...]:
-        led = ((self._clusters[leg.destination].destination, leg.weight) for leg in legs)
-        return tuple(Leg(each.cluster_name, weight, each.external is not None) for each, weight in led)
+        """Where traffic leads, but for services that are not there."""
+        led = [(self._clusters[leg.destination], leg.weight) for leg in legs if leg.destination in self._clusters]
+        found = [(each.destination, weight) for each, weight in led]
+        return tuple(Leg(each.cluster_name, weight, each.external is not None) for each, weight in found)
 
 
 def _breadth(host: GatewayHost) -> tuple[bool, bool, int, str]:

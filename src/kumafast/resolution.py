@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from kumafast import node_parts
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
-from kumafast.gateway_ports import GatewayPorts, Led, NoPorts, as_reached
+from kumafast.gateway_ports import GatewayPorts, NoPorts, gateway_ports
 from kumafast.generation import senders
 from kumafast.generation.effects import Source
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, METRICS, OUTBOUND, SECRETS, TRACING, TRANSPARENT
@@ -43,10 +43,10 @@ from kumafast.generation.proxy import (
 )
 from kumafast.identity.proxies import tag_sets
 from kumafast.layers import InboundClasses, InboundSlot, Layers, with_proxy
-from kumafast.matching import PASS_THROUGH, UNKNOWN, Bindings, Subject
+from kumafast.matching import PASS_THROUGH, UNKNOWN, BackendPort, Bindings, Subject, routing
 from kumafast.matching.bindings import by_kind, proxy_rule
 from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
-from kumafast.reached import Destinations, Reached, Viewed
+from kumafast.reached import Destinations, Reached, Viewed, cluster_name
 from kumafast.registry import DataplaneId, Registry
 from kumafast.registry.gateways import is_builtin
 from kumafast.registry.reach import Destination as DestinationKey
@@ -54,7 +54,7 @@ from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
 from kumafast.registry.virtual_hosts import Sight
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.defaults import ZONE_LABEL
-from kumafast.resources.tags import ZONE_TAG
+from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
 from kumafast.snapshot import Layer
 from kumafast.snapshot.node import Node
 from kumafast.templates import NOTHING
@@ -297,29 +297,12 @@ class Resolution:
         self, dataplane_id: DataplaneId, dataplane: Dataplane
     ) -> Iterable[OutboundGroup | GatewayPorts | NoPorts]:
         """The clusters that a built-in gateway leads to, like those of any outbound, and its ports."""
-        mesh, permitted = dataplane_id.mesh, self.registry.permitted(dataplane_id)
-        state = self.registry.state(mesh)
-        gateway = None if state is None else state.gateways.get(dataplane_id.name)
         address = self._addresses.get(dataplane.address)
-        if gateway is None or address is None:
-            yield NoPorts(self.layers)
-            return
-        reached: dict[Reached, Destination] = {}
-        clusters: dict[DestinationKey, Led] = {}
-        for key in gateway.destinations:
-            target, subject = self._destinations.get(mesh, key), self.registry.subject(mesh, key)
-            destination = as_reached(gateway, key, target.permitted(permitted))
-            reached[target], clusters[key] = destination, Led(destination, "" if subject is None else subject)
-        if reached:
+        ports = gateway_ports(self.registry, self._destinations, self.layers, dataplane_id, address)
+        if ports.clusters:
+            reached = {each.reached: each.destination for each in ports.clusters.values()}
             yield self._group_with((), reached, binds=True, reuses_port=True)
-        yield GatewayPorts(
-            self.layers,
-            gateway,
-            clusters,
-            address=address,
-            service=dataplane.identifying_service,
-            find=lambda name: self.registry.identities.secret(mesh, name),
-        )
+        yield ports
 
     def host(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Host | None:
         """Where a proxy runs; None where nobody knows enough of that."""
@@ -401,10 +384,11 @@ class Resolution:
             if subject is None:
                 # It refers to a service that is not there.
                 continue
-            route = bindings.route(asked)
+            route = routing.there(bindings.route(asked, subject), asked, partial(self._is_there, mesh))
             targets = [self._destinations.get(mesh, each) for each in destinations(asked, route)]
             led = tuple(target.permitted(permitted) for target in targets)
-            way = way_of(route, spoken(asked, route, led))
+            called = self._called(mesh, asked)
+            way = way_of(route, spoken(asked, route, led, called[1]))
             for target, destination in zip(targets, led, strict=True):
                 held = reached.get(target)
                 # Those whose port is taken count too: their clusters are there. The first route that says how to
@@ -412,7 +396,7 @@ class Resolution:
                 if held is None or (way is not None and not held.load_balancer):
                     reached[target] = balanced(destination, way)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
-            ports.setdefault((address, port), (address, port, asked, subject, route, led))
+            ports.setdefault((address, port), (address, port, asked, subject, route, called, led))
         if not reached:
             return None
         for each in beside:
@@ -429,6 +413,19 @@ class Resolution:
                 self.layers, ports, reached.items(), binds=binds, reuses_port=reuses_port
             )
         return group
+
+    def _is_there(self, mesh: str, port: BackendPort) -> bool:
+        return self.registry.backend(mesh, port) is not None
+
+    def _called(self, mesh: str, asked: DestinationKey) -> tuple[str, str]:
+        """How what an outbound asks for is called, and of a port of a service the protocol.
+
+        A port goes by its cluster, which has no other name in statistics and routes.
+        """
+        if not isinstance(asked, BackendPort):
+            return dict(asked).get(SERVICE_TAG, ""), ""
+        backend = self.registry.backend(mesh, asked)
+        return ("", "") if backend is None else (cluster_name({}, backend), backend.protocol)
 
     def _inbounds(
         self, dataplane: Dataplane, source: Source, *, tls: InboundTls | None, binds: bool, reuses_port: bool

@@ -27,12 +27,13 @@ TOLD: dict[str, Any] = {
 class Outward:
     """A transparent proxy, and two servers that are not in its mesh."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, name: str = "web-1") -> None:
         self.mesh = mesh
         self.port = free_port()
-        inbound = {"port": free_port(), "servicePort": free_port(), "tags": {"kuma.io/service": "web"}}
+        self.name = name
+        inbound = {"port": free_port(), "servicePort": free_port(), "tags": {"kuma.io/service": name[:-2]}}
         proxying = {"redirectPortInbound": free_port(), "redirectPortOutbound": self.port}
-        self.client = mesh.sidecar("web-1", inbound=[inbound], transparentProxying=proxying)
+        self.client = mesh.sidecar(name, inbound=[inbound], transparentProxying=proxying)
         self.servers = {name: EchoService(name) for name in ("one", "two")}
         for server in self.servers.values():
             mesh.ending.callback(server.stop)
@@ -41,7 +42,8 @@ class Outward:
         """Have the sidecar read where a connection was going, in the block."""
         patch = {"op": "add", "path": path, "value": value}
         change = {"operation": "Patch", "match": {"name": "outbound:passthrough:ipv4"}, "jsonPatches": [patch]}
-        spec = {"targetRef": {"kind": "Mesh"}, "default": {"appendModifications": [{"listener": change}]}}
+        whom = {"kind": "Dataplane", "name": self.name}
+        spec = {"targetRef": whom, "default": {"appendModifications": [{"listener": change}]}}
         return self.mesh.control_plane.policy("meshproxypatches", type="MeshProxyPatch", spec=spec)
 
     def passthrough(self, **conf: Any) -> contextlib.AbstractContextManager[None]:

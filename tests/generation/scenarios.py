@@ -23,7 +23,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from kumafast import outbound_ports
-from kumafast.gateway_ports import GatewayPorts, Led, as_reached
+from kumafast.addresses import Addresses
+from kumafast.gateway_ports import GatewayPorts, gateway_ports
 from kumafast.generation import modifications, names
 from kumafast.generation.effects import Effect, Source
 from kumafast.generation.generate import generate
@@ -56,11 +57,11 @@ from kumafast.generation.proxy import (
     VerifiedName,
 )
 from kumafast.layers import Layers
-from kumafast.matching import Setting, routing
+from kumafast.matching import BackendPort, Setting, routing
 from kumafast.matching.merge import merge
+from kumafast.reached import Destinations
 from kumafast.registry import DataplaneId, Registry
-from kumafast.registry.gateways import Gateway
-from kumafast.resources import parse, validate
+from kumafast.resources import Resource, Secret, parse, secret_data, validate
 from kumafast.resources.fields import freeze
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, SECRET, TypeUrl
@@ -133,7 +134,8 @@ def _port(
     own = tuple(sorted(tags.items()))
     found = routing.route(own, {kind: merge(_as_list(conf)) for kind, conf in routes.items()})
     led = tuple(_led(each, protocol, protocols or {}) for each in ((own,) if found is None else found.destinations))
-    outbound = outbound_ports.listener(("127.0.0.1", 10_000, own, "own", found, led), binds=True, reuses_port=True)
+    port = ("127.0.0.1", 10_000, own, "own", found, (tags[SERVICE_TAG], ""), led)
+    outbound = outbound_ports.listener(port, binds=True, reuses_port=True)
     return replace(outbound, effects=policy_effects(policies or {}, "outbound", outbound.protocol))
 
 
@@ -162,29 +164,37 @@ def _gateway(
     ]
     resources = [parse({"mesh": "default", **document}) for document in documents]
     assert [violation for each in resources for violation in validate(each)] == []
-    now = datetime(2027, 1, 1, tzinfo=UTC)
     registry = Registry()
-    registry.apply(Change(each.key, StoredResource(each, 1, now, now)) for each in resources)
+    _apply(registry, resources)
+    _apply(registry, (_secret(name, content) for name, content in (secrets or {}).items()))
     state = registry.state("default")
     gateway = None if state is None else state.gateways.get("edge-1")
     assert gateway is not None
-    reached = {key: _reached(gateway, key, protocols or {}) for key in gateway.destinations}
-    clusters = {key: Led(destination, dict(key)[SERVICE_TAG]) for key, destination in reached.items()}
-    yield from reached.values()
-    ports = GatewayPorts(
-        Layers(lambda *_: None),
-        gateway,
-        clusters,
-        address="192.168.0.1",
-        service="edge",
-        find=lambda name: (secrets or {})[name].encode(),
-    )
-    source = Source("default", "edge", "192.168.0.1")
-    yield from ports.parts(registry.bindings(DataplaneId("default", "edge-1")), source, lambda: "")
+    by_tags = [dict(key) for key in gateway.destinations if not isinstance(key, BackendPort)]
+    _apply(registry, (_provider(number, each, protocols or {}) for number, each in enumerate(by_tags)))
+    edge, layers = DataplaneId("default", "edge-1"), Layers(lambda *_: None)
+    reached = Destinations(registry=registry, addresses=Addresses(in_use=list, changed=lambda _: None))
+    ports = gateway_ports(registry, reached, layers, edge, "192.168.0.1")
+    assert isinstance(ports, GatewayPorts)
+    yield from (each.destination for each in ports.clusters.values())
+    yield from ports.parts(registry.bindings(edge), Source("default", "edge", "192.168.0.1"), lambda: "")
 
 
-def _reached(gateway: Gateway, key: Tags, protocols: Mapping[str, str]) -> Destination:
-    return as_reached(gateway, key, _led(key, "http", protocols))
+def _apply(registry: Registry, resources: Iterable[Resource]) -> None:
+    now = datetime(2027, 1, 1, tzinfo=UTC)
+    registry.apply([Change(each.key, StoredResource(each, 1, now, now)) for each in resources])
+
+
+def _secret(name: str, content: str) -> Resource:
+    return Secret(mesh="default", name=name, data=secret_data(content.encode()))
+
+
+def _provider(number: int, tags: Mapping[str, str], protocols: Mapping[str, str]) -> Resource:
+    """A dataplane with these tags, which speaks HTTP unless its service is said to speak otherwise."""
+    protocol = protocols.get(tags[SERVICE_TAG], "http")
+    inbound = {"port": 80, "tags": {**tags, "kuma.io/protocol": protocol}}
+    networking = {"address": "192.168.0.2", "inbound": [inbound]}
+    return parse({"type": "Dataplane", "mesh": "default", "name": f"dp-{number}", "networking": networking})
 
 
 def _as_list(conf: Any) -> list[Any]:

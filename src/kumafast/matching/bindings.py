@@ -17,7 +17,7 @@ from functools import lru_cache
 from immutables import Map
 
 from kumafast.matching import routing
-from kumafast.matching.backend_refs import Tags
+from kumafast.matching.backend_refs import Destination
 from kumafast.matching.backends import BackendPort, Subject
 from kumafast.matching.connection import Ranked, in_order, outbound_winner, winner
 from kumafast.matching.policy import ANY_SERVICE, PASS_THROUGH, CompiledPolicy, Conf, Rank
@@ -68,7 +68,7 @@ class Bindings:
     inbounds: tuple[tuple[tuple[int, Rank], ...], ...]
     _outbounds: dict[str | Subject, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
     _inbounds: dict[int, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
-    _routes: dict[Tags, Route | None] = field(init=False, repr=False, default_factory=dict)
+    _routes: dict[tuple[Destination, str | Subject], Route | None] = field(init=False, repr=False, default_factory=dict)
     _through: dict[int, Bindings] = field(init=False, repr=False, default_factory=dict)
     _kinds: frozenset[str] | None = field(init=False, repr=False, default=None)
     _is_general: bool | None = field(init=False, repr=False, default=None)
@@ -113,16 +113,23 @@ class Bindings:
             return is_general
         return self._is_general
 
-    def route(self, tags: Tags | BackendPort) -> Route | None:
-        """Where an outbound with these tags leads; None where that is what its tags say, and for ports of services."""
-        if isinstance(tags, BackendPort):
-            return None
-        if tags in self._routes:
-            return self._routes[tags]
-        settings = self.outbound(dict(tags).get(SERVICE_TAG, ""))
+    def route(self, asked: Destination, subject: str | Subject | None = None) -> Route | None:
+        """Where an outbound leads; None where that is what it asks for.
+
+        `subject` is what policies about that are about: the service of its tags, or the port of a service that is
+        there; None where that is not.
+        """
+        if subject is None:
+            if isinstance(asked, BackendPort):
+                return None
+            subject = dict(asked).get(SERVICE_TAG, "")
+        key = (asked, subject)
+        if key in self._routes:
+            return self._routes[key]
+        settings = self.outbound(subject)
         said = {setting.kind: setting.conf for setting in settings if setting.kind in routing.KINDS}
         newer = self._newer_routes() if routing.OLDER in said else frozenset()
-        found = self._routes[tags] = routing.route(tags, said, newer) if said else None
+        found = self._routes[key] = routing.route(asked, said, newer) if said else None
         return found
 
     def _newer_routes(self) -> frozenset[str]:
@@ -167,9 +174,9 @@ class Bindings:
             found = self._inbounds[position] = _inbound(self.about_inbound(position))
         return found
 
-    def outward(self, outbounds: Iterable[tuple[Tags | BackendPort, str | Subject]]) -> Hashable:
+    def outward(self, outbounds: Iterable[tuple[Destination, str | Subject]]) -> Hashable:
         """All that a proxy with outbounds to these, each with its subject, is told of what it sends, as one value."""
-        sent = tuple((self.outbound(subject), self.route(destination)) for destination, subject in outbounds)
+        sent = tuple((self.outbound(subject), self.route(destination, subject)) for destination, subject in outbounds)
         return sent, self.outbound(PASS_THROUGH), self.proxy
 
     def inward(self) -> Hashable:

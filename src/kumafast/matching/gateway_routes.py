@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from kumafast._core import TagSelector
 from kumafast.matching import http_rules, routing, selection
-from kumafast.matching.backend_refs import Tags
+from kumafast.matching.backend_refs import Destination
 from kumafast.matching.merge import merge
 from kumafast.matching.policy import Conf
 from kumafast.matching.routing import HttpRule, Leg
@@ -79,7 +79,7 @@ class Attached:
     legs: tuple[Leg, ...] = ()
 
     @property
-    def destinations(self) -> Iterator[Tags]:
+    def destinations(self) -> Iterator[Destination]:
         """All that it leads to; some twice."""
         yield from (leg.destination for leg in self.legs)
         for host in self.hosts:

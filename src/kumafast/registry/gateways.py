@@ -17,7 +17,7 @@ from kumafast._core import SelectorSet, TagSelector, TagSet
 from kumafast.matching import listener_candidates, selection
 from kumafast.matching.gateway_routes import Attached, GatewayRoute, attached, compile_route
 from kumafast.registry.overlay import Overlay
-from kumafast.registry.reach import Tags
+from kumafast.registry.reach import Destination
 from kumafast.resources import Dataplane, MeshGateway, MeshGatewayRoute, ResourceKey
 from kumafast.store import StoredResource
 
@@ -38,7 +38,7 @@ class Gateway:
     listeners: tuple[Attached, ...]
     candidates: tuple[TagSet, ...]
     """What policies are matched against, for each listener: its tags, those of the MeshGateway and of the dataplane."""
-    destinations: tuple[Tags, ...] = field(init=False, compare=False)
+    destinations: tuple[Destination, ...] = field(init=False, compare=False)
     """All that it leads to, each once."""
 
     def __post_init__(self) -> None:

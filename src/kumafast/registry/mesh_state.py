@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from kumafast._core import TagSet
 from kumafast.matching import CompiledPolicy, compile_policies
-from kumafast.matching.backends import BackendPort, Subject
+from kumafast.matching.backends import BackendPort, Subject, index_name
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.affected import DataplaneId, Gathered
 from kumafast.registry.asked import ASKED
@@ -28,7 +28,6 @@ from kumafast.registry.virtual_hosts import Naming, VirtualHosts
 from kumafast.resources import Dataplane, Mesh, MeshGateway, Resource, ResourceKey
 from kumafast.resources.networking import Outbound
 from kumafast.resources.policies.traffic_permission import TrafficPermission
-from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.virtual_ip import Holder, VirtualIP
 from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.store import Change, StoredResource
@@ -155,6 +154,9 @@ class MeshState:
         ports = ((backend.number, backend.key) for backend in self.backends.ports(*holder))
         self.hosts.set_resource(holder, None if stored is None else tuple(sorted(ports)))
         self.rename(self.hostnames.set_service(holder, stored))
+        if redefined.ports:
+            # Routes are about services as they are.
+            redefined.dataplanes |= self.policies.led_by_name(index_name(key.type, key.name))
         for name in redefined.dataplanes:
             # Its references may lead elsewhere, and what it reaches may be something else.
             dataplane = self.view.dataplanes[name]
@@ -235,10 +237,7 @@ class MeshState:
 
     def subject(self, destination: Destination) -> str | Subject | None:
         """What policies about a destination are about: a service by its name, or a port of one that is there."""
-        if not isinstance(destination, BackendPort):
-            return dict(destination).get(SERVICE_TAG, "")
-        backend = self.backends.get(destination)
-        return None if backend is None else backend.subject
+        return self.policies.subject(destination)
 
     def counting_outside(self) -> Iterator[tuple[ResourceKey, StoredResource]]:
         """The policies that hold for what is sent to external services too. O(policies of the mesh)."""

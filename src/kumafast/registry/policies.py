@@ -127,15 +127,27 @@ class Policies:
             return sight.destinations
         routes = [self._policies.get(self._numbers[key]) for key in self._routing]
         found = set(sight.destinations)
-        for tags in sight.destinations:
-            if isinstance(tags, BackendPort):
+        for asked in sight.destinations:
+            subject = self.subject(asked)
+            if subject is None:
                 continue
             for policy in routes:
-                items = policy.items_for(dict(tags).get(SERVICE_TAG, ""))
-                found |= routing.reached((tags, routing.route(tags, {policy.key.type: item.conf})) for item in items)
+                said = ({policy.key.type: item.conf} for item in policy.items_for(subject))
+                found |= routing.reached((asked, routing.route(asked, each)) for each in said)
         services = (name for destination in found for name in noted_names(destination))
         self._led[seen_from] = sight.services | frozenset(services)
         return frozenset(found)
+
+    def subject(self, destination: Destination) -> str | Subject | None:
+        """What policies about a destination are about: a service by its name, or a port of one that is there."""
+        if not isinstance(destination, BackendPort):
+            return dict(destination).get(SERVICE_TAG, "")
+        backend = self._backends.get(destination)
+        return None if backend is None else backend.subject
+
+    def led_by_name(self, service: str) -> set[str]:
+        """The dataplanes that routes may lead elsewhere where a service is something else than before."""
+        return set(self.reaching(service)) if self._routing else set()
 
     # Dataplanes.
 
@@ -185,7 +197,7 @@ class Policies:
         destinations: frozenset[Destination] | None = None
         if self._routing and not is_gateway:
             bindings = self._policies.bind(inbounds, gateway)
-            destinations = routing.reached((each, bindings.route(each)) for each in outbounds)
+            destinations = routing.reached((each, bindings.route(each, self.subject(each))) for each in outbounds)
         key = (outbounds, destinations, is_transparent, seen_from, is_gateway)
         outward = self._outward.get(key)
         if outward is None:
@@ -315,7 +327,8 @@ class Policies:
     def _differs(self, was: Bindings, now: Bindings, subject: frozenset[str] | Outward) -> bool:
         if isinstance(subject, Outward):
             seen = () if subject.seen_from is None else self._hosts.sight(subject.seen_from).destinations
-            return any(was.route(tags) != now.route(tags) for tags in chain(subject.outbounds, seen))
+            asked = ((each, self.subject(each)) for each in chain(subject.outbounds, seen))
+            return any(was.route(*each) != now.route(*each) for each in asked)
         return (
             was.proxy != now.proxy
             or any(was.outbound(each) != now.outbound(each) for name in subject for each in self._meant(name))

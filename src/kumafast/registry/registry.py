@@ -493,4 +493,4 @@ class Registry:
 
 def _parts(policy: Resource) -> int:
     """How many policies a resource stands for at most."""
-    return len(policy.parts) + 2 if isinstance(policy, ConnectionPolicy) else 1
+    return len(policy.parts if isinstance(policy, ConnectionPolicy) else ()) + 2
