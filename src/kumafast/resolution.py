@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 from kumafast import node_parts
 from kumafast.addresses import Addresses
 from kumafast.certificates import Certificates
+from kumafast.gateway_ports import GatewayPorts, NoPorts, gateway_ports
 from kumafast.generation import senders
 from kumafast.generation.effects import Source
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, METRICS, OUTBOUND, SECRETS, TRACING, TRANSPARENT
@@ -47,6 +48,7 @@ from kumafast.matching.bindings import by_kind, proxy_rule
 from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
 from kumafast.reached import Destinations, Reached, Viewed, cluster_name
 from kumafast.registry import DataplaneId, Registry
+from kumafast.registry.gateways import is_builtin
 from kumafast.registry.reach import Destination as DestinationKey
 from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
 from kumafast.registry.virtual_hosts import Sight
@@ -66,6 +68,7 @@ _Cluster: TypeAlias = tuple[Reached, Destination]
 class OutboundGroup:
     """The outbounds of all proxies that have the same ones."""
 
+    origin = OUTBOUND
     __slots__ = ("__weakref__", "_asks", "_clusters", "_inside", "_layers", "_listeners", "_made", "_moment", "reached")
 
     def __init__(
@@ -145,7 +148,7 @@ class Plan:
         transparent: TransparentProxy | None,
         dns: Layer | None,
         inbounds: tuple[InboundSlot, ...],
-        outbounds: tuple[OutboundGroup, ...],
+        outbounds: tuple[OutboundGroup | GatewayPorts | NoPorts, ...],
     ) -> None:
         self._resolution = resolution
         self.dataplane_id = dataplane_id
@@ -218,7 +221,7 @@ class Plan:
         yield from (TRANSPARENT,) if self._transparent is not None else ()
         yield from (DNS,) if self._dns is not None else ()
         yield from (INBOUND for _ in self._inbounds)
-        yield from (OUTBOUND for _ in self._outbounds)
+        yield from (group.origin for group in self._outbounds)
         yield METRICS
         yield TRACING
 
@@ -257,7 +260,9 @@ class Resolution:
         reuses_port = node_parts.reuses_port(node)
         state = self.registry.state(dataplane_id.mesh)
         lets_through = state is None or state.lets_through
-        transparent = node_parts.transparent_proxy(dataplane, node, lets_through=lets_through)
+        transparent = None
+        if not is_builtin(dataplane):
+            transparent = node_parts.transparent_proxy(dataplane, node, lets_through=lets_through)
         fixed: list[Part] = [node_parts.admin_interface(node)]
         identity = self.registry.identities.get(dataplane_id.mesh)
         tls = None
@@ -281,8 +286,23 @@ class Resolution:
             inbounds=tuple(
                 self._inbounds(dataplane, source, tls=tls, binds=transparent is None, reuses_port=reuses_port)
             ),
-            outbounds=tuple(self._groups_of(dataplane_id, dataplane, transparent, reuses_port=reuses_port)),
+            outbounds=tuple(
+                self._gateway_of(dataplane_id, dataplane)
+                if is_builtin(dataplane)
+                else self._groups_of(dataplane_id, dataplane, transparent, reuses_port=reuses_port)
+            ),
         )
+
+    def _gateway_of(
+        self, dataplane_id: DataplaneId, dataplane: Dataplane
+    ) -> Iterable[OutboundGroup | GatewayPorts | NoPorts]:
+        """The clusters that a built-in gateway leads to, like those of any outbound, and its ports."""
+        address = self._addresses.get(dataplane.address)
+        ports = gateway_ports(self.registry, self._destinations, self.layers, dataplane_id, address)
+        if ports.clusters:
+            reached = {each.reached: each.destination for each in ports.clusters.values()}
+            yield self._group_with((), reached, binds=True, reuses_port=True)
+        yield ports
 
     def host(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Host | None:
         """Where a proxy runs; None where nobody knows enough of that."""
@@ -381,11 +401,16 @@ class Resolution:
             return None
         for each in beside:
             reached.pop(each, None)
-        key = (binds, reuses_port, tuple(ports.values()), tuple(reached.items()))
+        return self._group_with(tuple(ports.values()), reached, binds=binds, reuses_port=reuses_port)
+
+    def _group_with(
+        self, ports: tuple[Port, ...], reached: Mapping[Reached, Destination], *, binds: bool, reuses_port: bool
+    ) -> OutboundGroup:
+        key = (binds, reuses_port, ports, tuple(reached.items()))
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = OutboundGroup(
-                self.layers, ports.values(), reached.items(), binds=binds, reuses_port=reuses_port
+                self.layers, ports, reached.items(), binds=binds, reuses_port=reuses_port
             )
         return group
 
