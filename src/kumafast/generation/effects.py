@@ -162,6 +162,12 @@ class Effect:
         """Which redirected traffic goes out that is not for the mesh; None where that is not its matter."""
         return None
 
+    def on_gateway_http(self, manager: http_connection_manager_pb2.HttpConnectionManager) -> None:
+        """Change how a gateway handles what it takes in: the connections, where there are no routes, or the routes."""
+
+    def on_gateway_tcp(self, proxy: tcp_proxy_pb2.TcpProxy) -> None:
+        """Change how a gateway handles connections that it does not read."""
+
     def on_local_cluster(
         self, cluster: cluster_pb2.Cluster, options: http_protocol_options_pb2.HttpProtocolOptions | None
     ) -> None:

@@ -79,6 +79,7 @@ class Bindings:
     _outbounds: dict[str | Subject, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
     _inbounds: dict[int, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
     _routes: dict[tuple[Destination, str | Subject], Route | None] = field(init=False, repr=False, default_factory=dict)
+    _through: dict[int, Bindings] = field(init=False, repr=False, default_factory=dict)
     _kinds: frozenset[str] | None = field(init=False, repr=False, default=None)
     _is_general: bool | None = field(init=False, repr=False, default=None)
 
@@ -90,6 +91,14 @@ class Bindings:
             object.__setattr__(self, "_kinds", found)
             return found
         return self._kinds
+
+    def through(self, position: int) -> Bindings:
+        """The policies for the listener of a gateway at a position alone: what it sends on is its own matter."""
+        found = self._through.get(position)
+        if found is None:
+            hits = self.inbounds[position]
+            found = self._through[position] = Bindings(self.subjects, dict(hits), (hits,))
+        return found
 
     def outbound(self, subject: str | Subject) -> tuple[Setting, ...]:
         """What holds for requests to a service by tags, or to a port of one, in the order in which it is applied.

@@ -132,7 +132,7 @@ def route(
     requests = own if REQUESTS in newer else older
     connections = own if _CONNECTIONS in newer else older
     if _CONNECTIONS in said:
-        connections = Route(_backends(said[_CONNECTIONS].get("backendRefs", ())) or own.legs)
+        connections = Route(backends(said[_CONNECTIONS].get("backendRefs", ())) or own.legs)
         requests = replace(connections, reads_requests=False)
     if REQUESTS in said:
         requests = Route(*_of_http_route(own.legs, said[REQUESTS], givers))
@@ -168,11 +168,17 @@ def _http_rule(own: tuple[Leg, ...], match: Conf, rule: Conf, origin: str) -> Ht
     refs = [(found, ref) for ref in default.get("backendRefs", ()) if (found := backend(ref)) is not None]
     mirrors = tuple(backend(each["requestMirror"]["backendRef"]) for each in filters if each["type"] == MIRROR)
     # Where nobody of those that are found has a share, the next rule is asked.
-    legs = _backends(ref for _, ref in refs) if refs else own
+    legs = backends(ref for _, ref in refs) if refs else own
     return HttpRule(match, rule["matches"], filters, legs, mirrors, origin)
 
 
-def _backends(refs: Iterable[Conf]) -> tuple[Leg, ...]:
+def gateway_rule(match: Conf, rule: Conf) -> HttpRule:
+    """A match of a rule of a gateway, where there is no service that requests go to in any case."""
+    return _http_rule((), match, rule, "")
+
+
+def backends(refs: Iterable[Conf]) -> tuple[Leg, ...]:
+    """Where references lead, with their shares; those that find nothing are left out."""
     return _split((found, ref.get("weight", 1)) for ref in refs if (found := backend(ref)) is not None)
 
 

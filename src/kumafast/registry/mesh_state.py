@@ -17,6 +17,7 @@ from kumafast.registry.affected import DataplaneId, Gathered
 from kumafast.registry.asked import ASKED
 from kumafast.registry.backends import Backends, Redefined
 from kumafast.registry.external_services import ExternalServices
+from kumafast.registry.gateways import Gateways, is_builtin
 from kumafast.registry.hostnames import Hostnames
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
@@ -24,7 +25,7 @@ from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach, destination_of
 from kumafast.registry.viewpoints import Viewpoint, viewpoint
 from kumafast.registry.virtual_hosts import Naming, VirtualHosts
-from kumafast.resources import Dataplane, Mesh, ResourceKey
+from kumafast.resources import Dataplane, Mesh, MeshGateway, Resource, ResourceKey
 from kumafast.resources.networking import Outbound
 from kumafast.resources.policies.traffic_permission import TrafficPermission
 from kumafast.resources.virtual_ip import Holder, VirtualIP
@@ -39,6 +40,7 @@ class MeshState:
         "addresses",
         "backends",
         "external",
+        "gateways",
         "hostnames",
         "hosts",
         "policies",
@@ -54,6 +56,7 @@ class MeshState:
         self.reach = Reach()
         self.external = ExternalServices()
         self.backends = Backends()
+        self.gateways = Gateways()
         self.addresses = AddressBook()
         self.hosts = VirtualHosts(self.addresses, naming)
         self.hostnames = Hostnames(generators)
@@ -68,6 +71,7 @@ class MeshState:
         forked = MeshState.__new__(MeshState)
         forked.view = self.view
         forked.backends = self.backends.fork()
+        forked.gateways = self.gateways.fork()
         forked.addresses = self.addresses.fork()
         forked.hosts = self.hosts.fork(forked.addresses)
         forked.hostnames = self.hostnames.fork()
@@ -81,7 +85,7 @@ class MeshState:
         """Whether nothing is known of it."""
         if self.view.mesh is not None or self.view.dataplanes or self.written or self.external or len(self.backends):
             return False
-        return self.hosts.is_empty and not self.addresses
+        return self.hosts.is_empty and not self.addresses and not self.gateways
 
     def set_mesh(self, mesh: Mesh | None) -> bool:
         """Take in the Mesh itself; whether another rule holds for what leaves it."""
@@ -98,6 +102,16 @@ class MeshState:
 
     # Questions that several of the parts answer.
 
+    def resources(self) -> Iterator[Resource]:
+        """All that is held, in no order."""
+        if self.view.mesh is not None:
+            yield self.view.mesh
+        yield from self.view.dataplanes.values()
+        yield from self.external
+        yield from self.backends
+        yield from (stored.resource for stored in (*self.gateways, *self.hosts.rules, *self.written.values()))
+        yield from self.addresses.resources(self.view.name)
+
     def permitted(self, name: str) -> frozenset[str]:
         """The external services that a dataplane may reach; one object for all with the same tags."""
         if not self.external:
@@ -109,7 +123,13 @@ class MeshState:
         return self.external.permitted(tuple(tags))
 
     def outbounds(self, dataplane: Dataplane) -> tuple[Destination, ...]:
-        """What a dataplane asks for, each once in its order; references that lead nowhere are left out."""
+        """What a dataplane asks for, each once in its order; references that lead nowhere are left out.
+
+        A built-in gateway asks for what its listeners lead to.
+        """
+        if is_builtin(dataplane):
+            gateway = self.gateways.get(dataplane.name)
+            return () if gateway is None else gateway.destinations
         by_tags = ASKED.by_tags(dataplane.outbounds)
         if by_tags is not None:
             return by_tags
@@ -124,6 +144,8 @@ class MeshState:
 
     def viewpoint(self, dataplane: Dataplane) -> Viewpoint | None:
         """From where a dataplane sees names; None where it sees none."""
+        if is_builtin(dataplane):
+            return None
         return viewpoint(dataplane, self.backends.wanted(dataplane))
 
     def set_service(self, key: ResourceKey, stored: StoredResource | None) -> Redefined:
@@ -165,7 +187,35 @@ class MeshState:
     def set_outward(self, name: str, dataplane: Dataplane) -> None:
         """Take in what policies see of a dataplane that is new or has changed."""
         seen_from = self.hosts.viewpoint(name)
-        self.policies.set_dataplane(name, dataplane, self.outbounds(dataplane), seen_from=seen_from)
+        listeners: tuple[TagSet, ...] | None = None
+        if is_builtin(dataplane):
+            gateway = self.gateways.get(name)
+            listeners = () if gateway is None else gateway.candidates
+        self.policies.set_dataplane(
+            name, dataplane, self.outbounds(dataplane), seen_from=seen_from, listeners=listeners
+        )
+
+    def attach(self, change: Change, gathered: Gathered) -> None:
+        """Take in a MeshGateway or a route, and note the gateways that are something else by it."""
+        is_gateway = change.key.type == MeshGateway.type.name
+        put = self.gateways.set_gateway if is_gateway else self.gateways.set_route
+        for name in put(change.key, change.stored, self.policies.selected):
+            self.set_outward(name, self.view.dataplanes[name])
+            gathered.proxies[DataplaneId(self.view.name, name)] = None
+            self.consume(name, gathered)
+
+    def consume(self, name: str, gathered: Gathered) -> None:
+        """Take note of what a dataplane reaches now."""
+        self._note_vanished(self.reach.consume(name, self.policies.destinations(name)), gathered)
+
+    def forget(self, name: str, gathered: Gathered) -> None:
+        """Forget a dataplane that was there, and what it reached."""
+        self._note_vanished(self.reach.remove(name), gathered)
+        self.policies.remove_dataplane(name)
+        self.view = replace(self.view, dataplanes=self.view.dataplanes.delete(name))
+
+    def _note_vanished(self, vanished: Iterable[Destination], gathered: Gathered) -> None:
+        gathered.vanished.update((self.view.name, destination) for destination in vanished)
 
     def consumers(self, destination: Destination) -> Iterator[str]:
         """The dataplanes that reach a destination, in no order; some twice. O(those found)."""
@@ -213,6 +263,7 @@ class MeshState:
         for service in self.external.reading(secret):
             gathered.served_outside(self.view.name, self.reach, service)
         gathered.external.update((self.view.name, port) for port in self.backends.reading(secret))
+        gathered.proxies.update((DataplaneId(self.view.name, name), None) for name in self.gateways.reading(secret))
 
     def settle_names(self, gathered: Gathered, *, is_rerouted: bool) -> None:
         """Note who sees other names than before, and what they reach by them; `is_rerouted` where routes differ."""
@@ -224,8 +275,7 @@ class MeshState:
             # Who is led elsewhere has been said; here it is what they reach.
             seen |= self.hosts.sights
         for seen_from, sight in seen.items():
-            vanished = self.reach.consume(seen_from, self.policies.led(seen_from, sight))
-            gathered.vanished.update((mesh, destination) for destination in vanished)
+            self._note_vanished(self.reach.consume(seen_from, self.policies.led(seen_from, sight)), gathered)
 
     def served_by(self, name: str) -> list[Destination]:
         """What a dataplane may serve: destinations that somebody reaches, and ports of services. O(those found)."""
