@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from immutables import Map
 
@@ -23,6 +22,7 @@ from kumafast.matching.connection import Ranked, in_order, outbound_winner, winn
 from kumafast.matching.policy import ANY_SERVICE, PASS_THROUGH, CompiledPolicy, Conf, Rank
 from kumafast.matching.routing import Route
 from kumafast.matching.rules import Rule, cases, catch_all, inbound_rules, listing, sources, to_rule, whole_rule
+from kumafast.memo import remembered
 from kumafast.resources.tags import SERVICE_TAG
 
 PROXY = "@proxy"
@@ -159,7 +159,7 @@ class Bindings:
         return tuple(each for each in ranked if each[0].inbound)
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
+@remembered(_CACHE_SIZE)
 def _outbound(matched: tuple[Ranked, ...], subject: str | Subject) -> tuple[Setting, ...]:
     found = {kind: outbound_rule(ranked, subject) for kind, ranked in by_kind(matched).items()}
     return _settings(spoken(found))
@@ -186,7 +186,7 @@ def outbound_rule(ranked: list[Ranked], subject: str | Subject) -> Rule | None:
     return None if best is None else Rule(best.outbound[0].conf, (best,))
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
+@remembered(_CACHE_SIZE)
 def _proxy(matched: tuple[Ranked, ...]) -> tuple[Setting, ...]:
     return _settings(spoken({kind: proxy_rule(ranked) for kind, ranked in by_kind(matched).items()}))
 
@@ -199,7 +199,7 @@ def proxy_rule(ranked: list[Ranked]) -> Rule | None:
     return None if best is None else whole_rule([best])
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
+@remembered(_CACHE_SIZE)
 def _inbound(matched: tuple[Ranked, ...]) -> tuple[Setting, ...]:
     return _settings(spoken({kind: inbound_rule(ranked) for kind, ranked in by_kind(matched).items()}))
 

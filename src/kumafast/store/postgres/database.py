@@ -109,7 +109,7 @@ class PostgresDatabase:
                 "SELECT revision, type, mesh, name, creation_us, modification_us, content FROM resources"
             )
             changes = await connection.fetch(_READ, head.floor, head.revision)
-        image, log, origin = Image(), CommitLog(revision=head.floor), ""
+        image, log, origin = Image(), CommitLog(revision=head.floor, is_shared=True), ""
         async for row in _in_turns(resources):
             image.place(self._restore(row))
         image.revision = head.revision
