@@ -10,6 +10,9 @@
 # make soak MINUTES=60  has everything come and go in a mesh, and says whether the control plane grows
 # make churn MINUTES=30  has clients come and go all the time, and says whether the servers grow
 
+# Hundreds of processes start in the tests: each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.built

@@ -39,6 +39,7 @@ def random_top(rng: random.Random) -> dict[str, Any]:
             {"kind": "Dataplane", "name": f"dp-{rng.randrange(6)}"},
             {"kind": "Dataplane", "labels": {"team": "x"}},
             {"kind": "Dataplane", "sectionName": "80"},
+            {"kind": "MeshGateway", "name": f"gw-{rng.randrange(3)}", "tags": rng.choice([{}, {"port": "one"}])},
             {"kind": "MeshHTTPRoute", "name": "nowhere"},
         ]
     )
@@ -109,6 +110,13 @@ def _random_inbound(rng: random.Random, kind: str) -> dict[str, Any]:
 
 # And of proxies as a whole: what can be done to whatever there is.
 _ABOUT_PROXIES: dict[str, tuple[Any, ...]] = {
+    "MeshMetric": (
+        {"backends": [{"type": "Prometheus", "prometheus": {"port": 5670}}]},
+        {"backends": [{"type": "Prometheus", "prometheus": {"clientId": "x", "tls": {"mode": "ActiveMTLSBackend"}}}]},
+        {"backends": [{"type": "OpenTelemetry", "openTelemetry": {"endpoint": "127.0.0.1:4317"}}]},
+        {"sidecar": {"profiles": {"appendProfiles": [{"name": "All"}]}}, "applications": [{"port": 8080}]},
+        {"backends": []},
+    ),
     "MeshPassthrough": (
         {"passthroughMode": "All"},
         {"passthroughMode": "None"},

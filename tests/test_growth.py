@@ -24,6 +24,7 @@ from bench.real_wires.fleet import Fleet, until
 from bench.regular_mesh import address, dataplane, fill, name
 
 from kumafast import ControlPlane, memo
+from kumafast.registry import asked
 from kumafast.resources.document import to_document
 from kumafast.settings import Settings
 from kumafast.store import watch
@@ -31,9 +32,9 @@ from kumafast.stream import standings
 
 SIZE = 50
 ENVOYS = 10
-WARM, ROUNDS, SAMPLES = 90, 15, 4
-BLOCKS_MAX = 8.0
-"""For each change. What a bounded cache takes and gives back in turns is some hundred blocks, here half of that."""
+WARM, ROUNDS, SAMPLES = 120, 20, 4
+BLOCKS_MAX = 14.0
+"""For each change. What a bounded cache takes and gives back in turns is some hundred blocks."""
 PATIENCE_S = 60.0
 
 Turn: TypeAlias = Callable[[int], Awaitable[None]]
@@ -150,6 +151,7 @@ def test_what_comes_and_goes_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(watch, "OWN_CHANGES_MAX", 50)
     monkeypatch.setattr(memo, "GENERATION", 2 * memo.POLICY)
     monkeypatch.setattr(standings, "PAYLOADS_MAX", 32)
+    monkeypatch.setattr(asked, "LISTS_MAX", 32)
     monkeypatch.setattr(fleet, "BACKOFF_S", 0.01)
 
     async def main() -> float:

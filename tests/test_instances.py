@@ -3,96 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from bench.real_wires import truth
 from bench.real_wires.fleet import Fleet, until
-from tests.cli.running import Run
+from tests.instances import (
+    KEY,
+    NAMES,
+    NODES,
+    WAIT_S,
+    Balancer,
+    Instance,
+    came_back,
+    dataplane,
+    differences,
+    fill,
+    insights_of,
+    is_open_at_one,
+    online,
+    settled,
+    shown,
+)
 from tests.postgresql import Server, running
 
 from kumafast.store import Keyring
 from kumafast.store.postgres import PostgresStore
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
-
-KEY = os.urandom(32)
-SERVICES, EACH = 4, 5
-NAMES = [f"dp-{service}-{number}" for service in range(SERVICES) for number in range(EACH)]
-NODES = [f"default.{name}" for name in NAMES]
-WAIT_S = 90.0
-
-
-class Instance(Run):
-    """A control plane that is one of several."""
-
-    def __init__(self, directory: Path, url: str) -> None:
-        directory.mkdir(exist_ok=True)
-        key = directory / "key"
-        key.write_bytes(base64.b64encode(KEY))
-        self.url = url
-        super().__init__(directory, "--no-dp-tls", "--secrets-key-file", key, env={"KUMAFAST_STORE": url})
-        self.dp_port = int(self.ready.split()[2].rpartition(":")[2])
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(20)
-
-
-class Balancer:
-    """One address for all instances, as in production: a new connection goes to the first that takes it."""
-
-    def __init__(self, ports: list[int]) -> None:
-        self.ports = ports
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    @asynccontextmanager
-    async def serve(self) -> AsyncIterator[int]:
-        server = await asyncio.start_server(self._take, "127.0.0.1", 0)
-        try:
-            yield server.sockets[0].getsockname()[1]
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        for port in self.ports:
-            with suppress(OSError):
-                to_reader, to_writer = await asyncio.open_connection("127.0.0.1", port)
-                try:
-                    pumps = [
-                        asyncio.create_task(_pump(reader, to_writer)),
-                        asyncio.create_task(_pump(to_reader, writer)),
-                    ]
-                    await asyncio.wait(pumps, return_when="FIRST_COMPLETED")
-                    for pump in pumps:
-                        pump.cancel()
-                    await asyncio.gather(*pumps, return_exceptions=True)
-                finally:
-                    to_writer.close()
-                break
-        writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
 
 
 @pytest.fixture
@@ -116,47 +58,6 @@ def instances(mortal: Server, tmp_path: Path) -> Iterator[tuple[Instance, Instan
         first.stop()
 
 
-def dataplane(name: str, port: int = 8080) -> dict[str, Any]:
-    service = int(name.split("-")[1])
-    outbounds = [{"port": 10_000 + other, "tags": {"kuma.io/service": f"service-{other}"}} for other in range(SERVICES)]
-    inbound = {"port": port, "tags": {"kuma.io/service": f"service-{service}", "kuma.io/protocol": "http"}}
-    networking = {"address": f"127.1.{service}.{NAMES.index(name) + 1}", "inbound": [inbound], "outbound": outbounds}
-    return {"type": "Dataplane", "mesh": "default", "name": name, "networking": networking}
-
-
-async def fill(client: httpx.AsyncClient, api: str) -> None:
-    for name in NAMES:
-        response = await client.put(f"{api}/meshes/default/dataplanes/{name}", json=dataplane(name))
-        assert response.status_code == 201, response.text
-
-
-async def online(client: httpx.AsyncClient, api: str) -> set[str]:
-    """The dataplanes with an open subscription, as an instance shows them."""
-    items = (await client.get(f"{api}/meshes/default/dataplanes/_overview?size=1000")).json()["items"]
-    return {
-        item["name"]
-        for item in items
-        if any("disconnectTime" not in each for each in item.get("dataplaneInsight", {}).get("subscriptions", []))
-    }
-
-
-async def shown(client: httpx.AsyncClient, api: str, expected: set[str]) -> float:
-    """The seconds until an instance shows just these online."""
-    began = time.monotonic()
-    while await online(client, api) != expected:
-        assert time.monotonic() - began < WAIT_S, await online(client, api)
-        await asyncio.sleep(0.1)
-    return time.monotonic() - began
-
-
-async def differences(url: str, fleet: Fleet) -> list[str]:
-    store = await PostgresStore.open(url, keyring=Keyring([KEY]))
-    try:
-        return await truth.differences_from(store, fleet.envoys.values())
-    finally:
-        await store.close()
-
-
 async def test_what_one_is_told_all_do_and_a_death_costs_nothing(instances: tuple[Instance, Instance]) -> None:
     first, second = instances
     balancer, fleet = Balancer([first.dp_port, second.dp_port]), Fleet(NODES)
@@ -168,46 +69,23 @@ async def test_what_one_is_told_all_do_and_a_death_costs_nothing(instances: tupl
         # Written to the one, and sent by the other.
         written = await client.put(f"{second.api}/meshes/default/dataplanes/{NAMES[0]}", json=dataplane(NAMES[0], 81))
         assert written.status_code == 200
-        await _settled(first.url, fleet)
+        await settled(first.url, fleet)
 
         fleet.take_received()
         opened = fleet.streams["opened"]
         first.kill()
-        await _came_back(fleet, opened)
+        await came_back(fleet, opened)
         await shown(client, second.api, set(NAMES))
         # Who moves, and holds what is current, is sent nothing.
         received = fleet.take_received()
         assert (sum(received.resources.values()), received.removed) == (0, 0)
         # The dead one's lease runs out meanwhile, and nobody is taken for offline by that.
-        await _insights_of(client, second.api, _open_at_one)
+        await insights_of(client, second.api, is_open_at_one)
         assert await online(client, second.api) == set(NAMES)
         written = await client.put(f"{second.api}/meshes/default/dataplanes/{NAMES[0]}", json=dataplane(NAMES[0], 82))
         assert written.status_code == 200
-        await _settled(first.url, fleet)
+        await settled(first.url, fleet)
         await fleet.stop()
-
-
-async def _came_back(fleet: Fleet, opened: int) -> None:
-    await until(lambda: fleet.streams["opened"] >= opened + len(NAMES), "all come back", timeout_s=WAIT_S)
-
-
-async def _settled(url: str, fleet: Fleet) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while await differences(url, fleet):
-            await asyncio.sleep(0.1)
-
-
-async def _insights_of(client: httpx.AsyncClient, api: str, is_good: Any) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            listed = (await client.get(f"{api}/meshes/default/dataplane-insights?size=1000")).json()["items"]
-            if all(map(is_good, listed)):
-                return
-            await asyncio.sleep(0.1)
-
-
-def _open_at_one(insight: dict[str, Any]) -> bool:
-    return len([each for each in insight["subscriptions"] if "disconnectTime" not in each]) == 1
 
 
 async def test_while_postgresql_is_away_proxies_and_readers_are_served(
@@ -275,9 +153,9 @@ async def test_who_moves_stays_online(instances: tuple[Instance, Instance]) -> N
             balancer.ports = [target.dp_port]
             opened = fleet.streams["opened"]
             fleet.cut()
-            await _came_back(fleet, opened)
+            await came_back(fleet, opened)
         # What the instances that were left had to say has been said when there is one open subscription for each.
-        await _insights_of(client, second.api, _open_at_one)
+        await insights_of(client, second.api, is_open_at_one)
         await shown(client, second.api, set(NAMES))
         await shown(client, first.api, set(NAMES))
         await fleet.stop()

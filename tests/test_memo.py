@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from kumafast import memo
@@ -11,11 +9,10 @@ from kumafast.memo import DATAPLANE, GENERATION, POLICY, note_change, remembered
 
 
 @pytest.fixture(autouse=True)
-def _own_memos(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_memos(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the process are left alone, and it counts from nothing."""
     monkeypatch.setattr(memo, "_MEMOS", [])
     monkeypatch.setattr(memo, "_changed", 0)
-    yield
 
 
 class Counted:

@@ -12,10 +12,10 @@ from tests.pipeline import (
     Pipeline,
     dataplane,
     names,
-    random_policy,
     service,
     with_default_mesh,
 )
+from tests.random_resources import random_policy
 
 from kumafast.errors import KumafastError
 from kumafast.metrics import Metrics

@@ -19,7 +19,7 @@ from tests.pipeline import (
     with_new_mesh,
 )
 
-from kumafast.resources import Resource, ResourceKey
+from kumafast.resources import ResourceKey
 from kumafast.store import Put
 
 
@@ -96,32 +96,25 @@ def test_a_policy_touches_those_for_whom_it_makes_a_difference(bystanders: int) 
             await store.put(dataplane(f"web-{n}", tags=service("web"), reaches=[service("backend")], labels=HERE))
         async with Pipeline(store) as pipeline:
             pipeline.connect(*(f"other-{n}" for n in range(bystanders)), *(f"web-{n}" for n in range(5)))
-            calls, touched = pipeline.generator_calls(), pipeline.touched()
-
-            async def write(policy: Resource) -> tuple[float, float]:
-                nonlocal calls, touched
-                before = calls, touched
-                await store.put(policy)
-                await pipeline.settle()
-                calls, touched = pipeline.generator_calls(), pipeline.touched()
-                return calls - before[0], touched - before[1]
-
             # One listener for all five, as they are equal; the cluster has no request timeout.
             to_backend = to_everything("300ms", "MeshService", name="backend")
-            assert await write(mesh_timeout("a", to=to_backend)) == (1, 5)
+            assert await pipeline.work_of(mesh_timeout("a", to=to_backend)) == (1, 5)
             # The same said again in other words, to the same end; about others only; in a place that nobody looks at.
-            assert await write(mesh_timeout("b", to=to_backend)) == (0, 0)
-            assert await write(mesh_timeout("a", to=to_backend, targetRef={"kind": "Mesh"})) == (0, 0)
-            assert await write(mesh_timeout("a", to=to_backend, labels={"team": "x"})) == (0, 0)
-            assert await write(mesh_timeout("c", to=to_everything("1s", "MeshService", name="nobody"))) == (0, 0)
+            assert await pipeline.work_of(mesh_timeout("b", to=to_backend)) == (0, 0)
+            assert await pipeline.work_of(mesh_timeout("a", to=to_backend, targetRef={"kind": "Mesh"})) == (0, 0)
+            assert await pipeline.work_of(mesh_timeout("a", to=to_backend, labels={"team": "x"})) == (0, 0)
+            assert await pipeline.work_of(mesh_timeout("c", to=to_everything("1s", "MeshService", name="nobody"))) == (
+                0,
+                0,
+            )
             one = {"kind": "Dataplane", "name": "web-3"}
-            assert await write(mesh_timeout("0", targetRef=one, to=to_backend)) == (0, 0)
-            assert await write(mesh_timeout("0", targetRef=one, to=to_everything("7s"))) == (1, 1)
+            assert await pipeline.work_of(mesh_timeout("0", targetRef=one, to=to_backend)) == (0, 0)
+            assert await pipeline.work_of(mesh_timeout("0", targetRef=one, to=to_everything("7s"))) == (1, 1)
             # From one to another: those who lose it and those who gain it. The listener is taken over from the one, or
             # made anew where the one was first to let go of it.
             other = {"kind": "Dataplane", "name": "web-4"}
-            assert (await write(mesh_timeout("0", targetRef=other, to=to_everything("7s"))))[1] == 2
+            assert (await pipeline.work_of(mesh_timeout("0", targetRef=other, to=to_everything("7s"))))[1] == 2
             legacy = timeout(sources=[service("web")], destinations=["backend"], request="9s")
-            assert await write(legacy) == (0, 0), "what a user wrote in the newer family outweighs it"
+            assert await pipeline.work_of(legacy) == (0, 0), "what a user wrote in the newer family outweighs it"
 
     asyncio.run(main())

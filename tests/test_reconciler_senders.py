@@ -57,34 +57,24 @@ def test_those_who_are_asked_say_who_they_are_and_share_with_those_like_them(cou
         store = await served(*(dataplane(name, tags=tags, reaches=reaches) for name, tags in names.items()))
         async with Pipeline(store) as pipeline:
             pipeline.connect("backend", "other", *names)
-            calls, touched = pipeline.generator_calls(), pipeline.touched()
-
-            async def write(policy: Resource) -> tuple[float, float]:
-                nonlocal calls, touched
-                before = calls, touched
-                await store.put(policy)
-                await pipeline.settle()
-                calls, touched = pipeline.generator_calls(), pipeline.touched()
-                return calls - before[0], touched - before[1]
-
             # The server, and a listener for each two of the three ways to be a client of it that are asked.
-            assert await write(limit(service("web"))) == (1 + 2, 1 + 2 * count)
+            assert await pipeline.work_of(limit(service("web"))) == (1 + 2, 1 + 2 * count)
             assert said(pipeline, "0-0") == "&kuma.io/service=web&"
             assert said(pipeline, "1-0") == "&kuma.io/service=web&&version=2&"
             assert said(pipeline, "2-0") is said(pipeline, "0-0", 10_001) is None
             # Another limit for them: only the server is told.
-            assert await write(limit(service("web"), requests=20)) == (1, 1)
+            assert await pipeline.work_of(limit(service("web"), requests=20)) == (1, 1)
             before = pipeline.snapshot("0-0")
             fault = {"abort": {"percentage": 1, "httpStatus": 503}}
             # Another kind that asks the same of them is looked at for them, and nothing comes of it.
             web, backend = [service("web")], [service("backend", **HTTP)]
             other = connection_policy("FaultInjection", "fault", sources=web, destinations=backend, conf=fault)
-            assert await write(other) == (1, 1 + 2 * count)
+            assert await pipeline.work_of(other) == (1, 1 + 2 * count)
             assert pipeline.snapshot("0-0").has_content_of(before)
             # A limit for a service that nobody serves is met by nobody.
-            assert await write(limit(service("web"), name="nowhere", to="nobody")) == (0, 0)
+            assert await pipeline.work_of(limit(service("web"), name="nowhere", to="nobody")) == (0, 0)
             # Everybody: those who said it already stay as they are.
-            assert await write(limit(service("*"), name="all")) == (1 + 1, 1 + count)
+            assert await pipeline.work_of(limit(service("*"), name="all")) == (1 + 1, 1 + count)
             assert said(pipeline, "2-0") == "&kuma.io/service=job&"
 
     asyncio.run(main())

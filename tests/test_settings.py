@@ -33,7 +33,7 @@ def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path: Path
         ({"api_tls_cert": "a.pem"}, {}, "api_tls_cert and api_tls_key go together"),
         ({"api_client_ca": "ca.pem"}, {}, "give one with --api-tls-port"),
         ({"secrets_key": "a", "secrets_key_file": "b"}, {}, "exclude each other"),
-        ({"workers": 2}, {}, "workers other than 1"),
+        ({"workers": 2}, {}, "2 workers need a store"),
         ({"dp_tls_cert": "a.pem"}, {}, "go together"),
         ({"host": "0.0.0.0", "dp_auth": "none"}, {}, "--dp-auth none lets anybody"),
         ({"host": "10.0.0.1", "dp_tls": False}, {}, "--no-dp-tls lets anybody"),

@@ -13,25 +13,25 @@ import logging
 import socket
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from functools import partial
-from ipaddress import ip_network
 from pathlib import Path
 from types import TracebackType
 
 import kumafast
+from kumafast import spread
 from kumafast import store as stores
 from kumafast.errors import ConflictError, InvalidResourceError, NotFoundError, SettingsError
 from kumafast.identity import ensure_server_certificate
-from kumafast.identity.access import ADMIN_GROUP, AnonymousAccess, Right, User, is_allowed
+from kumafast.identity.access import ADMIN_GROUP, AnonymousAccess
 from kumafast.identity.admission import admit
-from kumafast.identity.proxies import NO_TOKEN, ProxyAccess
+from kumafast.identity.proxies import ProxyAccess
 from kumafast.identity.rollout import Rollout
 from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyset
 from kumafast.identity.token_keys import TokenKeys
-from kumafast.identity.tokens import TokenError, UserClaims, bearer
-from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
+from kumafast.identity.tokens import UserClaims
+from kumafast.insights import Clients, Convergence, ConvergenceReport, HealthDefaults, Insights, WorkloadHealth
 from kumafast.ipam import Allocator, Ranges
 from kumafast.metrics import Metrics
 from kumafast.observers import Observers
@@ -44,66 +44,24 @@ from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, v
 from kumafast.rest.access import AccessRules
 from kumafast.rest.api import create_api
 from kumafast.rest.bootstrap import create_dp_app
-from kumafast.rest.diagnostics import create_diagnostics
+from kumafast.rest.diagnostics import create_diagnostics, diagnostic_routes
 from kumafast.rest.http_server import HttpServer
-from kumafast.rest.services import ApiServices, DpServices
+from kumafast.rest.services import ALONE, ApiServices, DpServices
+from kumafast.rest.siblings import Siblings, create_private
 from kumafast.settings import Settings
 from kumafast.snapshot import SnapshotCache
-from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.store import Change, Put, Store, StoredResource
-from kumafast.stream import Csds, TlsFiles, XdsServer
-from kumafast.stream.admission import End, PermissionDeniedError, UnauthenticatedError
+from kumafast.stream import Csds, Hds, TlsFiles, XdsServer
+from kumafast.stream_access import Door
 
 _LOG = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0
+SHED_S = 1.5
+"""Those that are sent away together leave at any moments of so many seconds, less than instances take to look again."""
 _TRUST_TIMEOUT_S = 30.0
 """How long the change of an authority waits for proxies that do not take whom to trust."""
 _ADMIN_TOKEN_LIFETIME = timedelta(days=3650)
-
-
-class _Door:
-    """Who may have streams where tokens are required: in the words of the streams."""
-
-    def __init__(self, proxies: ProxyAccess, keys: TokenKeys) -> None:
-        self._proxies = proxies
-        self._keys = keys
-
-    def authenticate(self, authorization: str, node: Node, end: End) -> Callable[[], None]:
-        """Let in an Envoy that has a token for just the node that it says it is."""
-        # The id is the key of the snapshot as well: what has been proved is what is given.
-        named = dataplane_of(node.id)
-        try:
-            if not authorization:
-                raise TokenError(NO_TOKEN)
-            if named is None:
-                raise TokenError(f"the node's id must be MESH.NAME, it is {node.id[:256]!r}")
-            return self._proxies.admit(authorization, mesh=named[0], name=named[1], end=end)
-        except TokenError as error:
-            _LOG.info("the node %.256r is not let in: %s", node.id, error)
-            raise UnauthenticatedError(str(error)) from error
-
-    def authorize(self, authorization: str) -> None:
-        """Let in an administrator."""
-        token = bearer(authorization)
-        if not token:
-            raise UnauthenticatedError("the token of an administrator is needed: `kumafast generate user-token`")
-        try:
-            claims = self._keys.verify_user(token)
-        except TokenError as error:
-            raise UnauthenticatedError(str(error)) from error
-        user = User(claims.name, claims.groups)
-        if not is_allowed(user, Right.ADMIN, anonymous=AnonymousAccess.NONE):
-            raise PermissionDeniedError(f"the user {user.name} is no administrator")
-
-
-def _ranges(settings: Settings) -> Ranges:
-    resources = {
-        "MeshService": ip_network(settings.ipam_mesh_service_cidr),
-        "MeshExternalService": ip_network(settings.ipam_mesh_external_service_cidr),
-        "MeshMultiZoneService": ip_network(settings.ipam_mesh_multi_zone_service_cidr),
-    }
-    return Ranges(names=ip_network(settings.dns_server_cidr), resources=resources)
 
 
 class ControlPlane:
@@ -124,8 +82,10 @@ class ControlPlane:
     ['default', 'payments']
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, *, siblings: Siblings | None = None) -> None:
+        """With `siblings` it is one of several workers: it shares its ports, and has diagnostics for them only."""
         self.settings = settings or Settings()
+        self._siblings = siblings
         self.instance_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:4]}"
         self.metrics = Metrics()
         self.cache = SnapshotCache()
@@ -143,6 +103,7 @@ class ControlPlane:
         self._allocator: Allocator | None = None
         self._xds: XdsServer | None = None
         self._http: list[HttpServer] = []
+        self._private: HttpServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._is_ready = False
 
@@ -170,7 +131,7 @@ class ControlPlane:
         )
         await self._ensure_default_mesh()
         await ensure_generators(self._store)
-        ranges = _ranges(settings)
+        ranges = Ranges.given(settings)
         reconciler = self._reconciler = Reconciler(
             store=self._store,
             cache=self.cache,
@@ -207,6 +168,8 @@ class ControlPlane:
         await reconciler.load()
         self._spawn(reconciler.follow(), "reconcile")
         members = self._store.members
+        members.count_proxies = lambda: len(self.cache)
+        self._spawn(spread.follow(members, limit=settings.proxies_soft_limit, shed=self._shed), "spread")
         self._spawn(insights.follow(), "insights")
         self._spawn(insights.keep_true(), "own insights")
         self._spawn(members.lead(insights.follow_members), "insights of the dead")
@@ -254,6 +217,7 @@ class ControlPlane:
             foresee=self._foresee,
             rejections=convergence.rejections,
             trace=self._trace,
+            siblings=self._siblings or ALONE,
             token_keys=keys,
             access=rules,
             settings_document=settings.as_shown(),
@@ -262,12 +226,22 @@ class ControlPlane:
         api = HttpServer(create_api(services))
         if settings.api_tls_port >= 0:
             await self._serve_https(services)
-        diagnostics = HttpServer(create_diagnostics(is_ready=lambda: self._is_ready, metrics=self.metrics))
-        self._http += [api, diagnostics]
-        self.api_url = _url("http", settings.host, await api.start(settings.host, settings.api_port))
-        self.diagnostics_url = _url(
-            "http", settings.host, await diagnostics.start(settings.host, settings.diagnostics_port)
-        )
+        self._http.append(api)
+        port = await api.start(settings.host, settings.api_port, is_shared=self._is_worker)
+        self.api_url = _url("http", settings.host, port)
+        if self._siblings is not None:
+            further = diagnostic_routes(lambda: self._is_ready, self.metrics.read)
+            self._private = HttpServer(create_private(services, further))
+            await self._private.start_at(self._siblings.own)
+            return
+        diagnostics = HttpServer(create_diagnostics(lambda: self._is_ready, self.metrics.read))
+        self._http.append(diagnostics)
+        port = await diagnostics.start(settings.host, settings.diagnostics_port)
+        self.diagnostics_url = _url("http", settings.host, port)
+
+    @property
+    def _is_worker(self) -> bool:
+        return self._siblings is not None
 
     async def _foresee(self, changes: Sequence[Change]) -> Preview:
         reconciler = self._reconciler
@@ -295,7 +269,7 @@ class ControlPlane:
             services = dataclasses.replace(services, access=certified)
         server = HttpServer(create_api(services), tls=files.create_context(alpn=("http/1.1",)))
         self._http.append(server)
-        port = await server.start(settings.host, settings.api_tls_port)
+        port = await server.start(settings.host, settings.api_tls_port, is_shared=self._is_worker)
         self.api_tls_url = _url("https", settings.host, port)
 
     async def _greet(self, keys: TokenKeys) -> None:
@@ -315,10 +289,19 @@ class ControlPlane:
             zone=settings.zone,
             certificate_pem=self._shown_certificate,
             proxies=self._proxies,
+            has_hds=settings.hds_enabled,
         )
         assert self._keys is not None
-        door = None if self._proxies is None else _Door(self._proxies, self._keys)
+        door = None if self._proxies is None else Door(self._proxies, self._keys)
+        authenticate = None if door is None else door.authenticate
         csds = Csds(clients, self.cache, authorize=None if door is None else door.authorize)
+        handlers = csds.handlers() if settings.has_csds else {}
+        if settings.hds_enabled:
+            health = WorkloadHealth(self.store, defaults=HealthDefaults.of(settings))
+            self.metrics.count_health_streams_with(health.__len__)
+            self._spawn(health.watch(), "dataplanes whose workloads are probed")
+            self._spawn(health.follow(), "health")
+            handlers |= Hds(health, authenticate=authenticate).handlers()
         bootstrap = HttpServer(create_dp_app(services))
         self._http.append(bootstrap)
         self._xds = XdsServer(
@@ -326,11 +309,11 @@ class ControlPlane:
             observer=observers,
             instance_id=self.instance_id,
             http_protocol=bootstrap.protocol,
-            handlers=csds.handlers() if settings.has_csds else None,
-            authenticate=None if door is None else door.authenticate,
+            handlers=handlers,
+            authenticate=authenticate,
             http_app=bootstrap.app,
         )
-        port = await self._xds.start(settings.host, settings.dp_port, tls=tls)
+        port = await self._xds.start(settings.host, settings.dp_port, tls=tls, is_shared=self._is_worker)
         self.dp_url = _url("grpcs" if tls else "grpc", settings.host, port)
 
     def _certificate(self) -> TlsFiles:
@@ -440,7 +423,20 @@ class ControlPlane:
             elif (await self.converged(wanted, timeout_s=_TRUST_TIMEOUT_S)).is_converged:
                 members.have_converged(wanted)
 
+    async def _shed(self, count: int) -> None:
+        if self._xds is not None:
+            sent = await self._xds.shed(count, spread_s=SHED_S)
+            _LOG.info("sent %d of %d proxies away, for other instances have room", sent, len(self.cache))
+
     # Stopping.
+
+    async def drain(self, spread_s: float) -> None:
+        """Take no more connections, and send the proxies away evenly over so many seconds. `stop` it then."""
+        self._is_ready = False
+        for server in self._http:
+            server.close()
+        if self._xds is not None:
+            await self._xds.drain(spread_s)
 
     async def stop(self) -> None:
         """End streams in order, finish requests, write the last statuses, close the store. Safe to call twice."""
@@ -454,6 +450,9 @@ class ControlPlane:
         for server in self._http:
             await server.stop(STOP_GRACE_S)
         self._http.clear()
+        if self._private is not None:
+            await self._private.stop(STOP_GRACE_S)
+            self._private = None
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()

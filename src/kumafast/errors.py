@@ -31,6 +31,10 @@ class MalformedResourceError(KumafastError):
         self.violations = tuple(violations)
 
 
+class UnknownTypeError(MalformedResourceError):
+    """A document of a type that this kumafast does not know; a newer one may."""
+
+
 class ModificationError(KumafastError):
     """What a user wants to be changed in Envoy's resources cannot be done to the resources that are there."""
 

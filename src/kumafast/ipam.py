@@ -15,14 +15,15 @@ import logging
 from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from hashlib import sha256
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import islice
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from kumafast.errors import ConflictError, KumafastError, MeshNotFoundError, NotFoundError
 from kumafast.registry.address_book import AddressBook
 from kumafast.resources import ResourceKey
 from kumafast.resources.virtual_ip import DOMAIN, HOST, SERVICE, Holder, VirtualIP
+from kumafast.settings import Settings
 from kumafast.store import Delete, Put, Store
 
 _LOG = logging.getLogger(__name__)
@@ -54,6 +55,16 @@ class Ranges:
         }
     )
     """For kinds of resources, by their names."""
+
+    @classmethod
+    def given(cls, settings: Settings) -> Self:
+        """The ranges that a control plane was told. ValueError where one is no range of addresses."""
+        resources = {
+            "MeshService": ip_network(settings.ipam_mesh_service_cidr),
+            "MeshExternalService": ip_network(settings.ipam_mesh_external_service_cidr),
+            "MeshMultiZoneService": ip_network(settings.ipam_mesh_multi_zone_service_cidr),
+        }
+        return cls(names=ip_network(settings.dns_server_cidr), resources=resources)
 
     def of(self, kind: str) -> Network:
         """The range for holders of a kind; KeyError for a kind that gets no addresses."""
@@ -116,9 +127,6 @@ class Allocator:
     ) -> None:
         """`books` are those of meshes where something is to be done; `settle` returns when they show what is stored,
         `moved` when they show something that they did not before. `applied` is the revision that they show now."""
-        # The revision up to which all who could get an address have one, and that of the last commit that gave one.
-        self._done = self._given = 0
-        self._progress = asyncio.Event()
         self._applied = applied
         self._store = store
         self._books = books
@@ -136,22 +144,19 @@ class Allocator:
     async def given(self, revision: int) -> int:
         """Return once all who have come to lack an address by a revision have one, if there is one left for them.
 
-        Back comes the revision of the last commit that gave or took one.
+        Whoever gives them, this instance or another. Back comes a revision that is not before the last that gave one.
         """
-        while self._done < revision:
-            await self._progress.wait()
-        return self._given
+        while self._applied() < revision or next(self._operations(), None) is not None:
+            await self._moved()
+        return self._applied()
 
     async def step(self) -> bool:
         """Write what is to be written now, as one commit; whether there was anything."""
-        applied, operations = self._applied(), list(islice(self._operations(), OPERATIONS_MAX))
+        operations = list(islice(self._operations(), OPERATIONS_MAX))
         if not operations:
-            self._done = max(self._done, applied)
-            self._progress.set()
-            self._progress = asyncio.Event()
             return False
         try:
-            self._given = await self._store.write(operations)
+            await self._store.write(operations)
         except (ConflictError, NotFoundError, MeshNotFoundError):
             # Somebody else was faster, and what is stored is about to be seen here.
             pass

@@ -18,8 +18,8 @@ POLICY: Final = 64
 """What an edit of a policy counts: what it came to may be some entries for each service."""
 DATAPLANE: Final = 1
 """What a dataplane that comes or changes counts: of these most are as others."""
-GENERATION: Final = 1_024
-"""How much has changed when the older generation goes: 16 edits of policies, or 1,024 dataplanes."""
+GENERATION: Final = 4_096
+"""How much has changed when the older generation goes: 64 edits of policies, or 4,096 dataplanes."""
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -46,7 +46,8 @@ def remembered(entries_max: int) -> Callable[[Callable[_Given, _Result]], Callab
 
 def note_change(size: int) -> None:
     """Note that something has changed, a `POLICY` or a `DATAPLANE`, so that what nobody asks for any more can go."""
-    global _changed  # noqa: PLW0603 - the functions that remember are the process's own too
+    # The functions that remember are the process's own too.
+    global _changed
     _changed += size
     if _changed >= GENERATION:
         _changed = 0

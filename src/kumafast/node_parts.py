@@ -6,14 +6,15 @@ Never: anything of the mesh.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-from kumafast.generation.proxy import AdminInterface, TransparentProxy
+from kumafast.generation.proxy import AdminInterface, Host, Tags, TransparentProxy, socket_path
+from kumafast.identity.proxies import tag_sets
 from kumafast.resources import Dataplane
 from kumafast.snapshot.node import Node
 
-# Kuma's launcher cuts it there, as if it were a socket.
-_PIPE_PATH_MAX = 98
+_NOT_IN_A_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 
 
 def reuses_port(node: Node) -> bool:
@@ -31,12 +32,49 @@ def log_pipe(dataplane: Dataplane, node: Node) -> str:
     workdir = _text(node.metadata, "workdir")
     if workdir is None or "feature-tcp-accesslog-via-named-pipe" not in _list(node.metadata.get("features")):
         return ""
-    path = f"{workdir.rstrip('/')}/kuma-al-{dataplane.name}-{dataplane.mesh}"
-    return f"{path[:_PIPE_PATH_MAX]}.sock"
+    # Kuma's launcher cuts it as if it were a socket.
+    return socket_path(workdir, f"kuma-al-{dataplane.name}-{dataplane.mesh}")
 
 
-def transparent_proxy(dataplane: Dataplane, node: Node) -> TransparentProxy | None:
-    """The ports that redirected traffic comes to; None where none is redirected."""
+def host(dataplane: Dataplane, node: Node, address: str, *, is_secured: bool) -> Host | None:
+    """Where the proxy runs, at an IP address; None where its launcher does not say in which directory."""
+    workdir = _text(node.metadata, "workdir")
+    if workdir is None:
+        return None
+    certificate, key = _text(node.metadata, "metricsCertPath"), _text(node.metadata, "metricsKeyPath")
+    return Host(
+        address=address,
+        labels=_labels(dataplane),
+        workdir=workdir,
+        metrics_socket=socket_path(workdir, f"kuma-mh-{dataplane.name}-{dataplane.mesh}"),
+        config_socket=socket_path(workdir, "kuma-mesh-metric-config"),
+        metrics_certificate=None if certificate is None or key is None else (certificate, key),
+        mesh=dataplane.mesh if is_secured else "",
+        reuses_port=reuses_port(node),
+    )
+
+
+def _labels(dataplane: Dataplane) -> Tags:
+    """What metrics of the proxy are told apart by: its tags, each with its first value and with all of them."""
+    values: dict[str, set[str]] = {}
+    for tags in tag_sets(dataplane):
+        for key, value in tags.items():
+            values.setdefault(key, set()).add(value)
+    labels: dict[str, str] = {}
+    for key, found in sorted(values.items()):
+        ordered, name = sorted(found), _NOT_IN_A_LABEL.sub("_", key)
+        labels[name] = ordered[0]
+        if f"{key}s" not in values:
+            labels[f"{name}s"] = f",{','.join(ordered)},"
+    own = {"mesh": dataplane.mesh, "dataplane": dataplane.name, "service": dataplane.identifying_service}
+    return tuple(sorted({**labels, **own}.items()))
+
+
+def transparent_proxy(dataplane: Dataplane, node: Node, *, lets_through: bool) -> TransparentProxy | None:
+    """The ports that redirected traffic comes to; None where none is redirected.
+
+    `lets_through`: what is not for the mesh goes out as long as no policy says otherwise.
+    """
     proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
     if proxying is None or not proxying.redirect_port_outbound:
         return None
@@ -45,6 +83,7 @@ def transparent_proxy(dataplane: Dataplane, node: Node) -> TransparentProxy | No
         redirect_port_outbound=proxying.redirect_port_outbound,
         has_ipv6=proxying.ip_family_mode != "IPv4" and node.metadata.get("ipv6Enabled") is True,
         reuses_port=reuses_port(node),
+        lets_through=lets_through,
     )
 
 

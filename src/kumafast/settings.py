@@ -25,6 +25,13 @@ _RANGES = (
     "ipam_mesh_external_service_cidr",
     "ipam_mesh_multi_zone_service_cidr",
 )
+_HDS_NUMBERS = (
+    "hds_interval_ms",
+    "hds_check_interval_ms",
+    "hds_check_timeout_ms",
+    "hds_check_healthy_threshold",
+    "hds_check_unhealthy_threshold",
+)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 # In a URL: before the last @ of its first part, or in its query.
@@ -74,6 +81,11 @@ class Settings:
     secrets_key_file: str = ""
     """A file with those keys; empty means `secrets.key` in the data directory, made when a first secret needs it."""
     workers: int = 1
+    """How many processes serve on the same ports; more than one need a store that they can share."""
+    drain_s: float = 10.0
+    """Over so long the proxies of a worker are sent away that is replaced."""
+    proxies_soft_limit: int = 0
+    """From so many proxies on an instance, or worker, sends some away while others have fewer; 0 is never."""
     zone: str = "default"
     create_mesh_routing_resources: bool = False
     """Whether a new mesh has a TrafficPermission and a TrafficRoute for everything, as before Kuma 2.6."""
@@ -97,6 +109,18 @@ class Settings:
     """Services with so many endpoints or more send them one by one to Envoys that speak delta (LEDS); 0 is never."""
     insight_flush_ms: float = 250.0
     """Statuses of proxies are written to the store at most this often."""
+    hds_enabled: bool = True
+    """Whether Envoys probe the workloads of inbounds with a `serviceProbe` and report what they find (HDS)."""
+    hds_interval_ms: float = 100.0
+    """How often an Envoy with such an inbound reports; one without does so every five seconds at most."""
+    hds_check_interval_ms: float = 1000.0
+    """How often a workload is probed whose `serviceProbe` does not say it."""
+    hds_check_timeout_ms: float = 2000.0
+    """How long such a probe may take."""
+    hds_check_healthy_threshold: int = 1
+    """How many probes in a row must go well for a workload to be well again."""
+    hds_check_unhealthy_threshold: int = 1
+    """How many in a row must fail for a workload not to be well any more."""
     log_level: str = "info"
 
     @property
@@ -207,6 +231,9 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{name} must be in the range [0, 65535], got {port}; 0 means any free port")
     if settings.leds_threshold < 0:
         raise SettingsError(f"leds_threshold must be 0 or more, got {settings.leds_threshold}; 0 means never")
+    for name in _HDS_NUMBERS:
+        if getattr(settings, name) < 1:
+            raise SettingsError(f"{name} must be at least 1, got {getattr(settings, name)}")
     if settings.dp_auth not in {"", "none", "token"}:
         raise SettingsError(f"dp_auth must be token or none, got {settings.dp_auth!r}")
     if settings.anonymous_access not in {"none", "read", "write"}:
@@ -220,8 +247,7 @@ def _check(settings: Settings) -> None:
     if settings.csds not in {"off", "loopback", "on"}:
         raise SettingsError(f"csds must be off, loopback or on, got {settings.csds!r}")
     _check_names(settings)
-    if settings.workers != 1:
-        raise SettingsError("workers other than 1 are not available yet")
+    _check_workers(settings)
     if settings.secrets_key and settings.secrets_key_file:
         raise SettingsError("secrets_key and secrets_key_file exclude each other; a file may hold several keys")
     if bool(settings.dp_tls_cert) != bool(settings.dp_tls_key):
@@ -235,6 +261,21 @@ def _check(settings: Settings) -> None:
                     f"{flag} lets anybody who reaches {settings.host} in; "
                     "listen on 127.0.0.1, or say --insecure if you mean it"
                 )
+
+
+def _check_workers(settings: Settings) -> None:
+    if settings.workers < 1:
+        raise SettingsError(f"workers must be 1 or more, got {settings.workers}")
+    if settings.proxies_soft_limit < 0:
+        limit = settings.proxies_soft_limit
+        raise SettingsError(f"proxies_soft_limit must be 0 or more, got {limit}; 0 means none")
+    if not 0 <= settings.drain_s <= 3600:
+        raise SettingsError(f"drain_s must be in the range [0, 3600], got {settings.drain_s:g}")
+    if settings.workers > 1 and not settings.is_shared:
+        raise SettingsError(
+            f"{settings.workers} workers need a store that they can share, --store postgres://…; memory and SQLite are "
+            "one process's, which has all that is stored in its memory and writes it alone"
+        )
 
 
 def _check_names(settings: Settings) -> None:

@@ -102,7 +102,6 @@ def server(
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize("kind", KINDS)
 def test_connections_leave_nothing(server: tuple[VictimProcess, ssl.SSLContext | None], kind: str) -> None:
     process, context = server
@@ -119,7 +118,6 @@ def test_connections_leave_nothing(server: tuple[VictimProcess, ssl.SSLContext |
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_tls_that_never_becomes_one_leaves_nothing(tmp_path: Path) -> None:
     """Garbage, half a greeting, an alert in the middle."""
     tls = create_certificate(tmp_path)

@@ -206,7 +206,10 @@ def _logging() -> Iterator[None]:
         (["--api-port", "70000"], "api_port must be in the range [0, 65535]"),
         (["--log-level", "loud"], "log_level must be one of debug, info, warning, error"),
         (["--store", "cassandra://x"], "store 'cassandra' is unknown"),
-        (["--workers", "2"], "workers other than 1 are not available yet"),
+        (["--workers", "2"], "2 workers need a store that they can share, --store postgres://"),
+        (["--workers", "2", "--store", "memory"], "memory and SQLite are one process's"),
+        (["--workers", "0"], "workers must be 1 or more, got 0"),
+        (["--drain-s", "-1"], "drain_s must be in the range [0, 3600], got -1"),
         (["--no-dp-tls", "--dp-client-ca", "ca.crt"], "dp_client_ca is about certificates of TLS"),
     ],
 )

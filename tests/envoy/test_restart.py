@@ -13,7 +13,7 @@ import httpx
 import pytest
 from tests.envoy.harness import ECHO, ControlPlane, Mesh, Traffic, get, online, rejected, wait_until
 
-pytestmark = [pytest.mark.envoy, pytest.mark.alone]
+pytestmark = pytest.mark.envoy
 
 # What moves when an Envoy applies something again.
 APPLIED = (

@@ -1,4 +1,4 @@
-"""MeshAccessLogs and MeshTraces that must be refused for what they say.
+"""MeshAccessLogs, MeshMetrics and MeshTraces that must be refused for what they say.
 
 In: nothing. Out: `BAD_MESH_OBSERVERS`, in the form of `BAD_DOCUMENTS`. Never: policies that are merely unusual.
 """
@@ -213,4 +213,83 @@ _TRACES: list[BadDocument] = [
     ),
 ]
 
-BAD_MESH_OBSERVERS: list[BadDocument] = [*_LOGS, *_TRACES]
+
+def metric(**conf: object) -> dict[str, Any]:
+    return {"type": "MeshMetric", "mesh": "default", "name": "p", "spec": {"targetRef": MESH, "default": conf}}
+
+
+def selecting(**profiles: object) -> dict[str, Any]:
+    return metric(sidecar={"profiles": profiles})
+
+
+def published(kind: str, **sections: object) -> dict[str, Any]:
+    return metric(backends=[{"type": kind, **sections}])
+
+
+_PROFILES = "spec.default.sidecar.profiles"
+_PUBLISHED = "spec.default.backends.backend[0]"
+_ANY_PORT = "port must be a valid (1-65535)"
+_SELECTORS = "'Regex', 'Prefix', 'Exact' are supported"
+
+_METRICS: list[BadDocument] = [
+    invalid(
+        "mesh-metric-selectors",
+        selecting(
+            exclude=[{"type": "Regex", "match": "())(!("}, {"type": "Suffix", "match": "a"}],
+            include=[{"type": "Contains", "match": "a"}, {"match": "a"}],
+            appendProfiles=[{"name": "Basic"}, {"name": "basic"}, {}],
+        ),
+        (f"{_PROFILES}.exclude[0].match", "invalid regex"),
+        (f"{_PROFILES}.exclude[1].type", f"unrecognized type 'Suffix' - {_SELECTORS}"),
+        (f"{_PROFILES}.include[1].type", f"unrecognized type '' - {_SELECTORS}"),
+        *(
+            (
+                f"{_PROFILES}.appendProfiles[{i}].name",
+                f"unrecognized profile name '{name}' - 'All', 'None', 'Basic' are supported",
+            )
+            for i, name in ((1, "basic"), (2, ""))
+        ),
+    ),
+    invalid(
+        "mesh-metric-applications",
+        metric(applications=[{"port": 95599}, {"port": 1}, {"path": "/metrics"}]),
+        ("spec.default.applications.application[0]", _ANY_PORT),
+        ("spec.default.applications.application[2]", _ANY_PORT),
+    ),
+    invalid("mesh-metric-type", published("Graphite"), (_PUBLISHED, "unrecognized type")),
+    invalid("mesh-metric-no-prometheus", published("Prometheus"), (f"{_PUBLISHED}.prometheus", DEFINED)),
+    invalid("mesh-metric-port", published("Prometheus", prometheus={"port": 95599}), (f"{_PUBLISHED}.port", _ANY_PORT)),
+    invalid(
+        "mesh-metric-no-otel",
+        published("OpenTelemetry", prometheus={"port": 5670}),
+        (f"{_PUBLISHED}.openTelemetry", DEFINED),
+    ),
+    *(
+        invalid(
+            f"mesh-metric-endpoint-{case}",
+            published("OpenTelemetry", openTelemetry={"endpoint": endpoint}),
+            (f"{_PUBLISHED}.openTelemetry.endpoint", message),
+        )
+        for case, endpoint, message in (
+            ("none", "", "must be a valid url"),
+            ("word", "asdasd123", "must be a valid url"),
+            ("scheme", "http://endpoint:8023", "must not use schema"),
+            ("port", "endpoint:70000", "must be in host:port format, with a port in the range [1, 65535]"),
+        )
+    ),
+    invalid(
+        "mesh-metric-both",
+        published("OpenTelemetry", openTelemetry={"endpoint": "otel:1", "backendRef": {"kind": "X", "name": "a"}}),
+        (f"{_PUBLISHED}.openTelemetry", "openTelemetry must have only one type defined: endpoint, backendRef"),
+    ),
+    malformed(
+        "mesh-metric-mode",
+        published("Prometheus", prometheus={"tls": {"mode": "mTLS"}}),
+        (
+            "spec.default.backends[0].prometheus.tls.mode",
+            "must be one of 'Disabled', 'ProvidedTLS' or 'ActiveMTLSBackend'",
+        ),
+    ),
+]
+
+BAD_MESH_OBSERVERS: list[BadDocument] = [*_LOGS, *_METRICS, *_TRACES]

@@ -198,6 +198,7 @@ ROWS: dict[str, Row] = {
             "rules": [("spec.to", "needs at least one item")],
         },
     ),
+    "MeshMetric": Row(conf={"backends": []}, top=_PROXIES, whole=True, absent={"to": [], "from": [], "rules": []}),
     "MeshPassthrough": Row(
         conf={"passthroughMode": "None"},
         top=("Mesh", "Dataplane", "MeshSubset"),

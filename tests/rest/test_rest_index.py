@@ -202,7 +202,7 @@ async def test_description_is_true(client: httpx.AsyncClient, store: MemoryStore
 async def test_diagnostics() -> None:
     is_ready = False
     metrics = Metrics()
-    app = create_diagnostics(lambda: is_ready, metrics)
+    app = create_diagnostics(lambda: is_ready, metrics.read)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as client:
         assert (await client.get("/ready")).status_code == 503
         is_ready = True

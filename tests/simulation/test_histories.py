@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-from tests.simulation.histories import Step, World, history, shrunk
+from tests.simulation.histories import Step, World, history
+from tests.simulation.shrinking import shrunk
+from tests.simulation.variants import POLICIES, VARIANTS, policy, served
 
 from kumafast import publisher, reached
 from kumafast.metrics import Metrics
+from kumafast.resources import catalog
 from kumafast.snapshot import Snapshot
 
 LENGTH = 300
 CHUNK = 100
+KIND_MIN = 2
 HISTORIES = int(os.environ.get("KUMAFAST_HISTORIES", "2000"))
 
 
@@ -85,6 +90,18 @@ def test_any_history_ends_as_a_fresh_start_would(first: int, metrics: Metrics, o
         found = elsewhere.result()
     if found is not None:
         pytest.fail(f"seed {found}: {_report(history(found, LENGTH), metrics)}", pytrace=False)
+
+
+def test_every_kind_takes_part() -> None:
+    bound = Counter(policy("default", number).type.name for number in range(POLICIES))
+    assert {kind.name for kind in catalog.POLICY_TYPES if bound[kind.name] < KIND_MIN} == set()
+    assert {served("default", number).type.name for number in range(VARIANTS)} == {
+        "MeshExternalService",
+        "MeshMultiZoneService",
+        "MeshService",
+    }
+    moves = {step.what for seed in range(20) for step in history(seed, LENGTH)}
+    assert moves >= {"bind", "unbind", "serve", "withdraw", "generate", "degenerate", "christen", "unname", "allocate"}
 
 
 def test_a_fault_is_found_and_its_history_shrunk(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import ClassVar
 
+from kumafast.errors import UnknownTypeError
 from kumafast.resources import Resource, ResourceKey, ResourceType, Scope
 from kumafast.store import SqliteStore
 from kumafast.store.memory import Clock, utc_now
@@ -82,7 +83,10 @@ def encode(resource: Resource) -> bytes:
 
 def decode(content: bytes) -> Resource:
     document = json.loads(content)
-    return KINDS[document.pop("type")](**document)
+    name = document.pop("type")
+    if name not in KINDS:
+        raise UnknownTypeError(f"unknown resource type {name}")
+    return KINDS[name](**document)
 
 
 async def open_sqlite(path: Path, *, clock: Clock = utc_now) -> SqliteStore:

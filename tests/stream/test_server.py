@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import resource as limits
 import time
@@ -270,3 +271,68 @@ async def _until(condition: Any) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+def test_clients_are_sent_away_one_by_one_and_no_more_come() -> None:
+    """On its way out a server closes its port, and ends connections with GOAWAY, evenly over the time it is given."""
+
+    async def main() -> None:
+        cache = SnapshotCache()
+        cache.set("n", Snapshot.of(cluster("a")))
+        async with serve(cache) as (server, port), contextlib.AsyncExitStack() as stack:
+            streams = []
+            for _ in range(6):
+                channel = await stack.enter_async_context(connect(port))
+                stream = open_stream(channel, ADS + "DeltaAggregatedResources")
+                await stream.write(resource_names_subscribe=["a"])
+                await stream.read()
+                streams.append(stream)
+            ends: list[int] = []
+            left = [asyncio.create_task(_ended(stream, ends, number)) for number, stream in enumerate(streams)]
+            draining = asyncio.create_task(server.drain(0.6))
+            await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            assert len(ends) < 6
+            with pytest.raises(OSError, match="refused"):
+                await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(draining, *left)
+            assert sorted(ends) == list(range(6))
+
+    run(main())
+
+
+def test_some_clients_are_sent_away_and_the_others_stay() -> None:
+    """Those of a server that has too many are asked to connect anew, and may; the rest notices nothing."""
+
+    async def main() -> None:
+        cache = SnapshotCache()
+        cache.set("n", Snapshot.of(cluster("a")))
+        async with serve(cache) as (server, port), contextlib.AsyncExitStack() as stack:
+            streams = []
+            for _ in range(6):
+                channel = await stack.enter_async_context(connect(port))
+                stream = open_stream(channel, ADS + "DeltaAggregatedResources")
+                await stream.write(resource_names_subscribe=["a"])
+                await stream.read()
+                streams.append(stream)
+            ends: list[int] = []
+            left = [asyncio.create_task(_ended(stream, ends, number)) for number, stream in enumerate(streams)]
+            assert await server.shed(2, spread_s=0.05) == 2
+            while len(ends) < 2:
+                await asyncio.sleep(0.01)
+            assert server.stream_count == 4
+            again = await stack.enter_async_context(connect(port))
+            stream = open_stream(again, ADS + "DeltaAggregatedResources")
+            await stream.write(resource_names_subscribe=["a"])
+            assert (await stream.read()).resources[0].name == "a"
+            assert len(ends) == 2
+            assert await server.shed(99, spread_s=0.0) == 5
+            await asyncio.gather(*left)
+
+    run(main())
+
+
+async def _ended(stream: Any, ends: list[int], number: int) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await stream.read()
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    ends.append(number)

@@ -45,6 +45,14 @@ Workdir = Annotated[
 ]
 AdminPort = Annotated[int | None, typer.Option("--admin-port", min=1, max=65535, help="Envoy's admin on loopback.")]
 DnsPort = Annotated[int | None, typer.Option("--dns-port", min=1, max=65535, help="Where DNS is served, if it is.")]
+Metrics = Annotated[
+    bool,
+    typer.Option("--metrics/--no-metrics", help="Have a process beside Envoy answer for what a MeshMetric publishes."),
+]
+MetricsCertFile = Annotated[
+    Path | None, typer.Option("--metrics-cert-file", help="Shown to who asks for metrics where a MeshMetric says so.")
+]
+MetricsKeyFile = Annotated[Path | None, typer.Option("--metrics-key-file", help="The key of --metrics-cert-file.")]
 PatienceS = Annotated[
     float, typer.Option("--patience-s", min=0, help="How long to wait for the control plane to answer and to know us.")
 ]
@@ -66,6 +74,9 @@ def run(
     admin_port: AdminPort = None,
     admin_socket: Annotated[Path | None, typer.Option("--admin-socket", help="Envoy's admin on a unix socket.")] = None,
     dns_port: DnsPort = None,
+    metrics: Metrics = True,
+    metrics_cert_file: MetricsCertFile = None,
+    metrics_key_file: MetricsKeyFile = None,
     sotw: Annotated[bool, typer.Option("--sotw", help="State-of-the-world xDS instead of incremental.")] = False,
     concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="Envoy's worker threads.")] = None,
     log_level: Annotated[str, typer.Option("--log-level", help="Envoy's own.")] = "info",
@@ -80,6 +91,8 @@ def run(
         raise typer.BadParameter("give --dataplane-file, or --name of a dataplane that is registered")
     if admin_port is not None and admin_socket is not None:
         raise typer.BadParameter("give --admin-port or --admin-socket, not both")
+    if (metrics_cert_file is None) != (metrics_key_file is None):
+        raise typer.BadParameter("--metrics-cert-file and --metrics-key-file belong together")
     client = None
     if cert_file is not None and key_file is not None:
         client = launcher.ClientFiles(certificate=cert_file, key=key_file)
@@ -97,6 +110,9 @@ def run(
         envoy_build=envoys.build_of(binary),
         dns_port=dns_port,
         uses_delta=not sotw,
+        metrics_certificate=None
+        if metrics_cert_file is None or metrics_key_file is None
+        else (str(metrics_cert_file.absolute()), str(metrics_key_file.absolute())),
     )
     launcher.launch(
         request,
@@ -106,6 +122,7 @@ def run(
         patience_s=patience_s,
         workdir=workdir,
         admin=launcher.Admin(port=admin_port, socket=None if admin_socket is None else admin_socket.absolute()),
+        has_metrics=metrics,
         envoy=binary,
         arguments=_arguments(concurrency, log_level, drain_time_s),
         tell=_tell,

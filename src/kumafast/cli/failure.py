@@ -23,6 +23,14 @@ class CommandError(KumafastError):
         self.details = tuple(details)
 
 
+def print_error(error: KumafastError) -> None:
+    """Say on stderr what went wrong."""
+    typer.secho("error: ", fg=typer.colors.RED, err=True, nl=False)
+    typer.echo(str(error), err=True)
+    for line in getattr(error, "details", ()):
+        typer.echo(f"  {line}", err=True)
+
+
 class Commands(typer.core.TyperGroup):
     """A group of commands whose known errors become a message and exit code 1."""
 
@@ -31,10 +39,7 @@ class Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KumafastError as error:
-            typer.secho("error: ", fg=typer.colors.RED, err=True, nl=False)
-            typer.echo(str(error), err=True)
-            for line in getattr(error, "details", ()):
-                typer.echo(f"  {line}", err=True)
+            print_error(error)
             raise typer.Exit(1) from error
         except BrokenPipeError as error:
             # The reader of our output has gone (`kumafast get … | head`); there is nobody left to tell.

@@ -22,9 +22,11 @@ import httpx
 import yaml
 
 from kumafast import __version__
+from kumafast.cli import metrics_server
 from kumafast.cli import workdir as workdirs
 from kumafast.cli.failure import CommandError
 from kumafast.generation.names import ADS_CLUSTER
+from kumafast.generation.proxy import socket_path
 
 _REQUEST_TIMEOUT_S = 10.0
 _BACKOFF_FIRST_S = 0.1
@@ -45,6 +47,8 @@ class Request:
     envoy_build: str
     dns_port: int | None
     uses_delta: bool
+    metrics_certificate: tuple[str, str] | None = None
+    """Files on the host with a certificate and its key, for those who ask for metrics."""
 
     def document(self, workdir: Path) -> dict[str, Any]:
         """The body of `POST /bootstrap`, as kuma-dp writes it."""
@@ -58,6 +62,9 @@ class Request:
             "dataplaneTokenPath": self.token_path,
             "caCert": self.ca_pem,
             "dnsPort": self.dns_port,
+            "metricsResources": None
+            if self.metrics_certificate is None
+            else dict(zip(("certPath", "keyPath"), self.metrics_certificate, strict=True)),
         }
         return {
             "mesh": self.mesh,
@@ -108,6 +115,7 @@ def launch(
     patience_s: float,
     workdir: Path | None,
     admin: Admin,
+    has_metrics: bool,
     envoy: Path,
     arguments: Sequence[str],
     tell: Callable[[str], None],
@@ -123,6 +131,8 @@ def launch(
         if not request.uses_delta:
             use_sotw(bootstrap)
         path = write_bootstrap(bootstrap, directory)
+        if has_metrics:
+            answer_for_metrics(bootstrap, request, directory)
         tell(f"{request.mesh}.{request.name} becomes Envoy {request.envoy_build.split('/')[1]} with {path}")
         become_envoy(envoy, path, arguments)
 
@@ -180,6 +190,15 @@ def place_admin(bootstrap: dict[str, Any], admin: Admin) -> None:
     else:
         interface["address"] = {"socketAddress": {"address": "127.0.0.1", "portValue": admin.port}}
         metadata.update({"dataplane.admin.address": "127.0.0.1", "dataplane.admin.port": str(admin.port)})
+
+
+def answer_for_metrics(bootstrap: Mapping[str, Any], request: Request, workdir: Path) -> None:
+    """Start the process that answers for the Envoy's metrics, where the control plane has Envoy expect it."""
+    metrics_server.start(
+        metrics_socket=socket_path(str(workdir), f"kuma-mh-{request.name}-{request.mesh}"),
+        config_socket=socket_path(str(workdir), "kuma-mesh-metric-config"),
+        admin=bootstrap.get("admin", {}).get("address", {}),
+    )
 
 
 def show_certificate(bootstrap: dict[str, Any], client: ClientFiles) -> None:

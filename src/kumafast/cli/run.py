@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,13 @@ from kumafast.cli.run_flags import (
     DpTlsKeyOption,
     DpTlsOption,
     DpTokenKeysOption,
+    DrainOption,
+    HdsCheckHealthyThresholdOption,
+    HdsCheckIntervalMsOption,
+    HdsCheckTimeoutMsOption,
+    HdsCheckUnhealthyThresholdOption,
+    HdsEnabledOption,
+    HdsIntervalMsOption,
     HostOption,
     InsecureOption,
     InsightFlushMsOption,
@@ -53,6 +61,7 @@ from kumafast.cli.run_flags import (
     LedsThresholdOption,
     LocalhostIsAdminOption,
     LogLevelOption,
+    ProxiesSoftLimitOption,
     SecretsKeyFileOption,
     SecretsKeyOption,
     StoreOption,
@@ -94,6 +103,8 @@ def run(
     secrets_key: SecretsKeyOption = None,
     secrets_key_file: SecretsKeyFileOption = None,
     workers: WorkersOption = None,
+    drain_s: DrainOption = None,
+    proxies_soft_limit: ProxiesSoftLimitOption = None,
     zone: ZoneOption = None,
     create_mesh_routing_resources: CreateMeshRoutingResourcesOption = None,
     dns_server_domain: DnsServerDomainOption = None,
@@ -106,6 +117,12 @@ def run(
     debounce_ms: DebounceMsOption = None,
     leds_threshold: LedsThresholdOption = None,
     insight_flush_ms: InsightFlushMsOption = None,
+    hds_enabled: HdsEnabledOption = None,
+    hds_interval_ms: HdsIntervalMsOption = None,
+    hds_check_interval_ms: HdsCheckIntervalMsOption = None,
+    hds_check_timeout_ms: HdsCheckTimeoutMsOption = None,
+    hds_check_healthy_threshold: HdsCheckHealthyThresholdOption = None,
+    hds_check_unhealthy_threshold: HdsCheckUnhealthyThresholdOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
     """Run the control plane. Every flag is also a variable and a key of the file: flag > variable > file > default."""
@@ -114,6 +131,11 @@ def run(
 
     settings = load(flags, config=config)
     configure_logging(settings.log_level)
+
+    if settings.workers > 1:
+        from kumafast.cli import supervisor
+
+        raise typer.Exit(asyncio.run(supervisor.serve(settings)))
 
     import uvloop
 
@@ -139,22 +161,33 @@ async def _serve(settings: Settings) -> int:
     control_plane = ControlPlane(settings)
     # Without a handler it would end the process. Where there is no TLS there is nothing to reload.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, control_plane.reload_certificate)
+    if await start_unless(stopping, control_plane, settings):
+        addresses = {
+            "api": control_plane.api_url,
+            "dp": control_plane.dp_url,
+            "diagnostics": control_plane.diagnostics_url,
+        }
+        announce(settings, addresses, admin_token=control_plane.admin_token, api_tls_url=control_plane.api_tls_url)
+        await stopping.wait()
+    _LOG.info("stopping")
+    return 0 if await stop(control_plane) else 1
+
+
+async def start_unless(stopping: asyncio.Event, control_plane: ControlPlane, settings: Settings) -> bool:
+    """Start it, unless it is to stop before it serves: False then. Raises what `ControlPlane.start` does."""
     starting = asyncio.create_task(_start(control_plane, settings))
     asked = asyncio.create_task(stopping.wait())
     # A signal counts during the start as well: a store that does not open must not hold the process.
     await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
     if not starting.done():
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
-    elif starting.exception() is not None:
-        asked.cancel()
-        await _stop(control_plane)
-        starting.result()
-    else:
-        _announce(control_plane, settings)
-        await asked
-    _LOG.info("stopping")
-    return 0 if await _stop(control_plane) else 1
+        return False
+    if starting.exception() is not None:
+        await stop(control_plane)
+    starting.result()
+    return True
 
 
 async def _start(control_plane: ControlPlane, settings: Settings) -> None:
@@ -163,30 +196,35 @@ async def _start(control_plane: ControlPlane, settings: Settings) -> None:
             await control_plane.start()
             garbage.keep_what_is()
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            ports = ", ".join(str(getattr(settings, f"{name}_port")) for name in ("api", "dp", "diagnostics"))
-            raise CommandError(
-                f"another process listens on {settings.host} at one of the ports {ports} ({error.strerror or error}); "
-                "stop it, or choose others with --api-port, --dp-port and --diagnostics-port (0 = any free one)"
-            ) from error
-        if error.errno in {errno.EADDRNOTAVAIL, errno.EACCES}:
-            raise CommandError(f"cannot listen on {settings.host}: {error.strerror or error}") from error
-        raise CommandError(f"cannot start: {error}") from error
+        raise cannot_start(error, settings) from error
 
 
-def _announce(control_plane: ControlPlane, settings: Settings) -> None:
+def cannot_start(error: OSError, settings: Settings) -> CommandError:
+    """What is to be done where something cannot be opened."""
+    if error.errno == errno.EADDRINUSE:
+        ports = ", ".join(str(getattr(settings, f"{name}_port")) for name in ("api", "dp", "diagnostics"))
+        return CommandError(
+            f"another process listens on {settings.host} at one of the ports {ports} ({error.strerror or error}); "
+            "stop it, or choose others with --api-port, --dp-port and --diagnostics-port (0 = any free one)"
+        )
+    if error.errno in {errno.EADDRNOTAVAIL, errno.EACCES}:
+        return CommandError(f"cannot listen on {settings.host}: {error.strerror or error}")
+    return CommandError(f"cannot start: {error}")
+
+
+def announce(settings: Settings, addresses: Mapping[str, str], *, admin_token: str, api_tls_url: str) -> None:
+    """Say that everything serves, and where."""
     if settings.dp_tls and not settings.dp_tls_cert:
         _LOG.info(
             "the Envoys' port has a certificate of its own making; dataplanes need --ca-cert-file %s",
             certificate(settings),
         )
-    if control_plane.admin_token:
+    if admin_token:
         # To the terminal and not to the log: it is shown this once, and kept nowhere.
-        typer.echo(f"The administrator's token, shown only now:\n{control_plane.admin_token}", err=True)
-    if control_plane.api_tls_url:
-        _LOG.info("the API over TLS is at %s", control_plane.api_tls_url)
-    addresses = f"api={control_plane.api_url} dp={control_plane.dp_url} diagnostics={control_plane.diagnostics_url}"
-    typer.echo(f"ready {addresses}")
+        typer.echo(f"The administrator's token, shown only now:\n{admin_token}", err=True)
+    if api_tls_url:
+        _LOG.info("the API over TLS is at %s", api_tls_url)
+    typer.echo("ready " + " ".join(f"{name}={url}" for name, url in addresses.items()))
     sys.stdout.flush()
 
 
@@ -195,7 +233,8 @@ def certificate(settings: Settings) -> Path:
     return Path(settings.dp_tls_cert) if settings.dp_tls_cert else settings.data_path / "dp-server.crt"
 
 
-async def _stop(control_plane: ControlPlane) -> bool:
+async def stop(control_plane: ControlPlane) -> bool:
+    """Stop it; False where not everything has ended in time."""
     try:
         async with asyncio.timeout(_DRAIN_S):
             await control_plane.stop()
@@ -219,12 +258,16 @@ def stop_on_signals(stopping: asyncio.Event) -> None:
         loop.add_signal_handler(number, received, number)
 
 
-def configure_logging(level: str) -> None:
-    """Log to stderr, with colours on a terminal only; `CommandError` for a level that there is not."""
+def configure_logging(level: str, *, worker: int = 0) -> None:
+    """Log to stderr, with colours on a terminal only; `CommandError` for a level that there is not.
+
+    Lines of a `worker` say which of several it is.
+    """
     if level.lower() not in LOG_LEVELS:
         raise CommandError(f"log_level must be one of {', '.join(LOG_LEVELS)}, got {level!r}")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(is_coloured=sys.stderr.isatty() and "NO_COLOR" not in os.environ))
+    is_coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    handler.setFormatter(_Formatter(is_coloured=is_coloured, worker=worker))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -234,12 +277,13 @@ def configure_logging(level: str) -> None:
 
 
 class _Formatter(logging.Formatter):
-    """`2026-01-02 03:04:05.678 INFO kumafast.run: message`."""
+    """`2026-01-02 03:04:05.678 INFO kumafast.run: message`, of a worker `… INFO worker-1 kumafast.run: message`."""
 
     _COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "31;1"}  # noqa: RUF012
 
-    def __init__(self, *, is_coloured: bool) -> None:
-        super().__init__("%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+    def __init__(self, *, is_coloured: bool, worker: int) -> None:
+        name = f"worker-{worker} %(name)s" if worker else "%(name)s"
+        super().__init__(f"%(asctime)s.%(msecs)03d %(levelname)s {name}: %(message)s", "%Y-%m-%d %H:%M:%S")
         self._is_coloured = is_coloured
 
     def format(self, record: logging.LogRecord) -> str:

@@ -98,7 +98,23 @@ SecretsKeyFileOption = Annotated[
     _flag("--secrets-key-file", "A file with them [default: secrets.key in the data directory; none on PostgreSQL]"),
 ]
 
-WorkersOption = Annotated[int | None, _flag("--workers", "How many processes share the ports [default: 1]")]
+WorkersOption = Annotated[
+    int | None,
+    _flag("--workers", "How many processes serve on the same ports; more than one with PostgreSQL only [default: 1]"),
+]
+
+DrainOption = Annotated[
+    float | None,
+    _flag("--drain-s", "Over so long the proxies of a worker that is replaced (SIGHUP) are sent away [default: 10]"),
+]
+
+ProxiesSoftLimitOption = Annotated[
+    int | None,
+    _flag(
+        "--proxies-soft-limit",
+        "From so many proxies on an instance sends some away while others have room [default: 0, none]",
+    ),
+]
 
 ZoneOption = Annotated[str | None, _flag("--zone", "The zone's name [default: default]")]
 
@@ -154,6 +170,31 @@ LedsThresholdOption = Annotated[
 
 InsightFlushMsOption = Annotated[
     float | None, _flag("--insight-flush-ms", "Statuses are stored at most this often [default: 250]")
+]
+
+HdsEnabledOption = Annotated[
+    bool | None,
+    _flag("--hds-enabled/--no-hds-enabled", "Envoys probe workloads that have a serviceProbe [default: yes]"),
+]
+
+HdsIntervalMsOption = Annotated[
+    float | None, _flag("--hds-interval-ms", "How often they report what they find [default: 100]")
+]
+
+HdsCheckIntervalMsOption = Annotated[
+    float | None, _flag("--hds-check-interval-ms", "How often a workload is probed [default: 1000]")
+]
+
+HdsCheckTimeoutMsOption = Annotated[
+    float | None, _flag("--hds-check-timeout-ms", "How long a probe may take [default: 2000]")
+]
+
+HdsCheckHealthyThresholdOption = Annotated[
+    int | None, _flag("--hds-check-healthy-threshold", "Probes in a row that make a workload well [default: 1]")
+]
+
+HdsCheckUnhealthyThresholdOption = Annotated[
+    int | None, _flag("--hds-check-unhealthy-threshold", "Failures in a row that make it unwell [default: 1]")
 ]
 
 LogLevelOption = Annotated[

@@ -10,14 +10,33 @@ from typing import assert_never
 
 from google.protobuf.message import Message
 
-from kumafast.generation import admin, clusters, dns, endpoints, external, listeners, tls, transparent
+from kumafast.generation import (
+    admin,
+    clusters,
+    dns,
+    endpoints,
+    external,
+    gateways,
+    listeners,
+    metrics,
+    tls,
+    transparent,
+)
 from kumafast.generation.proxy import (
     AdminInterface,
     Collector,
+    CollectorSocket,
     Destination,
     DnsTable,
     EndpointSet,
+    GatewayCertificate,
+    GatewayLimits,
+    GatewayListener,
+    GatewayRoutes,
     Inbound,
+    LauncherConfig,
+    LauncherMetrics,
+    MetricsPort,
     Outbound,
     Part,
     TransparentProxy,
@@ -34,6 +53,14 @@ _NAMES: dict[type[Part], str] = {
     EndpointSet: "endpoints",
     TrustBundle: "trust",
     Collector: "collector",
+    GatewayListener: "gateway",
+    GatewayRoutes: "gateway-routes",
+    GatewayCertificate: "gateway-certificate",
+    GatewayLimits: "gateway-limits",
+    MetricsPort: "metrics_port",
+    LauncherMetrics: "launcher_metrics",
+    LauncherConfig: "launcher_config",
+    CollectorSocket: "collector_socket",
 }
 
 
@@ -61,8 +88,24 @@ def generate(part: Part) -> tuple[Message, ...]:
             return (endpoints.load_assignment(part),)
         case TrustBundle():
             return (tls.trust_bundle(part),)
+        case GatewayListener():
+            return (gateways.gateway_listener(part),)
+        case GatewayRoutes():
+            return (gateways.gateway_routes(part),)
+        case GatewayCertificate():
+            return (tls.certificate_secret(part.name, chain=part.chain, key=part.key),)
+        case GatewayLimits():
+            return (gateways.gateway_limits(part),)
         case Collector():
             return (clusters.collector_cluster(part),)
+        case MetricsPort():
+            return (metrics.metrics_listener(part),)
+        case LauncherMetrics():
+            return (metrics.metrics_cluster(part),)
+        case LauncherConfig():
+            return (metrics.config_listener(part),)
+        case CollectorSocket():
+            return (metrics.collector_listener(part),)
         case _:
             assert_never(part)
 

@@ -15,6 +15,8 @@ ENVOY_ADMIN = "kuma:envoy:admin"
 READINESS = "kuma:readiness"
 DNS_LISTENER = "kuma:dns"
 ADS_CLUSTER = "ads_cluster"
+METRICS = "_kuma:metrics:hijacker"
+LAUNCHER_CONFIG = "_kuma:dynamicconfig"
 CONTROL_PLANE_VALIDATION = "cp_validation_ctx"
 KUMA_TAGS_HEADER = "x-kuma-tags"
 
@@ -44,6 +46,21 @@ def inbound_route_name(service: str) -> str:
 def outbound_route_name(service: str) -> str:
     """The route configuration that stands inside an outbound's listener."""
     return f"outbound:{service}"
+
+
+def gateway_listener_name(gateway: str, protocol: str, port: int) -> str:
+    """`<MeshGateway>:<protocol>:<port>`."""
+    return f"{gateway}:{protocol}:{port}"
+
+
+def gateway_route_name(listener: str, hostname: str) -> str:
+    """The route configuration of a listener's chain for a host name."""
+    return f"{listener}:{hostname}"
+
+
+def gateway_certificate_name(key: str, source: str, name: str) -> str:
+    """The secret with a certificate that a gateway shows: kind of key, and where it is kept."""
+    return f"cert.{key}:{source}:{name}"
 
 
 def passthrough_name(direction: str, family: str) -> str:
@@ -96,6 +113,16 @@ def trace_cluster_name(kind: str) -> str:
 def log_cluster_name(host: str, port: int) -> str:
     """The cluster of a collector that takes records of logs. By its address, where Kuma counts those of a proxy."""
     return f"meshaccesslog:opentelemetry:{_host_and_port(host, port)}"
+
+
+def metrics_listener_name(client: str) -> str:
+    """The port where a client of metrics asks for them."""
+    return f"_kuma:metrics:prometheus:{client or 'default-backend'}"
+
+
+def metrics_collector_name(backend: str) -> str:
+    """The cluster of a collector that metrics are sent to, and the socket that leads there."""
+    return f"_kuma:metrics:opentelemetry:{backend}"
 
 
 def identity_name(mesh: str) -> str:

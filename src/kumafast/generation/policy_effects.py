@@ -16,12 +16,13 @@ from kumafast.generation import policies
 from kumafast.generation.effects import Collector, Effect
 from kumafast.generation.localities import View
 from kumafast.generation.modifications import Template
-from kumafast.generation.proxy import Part, Tags
+from kumafast.generation.proxy import Host, Part, Tags
 from kumafast.memo import remembered
 
 _CACHE_SIZE = 16_384
 
 _Maker: TypeAlias = Callable[..., Any]
+_IN_PARTS = ("outbound", "destination", "inbound", "gateway", "route", "passthrough")
 
 
 class Setting(Protocol):
@@ -40,10 +41,14 @@ def _makers() -> dict[tuple[str, str], _Maker]:
     found = {}
     for info in pkgutil.iter_modules(policies.__path__, prefix=f"{policies.__name__}."):
         module = import_module(info.name)
-        for part in ("outbound", "destination", "inbound", "passthrough", "proxy", "modifications", "view"):
+        for part in (*_IN_PARTS, "proxy", "on_host", "modifications", "view"):
             maker = getattr(module, part, None)
             if maker is not None:
                 found[module.KIND, part] = maker
+    for kind, part in tuple(found):
+        if part == "outbound":
+            # Rules of gateways are as outbounds, but for kinds that say otherwise.
+            found.setdefault((kind, "route"), found[kind, part])
     return found
 
 
@@ -52,7 +57,8 @@ _MAKERS = _makers()
 
 @remembered(_CACHE_SIZE)
 def effects(settings: tuple[Setting, ...], part: str, protocol: str) -> tuple[Effect, ...]:
-    """What settings change in a part: `outbound`, `destination`, `inbound` or `passthrough`."""
+    """What settings change in a part: `outbound`, `destination`, `inbound`, `passthrough`; what a `gateway` takes in, a
+    `route` by which it sends on."""
     made = [
         _MAKERS[setting.kind, part](setting.conf, protocol) for setting in settings if (setting.kind, part) in _MAKERS
     ]
@@ -66,6 +72,16 @@ def proxy_parts(settings: tuple[Setting, ...]) -> tuple[Part, ...]:
     """What a proxy has because of settings for it as a whole, beside its inbounds and outbounds."""
     made = (_MAKERS[setting.kind, "proxy"](setting.conf) for setting in settings if (setting.kind, "proxy") in _MAKERS)
     return tuple(part for parts in made for part in parts)
+
+
+def host_parts(settings: tuple[Setting, ...], host: Callable[[], Host | None]) -> tuple[Part, ...]:
+    """What a proxy has because of settings that ask where it runs: no other has the same, so nothing is kept of it.
+
+    The host is asked for where there are such settings; None where nobody knows it.
+    """
+    makers = [(_MAKERS[each.kind, "on_host"], each.conf) for each in settings if (each.kind, "on_host") in _MAKERS]
+    known = host() if makers else None
+    return () if known is None else tuple(part for make, conf in makers for part in make(conf, known))
 
 
 VIEWING = frozenset(kind for kind, part in _MAKERS if part == "view")

@@ -42,6 +42,8 @@ class TransparentProxy:
     effects: tuple[Effect, ...] = ()
     source: Source | None = None
     """Who sends what goes out, where an effect needs to know."""
+    lets_through: bool = True
+    """Whether what is not for the mesh goes out, as long as no effect says what does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,82 @@ class DnsTable:
 
     port: int
     names: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """Where a proxy runs, as its dataplane, its launcher and its Envoy say; of one proxy alone.
+
+    `labels` are what its own metrics are told apart by. Sockets and files are paths on the host.
+    """
+
+    address: str
+    labels: Tags
+    workdir: str
+    metrics_socket: str
+    config_socket: str
+    metrics_certificate: tuple[str, str] | None = None
+    """A certificate and its key, where the host has some for those who ask for metrics."""
+    mesh: str = ""
+    """Whose certificates it has; nothing where its mesh has none."""
+    reuses_port: bool = True
+
+    def socket(self, name: str) -> str:
+        """A socket of this name in the launcher's directory."""
+        return socket_path(self.workdir, name)
+
+
+# As Kuma's launcher cuts it, so that there is room for the ending.
+_SOCKET_PATH_MAX = 98
+
+
+def socket_path(directory: str, name: str) -> str:
+    """Where a launcher has a socket: cut, for the system's paths of sockets are short.
+
+    >>> socket_path("/run/dp/", "kuma-mh-web-1-default")
+    '/run/dp/kuma-mh-web-1-default.sock'
+    """
+    return f"{directory.rstrip('/')}/{name}"[:_SOCKET_PATH_MAX] + ".sock"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsPort:
+    """A port of the proxy where metrics are asked for, which its launcher answers.
+
+    With the name of a `mesh` only those have an answer that have one of its certificates, or come from the proxy's own
+    address; with a `certificate`, files on the host, it is spoken to by TLS.
+    """
+
+    name: str
+    address: str
+    port: int
+    path: str
+    certificate: tuple[str, str] | None = None
+    mesh: str = ""
+    reuses_port: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherMetrics:
+    """The socket where the proxy's launcher answers with metrics."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherConfig:
+    """What the proxy's launcher is to know: documents by their paths, on a socket that Envoy opens for it."""
+
+    socket_path: str
+    documents: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorSocket:
+    """A socket that Envoy opens for the proxy's launcher, which leads to a collector."""
+
+    name: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +296,85 @@ class Outbound:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayChain:
+    """How a listener of a gateway takes connections to a host name, `*` for all: by its routes, or straight to legs.
+
+    With `certificates`, names of secrets, TLS ends there.
+    """
+
+    hostname: str = "*"
+    route_name: str = ""
+    legs: tuple[Leg, ...] = ()
+    certificates: tuple[str, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    """Those of policies for what it takes in."""
+    outward: tuple[Effect, ...] = ()
+    """Those of policies for what it sends on, to whomever."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayListener:
+    """A port of a built-in gateway. `protocol` is one of MeshGateway's, `service` that of the gateway itself."""
+
+    gateway: str
+    protocol: str
+    address: str
+    port: int
+    service: str
+    chains: tuple[GatewayChain, ...]
+    source: Source | None = None
+    """The proxy itself, where an effect needs to know."""
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """All that policies change in it."""
+        return tuple(effect for chain in self.chains for effect in (*chain.effects, *chain.outward))
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRule:
+    """What becomes of requests that match a rule of a gateway, under the policies for where it leads."""
+
+    rule: HttpRule
+    effects: tuple[Effect, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayHost:
+    """The rules for a host name, `*` for all; the first that matches counts."""
+
+    hostname: str
+    rules: tuple[GatewayRule, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    """Those of policies for what its listener takes in."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRoutes:
+    """Where requests go that a chain of a gateway takes. `is_secured` where they come by TLS."""
+
+    name: str
+    hosts: tuple[GatewayHost, ...]
+    is_secured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayCertificate:
+    """A certificate that a gateway shows, with its chain and key, PEM."""
+
+    name: str
+    chain: bytes
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """How many connections listeners of a gateway may have at a time, by their names; of others there may be any."""
+
+    connections: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedName:
     """A name that a server's certificate must have, or one of several; the whole of it or its beginning."""
 
@@ -278,6 +435,8 @@ class Destination:
     external: tuple[ExternalEndpoint, ...] | None = None
     identities: tuple[str, ...] = ()
     """The services that it leads to, where these are others than `service`."""
+    over_http1: bool = False
+    """Whether requests are sent to it although it does not say that it reads them: in the form that all understand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,4 +469,12 @@ Part: TypeAlias = (
     | EndpointSet
     | TrustBundle
     | Collector
+    | GatewayListener
+    | GatewayRoutes
+    | GatewayCertificate
+    | GatewayLimits
+    | MetricsPort
+    | LauncherMetrics
+    | LauncherConfig
+    | CollectorSocket
 )

@@ -13,7 +13,7 @@ from typing import Annotated, Any, cast, get_args, get_origin
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from kumafast.errors import MalformedResourceError, Violation
+from kumafast.errors import MalformedResourceError, UnknownTypeError, Violation
 from kumafast.resources import catalog
 from kumafast.resources.dataplane import Dataplane
 from kumafast.resources.fields import TEXT_LENGTH_MAX
@@ -68,7 +68,7 @@ def _model_for(document: object) -> type[Resource]:
     try:
         return catalog.model_of(name)
     except KeyError:
-        raise MalformedResourceError(
+        raise UnknownTypeError(
             f"unknown resource type {json.dumps(name)}",
             [Violation("type", f"unknown resource type {json.dumps(name)}")],
         ) from None

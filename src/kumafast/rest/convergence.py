@@ -6,8 +6,11 @@ itself; who watches the proxies does that.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from typing import Final
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +23,8 @@ from kumafast.rest.services import ApiServices
 
 TIMEOUT_S_DEFAULT: Final = 10.0
 TIMEOUT_S_MAX: Final = 600.0
+
+_LEFT_S_MIN: Final = 0.001
 
 _REVISION: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)", re.ASCII)
@@ -38,19 +43,43 @@ def convergence(services: ApiServices) -> Handler:
         since = request.query_params.get("since", "")
         first = _revision(since, "since") if since else revision
         timeout_s = _timeout_s(request.query_params.get("timeout", ""))
-        report = await services.await_convergence(revision, timeout_s, since=first)
-        return json_response(
-            {
-                "revision": report.revision,
-                "is_converged": report.is_converged,
-                "proxies": report.proxies,
-                "waiting": list(report.waiting),
-                "rejected": await documents(services, report.rejected),
-                "seconds": report.seconds,
-            }
-        )
+        deadline, left_s = time.monotonic() + timeout_s, timeout_s
+        while True:
+            query = f"revision={revision}&since={first}&timeout={left_s:.3f}s"
+            own, others = await asyncio.gather(
+                _own(services, revision, first, left_s), services.siblings.ask(request, query=query, wait_s=left_s)
+            )
+            # The proxies of a worker that went away are with others by now.
+            left_s = deadline - time.monotonic()
+            if others.is_complete or left_s <= _LEFT_S_MIN:
+                return json_response(_joined([own, *others.documents]))
 
     return wait
+
+
+async def _own(services: ApiServices, revision: int, first: int, timeout_s: float) -> Mapping[str, Any]:
+    """The report about the proxies that are connected to this process."""
+    report = await services.await_convergence(revision, timeout_s, since=first)
+    return {
+        "revision": report.revision,
+        "is_converged": report.is_converged,
+        "proxies": report.proxies,
+        "waiting": list(report.waiting),
+        "rejected": await documents(services, report.rejected),
+        "seconds": report.seconds,
+    }
+
+
+def _joined(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One report about the proxies of all."""
+    return {
+        "revision": max(report["revision"] for report in reports),
+        "is_converged": all(report["is_converged"] for report in reports),
+        "proxies": sum(report["proxies"] for report in reports),
+        "waiting": sorted({node for report in reports for node in report["waiting"]}),
+        "rejected": [each for report in reports for each in report["rejected"]],
+        "seconds": max(report["seconds"] for report in reports),
+    }
 
 
 def _revision(text: str, parameter: str) -> int:

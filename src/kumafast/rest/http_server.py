@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -48,17 +49,28 @@ class HttpServer:
         """A protocol for one connection that has been accepted already."""
         return HttpToolsProtocol(config=self._config, server_state=self._state, app_state={})
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; the port that was taken, which matters where 0 was asked for. Raises `OSError` if it cannot."""
+    async def start(self, host: str, port: int, *, is_shared: bool = False) -> int:
+        """Listen; the port that was taken, which matters where 0 was asked for. Raises `OSError` if it cannot.
+
+        A port that is shared may be listened on by other processes of this user, which the kernel deals connections to.
+        """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self.protocol, host, port, ssl=self._tls)
+        self._server = await loop.create_server(self.protocol, host, port, ssl=self._tls, reuse_port=is_shared or None)
         taken: int = self._server.sockets[0].getsockname()[1]
         return taken
 
-    async def stop(self, grace_s: float) -> None:
-        """Accept no more, let requests under way end within the grace, close what is left."""
+    async def start_at(self, path: Path) -> None:
+        """Listen on a Unix socket, which is made. Raises `OSError` if it cannot."""
+        self._server = await asyncio.get_running_loop().create_unix_server(self.protocol, str(path))
+
+    def close(self) -> None:
+        """Accept no more connections."""
         if self._server is not None:
             self._server.close()
+
+    async def stop(self, grace_s: float) -> None:
+        """Accept no more, let requests under way end within the grace, close what is left."""
+        self.close()
         for connection in list(self._state.connections):
             connection.shutdown()
         with contextlib.suppress(TimeoutError):

@@ -42,6 +42,8 @@ def rejections(services: ApiServices) -> Handler:
         mesh: str = request.path_params["mesh"]
         refused = [each for each in services.rejections() if each.node.startswith(f"{mesh}.")]
         items = await documents(services, refused)
+        others = await services.siblings.ask(request)
+        items += [item for document in others.documents for item in document["items"]]
         return json_response({"total": len(items), "items": items})
 
     return show

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+from starlette.requests import Request
 
 from kumafast.identity.proxies import ProxyAccess
 from kumafast.identity.token_keys import TokenKeys
@@ -92,6 +94,30 @@ class Picture(Protocol):
     def state(self, mesh: str, /) -> MeshState | None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the other workers of a command say: a document each; complete where none went away without an answer."""
+
+    documents: Sequence[Mapping[str, Any]] = ()
+    is_complete: bool = True
+
+
+class Siblings(Protocol):
+    """The other workers of a command, which have proxies of their own."""
+
+    async def ask(self, request: Request, /, *, query: str = "", wait_s: float = 0.0) -> Answers: ...
+
+
+class _Alone:
+    """The one process of a command."""
+
+    async def ask(self, _: Request, /, *, query: str = "", wait_s: float = 0.0) -> Answers:
+        return Answers()
+
+
+ALONE: Siblings = _Alone()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
     """For the API on 5681. `version` is kumafast's; `settings_document` is shown by `GET /config`: no secrets in it.
@@ -114,6 +140,8 @@ class ApiServices:
     rejections: Callable[[], Sequence[Rejection]] = tuple
     """What connected proxies refuse now."""
     trace: Trace
+    siblings: Siblings = ALONE
+    """Who knows of proxies that are connected, and not to this process."""
     token_keys: TokenKeys
     access: AccessRules
     kuma_version: str = KUMA_VERSION
@@ -133,3 +161,5 @@ class DpServices:
     zone: str
     certificate_pem: Callable[[], bytes | None] = lambda: None
     proxies: ProxyAccess | None = None
+    has_hds: bool = True
+    """Whether Envoys are to ask what to probe."""

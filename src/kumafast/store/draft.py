@@ -129,6 +129,8 @@ class _Attempt:
                 raise NotFoundError(f"{_describe(owner)}, which {type_.name} belongs to, is not found")
 
     def _empty_mesh(self, mesh: str) -> None:
+        if any(key.mesh == mesh for key in self._draft.image.unread):
+            raise ConflictError(f"mesh {mesh} holds what only a newer kumafast knows; delete it there")
         found = self._draft.in_mesh(mesh)
         found.update(_of_mesh(self._changed, mesh))
         inside = sorted(key for key, stored in found.items() if stored is not None)

@@ -51,6 +51,8 @@ class Image:
 
     def __init__(self) -> None:
         self.revision = 0
+        self.unread: set[ResourceKey] = set()
+        """What is stored and not here, for this kumafast does not know its type; a newer one put it there."""
         self._shelves: dict[str, dict[str, Shelf]] = {}
         self._owned_types: dict[str, set[str]] = {}
 

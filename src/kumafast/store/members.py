@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Another instance: the revision that it wants to be told of, and the one that its proxies have."""
+    """Another instance: the revision that it wants to be told of, the one that its proxies have, and how many are
+    connected to it, which moves all the time and is no news.
+    """
 
     asked: int
     converged: int
+    proxies: int = field(default=0, compare=False)
 
 
 class Members:
@@ -37,7 +40,10 @@ class Members:
         """How often something has changed."""
         self.asked = 0
         self.converged = 0
+        self.count_proxies: Callable[[], int] = int
+        """How many proxies are connected to this instance, for the others to know."""
         self._changed = asyncio.Event()
+        self._looked = asyncio.Event()
         self._news: Callable[[], None] | None = None
 
     @property
@@ -55,7 +61,10 @@ class Members:
 
     def see(self, others: Mapping[str, Member], *, is_leading: bool, is_settled: bool) -> None:
         """Take in what a back end has found."""
+        self._looked.set()
+        self._looked = asyncio.Event()
         if (others, is_leading, is_settled) == (self.others, self.is_leading, self.is_settled):
+            self.others = dict(others)
             return
         self.others, self.is_leading, self.is_settled = dict(others), is_leading, is_settled
         self.changes += 1
@@ -64,6 +73,10 @@ class Members:
     async def change(self) -> None:
         """Return after the next change, or earlier."""
         await self._changed.wait()
+
+    async def look(self) -> None:
+        """Return when a back end has looked for the others once more."""
+        await self._looked.wait()
 
     def _wake(self) -> None:
         self._changed.set()

@@ -14,8 +14,8 @@ from kumafast.errors import CompactedError
 from kumafast.store.store import Commit
 
 OWN_CHANGES_MAX = 2_000
-"""Old commits are forgotten once those kept hold more changes than this, some 16 MB of values that are no more. What was
-announced in this turn of the loop and in the last one stays, so that a watch that keeps up is never told that it is slow."""
+"""Old commits are forgotten once those kept hold more changes than this, some 16 MB of values that are no more. What
+was announced in this turn of the loop and in the last one stays: no watch that keeps up is told that it is slow."""
 HISTORY_CHANGES_MAX = 10_000
 """The same where other instances go on from the log too, which may be away for minutes …"""
 HISTORY_COMMITS_MIN = 512

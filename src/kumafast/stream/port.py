@@ -52,8 +52,11 @@ class Port:
         # From `open` on, where it serves TLS.
         self.tls: ServerTls | None = None
 
-    async def open(self, host: str, port: int, *, tls: TlsFiles | None) -> int:
-        """Listen; returns the port, which matters where 0 was asked for. Raises OSError where that cannot be."""
+    async def open(self, host: str, port: int, *, tls: TlsFiles | None, is_shared: bool = False) -> int:
+        """Listen; returns the port, which matters where 0 was asked for. Raises OSError where that cannot be.
+
+        A port that is shared may be listened on by other processes of this user, which the kernel deals connections to.
+        """
         loop = asyncio.get_running_loop()
         create: Callable[[], asyncio.BaseProtocol] = self._create_entrance
         options: dict[str, Any] = {}
@@ -63,7 +66,9 @@ class Port:
                 self._create_entrance, handshake_s=SILENCE_MAX_S, note=self._secured.add, poller=self._poller
             )
             _LOG.info("%s", self.tls.describe())
-        self._server = await loop.create_server(create, host, port, backlog=_BACKLOG, **options)
+        self._server = await loop.create_server(
+            create, host, port, backlog=_BACKLOG, reuse_port=is_shared or None, **options
+        )
         if self.tls is not None:
             self.tls.watch()
         for listening in self._server.sockets:

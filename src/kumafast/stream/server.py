@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Mapping
 
 from kumafast._core import Poller, Protocol, Stream, Tally, Turns
@@ -55,6 +56,7 @@ _SERVICES: tuple[tuple[str, str, str, str | None], ...] = (
 # A reconnect in delta carries a version for each resource: a hundred thousand are several megabytes (rule 6).
 REQUEST_BYTES_MAX = 64 << 20
 _STOP_STEP_S = 0.005
+_DRAIN_STEP_S = 0.01
 # Of the connections that bring much at once, so many go on in one turn of the loop, and none after so long.
 _BEHIND_EACH_TURN = 8
 _BEHIND_S = 0.001
@@ -133,15 +135,16 @@ class XdsServer:
         """How many responses were sent, acknowledged and rejected, and how many moves were worked out for that."""
         return self._fleet.tally
 
-    async def start(self, host: str, port: int, *, tls: TlsFiles | None = None) -> int:
+    async def start(self, host: str, port: int, *, tls: TlsFiles | None = None, is_shared: bool = False) -> int:
         """Open the port, in plaintext without `tls`; returns its number, which matters where `port` is 0.
 
+        A port that is shared may be listened on by other processes of this user, which the kernel deals connections to.
         Raises OSError where the port is taken or the certificate cannot be read; then nothing runs.
         """
         # There before the first connection, which may ask for the certificate.
         self._port = Port(http2_protocol=self._create_protocol, http_protocol=self._http_protocol, poller=self._poller)
         try:
-            return await self._port.open(host, port, tls=tls)
+            return await self._port.open(host, port, tls=tls, is_shared=is_shared)
         except BaseException:
             self._port = None
             raise
@@ -160,6 +163,44 @@ class XdsServer:
         if self._port is None or self._port.tls is None:
             return False
         return self._port.tls.reload()
+
+    async def drain(self, spread_s: float, *, chance: random.Random | None = None) -> None:
+        """Take no more connections, and end those that there are in any order, evenly over so many seconds.
+
+        Clients that come back at once do so at different times, elsewhere. `chance` deals the order.
+        """
+        if self._port is None:
+            return
+        self._port.close()
+        connections = list(self._connections)
+        (chance or random.Random()).shuffle(connections)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for number, connection in enumerate(connections):
+            wait_s = began + spread_s * number / len(connections) - loop.time()
+            if wait_s > 0:
+                await asyncio.sleep(max(wait_s, _DRAIN_STEP_S))
+            if connection in self._connections:
+                self._send_away(connection, "the control plane is stopping")
+
+    async def shed(self, count: int, *, spread_s: float, chance: random.Random | None = None) -> int:
+        """Send away the clients of some connections, at any moments of so many seconds; how many were.
+
+        Each is told to connect anew (GOAWAY), and its streams end: where it comes to is up to whoever is in between.
+        """
+        chance = chance or random.Random()
+        serving = [connection for connection in self._connections if connection.served]
+        chosen = chance.sample(serving, min(count, len(serving)))
+        moments = sorted(chance.uniform(0, spread_s) for _ in chosen)
+        began, sent = asyncio.get_running_loop().time(), 0
+        for connection, moment in zip(chosen, moments, strict=True):
+            wait_s = began + moment - asyncio.get_running_loop().time()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            if connection in self._connections:
+                self._send_away(connection, "this instance serves more proxies than it is to")
+                sent += 1
+        return sent
 
     async def stop(self, grace_s: float) -> None:
         """End every stream with UNAVAILABLE, so that clients reconnect at once (rule 7); cut off what lasts longer."""
@@ -184,9 +225,11 @@ class XdsServer:
 
     def _end_streams(self) -> None:
         for connection in tuple(self._connections):
-            for receiver in connection.served:
-                if isinstance(receiver, Stream):
-                    _end(receiver, Status.UNAVAILABLE, "the control plane is stopping")
+            _end_streams_of(connection, "the control plane is stopping")
+
+    def _send_away(self, connection: GrpcProtocol, why: str) -> None:
+        _end_streams_of(connection, why)
+        connection.drain()
 
     def _create_protocol(self) -> GrpcProtocol:
         return GrpcProtocol(
@@ -239,6 +282,12 @@ class XdsServer:
 
 def _expire(stream: Stream) -> None:
     _end(stream, Status.DEADLINE_EXCEEDED, "the client's deadline has passed")
+
+
+def _end_streams_of(connection: GrpcProtocol, why: str) -> None:
+    for receiver in connection.served:
+        if isinstance(receiver, Stream):
+            _end(receiver, Status.UNAVAILABLE, why)
 
 
 def _end(stream: Stream, status: Status, message: str) -> None:

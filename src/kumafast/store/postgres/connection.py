@@ -130,13 +130,25 @@ async def connect(target: Target, *, timeout_s: float = CONNECT_S) -> Connection
 
 @asynccontextmanager
 async def bounded(connection: Connection, seconds: float) -> AsyncIterator[None]:
-    """Cut the connection where what is done in here does not end in time; what waits on it then raises.
+    """Cut the connection where what is done in here does not end in time; what waits on it then raises TimeoutError.
 
     A timer and not asyncpg's own time-outs, which open another connection to ask PostgreSQL to stop.
     """
-    timer = asyncio.get_running_loop().call_later(seconds, connection.terminate)
+    is_cut = False
+
+    def cut() -> None:
+        nonlocal is_cut
+        is_cut = True
+        connection.terminate()
+
+    timer = asyncio.get_running_loop().call_later(seconds, cut)
     try:
         yield
+    except Exception as error:
+        if is_cut:
+            # Cut between two of its steps, the driver stumbles over what it has thrown away (AttributeError).
+            raise TimeoutError from error
+        raise
     finally:
         timer.cancel()
 

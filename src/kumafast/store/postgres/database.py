@@ -7,13 +7,14 @@ Never: deciding what may be written, waiting for anything but PostgreSQL, or try
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from kumafast.errors import StoreUnavailableError
+from kumafast.errors import StoreUnavailableError, UnknownTypeError
 from kumafast.resources.resource import ResourceKey
 from kumafast.store.database import Decode, Encode, Renew, from_us, to_us
 from kumafast.store.image import Image
@@ -21,6 +22,8 @@ from kumafast.store.postgres.connection import Connection, Target
 from kumafast.store.sealing import SEALED_TYPES
 from kumafast.store.store import Change, Commit, StoredResource
 from kumafast.store.watch import CommitLog
+
+_LOG = logging.getLogger(__name__)
 
 PIECE_COMMITS = 128
 """How many commits are read, and announced, before everything else has its turn: fewer than every watch is sure to
@@ -75,6 +78,9 @@ class PostgresDatabase:
         self._encode = encode
         self._decode = decode
         self._renew = renew
+        # Of the image that was loaded last.
+        self._unread: set[ResourceKey] = set()
+        self._unknown_types: set[str] = set()
 
     # Reading.
 
@@ -110,8 +116,11 @@ class PostgresDatabase:
             )
             changes = await connection.fetch(_READ, head.floor, head.revision)
         image, log, origin = Image(), CommitLog(revision=head.floor, is_shared=True), ""
+        self._unread = image.unread
         async for row in _in_turns(resources):
-            image.place(self._restore(row))
+            stored = self._restore(row)
+            if stored is not None:
+                image.place(stored)
         image.revision = head.revision
         async for revision, group in _in_turns(groupby(changes, key=lambda row: int(row[0]))):
             recorded = self._commit(revision, list(group), image)
@@ -187,23 +196,40 @@ class PostgresDatabase:
     # Rows.
 
     def _commit(self, revision: int, rows: Sequence[Any], image: Image | None = None) -> Recorded:
+        # A commit of what is not known here is one without changes: revisions have no gaps.
+        changes = (self._change(row, image) for row in rows)
         return Recorded(
-            Commit(revision, tuple(self._change(row, image) for row in rows)), origin=str(rows[0]["origin"])
+            Commit(revision, tuple(change for change in changes if change is not None)), origin=str(rows[0]["origin"])
         )
 
-    def _change(self, row: Any, image: Image | None) -> Change:
+    def _change(self, row: Any, image: Image | None) -> Change | None:
         key = ResourceKey(row["type"], row["mesh"], row["name"])
         if row["content"] is None:
-            return Change(key, None)
+            if key in self._unread:
+                self._unread.discard(key)
+                return None
+            return None if key.type in self._unknown_types else Change(key, None)
         current = None if image is None else image.find(key)
         if current is not None and current.revision == row["revision"]:
             return Change(key, current)
-        return Change(key, self._restore(row))
+        stored = self._restore(row)
+        return None if stored is None else Change(key, stored)
 
-    def _restore(self, row: Any) -> StoredResource:
+    def _restore(self, row: Any) -> StoredResource | None:
+        """What a row holds; None where it is of a type that only a newer kumafast knows, and stays as it is."""
         key = ResourceKey(row["type"], row["mesh"], row["name"])
         try:
             resource = self._decode(row["content"])
+        except UnknownTypeError:
+            self._unread.add(key)
+            if key.type not in self._unknown_types:
+                self._unknown_types.add(key.type)
+                _LOG.warning(
+                    "%s holds resources of type %s, which a newer kumafast has put there: they stay and do nothing here",
+                    self._target.name,
+                    key.type,
+                )
+            return None
         except Exception as error:
             raise StoreUnavailableError(f"{self._target.name} holds {key}, which cannot be read: {error}") from error
         if resource.key != key:

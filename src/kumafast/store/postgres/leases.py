@@ -21,13 +21,13 @@ FORGET_S = 3600.0
 """How long a dead instance's row is kept."""
 
 _RENEW = """
-    INSERT INTO instances (id, seen_at, asked, converged, pid, session)
-    SELECT $1, now(), $2, $3, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
+    INSERT INTO instances (id, seen_at, asked, converged, proxies, pid, session)
+    SELECT $1, now(), $2, $3, $4, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
     ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, asked = excluded.asked, converged = excluded.converged,
-        pid = excluded.pid, session = excluded.session
+        proxies = excluded.proxies, pid = excluded.pid, session = excluded.session
 """
 _OTHERS = """
-    SELECT id, asked, converged FROM instances WHERE id <> $1 AND seen_at > now() - make_interval(secs => $2)
+    SELECT id, asked, converged, proxies FROM instances WHERE id <> $1 AND seen_at > now() - make_interval(secs => $2)
 """
 _END_DEAD = """
     SELECT pg_terminate_backend(activity.pid)
@@ -51,7 +51,7 @@ class Leases:
         members, own = self._members, self._members.own
         if self._since is None:
             self._since = time.monotonic()
-        await connection.execute(_RENEW, own, members.asked, members.converged)
+        await connection.execute(_RENEW, own, members.asked, members.converged, members.count_proxies())
         is_settled = time.monotonic() - self._since > LEASE_S
         if is_settled:
             await connection.execute(_END_DEAD, own, LEASE_S)
@@ -63,9 +63,8 @@ class Leases:
                 await connection.execute(
                     "DELETE FROM instances WHERE seen_at < now() - make_interval(secs => $1)", FORGET_S
                 )
-        others = {
-            row["id"]: Member(row["asked"], row["converged"]) for row in await connection.fetch(_OTHERS, own, LEASE_S)
-        }
+        rows = await connection.fetch(_OTHERS, own, LEASE_S)
+        others = {row["id"]: Member(row["asked"], row["converged"], row["proxies"]) for row in rows}
         members.see(others, is_leading=self._is_leading, is_settled=is_settled)
 
     def lose(self) -> None:

@@ -64,6 +64,11 @@ MIGRATIONS = (
         );
         """,
     ),
+    Migration(
+        version=3,
+        oldest=1,
+        sql="ALTER TABLE instances ADD COLUMN proxies integer NOT NULL DEFAULT 0",
+    ),
 )
 """In their order. What a version has once meant is never edited; another is added."""
 
