@@ -211,6 +211,7 @@ def random_policy(rng: random.Random, mesh: str) -> Resource:
             to_everything(limit, "MeshService", name="s-0", sectionName=rng.choice(["http", "8080"])),
             to_everything(limit, rng.choice(["MeshService", "MeshExternalService"]), name=f"s-{rng.randrange(3)}"),
             to_everything(limit, rng.choice(["MeshService", "MeshMultiZoneService"]), labels={"app": "x"}),
+            to_everything(limit, "MeshHTTPRoute", name=f"p{rng.randrange(3)}"),
         ]
     )
     labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])

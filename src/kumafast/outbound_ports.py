@@ -85,7 +85,7 @@ def _led(route: Route, clusters: Mapping[DestinationKey, Destination]) -> Outbou
         if isinstance(rule, RequestRule):
             return proxy.RequestRule(rule.match, rule.modify, legs(rule))
         mirrors = tuple("" if each is None else clusters[each].cluster_name for each in rule.mirrors)
-        return proxy.HttpRule(rule.match, rule.matches, rule.filters, legs(rule), mirrors)
+        return proxy.HttpRule(rule.match, rule.matches, rule.filters, legs(rule), mirrors, rule.origin)
 
     return OutboundRoute(legs(route), tuple(map(led, route.rules)))
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 from kumafast import node_parts
 from kumafast.addresses import Addresses
+from kumafast.bound_parts import asks_of_senders, let_through, listening, of_sender, sent_by, with_effects
 from kumafast.certificates import Certificates
 from kumafast.gateway_ports import GatewayPorts, NoPorts, gateway_ports
 from kumafast.generation import senders
@@ -24,7 +25,6 @@ from kumafast.generation.effects import Source
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, METRICS, OUTBOUND, SECRETS, TRACING, TRANSPARENT
 from kumafast.generation.policy_effects import (
     VIEWING,
-    effects,
     host_parts,
     makes_template,
     proxy_parts,
@@ -36,14 +36,13 @@ from kumafast.generation.proxy import (
     Host,
     Inbound,
     InboundTls,
-    Outbound,
     Part,
     TransparentProxy,
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
-from kumafast.layers import InboundClasses, InboundSlot, Layers, with_proxy
-from kumafast.matching import PASS_THROUGH, UNKNOWN, BackendPort, Bindings, Subject, routing
+from kumafast.layers import InboundClasses, InboundSlot, Layers
+from kumafast.matching import UNKNOWN, BackendPort, Bindings, routing
 from kumafast.matching.bindings import by_kind, proxy_rule
 from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
 from kumafast.reached import Destinations, Reached, Viewed, cluster_name
@@ -59,8 +58,6 @@ from kumafast.snapshot import Layer
 from kumafast.snapshot.node import Node
 from kumafast.templates import NOTHING
 from kumafast.virtual_groups import VirtualGroups, WantedPort, named_ports, own_ports
-
-_Towards = TypeVar("_Towards", Outbound, Destination)
 
 _Cluster: TypeAlias = tuple[Reached, Destination]
 
@@ -105,13 +102,14 @@ class OutboundGroup:
     def _layer_of_sender(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
         layer = self._made.get((bindings, sender())) if self._asks else None
         if layer is None:
-            parts = (_with_effects(part, bindings, subject, "outbound") for subject, part in self._listeners)
-            outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
-            clusters = (_with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
+            parts = (listening(part, bindings, subject) for subject, part in self._listeners)
+            of_group = zip(parts, self._inside, strict=True)
+            outbounds = [asks_of_senders(part, bindings, inside) for part, inside in of_group]
+            clusters = (with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
             is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
             self._asks = self._asks or is_asked
-            said = [_of_sender(part, sender()) for part in outbounds] if is_asked else outbounds
-            listeners = [_sent_by(source, part) for part in said]
+            said = [of_sender(part, sender()) for part in outbounds] if is_asked else outbounds
+            listeners = [sent_by(source, part) for part in said]
             layer = self._layers.joined([*listeners, *clusters])
             if listeners == said:
                 self._made[(bindings, sender()) if is_asked else bindings] = layer
@@ -175,7 +173,7 @@ class Plan:
         self.views = self._views(bindings)
         made = [*self._fixed]
         if self._transparent is not None:
-            made.append(layers.of(_let_through(self._transparent, bindings, self._source)))
+            made.append(layers.of(let_through(self._transparent, bindings, self._source)))
         if self._dns is not None:
             made.append(self._dns)
         made.extend(slot.layer(bindings, layers) for slot in self._inbounds)
@@ -451,37 +449,3 @@ class Resolution:
                 tls=tls,
             )
             yield InboundSlot(self._inbound_classes.of(part), address, inbound.port, position, anybody)
-
-
-def _with_effects(part: _Towards, bindings: Bindings, subject: str | Subject, name: str) -> _Towards:
-    found = effects(with_proxy(bindings.outbound(subject), bindings), name, part.protocol)
-    return replace(part, effects=found) if found else part
-
-
-def _sent_by(source: Source, part: Outbound) -> Outbound:
-    return replace(part, source=source) if any(effect.needs_source for effect in part.effects) else part
-
-
-def _let_through(part: TransparentProxy, bindings: Bindings, source: Source) -> TransparentProxy:
-    found = effects(with_proxy(bindings.outbound(PASS_THROUGH), bindings), "passthrough", "tcp")
-    if not found:
-        return part
-    needs_source = any(effect.needs_source for effect in found)
-    return replace(part, effects=found, source=source if needs_source else None)
-
-
-def _asked(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:
-    """The part with what policies for the services it leads to ask of who sends; what is outside learns nothing."""
-    asking = [
-        effect
-        for service in sorted(inside - {part.service})
-        for effect in effects(bindings.outbound(service), "outbound", part.protocol)
-        if effect.asks_sender
-    ]
-    own = tuple(effect for effect in part.effects if inside or not effect.asks_sender)
-    found = tuple(dict.fromkeys((*own, *asking)))
-    return part if found == part.effects else replace(part, effects=found)
-
-
-def _of_sender(part: Outbound, sender: str) -> Outbound:
-    return replace(part, effects=tuple(effect.said_by(sender) for effect in part.effects))

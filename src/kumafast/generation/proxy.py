@@ -254,7 +254,8 @@ class HttpRule:
     """Where requests that match lead, and what is done with them: `match` and `filters` as a MeshHTTPRoute has them.
 
     `matches` are all of its rule, by which the route is called. `mirrors` are clusters that get copies, one for each
-    filter that asks for them; an empty name is none.
+    filter that asks for them; an empty name is none. `origin` is the MeshHTTPRoute that it is from; where policies are
+    about that one, `effects` are all that hold for its requests, in place of those of the outbound.
     """
 
     match: Mapping[str, Any]
@@ -262,6 +263,8 @@ class HttpRule:
     filters: tuple[Mapping[str, Any], ...]
     legs: tuple[Leg, ...]
     mirrors: tuple[str, ...] = ()
+    origin: str = ""
+    effects: tuple[Effect, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

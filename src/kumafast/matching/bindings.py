@@ -21,7 +21,17 @@ from kumafast.matching.backends import BackendPort, Subject
 from kumafast.matching.connection import Ranked, in_order, outbound_winner, winner
 from kumafast.matching.policy import ANY_SERVICE, PASS_THROUGH, CompiledPolicy, Conf, Rank
 from kumafast.matching.routing import Route
-from kumafast.matching.rules import Rule, cases, catch_all, inbound_rules, listing, sources, to_rule, whole_rule
+from kumafast.matching.rules import (
+    Rule,
+    cases,
+    catch_all,
+    givers_of_rules,
+    inbound_rules,
+    listing,
+    sources,
+    to_rule,
+    whole_rule,
+)
 from kumafast.memo import remembered
 from kumafast.resources.tags import SERVICE_TAG
 
@@ -129,8 +139,21 @@ class Bindings:
         settings = self.outbound(subject)
         said = {setting.kind: setting.conf for setting in settings if setting.kind in routing.KINDS}
         newer = self._newer_routes() if routing.OLDER in said else frozenset()
-        found = self._routes[key] = routing.route(asked, said, newer) if said else None
+        givers = givers_of_rules(self._about_requests(subject), subject) if routing.REQUESTS in said else {}
+        found = self._routes[key] = routing.route(asked, said, newer, givers) if said else None
         return found
+
+    def _about_requests(self, subject: str | Subject) -> list[CompiledPolicy]:
+        return [policy for policy, _ in self.about(subject) if policy.key.type == routing.REQUESTS]
+
+    def of_route(self, name: str) -> tuple[Setting, ...]:
+        """What is said of requests that a MeshHTTPRoute rules, by the kinds that say something of this very route."""
+        subject = Subject(routing.REQUESTS, name, "", ())
+        if not self.subjects.about.get(subject.names[0]):
+            return ()
+        about = self.about(subject)
+        kinds = {policy.key.type for policy, _ in about if any(item.ref for item in policy.items_for(subject))}
+        return tuple(setting for setting in self.outbound(subject) if setting.kind in kinds)
 
     def _newer_routes(self) -> frozenset[str]:
         """The kinds of routes with a targetRef that the dataplane has, whatever these are about."""

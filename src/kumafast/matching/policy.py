@@ -340,8 +340,12 @@ def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
     if traits.both_ways:
         yield from _sent_as_taken(policy, traits.both_ways)
         return
-    if any(item.target_ref.kind == MESH_HTTP_ROUTE for item in policy.spec.to):
+    routes = [item for item in policy.spec.to if item.target_ref.kind == MESH_HTTP_ROUTE]
+    if routes:
         # A policy about routes says nothing about services as such.
+        for item in routes:
+            if item.target_ref.name:
+                yield OutboundItem("", (0, 0), _conf(item.conf), PortRef(MESH_HTTP_ROUTE, item.target_ref.name))
         return
     for item in policy.spec.to:
         ref = item.target_ref

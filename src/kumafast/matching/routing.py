@@ -34,7 +34,10 @@ KINDS = frozenset(kind.name for kind in catalog.POLICY_TYPES if kind.policy is n
 OLDER = TrafficRoute.type.name
 """That of them which gives way to the others."""
 
-_REQUESTS, _CONNECTIONS = MeshHTTPRoute.type.name, MeshTCPRoute.type.name
+REQUESTS = MeshHTTPRoute.type.name
+"""That of them which is about requests, and which policies may be about in turn."""
+
+_CONNECTIONS = MeshTCPRoute.type.name
 _NOTHING: FrozenMap[str, Any] = FrozenMap()
 # What Envoy does where it is told nothing.
 _DEFAULT_BALANCERS = (_NOTHING, FrozenMap(roundRobin=_NOTHING))
@@ -75,6 +78,8 @@ class HttpRule:
     filters: tuple[Conf, ...]
     legs: tuple[Leg, ...]
     mirrors: tuple[Destination | None, ...] = ()
+    origin: str = ""
+    """The MeshHTTPRoute that has the last word in it, by its name: policies may be about that."""
 
     @property
     def destinations(self) -> Iterator[Destination]:
@@ -107,10 +112,16 @@ class Route:
         return tuple(dict.fromkeys((*led, *otherwise)))
 
 
-def route(outbound: Destination, said: Mapping[str, Conf], newer: Set[str] = frozenset()) -> Route | None:
+def route(
+    outbound: Destination,
+    said: Mapping[str, Conf],
+    newer: Set[str] = frozenset(),
+    givers: Mapping[Any, str] = _NOTHING,
+) -> Route | None:
     """Where an outbound leads, by what each kind of route says of what it asks for; None where that is there itself.
 
-    TrafficRoutes are about tags. `newer` are the kinds with a targetRef that the proxy has, whatever these are about.
+    TrafficRoutes are about tags. `newer` are the kinds with a targetRef that the proxy has, whatever these are about;
+    `givers` the MeshHTTPRoutes that rules are from, by their matches.
 
     >>> to_version = {"destination": {"kuma.io/service": "*", "version": "1"}}
     >>> route((("kuma.io/service", "a"),), {"TrafficRoute": to_version}).destinations
@@ -118,13 +129,13 @@ def route(outbound: Destination, said: Mapping[str, Conf], newer: Set[str] = fro
     """
     own = Route((Leg(outbound),))
     older = own if OLDER not in said or isinstance(outbound, BackendPort) else _of_traffic_route(outbound, said[OLDER])
-    requests = own if _REQUESTS in newer else older
+    requests = own if REQUESTS in newer else older
     connections = own if _CONNECTIONS in newer else older
     if _CONNECTIONS in said:
         connections = Route(backends(said[_CONNECTIONS].get("backendRefs", ())) or own.legs)
         requests = replace(connections, reads_requests=False)
-    if _REQUESTS in said:
-        requests = Route(*_of_http_route(own.legs, said[_REQUESTS]))
+    if REQUESTS in said:
+        requests = Route(*_of_http_route(own.legs, said[REQUESTS], givers))
     if requests == connections:
         return None if requests == own else requests
     return replace(requests, connections=connections)
@@ -141,27 +152,29 @@ def _of_traffic_route(outbound: Tags, conf: Conf) -> Route:
     return Route(_legs(outbound, conf) or own, rules, _NOTHING if balancer in _DEFAULT_BALANCERS else balancer)
 
 
-def _of_http_route(own: tuple[Leg, ...], conf: Conf) -> tuple[tuple[Leg, ...], tuple[HttpRule, ...]]:
+def _of_http_route(
+    own: tuple[Leg, ...], conf: Conf, givers: Mapping[Any, str]
+) -> tuple[tuple[Leg, ...], tuple[HttpRule, ...]]:
     """The legs of all else, and the rules."""
     ordered = http_rules.in_order(conf)
-    rules = (_http_rule(own, match, rule) for match, rule in ordered)
+    rules = (_http_rule(own, match, rule, givers.get(rule.get("matches"), "")) for match, rule in ordered)
     has_all = any(http_rules.takes_all(match) for match, _ in ordered)
     return () if has_all else own, tuple(rule for rule in rules if rule.legs)
 
 
-def _http_rule(own: tuple[Leg, ...], match: Conf, rule: Conf) -> HttpRule:
+def _http_rule(own: tuple[Leg, ...], match: Conf, rule: Conf, origin: str) -> HttpRule:
     default = rule.get("default", _NOTHING)
     filters = default.get("filters", ())
     refs = [(found, ref) for ref in default.get("backendRefs", ()) if (found := backend(ref)) is not None]
     mirrors = tuple(backend(each["requestMirror"]["backendRef"]) for each in filters if each["type"] == MIRROR)
     # Where nobody of those that are found has a share, the next rule is asked.
     legs = backends(ref for _, ref in refs) if refs else own
-    return HttpRule(match, rule["matches"], filters, legs, mirrors)
+    return HttpRule(match, rule["matches"], filters, legs, mirrors, origin)
 
 
 def gateway_rule(match: Conf, rule: Conf) -> HttpRule:
     """A match of a rule of a gateway, where there is no service that requests go to in any case."""
-    return _http_rule((), match, rule)
+    return _http_rule((), match, rule, "")
 
 
 def backends(refs: Iterable[Conf]) -> tuple[Leg, ...]:
@@ -213,6 +226,12 @@ def there(route: Route | None, outbound: Destination, is_there: Callable[[Backen
 
     connections = None if route.connections is None else without(route.connections)
     return replace(without(route), connections=connections)
+
+
+def origins(routes: Iterable[tuple[Destination, Route | None]]) -> frozenset[str]:
+    """The names of the MeshHTTPRoutes that rule requests of outbounds."""
+    rules = (rule for _, route in routes if route is not None for rule in route.rules)
+    return frozenset(rule.origin for rule in rules if isinstance(rule, HttpRule) and rule.origin)
 
 
 def reached(routes: Iterable[tuple[Destination, Route | None]]) -> frozenset[Destination]:

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from kumafast import memo
 from kumafast._core import TagIndex, TagSelector, TagSet
 from kumafast.matching import PASS_THROUGH, Bindings, CompiledPolicy, PolicySet, candidates, routing
-from kumafast.matching.backends import BackendPort, Subject, noted_names
+from kumafast.matching.backends import BackendPort, Subject, index_name, noted_names
 from kumafast.matching.policy import ANY_SERVICE
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.backends import Backends
@@ -36,9 +36,11 @@ LOOK_MAX = 64
 """How many dataplanes are looked at before everything else may have its turn: some milliseconds if all differ."""
 
 
-_Way: TypeAlias = tuple[tuple[Destination, ...], frozenset[Destination] | None, bool, Viewpoint | None, bool]
-"""Outbounds, what they lead to where that is not what their tags say, whether all else is redirected too, from where
-names are seen, and whether it is the way of gateways."""
+_Way: TypeAlias = tuple[
+    tuple[Destination, ...], frozenset[Destination] | None, frozenset[str], bool, Viewpoint | None, bool
+]
+"""Outbounds, what they lead to where that is not what their tags say, by which MeshHTTPRoutes, whether all else is
+redirected too, from where names are seen, and whether it is the way of gateways."""
 
 
 class Policies:
@@ -136,7 +138,8 @@ class Policies:
                 said = ({policy.key.type: item.conf} for item in policy.items_for(subject))
                 found |= routing.reached((asked, routing.route(asked, each)) for each in said)
         services = (name for destination in found for name in noted_names(destination))
-        self._led[seen_from] = sight.services | frozenset(services)
+        ruling = (index_name(key.type, key.name) for key in self._routing if key.type == routing.REQUESTS)
+        self._led[seen_from] = sight.services | frozenset(chain(services, ruling))
         return frozenset(found)
 
     def subject(self, destination: Destination) -> str | Subject | None:
@@ -197,14 +200,17 @@ class Policies:
         is_gateway: bool = False,
     ) -> _Known:
         destinations: frozenset[Destination] | None = None
+        ruling: frozenset[str] = frozenset()
         if self._routing and not is_gateway:
             bindings = self._policies.bind(inbounds, gateway)
-            destinations = routing.reached((each, bindings.route(each, self.subject(each))) for each in outbounds)
-        key = (outbounds, destinations, is_transparent, seen_from, is_gateway)
+            routes = [(each, bindings.route(each, self.subject(each))) for each in outbounds]
+            destinations, ruling = routing.reached(routes), routing.origins(routes)
+        key = (outbounds, destinations, ruling, is_transparent, seen_from, is_gateway)
         outward = self._outward.get(key)
         if outward is None:
             reached = frozenset(outbounds) if destinations is None else destinations
-            outward = self._outward[key] = Outward(outbounds, reached, is_transparent, seen_from, is_gateway)
+            outward = Outward(outbounds, reached, is_transparent, seen_from, is_gateway, ruling)
+            self._outward[key] = outward
         return _Known(inbounds, gateway, outward)
 
     def remove_dataplane(self, name: str) -> None:
@@ -357,6 +363,8 @@ class Policies:
         kind, is_of_ports, service = name.partition("/")
         if not is_of_ports:
             yield name
+        elif kind == routing.REQUESTS:
+            yield Subject(kind, service, "", ())
         elif service:
             yield from (backend.subject for backend in self._backends.ports(kind, service))
 
@@ -421,12 +429,15 @@ class Outward:
     """From where they see the names of the mesh, and reach what these lead to too."""
     is_gateway: bool = False
     """Whether it is what listeners of built-in gateways lead to, each under the policies that are for it."""
+    ruling: frozenset[str] = frozenset()
+    """The MeshHTTPRoutes that rule requests of their outbounds."""
     services: frozenset[str] = field(init=False)
-    """The services of both, and names for ports of services: a policy about the first is for a listener, about the
-    second for a cluster."""
+    """The services of both, and names for ports of services and for routes: a policy about the first is for a listener,
+    about the second for a cluster."""
 
     def __post_init__(self) -> None:
         named = {name for each in (*self.outbounds, *self.destinations) for name in noted_names(each)}
+        named.update(index_name(routing.REQUESTS, name) for name in self.ruling)
         # What a gateway does with requests of a rule that leads to several is what is said of any.
         more = (PASS_THROUGH,) if self.is_transparent else (ANY_SERVICE,) if self.is_gateway else ()
         object.__setattr__(self, "services", frozenset({*more, *named}))
