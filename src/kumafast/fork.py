@@ -28,7 +28,7 @@ from kumafast.ipam import Ranges, placements
 from kumafast.layers import BoundInbound, Layers
 from kumafast.matching import Bindings, CompiledPolicy, Setting, Subject
 from kumafast.memo import remembered
-from kumafast.reached import Destinations, Reached, Viewed
+from kumafast.reached import Destinations, Reached
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.gateways import is_builtin
 from kumafast.registry.reach import Destination
@@ -43,6 +43,7 @@ from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.snapshot.resource import SECRET
 from kumafast.store import Change, StoredResource
 from kumafast.templates import Failure
+from kumafast.viewed import Viewed
 
 TURN_S = 0.005
 """For how long changes are taken in before everything else has its turn."""

@@ -64,7 +64,7 @@ class Layers:
         key = (inbound, address, port)
         layer = self._of_inbound.get(key)
         if layer is None:
-            name = names.inbound_listener_name(address, port)
+            name = inbound.part.name or names.inbound_listener_name(address, port)
             listener = placed_listener(name, address, port, inbound.rest)
             layer = self._of_inbound[key] = Layer((inbound.cluster, listener))
             self._count(_INBOUND, layer)

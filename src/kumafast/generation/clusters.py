@@ -39,7 +39,7 @@ def local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
 @remembered(_LOCAL_CLUSTERS_MAX)
 def _local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
     cluster = static_cluster(
-        names.local_cluster_name(inbound.service_port),
+        inbound.cluster_name,
         fields.socket_address(inbound.service_address, inbound.service_port),
         connect_timeout=defaults.INBOUND_CONNECT_TIMEOUT,
     )

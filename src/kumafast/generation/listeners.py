@@ -50,7 +50,7 @@ def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
     """The port on which other sidecars reach the workload."""
     listener = listener_pb2.Listener()
     listener.MergeFromString(rest_of_inbound(inbound.at_no_address()))
-    name = names.inbound_listener_name(inbound.address, inbound.port)
+    name = inbound.listener_name
     _place(listener, name, inbound.address, inbound.port)
     if inbound.tls is not None:
         _name_judges(listener, name)
@@ -92,7 +92,7 @@ def outbound_listener(outbound: Outbound) -> listener_pb2.Listener:
     )
     is_http = protocols.is_http(outbound.protocol)
     _add_chain(listener, _outbound_http(outbound) if is_http else _outbound_tcp(outbound))
-    _place(listener, names.outbound_listener_name(outbound.address, outbound.port), outbound.address, outbound.port)
+    _place(listener, outbound.listener_name, outbound.address, outbound.port)
     return listener
 
 
@@ -253,7 +253,7 @@ def _name_judges(listener: listener_pb2.Listener, name: str) -> None:
 
 
 def _inbound_tcp(inbound: Inbound) -> tcp_proxy_pb2.TcpProxy:
-    cluster = names.local_cluster_name(inbound.service_port)
+    cluster = inbound.cluster_name
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix=names.stat_name(cluster),
         cluster=cluster,
@@ -280,7 +280,7 @@ def _outbound_tcp(outbound: Outbound) -> tcp_proxy_pb2.TcpProxy:
 def _inbound_http(inbound: Inbound) -> http_connection_manager_pb2.HttpConnectionManager:
     manager = _Hcm()
     manager.CopyFrom(_any_inbound(inbound.protocol))
-    manager.stat_prefix = names.stat_name(names.local_cluster_name(inbound.service_port))
+    manager.stat_prefix = names.stat_name(inbound.cluster_name)
     routes.lead_inbound(manager.route_config, inbound)
     for effect in inbound.effects:
         effect.on_inbound_http(manager)
