@@ -22,6 +22,7 @@ from kumafast.generation import cases, defaults, fields, http_routes, names, pas
 from kumafast.generation.effects import INBOUND, OUTBOUND, UNSPECIFIED, Call, Config, Effect, Securing, Source, Way
 from kumafast.generation.http_filters import http_filter
 from kumafast.generation.proxy import HttpRule, Inbound, InboundTls, Outbound, Tags
+from kumafast.memo import remembered
 
 _Hcm = http_connection_manager_pb2.HttpConnectionManager
 
@@ -56,7 +57,7 @@ def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
     return listener
 
 
-@lru_cache(maxsize=_RESTS_MAX)
+@remembered(_RESTS_MAX)
 def rest_of_inbound(inbound: Inbound) -> bytes:
     """All but name and address, encoded: that is the same for the instances of a service, and nearly all of the work.
 
@@ -160,7 +161,7 @@ def _listener(
     return listener
 
 
-@lru_cache(maxsize=_RESTS_MAX)
+@remembered(_RESTS_MAX)
 def _metadata(tags: Tags) -> base_pb2.Metadata:
     """The tags as metadata. One message for all that have the same, and under all policies: it is not to be changed."""
     return fields.metadata({_TAGS: tags})
