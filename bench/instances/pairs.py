@@ -24,7 +24,7 @@ from kumafast.snapshot.resource import ENDPOINT
 EACH = 5
 """Instances of a service; each has one outbound, to the next service."""
 ATTEMPT_S = 20.0
-AGAIN_S = 0.1
+AGAIN_S = 0.5
 WRITES_AT_ONCE = 64
 
 
