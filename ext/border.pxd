@@ -11,9 +11,13 @@ cdef extern from "Python.h":
     bint PyUnicode_CheckExact(object text)
     object PyUnicode_FromObject(object text)
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    ctypedef struct PyTypeObject:
+        void* tp_iter
+    PyTypeObject PyDict_Type
+    PyTypeObject* Py_TYPE(object each)
 
 
-cdef inline bint is_exact(dict texts) noexcept:
+cdef inline bint is_exact(object texts) noexcept:
     cdef PyObject* key
     cdef PyObject* value
     cdef Py_ssize_t at = 0
@@ -29,9 +33,12 @@ cdef inline object exact_text(object text):
     return PyUnicode_FromObject(text)
 
 
-cdef inline dict exact_texts(object texts):
-    """`texts` as a dict of exactly str to exactly str, so that no foreign code runs while it is read."""
-    if type(texts) is dict and is_exact(texts):
+cdef inline object exact_texts(object texts):
+    """`texts` as a dict of exactly str to exactly str, so that no foreign code runs while it is read.
+
+    A dict of another class is read as it is where `dict(texts)` would copy it so: where it iterates as every dict does.
+    """
+    if isinstance(texts, dict) and Py_TYPE(texts).tp_iter == PyDict_Type.tp_iter and is_exact(texts):
         return texts
     from collections.abc import Mapping
 

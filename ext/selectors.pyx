@@ -27,7 +27,7 @@ cdef dict _NOTHING = {}
 
 # The border: what comes in is checked in these functions, once, and nothing below checks again.
 
-cdef int _read_tags(dict tags, vector[TagText]& texts) except -1:
+cdef int _read_tags(object tags, vector[TagText]& texts) except -1:
     """The texts point into the strings of `tags`, which must outlive them."""
     cdef PyObject* key
     cdef PyObject* value
@@ -53,7 +53,7 @@ cdef int _read_inbounds(object inbounds, vector[Terms]& terms) except -1:
     if type(inbounds) is TagSet:
         terms.push_back((<TagSet>inbounds).terms)
         return 0
-    if isinstance(inbounds, (str, bytes)) or not isinstance(inbounds, Sequence):
+    if type(inbounds) is not tuple and (isinstance(inbounds, (str, bytes)) or not isinstance(inbounds, Sequence)):
         raise TypeError(f"inbounds must be a TagSet or a sequence of them, not {type(inbounds).__name__}")
     for inbound in tuple(inbounds):
         if type(inbound) is not TagSet:

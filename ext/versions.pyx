@@ -27,7 +27,7 @@ def diff_versions(held, wanted, /):
     >>> diff_versions({"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "d": "1"})
     (['b', 'd'], ['c'])
     """
-    cdef dict before, after
+    cdef object before, after
     cdef PyObject* name
     cdef PyObject* version
     cdef PyObject* known

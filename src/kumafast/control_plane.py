@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from functools import partial
-from ipaddress import ip_network
 from pathlib import Path
 from types import TracebackType
 
@@ -32,7 +31,7 @@ from kumafast.identity.rollout import Rollout
 from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyset
 from kumafast.identity.token_keys import TokenKeys
 from kumafast.identity.tokens import UserClaims
-from kumafast.insights import Clients, Convergence, ConvergenceReport, Insights
+from kumafast.insights import Clients, Convergence, ConvergenceReport, HealthDefaults, Insights, WorkloadHealth
 from kumafast.ipam import Allocator, Ranges
 from kumafast.metrics import Metrics
 from kumafast.observers import Observers
@@ -52,7 +51,7 @@ from kumafast.rest.siblings import Siblings, create_private
 from kumafast.settings import Settings
 from kumafast.snapshot import SnapshotCache
 from kumafast.store import Change, Put, Store, StoredResource
-from kumafast.stream import Csds, TlsFiles, XdsServer
+from kumafast.stream import Csds, Hds, TlsFiles, XdsServer
 from kumafast.stream_access import Door
 
 _LOG = logging.getLogger(__name__)
@@ -63,15 +62,6 @@ SHED_S = 1.5
 _TRUST_TIMEOUT_S = 30.0
 """How long the change of an authority waits for proxies that do not take whom to trust."""
 _ADMIN_TOKEN_LIFETIME = timedelta(days=3650)
-
-
-def _ranges(settings: Settings) -> Ranges:
-    resources = {
-        "MeshService": ip_network(settings.ipam_mesh_service_cidr),
-        "MeshExternalService": ip_network(settings.ipam_mesh_external_service_cidr),
-        "MeshMultiZoneService": ip_network(settings.ipam_mesh_multi_zone_service_cidr),
-    }
-    return Ranges(names=ip_network(settings.dns_server_cidr), resources=resources)
 
 
 class ControlPlane:
@@ -141,7 +131,7 @@ class ControlPlane:
         )
         await self._ensure_default_mesh()
         await ensure_generators(self._store)
-        ranges = _ranges(settings)
+        ranges = Ranges.given(settings)
         reconciler = self._reconciler = Reconciler(
             store=self._store,
             cache=self.cache,
@@ -299,10 +289,19 @@ class ControlPlane:
             zone=settings.zone,
             certificate_pem=self._shown_certificate,
             proxies=self._proxies,
+            has_hds=settings.hds_enabled,
         )
         assert self._keys is not None
         door = None if self._proxies is None else Door(self._proxies, self._keys)
+        authenticate = None if door is None else door.authenticate
         csds = Csds(clients, self.cache, authorize=None if door is None else door.authorize)
+        handlers = csds.handlers() if settings.has_csds else {}
+        if settings.hds_enabled:
+            health = WorkloadHealth(self.store, defaults=HealthDefaults.of(settings))
+            self.metrics.count_health_streams_with(health.__len__)
+            self._spawn(health.watch(), "dataplanes whose workloads are probed")
+            self._spawn(health.follow(), "health")
+            handlers |= Hds(health, authenticate=authenticate).handlers()
         bootstrap = HttpServer(create_dp_app(services))
         self._http.append(bootstrap)
         self._xds = XdsServer(
@@ -310,8 +309,8 @@ class ControlPlane:
             observer=observers,
             instance_id=self.instance_id,
             http_protocol=bootstrap.protocol,
-            handlers=csds.handlers() if settings.has_csds else None,
-            authenticate=None if door is None else door.authenticate,
+            handlers=handlers,
+            authenticate=authenticate,
             http_app=bootstrap.app,
         )
         port = await self._xds.start(settings.host, settings.dp_port, tls=tls, is_shared=self._is_worker)

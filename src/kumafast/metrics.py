@@ -78,6 +78,9 @@ class Metrics:
         self._asyncio_tasks = Gauge(
             "kumafast_asyncio_tasks", "Tasks of the event loop that have not ended.", registry=registry
         )
+        self._health_streams = Gauge(
+            "kumafast_health_streams", "Streams on which proxies report what they probe.", registry=registry
+        )
         self._xds: dict[str, XdsMetrics] = {}
         self._generators: dict[str, Counter] = {}
         ProcessCollector(registry=registry)
@@ -109,6 +112,10 @@ class Metrics:
     def count_tasks_with(self, count: Callable[[], int]) -> None:
         """Ask `count` for the number of the loop's tasks whenever the metrics are read."""
         self._asyncio_tasks.set_function(count)
+
+    def count_health_streams_with(self, count: Callable[[], int]) -> None:
+        """Ask `count` for the number of streams of health discovery whenever the metrics are read."""
+        self._health_streams.set_function(count)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format, `CONTENT_TYPE`."""

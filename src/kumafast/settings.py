@@ -25,6 +25,13 @@ _RANGES = (
     "ipam_mesh_external_service_cidr",
     "ipam_mesh_multi_zone_service_cidr",
 )
+_HDS_NUMBERS = (
+    "hds_interval_ms",
+    "hds_check_interval_ms",
+    "hds_check_timeout_ms",
+    "hds_check_healthy_threshold",
+    "hds_check_unhealthy_threshold",
+)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 # In a URL: before the last @ of its first part, or in its query.
@@ -102,6 +109,18 @@ class Settings:
     """Services with so many endpoints or more send them one by one to Envoys that speak delta (LEDS); 0 is never."""
     insight_flush_ms: float = 250.0
     """Statuses of proxies are written to the store at most this often."""
+    hds_enabled: bool = True
+    """Whether Envoys probe the workloads of inbounds with a `serviceProbe` and report what they find (HDS)."""
+    hds_interval_ms: float = 100.0
+    """How often an Envoy with such an inbound reports; one without does so every five seconds at most."""
+    hds_check_interval_ms: float = 1000.0
+    """How often a workload is probed whose `serviceProbe` does not say it."""
+    hds_check_timeout_ms: float = 2000.0
+    """How long such a probe may take."""
+    hds_check_healthy_threshold: int = 1
+    """How many probes in a row must go well for a workload to be well again."""
+    hds_check_unhealthy_threshold: int = 1
+    """How many in a row must fail for a workload not to be well any more."""
     log_level: str = "info"
 
     @property
@@ -212,6 +231,9 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{name} must be in the range [0, 65535], got {port}; 0 means any free port")
     if settings.leds_threshold < 0:
         raise SettingsError(f"leds_threshold must be 0 or more, got {settings.leds_threshold}; 0 means never")
+    for name in _HDS_NUMBERS:
+        if getattr(settings, name) < 1:
+            raise SettingsError(f"{name} must be at least 1, got {getattr(settings, name)}")
     if settings.dp_auth not in {"", "none", "token"}:
         raise SettingsError(f"dp_auth must be token or none, got {settings.dp_auth!r}")
     if settings.anonymous_access not in {"none", "read", "write"}:

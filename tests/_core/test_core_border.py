@@ -73,6 +73,29 @@ def test_any_mapping_of_text_will_do(make: Made) -> None:
     assert make({"a": Text("ü"), "": Text("")}) == plain
 
 
+def test_a_dict_of_another_class_is_read_as_a_dict_of_it_would_be() -> None:
+    class Plain(dict[str, str]):
+        def __getitem__(self, key: str) -> str:
+            raise LookupError("no")
+
+    class Iterating(dict[str, str]):
+        def __iter__(self) -> Iterator[str]:
+            return iter(["b"])
+
+        def keys(self) -> Any:
+            return {"b": ""}.keys()
+
+        def __getitem__(self, key: str) -> str:
+            return "2"
+
+    assert TagSet(Plain(a="1")).as_dict() == dict(Plain(a="1")) == {"a": "1"}
+    assert TagSet(Iterating(a="1")).as_dict() == dict(Iterating(a="1")) == {"b": "2"}
+    assert diff_versions(Plain(a="1"), Plain(a="2")) == (["a"], [])
+    assert diff_versions(Iterating(a="1"), {"b": "2"}) == ([], [])
+    with pytest.raises(TypeError):
+        TagSet(Plain({"a": 1}))  # type: ignore[dict-item]
+
+
 def test_a_mapping_that_lies_is_refused() -> None:
     class Liar(UserDict[str, str]):
         def __iter__(self) -> Iterator[str]:

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import cast
 
 from tests.attack.foe import Target
+from tests.attack.health_attacks import ATTACKS
 from tests.attack.neighbours import Delays, Neighbours, neighbours
-from tests.attack.request_attacks import ATTACKS
 from tests.attack.victim import Setup, Usage, VictimProcess, victim
 from tests.stream.grpc_client import create_certificate
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.attack.campaign import ALL, Campaign, Result, campaign
-from tests.attack.request_attacks import ATTACKS
+from tests.attack.health_attacks import ATTACKS
 from tests.stream.grpc_client import create_certificate
 
 NEIGHBOURS = 60

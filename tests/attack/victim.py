@@ -19,10 +19,24 @@ from typing import Any, cast
 
 import uvloop
 
+from kumafast.insights import WorkloadHealth
+from kumafast.resources import Dataplane, Mesh
 from kumafast.snapshot import Snapshot, SnapshotCache, XdsResource
 from kumafast.snapshot.resource import CLUSTER
-from kumafast.stream import TlsFiles, XdsServer, port
+from kumafast.store import MemoryStore
+from kumafast.stream import Hds, TlsFiles, XdsServer, port
 
+PROBED = Dataplane.model_validate(
+    {
+        "name": "probed",
+        "mesh": "default",
+        "networking": {
+            "address": "127.0.0.1",
+            "inbound": [{"port": 80, "tags": {"kuma.io/service": "a"}, "serviceProbe": {"tcp": {}}}],
+        },
+    }
+)
+"""The dataplane of the node `default.probed`, which has something to probe."""
 STAMP = b"pushed at "
 TICK_S = 0.002
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -95,7 +109,9 @@ class Victim:
         self._setup = setup
         self._pipe = pipe
         self._cache = SnapshotCache()
-        self._server = XdsServer(self._cache)
+        self._store = MemoryStore()
+        self._health = WorkloadHealth(self._store)
+        self._server = XdsServer(self._cache, handlers=Hds(self._health).handlers())
         self._stopped = asyncio.Event()
         self._turn_at = time.thread_time()
         self._turn_max_s = 0.0
@@ -106,6 +122,9 @@ class Victim:
     async def run(self) -> None:
         port.SILENCE_MAX_S = self._setup.silence_s
         loop = asyncio.get_running_loop()
+        await self._store.put(Mesh(name="default"))
+        await self._store.put(PROBED)
+        following = [loop.create_task(self._health.watch()), loop.create_task(self._health.follow())]
         for node in range(self._setup.nodes):
             self._push(f"n-{node}", time.monotonic())
         self._push_big()
@@ -116,7 +135,8 @@ class Victim:
         pushing = loop.create_task(self._push_at_times())
         self._pipe.send(taken)
         await self._stopped.wait()
-        pushing.cancel()
+        for task in (pushing, *following):
+            task.cancel()
         loop.remove_reader(self._pipe.fileno())
         await self._server.stop(1.0)
 

@@ -83,6 +83,9 @@ def test_dataplanes_are_selected_by_tags(kumafast: Command, mesh: Api) -> None:
     for tag in ("kuma.io/service=echo", "kuma.io/service:echo"):
         found = json.loads(kumafast("inspect", "dataplanes", "--tag", tag, "--tag", "version=v1", "-o", "json").stdout)
         assert [item["name"] for item in found["items"]] == ["echo-1"]
+    mesh.run(mesh.store.put(dataplane("edge-1", inbound=[], gateway={"tags": {"kuma.io/service": "edge"}})))
+    gateways = json.loads(kumafast("inspect", "dataplanes", "--gateway", "-o", "json").stdout)
+    assert [item["name"] for item in gateways["items"]] == ["edge-1"]
     bad = kumafast("inspect", "dataplanes", "--tag", "echo")
     assert (bad.exit_code, bad.stderr) == (1, "error: a tag has the form key=value, not 'echo'\n")
 

@@ -188,6 +188,10 @@ class Sidecar:
         """GET from Envoy's admin interface."""
         return _HTTP.get(f"http://127.0.0.1:{self.admin_port}{path}").text
 
+    def admin_post(self, path: str) -> str:
+        """POST to Envoy's admin interface."""
+        return _HTTP.post(f"http://127.0.0.1:{self.admin_port}{path}").text
+
     def config_dump(self) -> dict[str, Any]:
         """Envoy's own dump of its configuration."""
         dump: dict[str, Any] = json.loads(self.admin("/config_dump?include_eds"))
@@ -215,7 +219,7 @@ class EchoService:
     `failures` are statuses that the next answers have instead of 200.
     """
 
-    def __init__(self, name: str, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, name: str, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         service = self
         self.name = name
         self.answered = 0
@@ -240,7 +244,7 @@ class EchoService:
             def log_message(self, format: str, *args: object) -> None:
                 """Silence; the tests count instead."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)

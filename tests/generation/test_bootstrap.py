@@ -75,9 +75,15 @@ def test_a_name_is_resolved_in_both_families_of_addresses() -> None:
 
 def test_a_token_goes_with_every_stream_and_is_nowhere_else() -> None:
     document = _document(token="s3cret")
-    (service,) = document["dynamicResources"]["adsConfig"]["grpcServices"]
-    assert service["initialMetadata"] == [{"key": "authorization", "value": "s3cret"}]
-    assert to_yaml(bootstrap(replace(_BASE, token="s3cret"))).count("s3cret") == 1
+    for stream in (document["dynamicResources"]["adsConfig"], document["hdsConfig"]):
+        (service,) = stream["grpcServices"]
+        assert service["initialMetadata"] == [{"key": "authorization", "value": "s3cret"}]
+    assert to_yaml(bootstrap(replace(_BASE, token="s3cret"))).count("s3cret") == 2
+
+
+def test_what_to_probe_is_asked_for_on_a_stream_that_is_never_delta() -> None:
+    assert _document(uses_delta=True)["hdsConfig"]["apiType"] == "GRPC"
+    assert "hdsConfig" not in _document(uses_hds=False)
 
 
 def test_the_admin_socket_is_its_owners_alone() -> None:

@@ -38,7 +38,6 @@ DIFFERENCES: tuple[tuple[str, str, tuple[str | int, ...], str], ...] = ()
 
 _BOOTSTRAP_METADATA = "describes a feature of Kuma's launcher that kumafast's has not"
 BOOTSTRAP_DIFFERENCES = (
-    (("hdsConfig",), "nothing serves the health discovery service"),
     (("staticResources", "clusters", 0), "nothing listens on the access logs' socket"),
     (("node", "metadata", "metricsCertPath"), _BOOTSTRAP_METADATA),
     (("node", "metadata", "metricsKeyPath"), _BOOTSTRAP_METADATA),

@@ -69,6 +69,9 @@ def inspect_dataplanes(
     tag: Annotated[
         list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="Only those with this tag. May be repeated.")
     ] = None,
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Only gateways, delegated ones and those of the mesh itself.")
+    ] = False,
     output: OutputOption = Format.TABLE,
     wide: Annotated[bool, typer.Option("--wide", help="Also the versions of each proxy.")] = False,
     api: ApiOption = None,
@@ -76,7 +79,7 @@ def inspect_dataplanes(
     """Show the dataplanes of a mesh with their status."""
     from urllib.parse import quote
 
-    params = {"tag": [_tag_query(text) for text in tag or []]}
+    params = {"tag": [_tag_query(text) for text in tag or []], **({"gateway": ["true"]} if gateway else {})}
     with connect(context, api) as client:
         items = client.items(f"/meshes/{quote(mesh, safe='')}/dataplanes/_overview", params)
     if output is Format.TABLE:

@@ -172,6 +172,31 @@ InsightFlushMsOption = Annotated[
     float | None, _flag("--insight-flush-ms", "Statuses are stored at most this often [default: 250]")
 ]
 
+HdsEnabledOption = Annotated[
+    bool | None,
+    _flag("--hds-enabled/--no-hds-enabled", "Envoys probe workloads that have a serviceProbe [default: yes]"),
+]
+
+HdsIntervalMsOption = Annotated[
+    float | None, _flag("--hds-interval-ms", "How often they report what they find [default: 100]")
+]
+
+HdsCheckIntervalMsOption = Annotated[
+    float | None, _flag("--hds-check-interval-ms", "How often a workload is probed [default: 1000]")
+]
+
+HdsCheckTimeoutMsOption = Annotated[
+    float | None, _flag("--hds-check-timeout-ms", "How long a probe may take [default: 2000]")
+]
+
+HdsCheckHealthyThresholdOption = Annotated[
+    int | None, _flag("--hds-check-healthy-threshold", "Probes in a row that make a workload well [default: 1]")
+]
+
+HdsCheckUnhealthyThresholdOption = Annotated[
+    int | None, _flag("--hds-check-unhealthy-threshold", "Failures in a row that make it unwell [default: 1]")
+]
+
 LogLevelOption = Annotated[
     str | None, _flag("--log-level", f"One of {', '.join(LOG_LEVELS)} [default: info]", metavar="LEVEL")
 ]

@@ -58,7 +58,9 @@ class Worker:
         self.number = number
         self.socket = socket
         self.ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self.began = time.monotonic()
+        self._began = time.monotonic()
+        self.lasted_s = 0.0
+        """How long it was there, once it has ended."""
         self.last_metrics = b""
         self.ended = asyncio.create_task(self._follow(), name=f"worker {number}")
 
@@ -86,6 +88,7 @@ class Worker:
             elif not self.ready.done():
                 self.ready.set_result(said)
         code = await self.process.wait()
+        self.lasted_s = time.monotonic() - self._began
         if not self.ready.done():
             self.ready.set_exception(CommandError(f"worker {self.number} has ended before it served ({_end(code)})"))
             # Whoever does not wait for it has no use for the error.
@@ -186,7 +189,7 @@ class Supervisor:
             await asyncio.wait({worker.ended})
             if self._is_stopping or self._serving[number] is not worker:
                 continue
-            failures = 0 if time.monotonic() - worker.began > LASTING_S else failures
+            failures = 0 if worker.lasted_s > LASTING_S else failures
             delay_s = min(RESTART_S * 2**failures, RESTART_S_MAX) * random.uniform(0.75, 1.25)
             failures += 1
             _LOG.warning(

@@ -2,8 +2,8 @@
 
 In: `BootstrapParameters`. Out: a `Bootstrap` message, and its YAML. Never: resources of the mesh.
 
-Two things of Kuma's bootstrap are missing on purpose, because nothing would answer them: the health discovery service
-(`hds_config`) and the cluster `access_log_sink`. Envoy would only log that it cannot reach them.
+The cluster `access_log_sink` of Kuma's bootstrap is missing on purpose, because nothing would answer it: Envoy would
+only log that it cannot reach it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
 from kumafast.generation import clusters, fields, names
+from kumafast.generation.gateways import LIMITS_LAYER
 from kumafast.generation.proxy import AdminInterface
 
 _CONNECT_TIMEOUT = timedelta(seconds=1)
@@ -72,9 +73,12 @@ class BootstrapParameters:
     ca_pem: bytes | None = None
     token: str | None = None
     uses_delta: bool = True
+    uses_hds: bool = True
     dns_port: int | None = None
     has_ipv6: bool = True
     workdir: str = ""
+    is_gateway: bool = False
+    """Whether it is a built-in gateway, whose listeners have limits that the control plane says."""
     features: tuple[str, ...] = ()
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Of the launcher and of Envoy, as they named them: `{"kumaDp": {"version": …}, "envoy": {"version": …}}`."""
@@ -96,13 +100,14 @@ def bootstrap(parameters: BootstrapParameters) -> bootstrap_pb2.Bootstrap:
         node=_node(parameters),
         admin=_admin(parameters.admin),
         dynamic_resources=bootstrap_pb2.Bootstrap.DynamicResources(
-            ads_config=_ads_config(parameters), cds_config=ads, lds_config=ads
+            ads_config=_stream_config(parameters, _variant(parameters)), cds_config=ads, lds_config=ads
         ),
         static_resources=bootstrap_pb2.Bootstrap.StaticResources(
             clusters=[_ads_cluster(parameters)], secrets=_secrets(parameters)
         ),
+        hds_config=_stream_config(parameters, config_source_pb2.ApiConfigSource.GRPC) if parameters.uses_hds else None,
         layered_runtime=bootstrap_pb2.LayeredRuntime(
-            layers=[bootstrap_pb2.RuntimeLayer(name="kuma", static_layer=_struct(_RUNTIME))]
+            layers=[bootstrap_pb2.RuntimeLayer(name="kuma", static_layer=_struct(_RUNTIME)), *_limits(parameters)]
         ),
         stats_config=stats_pb2.StatsConfig(
             stats_tags=[stats_pb2.TagSpecifier(tag_name=name, regex=regex) for name, regex in _STATS_TAGS]
@@ -111,6 +116,16 @@ def bootstrap(parameters: BootstrapParameters) -> bootstrap_pb2.Bootstrap:
             name="envoy.regex_engines.google_re2", typed_config=fields.packed(google_re2_pb2.GoogleRE2())
         ),
     )
+
+
+def _limits(parameters: BootstrapParameters) -> list[bootstrap_pb2.RuntimeLayer]:
+    if not parameters.is_gateway:
+        return []
+    config = config_source_pb2.ConfigSource(
+        ads=config_source_pb2.AggregatedConfigSource(), resource_api_version=config_source_pb2.ApiVersion.V3
+    )
+    layer = bootstrap_pb2.RuntimeLayer.RtdsLayer(name=LIMITS_LAYER, rtds_config=config)
+    return [bootstrap_pb2.RuntimeLayer(name=LIMITS_LAYER, rtds_layer=layer)]
 
 
 def to_yaml(message: bootstrap_pb2.Bootstrap) -> str:
@@ -164,12 +179,20 @@ def _admin(admin: AdminInterface) -> bootstrap_pb2.Admin | None:
     )
 
 
-def _ads_config(parameters: BootstrapParameters) -> config_source_pb2.ApiConfigSource:
+def _variant(parameters: BootstrapParameters) -> config_source_pb2.ApiConfigSource.ApiType:
+    source = config_source_pb2.ApiConfigSource
+    return source.DELTA_GRPC if parameters.uses_delta else source.GRPC
+
+
+def _stream_config(
+    parameters: BootstrapParameters, variant: config_source_pb2.ApiConfigSource.ApiType
+) -> config_source_pb2.ApiConfigSource:
+    """How a stream to the control plane is opened."""
     source = config_source_pb2.ApiConfigSource
     # The token goes without "Bearer": that is how Kuma's control planes read it.
     credentials = [] if parameters.token is None else [("authorization", parameters.token)]
     return source(
-        api_type=source.DELTA_GRPC if parameters.uses_delta else source.GRPC,
+        api_type=variant,
         transport_api_version=config_source_pb2.ApiVersion.V3,
         set_node_on_first_message_only=True,
         grpc_services=[

@@ -9,27 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
-from kumafast.errors import CompactedError, ConflictError, KumafastError, NotFoundError, StoreUnavailableError
+from kumafast.errors import CompactedError, KumafastError, StoreUnavailableError
+from kumafast.insights import edits
 from kumafast.insights.arrivals import Arrivals
 from kumafast.insights.clients import Clients, StreamStatus
 from kumafast.insights.convergence import Convergence
+from kumafast.insights.edits import COMMIT_MAX
 from kumafast.insights.status import CertificateFacts, certified, failed, insight, is_elsewhere
 from kumafast.metrics import Metrics
 from kumafast.resources import DataplaneInsight, Resource, ResourceKey
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.snapshot.resource import LISTENER, SECRET
-from kumafast.store import Put, Store
+from kumafast.store import Store
 from kumafast.templates import Failure
 
 _LOG = logging.getLogger(__name__)
 
 CertificateOf = Callable[[str], CertificateFacts | None]
-Make = Callable[[ResourceKey, DataplaneInsight | None], DataplaneInsight | None]
-"""What is to be kept of a proxy instead of what is held; None to leave it."""
 FailureOf = Callable[[str], Failure | None]
 
 RETRY_S_MAX = 5.0
@@ -38,9 +38,6 @@ RETRY_S_MAX = 5.0
 COUNTS_S = 5.0
 """How long an insight may lack what only counts or dates it, which moves with each response. Who is connected and what
 was refused does not wait for it."""
-
-COMMIT_MAX = 64
-"""How many statuses go into one commit: whoever writes meanwhile waits for one commit, and the loop for as many."""
 
 
 class Insights:
@@ -193,8 +190,8 @@ class Insights:
             if _ended(stored.resource, members.is_dead, now=now) is not None
         ]
         for start in range(0, len(left), COMMIT_MAX):
-            piece = left[start : start + COMMIT_MAX]
-            await self._change(piece, lambda _, held: _ended(held, members.is_dead, now=now))
+            keys = left[start : start + COMMIT_MAX]
+            await edits.change(self._store, keys, lambda _, held: _ended(held, members.is_dead, now=now))
         for key in left:
             # It may have listened, and the instance have died before it could say so.
             self._arrivals.listeners_taken(key.mesh, key.name)
@@ -264,7 +261,7 @@ class Insights:
         for start in range(0, len(dirty), COMMIT_MAX):
             keys = dirty[start : start + COMMIT_MAX]
             try:
-                await self._write(keys)
+                await edits.change(self._store, keys, self._insight)
             except KumafastError:
                 self._dirty.update(dirty[start:])
                 self._arrived.set()
@@ -273,46 +270,8 @@ class Insights:
                 if key not in self._dirty:
                     self._forget_ended(key)
 
-    async def _write(self, keys: Sequence[ResourceKey]) -> None:
-        await self._change(keys, self._insight)
-
-    async def _change(self, keys: Sequence[ResourceKey], make: Make) -> None:
-        """Write what `make` makes of each insight that is held, over just that one."""
-        puts = [put for key in keys if (put := await self._put_of(key, make)) is not None]
-        if not puts:
-            return
-        try:
-            await self._store.write(puts)
-        except (NotFoundError, ConflictError):
-            # A dataplane among them was deleted, or never put, or another instance has just written of one: the others
-            # must not suffer from it.
-            for put in puts:
-                await self._change_alone(put.resource.key, make)
-
-    async def _change_alone(self, key: ResourceKey, make: Make) -> None:
-        while (put := await self._put_of(key, make)) is not None:
-            try:
-                await self._store.write([put])
-            except ConflictError:
-                continue
-            except NotFoundError:
-                _LOG.debug("no dataplane %s in mesh %s to keep a status for", key.name, key.mesh)
-            return
-
-    async def _put_of(self, key: ResourceKey, make: Make) -> Put | None:
-        held: DataplaneInsight | None = None
-        revision = 0
-        try:
-            stored = await self._store.get(key)
-        except NotFoundError:
-            pass
-        else:
-            revision = stored.revision
-            held = stored.resource if isinstance(stored.resource, DataplaneInsight) else None
-        made = make(key, held)
-        return None if made is None or made == held else Put(made, expected_revision=revision)
-
-    def _insight(self, key: ResourceKey, before: DataplaneInsight | None) -> DataplaneInsight:
+    def _insight(self, key: ResourceKey, held: Resource | None) -> DataplaneInsight:
+        before = held if isinstance(held, DataplaneInsight) else None
         streams = list(self._by_proxy.get(key, {}).values())
         found = insight(mesh=key.mesh, name=key.name, streams=streams, instance_id=self._instance_id, before=before)
         mtls = None if before is None else before.mtls

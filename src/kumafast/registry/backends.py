@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from kumafast._core import SelectorSet, TagIndex, TagSelector, TagSet
 from kumafast.matching.backends import Backend, BackendPort, Service, compile_service, port_of
+from kumafast.registry.asked import ASKED
 from kumafast.registry.numbers import Numbers
 from kumafast.registry.overlay import Index, IndexOverlay, Overlay
 from kumafast.registry.viewpoints import wanted_name
@@ -152,7 +153,8 @@ class Backends:
     def set_dataplane(self, name: str, dataplane: Dataplane | None) -> None:
         """Take note of whom a dataplane asks for by labels; None where it is gone."""
         before = self._refs.pop(name, ())
-        now = () if dataplane is None else tuple(dict.fromkeys(_label_refs(dataplane)))
+        refs = () if dataplane is None else _label_refs(dataplane)
+        now = tuple(dict.fromkeys(refs)) if refs else ()
         if now == before:
             if now:
                 self._refs[name] = now
@@ -264,9 +266,13 @@ def label_ref(ref: BackendRef) -> LabelRef:
     return LabelRef(ref.kind, tuple(ref.labels.items()))
 
 
-def _label_refs(dataplane: Dataplane) -> Iterator[LabelRef]:
-    refs = (outbound.backend_ref for outbound in dataplane.outbounds)
-    return (label_ref(ref) for ref in (*refs, *(_reachable(dataplane) or ())) if ref is not None and not ref.name)
+def _label_refs(dataplane: Dataplane) -> Iterable[LabelRef]:
+    outbounds, reachable = dataplane.outbounds, _reachable(dataplane) or ()
+    if not reachable and ASKED.by_tags(outbounds) is not None:
+        # Nearly all of them, where services are known by tags.
+        return ()
+    refs = (outbound.backend_ref for outbound in outbounds)
+    return (label_ref(ref) for ref in (*refs, *reachable) if ref is not None and not ref.name)
 
 
 def _reachable(dataplane: Dataplane) -> tuple[BackendRef, ...] | None:

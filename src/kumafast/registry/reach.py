@@ -5,12 +5,13 @@ destinations that a dataplane serves. Never: readiness, ports, protocols or rout
 
 Two indexes meet here. `TagIndex` answers "which dataplanes have an inbound with these tags" for one destination;
 `SelectorSet` answers "which destinations does this inbound belong to" for one dataplane. Destinations are distinct tag
-sets, of outbounds or of their routes: 10,000 proxies that reach `backend` are one selector.
+sets, of outbounds or of their routes: 10,000 proxies that reach `backend` are one selector. Dataplanes whose inbounds
+have the same tags are one class, which is indexed once: one more instance of a service costs an entry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping
 from typing import TypeAlias
 
 from kumafast._core import SelectorSet, TagIndex, TagSelector, TagSet
@@ -35,12 +36,16 @@ class Reach:
     """The two indexes of one mesh. One writer; the event loop that owns the registry."""
 
     def __init__(self) -> None:
+        # Of classes, by their ids; the dataplanes of each, in the order in which they came.
         self._index: Index = TagIndex()
-        self._names: MutableMapping[int, str] = {}
-        self._ids: MutableMapping[str, int] = {}
+        self._alike: MutableMapping[int, dict[str, None]] = {}
+        self._ids: MutableMapping[tuple[TagSet, ...], int] = {}
+        self._classes: MutableMapping[int, tuple[TagSet, ...]] = {}
         self._next_id = 0
         self._free_ids: list[int] = []
         self._inbounds: MutableMapping[str, tuple[TagSet, ...]] = {}
+        # What each class serves, as far as somebody asked and the selectors are what they were then.
+        self._serving: dict[tuple[TagSet, ...], list[Tags]] = {}
         self._selectors = SelectorSet()
         # Those by tags; who serves a port of a service its own selector says.
         self._selector_ids: MutableMapping[Tags, int] = {}
@@ -58,7 +63,8 @@ class Reach:
         assert isinstance(self._index, TagIndex)
         forked = Reach()
         forked._index = IndexOverlay(self._index)
-        forked._names, forked._ids = Overlay(self._names), Overlay(self._ids)
+        forked._ids, forked._classes = Overlay(self._ids), Overlay(self._classes)
+        forked._alike = Overlay(self._alike, copy=dict.copy)
         # What comes gets new numbers: those that are free here are lists that are not to be copied.
         forked._next_id, forked._next_selector_id = self._next_id, self._next_selector_id
         forked._inbounds = Overlay(self._inbounds)
@@ -72,8 +78,8 @@ class Reach:
 
     def providers(self, destination: Tags) -> Iterator[str]:
         """Names of the dataplanes with an inbound that has all tags of the destination. O(those found)."""
-        for dataplane_id in self._index.match(TagSelector(dict(destination))):
-            yield self._names[dataplane_id]
+        for class_id in self._index.match(TagSelector(dict(destination))):
+            yield from self._alike[class_id]
 
     def consumers(self, destination: Destination) -> frozenset[Consumer]:
         """Those that reach the destination."""
@@ -84,9 +90,14 @@ class Reach:
         return destination in self._sets
 
     def destinations_served_by(self, name: str) -> list[Tags]:
-        """Of the destinations that somebody reaches, those that this dataplane serves. O(tags + found)."""
+        """Of the destinations that somebody reaches, those that this dataplane serves: found once for its class."""
         inbounds = self._inbounds.get(name)
-        return self._served(inbounds) if inbounds else []
+        if not inbounds:
+            return []
+        found = self._serving.get(inbounds)
+        if found is None:
+            found = self._serving[inbounds] = self._served(inbounds)
+        return found
 
     def destinations_with(self, tags: Mapping[str, str]) -> list[Tags]:
         """Of the destinations that somebody reaches, those that an endpoint with these tags serves."""
@@ -97,9 +108,34 @@ class Reach:
             return []
         return [self._destinations[selector_id] for selector_id, _ in self._selectors.match(endpoints)]
 
-    def set(self, name: str, inbounds: Iterable[Mapping[str, str]]) -> None:
+    def set(self, name: str, inbounds: tuple[TagSet, ...]) -> None:
         """Take in a dataplane that is new or whose inbounds, given by their tags, may have changed."""
-        self._set_inbounds(name, tuple(map(TagSet, inbounds)))
+        before = self._inbounds.get(name)
+        if before == inbounds:
+            return
+        if before is not None:
+            self._leave(name, before)
+        class_id = self._ids.get(inbounds)
+        if class_id is None:
+            # Ids are used again, so that the index stays dense however long the process lives.
+            class_id = self._free_ids.pop() if self._free_ids else self._next_id
+            self._next_id = max(self._next_id, class_id + 1)
+            self._ids[inbounds], self._classes[class_id], self._alike[class_id] = class_id, inbounds, {}
+            self._index.add(class_id, inbounds)
+        self._alike[class_id][name] = None
+        # One object for all of them.
+        self._inbounds[name] = self._classes[class_id]
+
+    def _leave(self, name: str, inbounds: tuple[TagSet, ...]) -> None:
+        """A dataplane is no longer one of those with such inbounds."""
+        class_id = self._ids[inbounds]
+        alike = self._alike[class_id]
+        del alike[name]
+        if not alike:
+            del self._ids[inbounds], self._classes[class_id], self._alike[class_id]
+            self._index.remove(class_id)
+            self._free_ids.append(class_id)
+            self._serving.pop(inbounds, None)
 
     def consume(self, consumer: Consumer, destinations: frozenset[Destination]) -> list[Destination]:
         """A consumer reaches these destinations now; those that nobody reaches any more."""
@@ -126,27 +162,8 @@ class Reach:
 
     def remove(self, name: str) -> list[Destination]:
         """Forget a dataplane; the destinations that nobody reaches any more."""
-        dataplane_id = self._ids.pop(name)
-        self._index.remove(dataplane_id)
-        del self._names[dataplane_id]
-        del self._inbounds[name]
-        self._free_ids.append(dataplane_id)
+        self._leave(name, self._inbounds.pop(name))
         return self.consume(name, frozenset())
-
-    def _set_inbounds(self, name: str, inbounds: tuple[TagSet, ...]) -> None:
-        if self._inbounds.get(name) == inbounds:
-            return
-        dataplane_id = self._ids.get(name)
-        if dataplane_id is None:
-            # Ids are used again, so that the index stays dense however long the process lives.
-            dataplane_id = self._free_ids.pop() if self._free_ids else self._next_id
-            self._next_id = max(self._next_id, dataplane_id + 1)
-            self._ids[name] = dataplane_id
-            self._names[dataplane_id] = name
-            self._index.add(dataplane_id, inbounds)
-        else:
-            self._index.update(dataplane_id, inbounds)
-        self._inbounds[name] = inbounds
 
     def _add_set(self, destinations: frozenset[Destination]) -> None:
         fresh: list[tuple[int, TagSelector]] = []
@@ -160,7 +177,7 @@ class Reach:
             self._destinations[selector_id] = destination
             fresh.append((selector_id, TagSelector(dict(destination))))
         if fresh:
-            self._selectors = self._selectors.added(fresh)
+            self._select(self._selectors.added(fresh))
 
     def _remove_set(self, destinations: frozenset[Destination]) -> list[Destination]:
         gone: list[Destination] = []
@@ -175,6 +192,10 @@ class Reach:
             selector_ids = [self._selector_ids.pop(destination) for destination in by_tags]
             for selector_id in selector_ids:
                 del self._destinations[selector_id]
-            self._selectors = self._selectors.removed(selector_ids)
+            self._select(self._selectors.removed(selector_ids))
             self._free_selector_ids.extend(selector_ids)
         return gone
+
+    def _select(self, selectors: SelectorSet) -> None:
+        self._selectors = selectors
+        self._serving.clear()

@@ -23,6 +23,7 @@ from kumafast.registry.overlay import Index, IndexOverlay, Overlay
 from kumafast.registry.reach import Destination, Tags, destination_of
 from kumafast.registry.viewpoints import Viewpoint, found_by, wanted_names
 from kumafast.resources import Dataplane, ExternalService, ResourceKey
+from kumafast.resources.networking import Inbound
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.validation import is_domain, is_ip
 from kumafast.resources.virtual_ip import DOMAIN, HOST, SERVICE, Holder
@@ -107,14 +108,16 @@ class VirtualHosts:
         self._book = book
         self._naming = naming
         self._sources: MutableMapping[int, _Source] = {}
+        # Those of external services, and those of inbounds by their tags.
         self._ids: MutableMapping[_Source, int] = {}
-        # How many inbounds each is the tags of.
+        self._tagged: MutableMapping[TagSet, int] = {}
+        # How many inbounds or external services each is.
         self._counts: MutableMapping[int, int] = {}
         self._index: Index = TagIndex()
         self._next_id = 0
         self._free_ids: list[int] = []
-        self._dataplanes: MutableMapping[str, tuple[_Source, ...]] = {}
-        self._externals: MutableMapping[str, _Source] = {}
+        self._dataplanes: MutableMapping[str, tuple[int, ...]] = {}
+        self._externals: MutableMapping[str, int] = {}
         self._rules: MutableMapping[int, StoredResource] = {}
         self._numbers: MutableMapping[ResourceKey, int] = {}
         self._selectors = SelectorSet()
@@ -139,7 +142,7 @@ class VirtualHosts:
         """The same over a fork of its addresses, to be changed on its own; good until this changes."""
         assert isinstance(self._index, TagIndex)
         forked = VirtualHosts(book, self._naming)
-        forked._sources, forked._ids = Overlay(self._sources), Overlay(self._ids)
+        forked._sources, forked._ids, forked._tagged = Overlay(self._sources), Overlay(self._ids), Overlay(self._tagged)
         forked._counts, forked._index = Overlay(self._counts), IndexOverlay(self._index)
         # What comes gets new numbers: those that are free here are a list that is not to be copied.
         forked._next_id, forked._next_number = self._next_id, self._next_number
@@ -190,19 +193,20 @@ class VirtualHosts:
 
     # What comes, changes and goes.
 
-    def set_dataplane(self, name: str, dataplane: Dataplane | None, seen_from: Viewpoint | None) -> None:
-        """Take in a dataplane that is new or has changed, with from where it sees names, or forget one (None).
-
-        O(its inbounds).
+    def set_dataplane(
+        self, name: str, dataplane: Dataplane | None, seen_from: Viewpoint | None, tags: tuple[TagSet, ...] = ()
+    ) -> None:
+        """Take in a dataplane that is new or has changed, with the tags of its inbounds and from where it sees names,
+        or forget one (None). O(its inbounds).
         """
         before = self._dataplanes.pop(name, ())
-        after = () if dataplane is None else tuple(_sources(dataplane))
-        if after:
-            self._dataplanes[name] = after
-        for source in after:
-            self._add_source(source)
-        for source in before:
-            self._remove_source(source)
+        if dataplane is not None:
+            inbounds = zip(dataplane.inbounds, tags, strict=True)
+            after = tuple([self._add_inbound(inbound, each) for inbound, each in inbounds if _is_named(inbound)])
+            if after:
+                self._dataplanes[name] = after
+        for source_id in before:
+            self._remove_source(source_id)
         self.see(name, seen_from)
 
     def set_external(self, name: str, service: ExternalService | None) -> None:
@@ -212,8 +216,11 @@ class VirtualHosts:
             # As in Kuma, of its tags the service alone counts for VirtualOutbounds.
             tags = ((SERVICE_TAG, service.tags[SERVICE_TAG]),)
             source = _Source(tags, name, service.host, service.port, names_host=service.names_host)
-            self._externals[name] = source
-            self._add_source(source)
+            source_id = self._ids.get(source)
+            if source_id is None:
+                source_id = self._ids[source] = self._add_source(source, TagSet(dict(tags)))
+            self._counts[source_id] += 1
+            self._externals[name] = source_id
         if before is not None:
             self._remove_source(before)
 
@@ -285,23 +292,31 @@ class VirtualHosts:
 
     # From tags to claims.
 
-    def _add_source(self, source: _Source) -> None:
-        source_id = self._ids.get(source)
-        if source_id is not None:
-            self._counts[source_id] += 1
-            return
+    def _add_inbound(self, inbound: Inbound, tags: TagSet) -> int:
+        source_id = self._tagged.get(tags)
+        if source_id is None:
+            source_id = self._tagged[tags] = self._add_source(_Source(destination_of(inbound.tags)), tags)
+        self._counts[source_id] += 1
+        return source_id
+
+    def _add_source(self, source: _Source, tags: TagSet) -> int:
         # Ids are used again, so that the index stays dense however long the process lives.
         source_id = self._free_ids.pop() if self._free_ids else self._next_id
         self._next_id = max(self._next_id, source_id + 1)
-        self._ids[source], self._sources[source_id], self._counts[source_id] = source_id, source, 1
-        self._index.add(source_id, TagSet(dict(source.tags)))
+        self._sources[source_id], self._counts[source_id] = source, 0
+        self._index.add(source_id, tags)
         self._remake(source_id)
+        return source_id
 
-    def _remove_source(self, source: _Source) -> None:
-        source_id = self._ids[source]
+    def _remove_source(self, source_id: int) -> None:
         self._counts[source_id] -= 1
         if not self._counts[source_id]:
-            del self._ids[source], self._sources[source_id], self._counts[source_id]
+            source = self._sources.pop(source_id)
+            del self._counts[source_id]
+            if source.external:
+                del self._ids[source]
+            else:
+                del self._tagged[TagSet(dict(source.tags))]
             self._index.remove(source_id)
             self._free_ids.append(source_id)
             self._replace(source_id, frozenset())
@@ -452,10 +467,9 @@ class VirtualHosts:
                 del self._looking_for[service]
 
 
-def _sources(dataplane: Dataplane) -> Iterator[_Source]:
-    for inbound in dataplane.inbounds:
-        if inbound.state != "Ignored" and inbound.port != RESERVED_PORT and inbound.service:
-            yield _Source(destination_of(inbound.tags))
+def _is_named(inbound: Inbound) -> bool:
+    """Whether names are made of its tags."""
+    return inbound.state != "Ignored" and inbound.port != RESERVED_PORT and bool(inbound.tags.get(SERVICE_TAG))
 
 
 def _selectors(stored: StoredResource) -> list[TagSelector]:

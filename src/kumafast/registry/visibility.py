@@ -46,13 +46,18 @@ class HostNames(Generic[Id]):
             self._ids.setdefault(host, set()).add(dataplane_id)
 
 
-def _hosts_of(dataplane: Dataplane | None) -> set[str]:
+def _hosts_of(dataplane: Dataplane | None) -> Set[str]:
     """The host names, not addresses, by which others are to reach it."""
     if dataplane is None or dataplane.networking is None:
-        return set()
+        return _NOBODYS
     networking = dataplane.networking
-    stated = {networking.address, networking.advertised_address, *(item.address for item in networking.inbound)}
+    stated = {networking.address, networking.advertised_address}
+    for inbound in networking.inbound:
+        stated.add(inbound.address)
     return {host for host in stated if host and not is_ip(host)}
+
+
+_NOBODYS: Set[str] = frozenset()
 
 
 def is_seen_differently(before: Dataplane, after: Dataplane) -> bool:

@@ -36,8 +36,9 @@ ACCESS_LOG_FORMAT = (
 
 Fields = Mapping[str, Any]
 
-DATAPLANE_NAMES = (b'"interface"', b'"service"', b'"redirectPort"', b"\\u")
-"""What stands in the JSON of all that `dataplane_fields` replaces: its keys, or an escape that may hide one."""
+DATAPLANE_NAMES = (b'"interface"', b'"service"', b'"redirectPort"', b"\\")
+"""What stands in the JSON of all that `dataplane_fields` replaces: its keys, or an escape that may hide one; a single
+byte is sought ten times as fast as two."""
 
 
 def dataplane_fields(fields: Fields) -> Fields:

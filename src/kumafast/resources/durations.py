@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -30,8 +31,11 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)", re
 _WHOLE = re.compile(rf"[-+]?(?:0|(?:{_PART.pattern})+)", re.ASCII)
 _LENGTH_MAX = 64
 _NANOSECONDS_MAX = 2**63 - 1
+# Everybody writes the same few, and each merged conf is read anew.
+_KNOWN_MAX = 4_096
 
 
+@lru_cache(maxsize=_KNOWN_MAX)
 def nanoseconds(text: str) -> int:
     """The length of a duration such as `1h0m0.5s`. ValueError where it is none, or over Go's 292 years."""
     if len(text) > _LENGTH_MAX or not _WHOLE.fullmatch(text):
@@ -43,6 +47,7 @@ def nanoseconds(text: str) -> int:
     return -length if text.startswith("-") else length
 
 
+@lru_cache(maxsize=_KNOWN_MAX)
 def as_timedelta(text: str) -> timedelta:
     """A duration in microseconds, rounded away from zero: Envoy takes zero for no limit at all."""
     length = nanoseconds(text)
@@ -50,6 +55,7 @@ def as_timedelta(text: str) -> timedelta:
     return timedelta(microseconds=-microseconds if length < 0 else microseconds)
 
 
+@lru_cache(maxsize=_KNOWN_MAX)
 def go_text(length: int) -> str:
     """Nanoseconds as Go prints them.
 

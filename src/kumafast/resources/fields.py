@@ -87,7 +87,7 @@ def freeze(value: object, *, depth: int = 0) -> object:
 
 
 def _text(text: str) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError("must hold only text in UTF-8")
     return text
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from starlette.applications import Starlette
@@ -87,7 +87,9 @@ class _Bootstrap:
             admission = await admit(dataplane, self._services.store)
             if admission.violations:
                 raise InvalidResourceError(admission.violations)
-            parameters = _parameters(launch, dataplane, address, authority, token=token)
+            parameters = replace(
+                _parameters(launch, dataplane, address, authority, token=token), uses_hds=self._services.has_hds
+            )
             text = generation.to_yaml(generation.bootstrap(parameters))
             if launch.dataplane_resource:
                 # The last step: a request that is refused for whatever reason has registered nothing.
@@ -173,6 +175,7 @@ def _parameters(
         dns_port=launch.dns_port or None,
         has_ipv6=launch.ipv6_enabled,
         workdir=launch.workdir,
+        is_gateway=dataplane.gateway is not None and dataplane.gateway.type == "BUILTIN",
         features=launch.features,
         versions=launch.versions(),
         metadata=launch.metadata(),

@@ -161,3 +161,5 @@ class DpServices:
     zone: str
     certificate_pem: Callable[[], bytes | None] = lambda: None
     proxies: ProxyAccess | None = None
+    has_hds: bool = True
+    """Whether Envoys are to ask what to probe."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -100,6 +101,8 @@ class Database:
         self._floor = 0
         # Changes in the write-ahead log; where writes leave no moment free SQLite moves it by itself.
         self._unmoved = 0
+        # The time that was read last.
+        self._created = (0, _EPOCH)
         self.identity = ""
 
     @classmethod
@@ -269,35 +272,40 @@ class Database:
         )
         # Closed in any case: a statement that is half read keeps the file locked for as long as its error is looked at.
         with closing(rows):
-            for type_name, mesh, name, *held in rows:
+            for type_name, mesh, name, revision, creation_us, modification_us, content in rows:
                 key = ResourceKey(type_name, mesh, name)
-                stored = self._restore(key, *held)
-                image.place(stored, key)
-                if stored.revision > image.revision:
-                    image.revision = stored.revision
+                image.place(self._restore(key, revision, creation_us, modification_us, content), key)
+                if revision > image.revision:
+                    image.revision = revision
         return image
 
     def _load_log(self, image: Image) -> CommitLog:
         log = CommitLog(revision=self._floor)
+        # What is as it is now is in the image already: its content, by far the most of a row, is not read again.
         rows = self._connection.execute(
-            "SELECT revision, type, mesh, name, creation_us, modification_us, content FROM changes"
-            " ORDER BY revision, position"
+            "SELECT revision, position, type, mesh, name, content IS NULL FROM changes ORDER BY revision, position"
         )
         with closing(rows):
-            for revision, group in groupby(rows, key=lambda row: int(row[0])):
+            for revision, group in groupby(rows, key=itemgetter(0)):
                 log.append(Commit(revision, tuple(self._changes(image, revision, group))))
         return log
 
     def _changes(self, image: Image, revision: int, rows: Iterator[Any]) -> Iterator[Change]:
-        for _, type_name, mesh, name, *held in rows:
+        for _, position, type_name, mesh, name, is_gone in rows:
             key = ResourceKey(type_name, mesh, name)
-            current = image.find(key)
-            if held[-1] is None:
+            if is_gone:
                 yield Change(key, None)
-            elif current is not None and current.revision == revision:
-                yield Change(key, current)
-            else:
-                yield Change(key, self._restore(key, revision, *held))
+                continue
+            current = image.find(key)
+            if current is None or current.revision != revision:
+                current = self._restore(key, revision, *self._held_then(revision, position))
+            yield Change(key, current)
+
+    def _held_then(self, revision: int, position: int) -> Any:
+        return self._connection.execute(
+            "SELECT creation_us, modification_us, content FROM changes WHERE revision = ? AND position = ?",
+            (revision, position),
+        ).fetchone()
 
     def _restore(
         self, key: ResourceKey, revision: int, creation_us: int, modification_us: int, content: bytes
@@ -306,10 +314,12 @@ class Database:
             resource = self._decode(content)
         except Exception as error:
             raise StoreUnavailableError(f"the store {self._path} holds {key}, which cannot be read: {error}") from error
-        if resource.key != key:
+        if (resource.type.name, resource.mesh, resource.name) != key:
             raise StoreUnavailableError(f"the store {self._path} is damaged: {resource.key} is kept as {key}")
-        created = from_us(creation_us)
-        # Most are as they were created.
+        # Most are as they were created, and those of one commit were created together.
+        if creation_us != self._created[0]:
+            self._created = (creation_us, from_us(creation_us))
+        created = self._created[1]
         modified = created if modification_us == creation_us else from_us(modification_us)
         return StoredResource(resource, revision, created, modified)
 

@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kumafast.stream.csds import Csds
+    from kumafast.stream.hds import Hds
     from kumafast.stream.observer import Node, NodeObserver
     from kumafast.stream.server import XdsServer
     from kumafast.stream.tls import TlsFiles
 
-__all__ = ["Csds", "Node", "NodeObserver", "TlsFiles", "XdsServer"]
+__all__ = ["Csds", "Hds", "Node", "NodeObserver", "TlsFiles", "XdsServer"]
 
-_HOME = {"Csds": "csds", "Node": "observer", "NodeObserver": "observer", "TlsFiles": "tls", "XdsServer": "server"}
+_HOME = {
+    "Csds": "csds",
+    "Hds": "hds",
+    "Node": "observer",
+    "NodeObserver": "observer",
+    "TlsFiles": "tls",
+    "XdsServer": "server",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -79,6 +79,18 @@ class Call:
         self._wire.note_untaken(-len(message))
         return message
 
+    def newest(self, message: bytes) -> bytes:
+        """The last of what has come, `message` where nothing has since; the rest is dropped.
+
+        For messages of which each says all that there is to say.
+        """
+        if not self._messages:
+            return message
+        newest = self._messages[-1]
+        self._wire.note_untaken(-self.untaken)
+        self._messages.clear()
+        return newest
+
     async def write(self, data: bytes) -> None:
         """Send one message; returns when it has gone out as far as the client's windows and its socket let it."""
         await self.send(Payload(data))
