@@ -58,7 +58,7 @@ def let_through(part: TransparentProxy, bindings: Bindings, source: Source) -> T
     return replace(part, effects=found, source=source if needs_source else None)
 
 
-def asked(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:
+def asks_of_senders(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:
     """The part with what policies for the services it leads to ask of who sends; what is outside learns nothing."""
     asking = [
         effect

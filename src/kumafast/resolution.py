@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from kumafast import node_parts
 from kumafast.addresses import Addresses
-from kumafast.bound_parts import asked, let_through, listening, of_sender, sent_by, with_effects
+from kumafast.bound_parts import asks_of_senders, let_through, listening, of_sender, sent_by, with_effects
 from kumafast.certificates import Certificates
 from kumafast.gateway_ports import GatewayPorts, NoPorts, gateway_ports
 from kumafast.generation import senders
@@ -103,7 +103,8 @@ class OutboundGroup:
         layer = self._made.get((bindings, sender())) if self._asks else None
         if layer is None:
             parts = (listening(part, bindings, subject) for subject, part in self._listeners)
-            outbounds = [asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
+            of_group = zip(parts, self._inside, strict=True)
+            outbounds = [asks_of_senders(part, bindings, inside) for part, inside in of_group]
             clusters = (with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
             is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
             self._asks = self._asks or is_asked

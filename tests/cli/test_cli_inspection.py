@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.builders import dataplane, inbound
 from tests.cli.conftest import Api
+from tests.gateways import gateway_dataplane, gateway_route, mesh_gateway
 from typer.testing import Result
 
 from kumafast.cli import inspection
@@ -208,3 +209,14 @@ def test_tables_have_no_blanks_at_their_ends() -> None:
 
 def test_tags_of_several_inbounds_are_merged() -> None:
     assert tags_text([{"b": "2", "a": "1"}, {"b": "1"}, {}]) == "a=1 b=1,2"
+
+
+def test_a_mesh_gateway_and_its_dataplanes(kumafast: Command, mesh: Api) -> None:
+    for resource in (gateway_dataplane(), mesh_gateway(), gateway_route()):
+        mesh.run(mesh.store.put(resource))
+    for kind, name in (("meshgateway", "edge"), ("mgw", "edge"), ("meshgatewayroutes", "r")):
+        lines = kumafast("inspect", kind, name).stdout.splitlines()
+        assert lines == ["MESH      DATAPLANE", "default   edge-1"]
+    assert json.loads(kumafast("inspect", "meshgateway", "edge", "-o", "json").stdout)["total"] == 1
+    missing = kumafast("inspect", "meshgateway", "nobody")
+    assert (missing.exit_code, missing.stderr) == (1, "error: there is no MeshGateway nobody in mesh default\n")

@@ -82,6 +82,22 @@ class Gateways:
         """What a dataplane is; None where it is no built-in gateway, or selected by no MeshGateway."""
         return self._gateways.get(name)
 
+    def written(self, key: ResourceKey) -> StoredResource | None:
+        """A MeshGateway or MeshGatewayRoute as a user wrote it; None where there is none."""
+        return self._stored.get(key)
+
+    def selected_by(self, key: ResourceKey) -> list[str]:
+        """The dataplanes that are a MeshGateway, or that a MeshGatewayRoute is for. O(gateways of the mesh)."""
+        if key.type == MeshGateway.type.name:
+            return sorted(name for name, gateway in self._gateways.items() if gateway.name == key.name)
+        route = compile_route(self._stored[key].resource, created=self._stored[key].creation_time)
+        selectors = () if route is None else route.selectors
+        return sorted(
+            name
+            for name, gateway in self._gateways.items()
+            if any(selector.matches(tags) for selector in selectors for tags in gateway.candidates)
+        )
+
     def reading(self, secret: str) -> list[str]:
         """The dataplanes that show a certificate which is kept in a secret, by name. O(gateways of the mesh)."""
         named = self._by_secret.get(secret)

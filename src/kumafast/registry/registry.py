@@ -220,9 +220,9 @@ class Registry:
         return sorted(keys, key=lambda key: (-state.written[key].revision, key))
 
     def written(self, key: ResourceKey) -> StoredResource | None:
-        """A policy as a user wrote it; None where there is none."""
+        """A policy, a MeshGateway or a route for one, as a user wrote it; None where there is none."""
         state = self._meshes.get(key.mesh)
-        return None if state is None else state.written.get(key)
+        return None if state is None else state.written.get(key) or state.gateways.written(key)
 
     def selected_by(self, key: ResourceKey) -> list[str]:
         """The names of the dataplanes that a policy selects, in alphabetical order. O(those found, sorted).
@@ -232,6 +232,8 @@ class Registry:
         stored = self.written(key)
         if stored is None:
             return []
+        if key.type in _GATEWAYS:
+            return self._meshes[key.mesh].gateways.selected_by(key)
         return sorted(self._meshes[key.mesh].policies.selected(ends(stored.resource)))
 
     def hosts(self) -> Collection[str]:
