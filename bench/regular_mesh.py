@@ -40,6 +40,7 @@ METADATA: dict[str, object] = {
     "features": ["feature-reuse-port"],
     "dataplane.admin.port": "9901",
     "dataplane.readinessReporter.port": "9902",
+    "workdir": "/run/kumafast",
 }
 
 
@@ -52,7 +53,7 @@ def dataplane(number: int, size: int, *, host: str | None = None, shift: int = 0
     """The dataplane with a number; `shift` moves its outbounds on by some services, `inbound` alters its inbound."""
     services = size // PER_SERVICE
     tags = {
-        "kuma.io/service": _service(number % services),
+        "kuma.io/service": service_name(number % services),
         "kuma.io/protocol": "http",
         "kuma.io/zone": "default",
         "version": f"v{number % 3}",
@@ -61,7 +62,10 @@ def dataplane(number: int, size: int, *, host: str | None = None, shift: int = 0
         "cell": cell(number, size),
     }
     outbounds = [
-        {"port": 10_000 + index, "tags": {"kuma.io/service": _service((number * OUTBOUNDS + index + shift) % services)}}
+        {
+            "port": 10_000 + index,
+            "tags": {"kuma.io/service": service_name((number * OUTBOUNDS + index + shift) % services)},
+        }
         for index in range(OUTBOUNDS)
     ]
     networking = {
@@ -88,14 +92,16 @@ def policies() -> list[Resource]:
         tags = {"team": f"team-{team:02}"}
         made.append(timeouts(f"team-{team:02}", _subset(tags), {"http": {"requestTimeout": f"{30 + team}s"}}))
     for number in range(100):
-        made.append(timeouts(f"to-{number:03}", everything, {"idleTimeout": f"{200 + number}s"}, to=_service(number)))
+        made.append(
+            timeouts(f"to-{number:03}", everything, {"idleTimeout": f"{200 + number}s"}, to=service_name(number))
+        )
     for number in range(len(made), POLICIES):
         document = {
             "type": "Timeout",
             "mesh": "default",
             "name": f"old-{number:03}",
             "sources": [{"match": {"kuma.io/service": "*", "team": f"team-{number % TEAMS:02}"}}],
-            "destinations": [{"match": {"kuma.io/service": _service(number)}}],
+            "destinations": [{"match": {"kuma.io/service": service_name(number)}}],
             "conf": {"connectTimeout": f"{number}s"},
         }
         made.append(with_defaults(parse(document), zone="default"))
@@ -146,7 +152,8 @@ def name(number: int) -> str:
     return f"dp-{number:06}"
 
 
-def _service(number: int) -> str:
+def service_name(number: int) -> str:
+    """The service with a number."""
     return f"service-{number:05}"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from bench import policy_kinds
 from bench.conftest import Tell
 from bench.regular_mesh import (
     CLIENTS,
@@ -30,7 +31,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from kumafast import garbage
 from kumafast.generation.endpoints import lb_endpoint, load_assignment, order
 from kumafast.generation.proxy import EndpointSet
-from kumafast.resources import Dataplane, Mesh, Resource, Secret
+from kumafast.resources import Dataplane, Mesh, Resource, Secret, catalog
 from kumafast.snapshot import EndpointEntry, LoadAssignment
 from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.node import Node
@@ -205,6 +206,27 @@ def test_a_policy_costs_what_it_touches_in_every_mesh(
         mesh.change(_CELL_GONE, _INBOUNDS_GONE, for_all(7))
     assert len(bytes_each) <= 1
     tell("reconcile_ms, stream_ms", seconds)
+
+
+def test_every_kind_with_a_target_ref_has_an_edit() -> None:
+    kinds = {kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and kind.policy.is_target_ref}
+    assert kinds == policy_kinds.EDITS.keys()
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("kind", policy_kinds.EDITS)
+def test_an_edit_of_each_kind_costs_what_it_touches_in_every_mesh(meshes: dict[int, RegularMesh], kind: str) -> None:
+    edit = policy_kinds.EDITS[kind]
+    before, after = policy_kinds.policy(kind, edit.before), policy_kinds.policy(kind, edit.after)
+    bytes_each = set()
+    for size, mesh in meshes.items():
+        mesh.change(before)
+        cost = mesh.change(after)
+        assert all(sink.is_synced() for sink in mesh.woken)
+        assert cost.counts() == edit.counts(size)
+        bytes_each.add(tuple(each / edit.affected(size) for each in cost.sizes()))
+        mesh.change(Change(after.key, None))
+    assert len(bytes_each) == 1
 
 
 @pytest.mark.gate

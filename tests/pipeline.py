@@ -180,6 +180,7 @@ def mesh_route(
     *,
     mesh: str = "default",
     service: str = "backend",
+    about: dict[str, Any] | None = None,
     top: dict[str, Any] | None = None,
     rules: Iterable[dict[str, Any]] = (),
     backends: Iterable[dict[str, Any]] = (),
@@ -187,7 +188,7 @@ def mesh_route(
     """A route with a targetRef: by its rules, or with one for all requests or connections to these backends."""
     default = {"backendRefs": list(backends)}
     everything = {"default": default, **({"matches": [path("/")]} if kind == "MeshHTTPRoute" else {})}
-    to = {"targetRef": {"kind": "MeshService", "name": service}, "rules": list(rules) or [everything]}
+    to = {"targetRef": {"kind": "MeshService", **(about or {"name": service})}, "rules": list(rules) or [everything]}
     spec = {"targetRef": top or {"kind": "Mesh"}, "to": [to]}
     return parse({"type": kind, "name": name, "mesh": mesh, "spec": spec})
 

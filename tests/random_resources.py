@@ -147,16 +147,31 @@ def _random_mesh_route(rng: random.Random, name: str, mesh: str) -> Resource:
     """A route with a targetRef for anybody, to any services and parts of them, also to those that nobody serves."""
     top = rng.choice([{"kind": "Mesh"}, {"kind": "MeshService", "name": "a"}, {"kind": "Dataplane", "name": "dp-1"}])
     targets = [backend("a"), backend("b", 9), backend("a", 3, version="1"), backend("c", 0), backend("outside")]
+    targets += [random_named(rng) for _ in range(3)]
     chosen = rng.sample(targets, rng.choice([1, 2]))
-    about = rng.choice("abc")
+    about = rng.choice([{"name": "a"}, {"name": "b"}, {"name": "c"}, {"name": "s-0"}, {"name": "s-1"}, {}])
+    if not about:
+        about = rng.choice([{"labels": {"app": "x"}}, {"name": "s-0", "sectionName": "http"}])
     if rng.random() < 0.4:
-        return mesh_route("MeshTCPRoute", name, mesh=mesh, service=about, top=top, backends=chosen)
-    mirror = {"type": "RequestMirror", "requestMirror": {"backendRef": {"kind": "MeshService", "name": "b"}}}
+        return mesh_route("MeshTCPRoute", name, mesh=mesh, about=about, top=top, backends=chosen)
+    mirrored = rng.choice([{"kind": "MeshService", "name": "b"}, {"kind": "MeshService", "name": "s-1", "port": 8080}])
+    mirror = {"type": "RequestMirror", "requestMirror": {"backendRef": mirrored}}
     redirect = {"type": "RequestRedirect", "requestRedirect": {"hostname": "elsewhere.example"}}
     defaults = [{"backendRefs": chosen}, {"filters": [mirror]}, {"filters": [redirect]}, {}]
     matches = [path("/"), path("/v1"), path("/v1", "Exact"), {"method": "GET"}]
     rules = [{"matches": rng.sample(matches, 1), "default": rng.choice(defaults)} for _ in range(rng.randrange(1, 3))]
-    return mesh_route(name=name, mesh=mesh, service=about, top=top, rules=rules)
+    return mesh_route(name=name, mesh=mesh, about=about, top=top, rules=rules)
+
+
+def random_named(rng: random.Random) -> dict[str, Any]:
+    """A port of a service that a route leads to, which may be there."""
+    kind = rng.choice(["MeshService", "MeshService", "MeshMultiZoneService", "MeshExternalService"])
+    return {
+        "kind": kind,
+        "name": f"s-{rng.randrange(3)}",
+        "port": rng.choice([8080, 8081]),
+        "weight": rng.choice([1, 2]),
+    }
 
 
 def random_external_service(rng: random.Random, mesh: str) -> Resource:
@@ -196,6 +211,7 @@ def random_policy(rng: random.Random, mesh: str) -> Resource:
             to_everything(limit, "MeshService", name="s-0", sectionName=rng.choice(["http", "8080"])),
             to_everything(limit, rng.choice(["MeshService", "MeshExternalService"]), name=f"s-{rng.randrange(3)}"),
             to_everything(limit, rng.choice(["MeshService", "MeshMultiZoneService"]), labels={"app": "x"}),
+            to_everything(limit, "MeshHTTPRoute", name=f"p{rng.randrange(3)}"),
         ]
     )
     labels = rng.choice([{}, {}, {"kuma.io/effect": "shadow"}])

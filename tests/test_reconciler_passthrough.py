@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tests import builders
 from tests.mesh_policies import mesh_policy
 from tests.pipeline import Pipeline, dataplane, names, service, with_new_mesh
 
@@ -68,6 +69,35 @@ def test_matches_add_up_and_the_mode_is_that_of_the_weightier() -> None:
                 await pipeline.store.delete(resource.key)
             await pipeline.settle()
             assert outside(pipeline, "web-0") == outside(pipeline, "web-1") == before
+
+    asyncio.run(main())
+
+
+def test_where_the_mesh_lets_nothing_through_a_policy_may() -> None:
+    """A policy decides for those whom it selects, and the mesh for all others, whether their traffic goes out."""
+
+    async def main() -> None:
+        async with Pipeline(await mesh()) as pipeline:
+            pipeline.connect("web-0", "web-1", "plain")
+            before = [pipeline.snapshot(name) for name in ("web-0", "web-1", "plain")]
+            opened, one = outside(pipeline, "web-0"), {"kind": "Dataplane", "name": "web-0"}
+            for is_open, decided, first, second in (
+                (False, [], set(), set()),
+                (False, [policy("p", one, mode="All")], opened, set()),
+                (False, [policy("p", one, "192.0.2.1")], {"meshpassthrough_tcp_192.0.2.1_*"}, set()),
+                (True, [policy("p", one, mode="None")], set(), opened),
+            ):
+                await pipeline.store.put(builders.mesh(networking={"outbound": {"passthrough": is_open}}))
+                for each in decided:
+                    await pipeline.store.put(each)
+                await pipeline.settle()
+                assert (outside(pipeline, "web-0"), outside(pipeline, "web-1")) == (first, second)
+                for each in decided:
+                    await pipeline.store.delete(each.key)
+            await pipeline.store.put(builders.mesh())
+            await pipeline.settle()
+            after = [pipeline.snapshot(name) for name in ("web-0", "web-1", "plain")]
+            assert all(is_now.has_content_of(was) for is_now, was in zip(after, before, strict=True))
 
     asyncio.run(main())
 

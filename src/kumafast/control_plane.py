@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from functools import partial
-from ipaddress import ip_network
 from pathlib import Path
 from types import TracebackType
 
@@ -63,15 +62,6 @@ SHED_S = 1.5
 _TRUST_TIMEOUT_S = 30.0
 """How long the change of an authority waits for proxies that do not take whom to trust."""
 _ADMIN_TOKEN_LIFETIME = timedelta(days=3650)
-
-
-def _ranges(settings: Settings) -> Ranges:
-    resources = {
-        "MeshService": ip_network(settings.ipam_mesh_service_cidr),
-        "MeshExternalService": ip_network(settings.ipam_mesh_external_service_cidr),
-        "MeshMultiZoneService": ip_network(settings.ipam_mesh_multi_zone_service_cidr),
-    }
-    return Ranges(names=ip_network(settings.dns_server_cidr), resources=resources)
 
 
 class ControlPlane:
@@ -141,7 +131,7 @@ class ControlPlane:
         )
         await self._ensure_default_mesh()
         await ensure_generators(self._store)
-        ranges = _ranges(settings)
+        ranges = Ranges.given(settings)
         reconciler = self._reconciler = Reconciler(
             store=self._store,
             cache=self.cache,

@@ -30,6 +30,7 @@ from kumafast.layers import BoundInbound, Layers
 from kumafast.matching import Bindings, CompiledPolicy, Setting, Subject
 from kumafast.reached import Destinations, Reached, Viewed
 from kumafast.registry import Affected, DataplaneId, Registry
+from kumafast.registry.gateways import is_builtin
 from kumafast.registry.reach import Destination
 from kumafast.registry.viewpoints import Viewpoint
 from kumafast.resolution import Resolution
@@ -171,6 +172,9 @@ class Fork:
         """
         was, now = self._before.bindings(dataplane_id), self._after.bindings(dataplane_id)
         if was is None or now is None or self._recording(was) != self._recording(now):
+            return dataplane_id
+        if is_builtin(self._live.dataplane(dataplane_id)):
+            # Each has listeners of its own, and policies by these; there are few.
             return dataplane_id
         sent_before, sent_after = self._before.asked(dataplane_id), self._after.asked(dataplane_id)
         inward = None if self.is_same_inward(dataplane_id) else (was.inward(), now.inward())

@@ -15,14 +15,15 @@ import logging
 from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from hashlib import sha256
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import islice
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from kumafast.errors import ConflictError, KumafastError, MeshNotFoundError, NotFoundError
 from kumafast.registry.address_book import AddressBook
 from kumafast.resources import ResourceKey
 from kumafast.resources.virtual_ip import DOMAIN, HOST, SERVICE, Holder, VirtualIP
+from kumafast.settings import Settings
 from kumafast.store import Delete, Put, Store
 
 _LOG = logging.getLogger(__name__)
@@ -54,6 +55,16 @@ class Ranges:
         }
     )
     """For kinds of resources, by their names."""
+
+    @classmethod
+    def given(cls, settings: Settings) -> Self:
+        """The ranges that a control plane was told. ValueError where one is no range of addresses."""
+        resources = {
+            "MeshService": ip_network(settings.ipam_mesh_service_cidr),
+            "MeshExternalService": ip_network(settings.ipam_mesh_external_service_cidr),
+            "MeshMultiZoneService": ip_network(settings.ipam_mesh_multi_zone_service_cidr),
+        }
+        return cls(names=ip_network(settings.dns_server_cidr), resources=resources)
 
     def of(self, kind: str) -> Network:
         """The range for holders of a kind; KeyError for a kind that gets no addresses."""

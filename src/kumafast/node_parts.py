@@ -70,8 +70,11 @@ def _labels(dataplane: Dataplane) -> Tags:
     return tuple(sorted({**labels, **own}.items()))
 
 
-def transparent_proxy(dataplane: Dataplane, node: Node) -> TransparentProxy | None:
-    """The ports that redirected traffic comes to; None where none is redirected."""
+def transparent_proxy(dataplane: Dataplane, node: Node, *, lets_through: bool) -> TransparentProxy | None:
+    """The ports that redirected traffic comes to; None where none is redirected.
+
+    `lets_through`: what is not for the mesh goes out as long as no policy says otherwise.
+    """
     proxying = None if dataplane.networking is None else dataplane.networking.transparent_proxying
     if proxying is None or not proxying.redirect_port_outbound:
         return None
@@ -80,6 +83,7 @@ def transparent_proxy(dataplane: Dataplane, node: Node) -> TransparentProxy | No
         redirect_port_outbound=proxying.redirect_port_outbound,
         has_ipv6=proxying.ip_family_mode != "IPv4" and node.metadata.get("ipv6Enabled") is True,
         reuses_port=reuses_port(node),
+        lets_through=lets_through,
     )
 
 

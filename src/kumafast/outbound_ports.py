@@ -15,17 +15,16 @@ from kumafast.generation.proxy import Destination, Outbound, OutboundRoute
 from kumafast.matching import UNKNOWN, BackendPort, Route, Subject, common_protocol
 from kumafast.matching.routing import HttpRule, RequestRule
 from kumafast.registry.reach import Destination as DestinationKey
-from kumafast.resources.tags import SERVICE_TAG
 
-Port: TypeAlias = tuple[str, int, DestinationKey, str | Subject, Route | None, tuple[Destination, ...]]
+Port: TypeAlias = tuple[str, int, DestinationKey, str | Subject, Route | None, tuple[str, str], tuple[Destination, ...]]
 """Where the workload sends requests, what it asks for there and what policies about that are about, the route of it,
-and what it leads to as that is now."""
+how it is called with the protocol of a port of a service, and what it leads to as that is now."""
 
 
 def listener(port: Port, *, binds: bool, reuses_port: bool) -> Outbound:
     """A port as a part of its proxy."""
-    address, number, asked, _, route, led = port
-    protocol = spoken(asked, route, led)
+    address, number, asked, _, route, (called, own), led = port
+    protocol = spoken(asked, route, led, own)
     way = way_of(route, protocol)
     clusters = dict(zip(destinations(asked, route), led, strict=True))
     is_split = way is not None and (len(way.legs) != 1 or bool(way.rules))
@@ -34,8 +33,7 @@ def listener(port: Port, *, binds: bool, reuses_port: bool) -> Outbound:
     return Outbound(
         address=address,
         port=number,
-        # A port of a service goes by its cluster, which has no other name in statistics and routes.
-        service=clusters[asked].service if isinstance(asked, BackendPort) else dict(tags).get(SERVICE_TAG, ""),
+        service=called,
         protocol=protocol if way is None or way.reads_requests else protocols.TCP,
         tags=tags,
         cluster_name="" if default is None else default.cluster_name,
@@ -46,8 +44,10 @@ def listener(port: Port, *, binds: bool, reuses_port: bool) -> Outbound:
     )
 
 
-def spoken(asked: DestinationKey, route: Route | None, led: tuple[Destination, ...]) -> str:
-    """How an outbound is spoken to."""
+def spoken(asked: DestinationKey, route: Route | None, led: tuple[Destination, ...], said: str = "") -> str:
+    """How an outbound is spoken to; `said` is what a port of a service says of that."""
+    if said and route is not None:
+        return said
     if route is not None and route.connections is not None:
         # A route that has a targetRef is about a service, whose protocol counts, not that of what it leads to.
         own = dict(zip(destinations(asked, route), led, strict=True)).get(asked)
@@ -85,7 +85,7 @@ def _led(route: Route, clusters: Mapping[DestinationKey, Destination]) -> Outbou
         if isinstance(rule, RequestRule):
             return proxy.RequestRule(rule.match, rule.modify, legs(rule))
         mirrors = tuple("" if each is None else clusters[each].cluster_name for each in rule.mirrors)
-        return proxy.HttpRule(rule.match, rule.matches, rule.filters, legs(rule), mirrors)
+        return proxy.HttpRule(rule.match, rule.matches, rule.filters, legs(rule), mirrors, rule.origin)
 
     return OutboundRoute(legs(route), tuple(map(led, route.rules)))
 

@@ -134,8 +134,8 @@ class Reached:
         self._protocols: Counter[str] = Counter()
         # Of a port of a service: as whom its instances show themselves.
         self._identities: Counter[str] = Counter()
-        cluster_name = _cluster_name(self._tags, self._backend)
-        self._assignment = LoadAssignment(cluster_name)
+        called = cluster_name(self._tags, self._backend)
+        self._assignment = LoadAssignment(called)
         self._layer: Layer | None = None
         # The same for those who take endpoints one by one.
         self._one_by_one: Layer | None = None
@@ -145,7 +145,7 @@ class Reached:
         self._unread = [dataplane.name for dataplane in registry.providers(mesh, destination)]
         self.outside = self._look_outside()
         """Who serves it from outside of the mesh; None where nobody does."""
-        self.destination = self._destination(cluster_name)
+        self.destination = self._destination(called)
         """The cluster as clients see it."""
 
     @property
@@ -408,7 +408,8 @@ def _backend(registry: Registry, mesh: str, destination: DestinationKey) -> Back
     return backend
 
 
-def _cluster_name(tags: Mapping[str, str], backend: Backend | None) -> str:
+def cluster_name(tags: Mapping[str, str], backend: Backend | None) -> str:
+    """The cluster of a destination: by its tags, or the port of a service that it is."""
     if backend is None:
         return names.cluster_name(tags)
     return names.service_cluster_name(

@@ -12,18 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 from kumafast import node_parts
 from kumafast.addresses import Addresses
+from kumafast.bound_parts import asks_of_senders, let_through, listening, of_sender, sent_by, with_effects
 from kumafast.certificates import Certificates
+from kumafast.gateway_ports import GatewayPorts, NoPorts, gateway_ports
 from kumafast.generation import senders
 from kumafast.generation.effects import Source
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, METRICS, OUTBOUND, SECRETS, TRACING, TRANSPARENT
 from kumafast.generation.policy_effects import (
     VIEWING,
-    effects,
     host_parts,
     makes_template,
     proxy_parts,
@@ -35,29 +36,28 @@ from kumafast.generation.proxy import (
     Host,
     Inbound,
     InboundTls,
-    Outbound,
     Part,
     TransparentProxy,
     TrustBundle,
 )
 from kumafast.identity.proxies import tag_sets
-from kumafast.layers import InboundClasses, InboundSlot, Layers, with_proxy
-from kumafast.matching import PASS_THROUGH, UNKNOWN, Bindings, Subject
+from kumafast.layers import InboundClasses, InboundSlot, Layers
+from kumafast.matching import UNKNOWN, BackendPort, Bindings, routing
 from kumafast.matching.bindings import by_kind, proxy_rule
 from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
-from kumafast.reached import Destinations, Reached, Viewed
+from kumafast.reached import Destinations, Reached, Viewed, cluster_name
 from kumafast.registry import DataplaneId, Registry
+from kumafast.registry.gateways import is_builtin
+from kumafast.registry.reach import Destination as DestinationKey
 from kumafast.registry.virtual_hosts import NOTHING as UNSEEN
 from kumafast.registry.virtual_hosts import Sight
 from kumafast.resources import Dataplane, ResourceKey
 from kumafast.resources.defaults import ZONE_LABEL
-from kumafast.resources.tags import ZONE_TAG
+from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
 from kumafast.snapshot import Layer
 from kumafast.snapshot.node import Node
 from kumafast.templates import NOTHING
 from kumafast.virtual_groups import VirtualGroups, WantedPort, named_ports, own_ports
-
-_Towards = TypeVar("_Towards", Outbound, Destination)
 
 _Cluster: TypeAlias = tuple[Reached, Destination]
 
@@ -65,6 +65,7 @@ _Cluster: TypeAlias = tuple[Reached, Destination]
 class OutboundGroup:
     """The outbounds of all proxies that have the same ones."""
 
+    origin = OUTBOUND
     __slots__ = ("__weakref__", "_asks", "_clusters", "_inside", "_layers", "_listeners", "_made", "_moment", "reached")
 
     def __init__(
@@ -101,13 +102,14 @@ class OutboundGroup:
     def _layer_of_sender(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
         layer = self._made.get((bindings, sender())) if self._asks else None
         if layer is None:
-            parts = (_with_effects(part, bindings, subject, "outbound") for subject, part in self._listeners)
-            outbounds = [_asked(part, bindings, inside) for part, inside in zip(parts, self._inside, strict=True)]
-            clusters = (_with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
+            parts = (listening(part, bindings, subject) for subject, part in self._listeners)
+            of_group = zip(parts, self._inside, strict=True)
+            outbounds = [asks_of_senders(part, bindings, inside) for part, inside in of_group]
+            clusters = (with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
             is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
             self._asks = self._asks or is_asked
-            said = [_of_sender(part, sender()) for part in outbounds] if is_asked else outbounds
-            listeners = [_sent_by(source, part) for part in said]
+            said = [of_sender(part, sender()) for part in outbounds] if is_asked else outbounds
+            listeners = [sent_by(source, part) for part in said]
             layer = self._layers.joined([*listeners, *clusters])
             if listeners == said:
                 self._made[(bindings, sender()) if is_asked else bindings] = layer
@@ -144,7 +146,7 @@ class Plan:
         transparent: TransparentProxy | None,
         dns: Layer | None,
         inbounds: tuple[InboundSlot, ...],
-        outbounds: tuple[OutboundGroup, ...],
+        outbounds: tuple[OutboundGroup | GatewayPorts | NoPorts, ...],
     ) -> None:
         self._resolution = resolution
         self.dataplane_id = dataplane_id
@@ -171,7 +173,7 @@ class Plan:
         self.views = self._views(bindings)
         made = [*self._fixed]
         if self._transparent is not None:
-            made.append(layers.of(_let_through(self._transparent, bindings, self._source)))
+            made.append(layers.of(let_through(self._transparent, bindings, self._source)))
         if self._dns is not None:
             made.append(self._dns)
         made.extend(slot.layer(bindings, layers) for slot in self._inbounds)
@@ -218,7 +220,7 @@ class Plan:
         yield from (TRANSPARENT,) if self._transparent is not None else ()
         yield from (DNS,) if self._dns is not None else ()
         yield from (INBOUND for _ in self._inbounds)
-        yield from (OUTBOUND for _ in self._outbounds)
+        yield from (group.origin for group in self._outbounds)
         yield METRICS
         yield TRACING
 
@@ -255,7 +257,11 @@ class Resolution:
     def plan(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Plan:
         """The plan of a dataplane whose Envoy is the node. O(its inbounds and outbounds)."""
         reuses_port = node_parts.reuses_port(node)
-        transparent = node_parts.transparent_proxy(dataplane, node)
+        state = self.registry.state(dataplane_id.mesh)
+        lets_through = state is None or state.lets_through
+        transparent = None
+        if not is_builtin(dataplane):
+            transparent = node_parts.transparent_proxy(dataplane, node, lets_through=lets_through)
         fixed: list[Part] = [node_parts.admin_interface(node)]
         identity = self.registry.identities.get(dataplane_id.mesh)
         tls = None
@@ -279,8 +285,23 @@ class Resolution:
             inbounds=tuple(
                 self._inbounds(dataplane, source, tls=tls, binds=transparent is None, reuses_port=reuses_port)
             ),
-            outbounds=tuple(self._groups_of(dataplane_id, dataplane, transparent, reuses_port=reuses_port)),
+            outbounds=tuple(
+                self._gateway_of(dataplane_id, dataplane)
+                if is_builtin(dataplane)
+                else self._groups_of(dataplane_id, dataplane, transparent, reuses_port=reuses_port)
+            ),
         )
+
+    def _gateway_of(
+        self, dataplane_id: DataplaneId, dataplane: Dataplane
+    ) -> Iterable[OutboundGroup | GatewayPorts | NoPorts]:
+        """The clusters that a built-in gateway leads to, like those of any outbound, and its ports."""
+        address = self._addresses.get(dataplane.address)
+        ports = gateway_ports(self.registry, self._destinations, self.layers, dataplane_id, address)
+        if ports.clusters:
+            reached = {each.reached: each.destination for each in ports.clusters.values()}
+            yield self._group_with((), reached, binds=True, reuses_port=True)
+        yield ports
 
     def host(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Host | None:
         """Where a proxy runs; None where nobody knows enough of that."""
@@ -362,10 +383,11 @@ class Resolution:
             if subject is None:
                 # It refers to a service that is not there.
                 continue
-            route = bindings.route(asked)
+            route = routing.there(bindings.route(asked, subject), asked, partial(self._is_there, mesh))
             targets = [self._destinations.get(mesh, each) for each in destinations(asked, route)]
             led = tuple(target.permitted(permitted) for target in targets)
-            way = way_of(route, spoken(asked, route, led))
+            called = self._called(mesh, asked)
+            way = way_of(route, spoken(asked, route, led, called[1]))
             for target, destination in zip(targets, led, strict=True):
                 held = reached.get(target)
                 # Those whose port is taken count too: their clusters are there. The first route that says how to
@@ -373,18 +395,36 @@ class Resolution:
                 if held is None or (way is not None and not held.load_balancer):
                     reached[target] = balanced(destination, way)
             # Of two outbounds on one port Envoy could serve one only; as in Kuma it is the first.
-            ports.setdefault((address, port), (address, port, asked, subject, route, led))
+            ports.setdefault((address, port), (address, port, asked, subject, route, called, led))
         if not reached:
             return None
         for each in beside:
             reached.pop(each, None)
-        key = (binds, reuses_port, tuple(ports.values()), tuple(reached.items()))
+        return self._group_with(tuple(ports.values()), reached, binds=binds, reuses_port=reuses_port)
+
+    def _group_with(
+        self, ports: tuple[Port, ...], reached: Mapping[Reached, Destination], *, binds: bool, reuses_port: bool
+    ) -> OutboundGroup:
+        key = (binds, reuses_port, ports, tuple(reached.items()))
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = OutboundGroup(
-                self.layers, ports.values(), reached.items(), binds=binds, reuses_port=reuses_port
+                self.layers, ports, reached.items(), binds=binds, reuses_port=reuses_port
             )
         return group
+
+    def _is_there(self, mesh: str, port: BackendPort) -> bool:
+        return self.registry.backend(mesh, port) is not None
+
+    def _called(self, mesh: str, asked: DestinationKey) -> tuple[str, str]:
+        """How what an outbound asks for is called, and of a port of a service the protocol.
+
+        A port goes by its cluster, which has no other name in statistics and routes.
+        """
+        if not isinstance(asked, BackendPort):
+            return dict(asked).get(SERVICE_TAG, ""), ""
+        backend = self.registry.backend(mesh, asked)
+        return ("", "") if backend is None else (cluster_name({}, backend), backend.protocol)
 
     def _inbounds(
         self, dataplane: Dataplane, source: Source, *, tls: InboundTls | None, binds: bool, reuses_port: bool
@@ -410,37 +450,3 @@ class Resolution:
                 tls=tls,
             )
             yield InboundSlot(self._inbound_classes.of(part), address, inbound.port, position, anybody)
-
-
-def _with_effects(part: _Towards, bindings: Bindings, subject: str | Subject, name: str) -> _Towards:
-    found = effects(with_proxy(bindings.outbound(subject), bindings), name, part.protocol)
-    return replace(part, effects=found) if found else part
-
-
-def _sent_by(source: Source, part: Outbound) -> Outbound:
-    return replace(part, source=source) if any(effect.needs_source for effect in part.effects) else part
-
-
-def _let_through(part: TransparentProxy, bindings: Bindings, source: Source) -> TransparentProxy:
-    found = effects(with_proxy(bindings.outbound(PASS_THROUGH), bindings), "passthrough", "tcp")
-    if not found:
-        return part
-    needs_source = any(effect.needs_source for effect in found)
-    return replace(part, effects=found, source=source if needs_source else None)
-
-
-def _asked(part: Outbound, bindings: Bindings, inside: Set[str]) -> Outbound:
-    """The part with what policies for the services it leads to ask of who sends; what is outside learns nothing."""
-    asking = [
-        effect
-        for service in sorted(inside - {part.service})
-        for effect in effects(bindings.outbound(service), "outbound", part.protocol)
-        if effect.asks_sender
-    ]
-    own = tuple(effect for effect in part.effects if inside or not effect.asks_sender)
-    found = tuple(dict.fromkeys((*own, *asking)))
-    return part if found == part.effects else replace(part, effects=found)
-
-
-def _of_sender(part: Outbound, sender: str) -> Outbound:
-    return replace(part, effects=tuple(effect.said_by(sender) for effect in part.effects))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.builders import dataplane, inbound
 from tests.cli.conftest import Api
+from tests.gateways import gateway_dataplane, gateway_route, mesh_gateway
 from typer.testing import Result
 
 from kumafast.cli import inspection
@@ -83,6 +84,9 @@ def test_dataplanes_are_selected_by_tags(kumafast: Command, mesh: Api) -> None:
     for tag in ("kuma.io/service=echo", "kuma.io/service:echo"):
         found = json.loads(kumafast("inspect", "dataplanes", "--tag", tag, "--tag", "version=v1", "-o", "json").stdout)
         assert [item["name"] for item in found["items"]] == ["echo-1"]
+    mesh.run(mesh.store.put(dataplane("edge-1", inbound=[], gateway={"tags": {"kuma.io/service": "edge"}})))
+    gateways = json.loads(kumafast("inspect", "dataplanes", "--gateway", "-o", "json").stdout)
+    assert [item["name"] for item in gateways["items"]] == ["edge-1"]
     bad = kumafast("inspect", "dataplanes", "--tag", "echo")
     assert (bad.exit_code, bad.stderr) == (1, "error: a tag has the form key=value, not 'echo'\n")
 
@@ -205,3 +209,14 @@ def test_tables_have_no_blanks_at_their_ends() -> None:
 
 def test_tags_of_several_inbounds_are_merged() -> None:
     assert tags_text([{"b": "2", "a": "1"}, {"b": "1"}, {}]) == "a=1 b=1,2"
+
+
+def test_a_mesh_gateway_and_its_dataplanes(kumafast: Command, mesh: Api) -> None:
+    for resource in (gateway_dataplane(), mesh_gateway(), gateway_route()):
+        mesh.run(mesh.store.put(resource))
+    for kind, name in (("meshgateway", "edge"), ("mgw", "edge"), ("meshgatewayroutes", "r")):
+        lines = kumafast("inspect", kind, name).stdout.splitlines()
+        assert lines == ["MESH      DATAPLANE", "default   edge-1"]
+    assert json.loads(kumafast("inspect", "meshgateway", "edge", "-o", "json").stdout)["total"] == 1
+    missing = kumafast("inspect", "meshgateway", "nobody")
+    assert (missing.exit_code, missing.stderr) == (1, "error: there is no MeshGateway nobody in mesh default\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -81,7 +82,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory, envoy_binary: str) -> Iterat
     """One for all: each test leaves it as it was."""
     directory: Path = tmp_path_factory.mktemp("mesh-metrics")
     mesh = Mesh(directory, envoy_binary, uses_delta=True)
-    mesh.flags = ("--concurrency", "1")
+    certificate = mesh.control_plane.ca_file
+    files = ("--metrics-cert-file", str(certificate), "--metrics-key-file", str(certificate.with_suffix(".key")))
+    mesh.flags = ("--concurrency", "1", *files)
     with mesh.ending:
         scene = Scene(mesh)
         yield scene
@@ -166,6 +169,16 @@ def test_metrics_arrive_at_a_collector(scene: Scene) -> None:
             wait_until(lambda: collector.values[key] > before, "a request is counted there")
     finally:
         collector.stop()
+
+
+def test_a_port_may_show_a_certificate_of_the_host(scene: Scene) -> None:
+    port = free_port()
+    with scene.control_plane.policy("meshmetrics", **publishing(port, tls="ProvidedTLS")):
+        known = ssl.create_default_context(cafile=str(scene.control_plane.ca_file))
+        answer = httpx.get(f"https://127.0.0.1:{port}/metrics", verify=known, timeout=20)
+        assert REQUESTS in answer.text
+        with pytest.raises(httpx.TransportError):
+            scrape(port)
 
 
 def test_a_port_may_ask_for_certificates_of_the_mesh(scene: Scene, tmp_path: Path) -> None:

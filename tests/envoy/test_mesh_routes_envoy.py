@@ -142,3 +142,15 @@ def test_connections_are_led_without_a_look_at_the_requests(routed: Routed) -> N
         assert routed.client.stats(CONNECTIONS)[CONNECTIONS] - before == 10
         with route(routed, rule(path("/a"), version("1")), name="requests"):
             assert {routed.instance("/a") for _ in range(10)} == {"echo-1"}
+
+
+def test_a_timeout_for_a_route_cuts_off_its_requests_alone(routed: Routed) -> None:
+    def status(asked: str) -> int:
+        return httpx.get(f"http://127.0.0.1:{routed.port}{asked}", timeout=5).status_code
+
+    to = [{"targetRef": {"kind": "MeshHTTPRoute", "name": "led"}, "default": {"http": {"requestTimeout": "300ms"}}}]
+    impatient = {"type": "MeshTimeout", "mesh": "default", "name": "impatient", "spec": {"to": to}}
+    with route(routed, rule(path("/slow", "Exact"), version("1"))), routed.written("meshtimeouts", impatient):
+        wait_until(lambda: status("/slow") == 504, "its requests are cut off")
+        assert status("/slow-too") == 200
+        assert status("/") == 200

@@ -27,12 +27,13 @@ TOLD: dict[str, Any] = {
 class Outward:
     """A transparent proxy, and two servers that are not in its mesh."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, name: str = "web-1") -> None:
         self.mesh = mesh
         self.port = free_port()
-        inbound = {"port": free_port(), "servicePort": free_port(), "tags": {"kuma.io/service": "web"}}
+        self.name = name
+        inbound = {"port": free_port(), "servicePort": free_port(), "tags": {"kuma.io/service": name[:-2]}}
         proxying = {"redirectPortInbound": free_port(), "redirectPortOutbound": self.port}
-        self.client = mesh.sidecar("web-1", inbound=[inbound], transparentProxying=proxying)
+        self.client = mesh.sidecar(name, inbound=[inbound], transparentProxying=proxying)
         self.servers = {name: EchoService(name) for name in ("one", "two")}
         for server in self.servers.values():
             mesh.ending.callback(server.stop)
@@ -41,7 +42,8 @@ class Outward:
         """Have the sidecar read where a connection was going, in the block."""
         patch = {"op": "add", "path": path, "value": value}
         change = {"operation": "Patch", "match": {"name": "outbound:passthrough:ipv4"}, "jsonPatches": [patch]}
-        spec = {"targetRef": {"kind": "Mesh"}, "default": {"appendModifications": [{"listener": change}]}}
+        whom = {"kind": "Dataplane", "name": self.name}
+        spec = {"targetRef": whom, "default": {"appendModifications": [{"listener": change}]}}
         return self.mesh.control_plane.policy("meshproxypatches", type="MeshProxyPatch", spec=spec)
 
     def passthrough(self, **conf: Any) -> contextlib.AbstractContextManager[None]:
@@ -78,6 +80,22 @@ def test_all_goes_out_or_nothing(outward: Outward) -> None:
         with outward.passthrough(passthroughMode="All"):
             wait_until(lambda: outward.get("two", "two.test")[0] == 200, "everything goes out")
         wait_until(lambda: outward.get("one", "one.test")[0] == 200, "everything goes out without a policy")
+    assert rejected(outward.client) == []
+
+
+def test_nothing_goes_out_where_the_mesh_says_so_but_by_a_policy(outward: Outward) -> None:
+    control_plane = outward.mesh.control_plane
+    url = f"{control_plane.api}/meshes/default"
+    with outward.told("/listenerFilters", [TOLD]):
+        wait_until(lambda: outward.get("one", "one.test")[0] == 200, "everything goes out")
+        closed = {"type": "Mesh", "name": "default", "networking": {"outbound": {"passthrough": False}}}
+        control_plane.settle("PUT", url, closed)
+        wait_until(lambda: outward.get("one", "one.test")[0] == REFUSED, "nothing goes out")
+        with outward.passthrough(passthroughMode="All"):
+            wait_until(lambda: outward.get("two", "two.test")[0] == 200, "everything goes out")
+        wait_until(lambda: outward.get("two", "two.test")[0] == REFUSED, "nothing goes out without the policy")
+        control_plane.settle("PUT", url, {"type": "Mesh", "name": "default"})
+        wait_until(lambda: outward.get("one", "one.test")[0] == 200, "everything goes out again")
     assert rejected(outward.client) == []
 
 

@@ -97,6 +97,84 @@ def test_a_timeout_for_a_port_of_a_service_cuts_its_requests_off(referring: Refe
         assert referring.get(path="/slow").status_code == 200
 
 
+def led(*rules: dict[str, Any], to: str = "backend") -> dict[str, Any]:
+    """A route of requests to the service."""
+    ref = {"kind": "MeshService", "name": to}
+    return {"targetRef": {"kind": "Mesh"}, "to": [{"targetRef": ref, "rules": list(rules)}]}
+
+
+def rule(path: str, *refs: dict[str, Any], **default: Any) -> dict[str, Any]:
+    refs_of = {"backendRefs": list(refs)} if refs else {}
+    return {"matches": [{"path": {"type": "PathPrefix", "value": path}}], "default": {**refs_of, **default}}
+
+
+def port(name: str, kind: str = "MeshService", **fields: Any) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "port": 80, **fields}
+
+
+def test_routes_of_a_service_lead_to_ports_of_others(referring: Referring) -> None:
+    mesh = referring.mesh
+    other = {"port": 80, "targetPort": mesh.inbound_ports["b-2"], "appProtocol": "http"}
+
+    def by_path(path: str) -> str:
+        answer = referring.get(path=path)
+        return str(answer.json()["instance"]) if answer.status_code == 200 else ""
+
+    with referring.service("b-1"), referring.written("MeshHTTPRoute", "led", spec=led(rule("/other", port("other")))):
+        # There is no such service yet: the rule says nothing of where requests go.
+        wait_until(lambda: by_path("/other") == "b-1", "it answers itself")
+        with referring.written("MeshService", "other", spec={**BACKEND, "ports": [other]}):
+            wait_until(lambda: by_path("/other") == "b-2", "the other one answers")
+            assert by_path("/") == "b-1"
+        wait_until(lambda: by_path("/other") == "b-1", "it answers itself again")
+
+
+def test_routes_split_between_services_and_copy_to_them(referring: Referring, tmp_path: Path) -> None:
+    other = {"port": 80, "targetPort": referring.mesh.inbound_ports["b-2"], "appProtocol": "http"}
+    mirror = {"type": "RequestMirror", "requestMirror": {"percentage": 100, "backendRef": port("other")}}
+    with serving("outside") as outside:
+        beyond = {
+            "match": {"port": 80, "protocol": "http"},
+            "endpoints": [{"address": "127.0.0.1", "port": outside.port}],
+        }
+        split = (port("other", weight=1), port("beyond", "MeshExternalService", weight=1))
+        rules = (rule("/split", *split), rule("/copied", filters=[mirror]))
+        with (
+            referring.service("b-1"),
+            referring.written("MeshService", "other", spec={**BACKEND, "ports": [other]}),
+            referring.written("MeshExternalService", "beyond", spec=beyond),
+            referring.written("MeshHTTPRoute", "led", spec=led(*rules)),
+        ):
+
+            def answers() -> set[str]:
+                found = [referring.get(path="/split") for _ in range(20)]
+                return {each.json()["instance"] for each in found if each.status_code == 200}
+
+            wait_until(lambda: answers() == {"b-2", "outside"}, "both answer")
+            before = referring.instances["b-2"].answered
+            assert referring.get(path="/copied").json()["instance"] == "b-1"
+            wait_until(lambda: referring.instances["b-2"].answered > before, "a copy arrives")
+
+
+def test_connections_to_a_service_are_led_to_another(referring: Referring) -> None:
+    other = {"port": 80, "targetPort": referring.mesh.inbound_ports["b-2"], "appProtocol": "http"}
+    spec = {
+        "targetRef": {"kind": "Mesh"},
+        "to": [
+            {
+                "targetRef": {"kind": "MeshService", "name": "backend", "sectionName": "http"},
+                "rules": [{"default": {"backendRefs": [port("other")]}}],
+            }
+        ],
+    }
+    with (
+        referring.service("b-1"),
+        referring.written("MeshService", "other", spec={**BACKEND, "ports": [other]}),
+        referring.written("MeshTCPRoute", "led", spec=spec),
+    ):
+        assert wait_until(referring.answers, "it answers") == {"b-2"}
+
+
 def test_a_service_of_several_zones_is_reached_at_all_that_it_is_made_of(referring: Referring) -> None:
     several = {"selector": {"meshService": {"matchLabels": {"app": "backend"}}}}
     ports = [{"port": 80, "appProtocol": "http"}]

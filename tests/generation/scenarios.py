@@ -3,16 +3,18 @@
 In: `golden/<scenario>/input.yaml`, a list of one-key mappings from the kind of part to its fields; those of a policy
 are in a folder of its name. A `port` is an outbound with what routes say of it, by their kind, and the protocols of the
 clusters that it leads to. Under `policies` a part has what its policies say, by their kind, and under `sender` what
-its dataplane says of itself, where one asks; `proxy` is no part but what the policies of a whole proxy add to it, where
-it runs as its `host` says, and change in all that the others become.
+its dataplane says of itself, where one asks. A `gateway` is a built-in one, with listeners, routes, policies for it,
+secrets by their names and the protocols of what it leads to. `proxy` is no part but what the policies of a whole proxy
+add to it, where it runs as its `host` says, and change in all that the others become.
 Out: parts, messages, documents by file. Never: an expectation of its own; what is expected stands in the golden files.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from kumafast import outbound_ports
+from kumafast.addresses import Addresses
+from kumafast.gateway_ports import GatewayPorts, gateway_ports
 from kumafast.generation import modifications, names
 from kumafast.generation.effects import Effect, Source
 from kumafast.generation.generate import generate
@@ -52,11 +56,16 @@ from kumafast.generation.proxy import (
     TrustBundle,
     VerifiedName,
 )
-from kumafast.matching import Setting, routing
+from kumafast.layers import Layers
+from kumafast.matching import BackendPort, Setting, routing
 from kumafast.matching.merge import merge
+from kumafast.reached import Destinations
+from kumafast.registry import DataplaneId, Registry
+from kumafast.resources import Resource, Secret, parse, secret_data, validate
 from kumafast.resources.fields import freeze
 from kumafast.resources.tags import SERVICE_TAG
-from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, TypeUrl
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, SECRET, TypeUrl
+from kumafast.store import Change, StoredResource
 
 GOLDEN = Path(__file__).parent / "golden"
 SCENARIOS = tuple(sorted(path.parent.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("input.yaml")))
@@ -67,6 +76,7 @@ FILES = {
     LISTENER: "listeners.yaml",
     ROUTE: "routes.yaml",
     SECRET: "secrets.yaml",
+    RUNTIME: "runtime.yaml",
 }
 
 _PARTS: dict[str, type[Part]] = {
@@ -96,6 +106,8 @@ def _document(scenario: str) -> Sequence[Mapping[str, Any]]:
 def _parts(kind: str, fields: Mapping[str, Any]) -> tuple[Part, ...]:
     if kind == "port":
         return (_port(**fields),)
+    if kind == "gateway":
+        return tuple(_gateway(**fields))
     return _of_whole_proxy(**fields) if kind == "proxy" else (part(kind, fields),)
 
 
@@ -122,8 +134,67 @@ def _port(
     own = tuple(sorted(tags.items()))
     found = routing.route(own, {kind: merge(_as_list(conf)) for kind, conf in routes.items()})
     led = tuple(_led(each, protocol, protocols or {}) for each in ((own,) if found is None else found.destinations))
-    outbound = outbound_ports.listener(("127.0.0.1", 10_000, own, "own", found, led), binds=True, reuses_port=True)
+    port = ("127.0.0.1", 10_000, own, "own", found, (tags[SERVICE_TAG], ""), led)
+    outbound = outbound_ports.listener(port, binds=True, reuses_port=True)
     return replace(outbound, effects=policy_effects(policies or {}, "outbound", outbound.protocol))
+
+
+def _gateway(
+    listeners: Sequence[Mapping[str, Any]],
+    routes: Sequence[Mapping[str, Any]] = (),
+    policies: Sequence[Mapping[str, Any]] = (),
+    secrets: Mapping[str, str] | None = None,
+    protocols: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Iterator[Part]:
+    """The clusters and ports of the gateway `edge`, for whose service routes and policies are written."""
+    service = {"kuma.io/service": "edge"}
+    dataplane = {"address": "192.168.0.1", "gateway": {"type": "BUILTIN", "tags": service}}
+    documents: list[dict[str, Any]] = [
+        {"type": "Dataplane", "name": "edge-1", "networking": dataplane},
+        {
+            "type": "MeshGateway",
+            "name": "edge",
+            "selectors": [{"match": service}],
+            "tags": tags or {},
+            "conf": {"listeners": listeners},
+        },
+        *({"name": f"route-{number}", **route} for number, route in enumerate(routes)),
+        *({"name": f"policy-{number}", **policy} for number, policy in enumerate(policies)),
+    ]
+    resources = [parse({"mesh": "default", **document}) for document in documents]
+    assert [violation for each in resources for violation in validate(each)] == []
+    registry = Registry()
+    _apply(registry, resources)
+    _apply(registry, (_secret(name, content) for name, content in (secrets or {}).items()))
+    state = registry.state("default")
+    gateway = None if state is None else state.gateways.get("edge-1")
+    assert gateway is not None
+    by_tags = [dict(key) for key in gateway.destinations if not isinstance(key, BackendPort)]
+    _apply(registry, (_provider(number, each, protocols or {}) for number, each in enumerate(by_tags)))
+    edge, layers = DataplaneId("default", "edge-1"), Layers(lambda *_: None)
+    reached = Destinations(registry=registry, addresses=Addresses(in_use=list, changed=lambda _: None))
+    ports = gateway_ports(registry, reached, layers, edge, "192.168.0.1")
+    assert isinstance(ports, GatewayPorts)
+    yield from (each.destination for each in ports.clusters.values())
+    yield from ports.parts(registry.bindings(edge), Source("default", "edge", "192.168.0.1"), lambda: "")
+
+
+def _apply(registry: Registry, resources: Iterable[Resource]) -> None:
+    now = datetime(2027, 1, 1, tzinfo=UTC)
+    registry.apply([Change(each.key, StoredResource(each, 1, now, now)) for each in resources])
+
+
+def _secret(name: str, content: str) -> Resource:
+    return Secret(mesh="default", name=name, data=secret_data(content.encode()))
+
+
+def _provider(number: int, tags: Mapping[str, str], protocols: Mapping[str, str]) -> Resource:
+    """A dataplane with these tags, which speaks HTTP unless its service is said to speak otherwise."""
+    protocol = protocols.get(tags[SERVICE_TAG], "http")
+    inbound = {"port": 80, "tags": {**tags, "kuma.io/protocol": protocol}}
+    networking = {"address": "192.168.0.2", "inbound": [inbound]}
+    return parse({"type": "Dataplane", "mesh": "default", "name": f"dp-{number}", "networking": networking})
 
 
 def _as_list(conf: Any) -> list[Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from google.protobuf.message import Message
 from tests.generation.scenarios import SCENARIOS, messages
@@ -17,7 +20,7 @@ from kumafast.generation.bootstrap import BootstrapParameters, bootstrap, to_yam
 from kumafast.generation.generate import generate
 from kumafast.generation.proxy import AdminInterface, Outbound
 from kumafast.identity.server_certificate import ensure_server_certificate
-from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, SECRET
+from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, SECRET
 
 pytestmark = pytest.mark.envoy
 
@@ -38,19 +41,35 @@ def _with_static(generated: Iterable[Message]) -> str:
     """A bootstrap that holds the messages itself, as YAML; load assignments as those of clusters made for them."""
     document = bootstrap(_BASE)
     static = document.static_resources
-    for message in generated:
+    messages = list(generated)
+    routes = {each.name: each for each in messages if isinstance(each, route_pb2.RouteConfiguration)}
+    for message in messages:
         type_url = f"type.googleapis.com/{message.DESCRIPTOR.full_name}"
         if type_url == CLUSTER:
             static.clusters.append(_with_static_secrets(message))
         elif type_url == LISTENER:
-            static.listeners.append(message)
+            static.listeners.append(_with_static_routes(message, routes))
         elif type_url == SECRET:
             static.secrets.append(message)
-        else:
+        elif type_url not in (ROUTE, RUNTIME):
             assert type_url == ENDPOINT
             holder = static.clusters.add(name="holder", type=cluster_pb2.Cluster.STATIC, connect_timeout={"seconds": 1})
             holder.load_assignment.CopyFrom(message)
     return to_yaml(document)
+
+
+def _with_static_routes(
+    listener: listener_pb2.Listener, routes: Mapping[str, route_pb2.RouteConfiguration]
+) -> listener_pb2.Listener:
+    """The listener with the routes in it that it would ask for."""
+    found = listener_pb2.Listener()
+    found.CopyFrom(listener)
+    for chain in found.filter_chains:
+        manager = http_connection_manager_pb2.HttpConnectionManager()
+        if chain.filters[-1].typed_config.Unpack(manager) and manager.HasField("rds"):
+            manager.route_config.CopyFrom(routes[manager.rds.route_config_name])
+            chain.filters[-1].typed_config.Pack(manager)
+    return found
 
 
 def _with_static_secrets(cluster: cluster_pb2.Cluster) -> cluster_pb2.Cluster:

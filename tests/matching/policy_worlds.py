@@ -77,7 +77,7 @@ _two_names = st.sampled_from(["dp-1", "dp-2"])
 
 @st.composite
 def dataplanes(draw: st.DrawFn, names: st.SearchStrategy[str] = _two_names) -> Dataplane:
-    """A sidecar or a gateway with up to two inbounds and any outbounds."""
+    """A sidecar with up to two inbounds and any outbounds, or a gateway; one that is built in has neither."""
     gateway = draw(st.sampled_from([None, None, None, "DELEGATED", "BUILTIN"]))
     networking: dict[str, Any] = {"address": "10.0.0.1"}
     if gateway is not None:
@@ -87,7 +87,7 @@ def dataplanes(draw: st.DrawFn, names: st.SearchStrategy[str] = _two_names) -> D
         networking["inbound"] = [
             {"port": 80 + number, "name": section, "tags": draw(_tags)} for number, section in enumerate(sections)
         ]
-    services = draw(st.lists(_services, unique=True))
+    services = [] if gateway == "BUILTIN" else draw(st.lists(_services, unique=True))
     networking["outbound"] = [
         {"port": 10_000 + number, "tags": {"kuma.io/service": service}} for number, service in enumerate(services)
     ]

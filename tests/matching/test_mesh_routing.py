@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tests.oracles.policies_naive import merge_patch
 from tests.pipeline import backend, path
 
+from kumafast.matching.backends import BackendPort
 from kumafast.matching.http_rules import in_order
 from kumafast.matching.merge import merge
-from kumafast.matching.routing import HttpRule, Leg, Route, route
+from kumafast.matching.routing import HttpRule, Leg, Route, route, there
 from kumafast.resources.fields import freeze, thaw
 
 A = (("kuma.io/service", "a"),)
@@ -152,7 +153,37 @@ def test_a_rule_for_all_requests_leaves_nothing_for_the_rest() -> None:
     ],
 )
 def test_backends_that_are_not_there_or_have_no_share(refs: list[dict[str, Any]], expected: list[Any]) -> None:
-    assert targets(led(MeshHTTPRoute={"rules": [rule(path("/x"), backendRefs=refs)]})) == expected
+    found = led(MeshHTTPRoute={"rules": [rule(path("/x"), backendRefs=refs)]})
+    assert targets(there(found, A, lambda _: False)) == expected
+
+
+def test_ports_of_services_are_led_to_where_they_are_there() -> None:
+    port = {"kind": "MeshService", "name": "m", "port": 80}
+    mirror = {"type": "RequestMirror", "requestMirror": {"backendRef": port}}
+    outside = {"kind": "MeshExternalService", "name": "e", "port": 443, "weight": 3}
+    found = led(MeshHTTPRoute={"rules": [rule(path("/x"), backendRefs=[port, outside], filters=[mirror])]})
+    service, external = BackendPort("MeshService", "m", 80), BackendPort("MeshExternalService", "e", 0)
+    assert found is not None
+    assert set(found.destinations) == {service, external, A}
+    assert there(found, A, lambda _: True) is found
+    one = there(found, A, lambda each: each == service)
+    assert one is not None
+    (only,) = one.rules
+    assert isinstance(only, HttpRule)
+    assert (only.legs, only.mirrors) == ((Leg(service),), (service,))
+    none = there(found, A, lambda _: False)
+    assert none is not None
+    assert [(each.legs, each.mirrors) for each in none.rules if isinstance(each, HttpRule)] == [((Leg(A),), (None,))]
+
+
+def test_an_outbound_to_a_port_of_a_service_is_led_too() -> None:
+    asked = BackendPort("MeshService", "m", 80)
+    conf = merge([freeze({"backendRefs": [backend("b"), {"kind": "MeshService", "name": "n", "port": 81}]})])  # type: ignore[list-item]
+    found = route(asked, {TCP: conf})
+    assert found is not None
+    assert found.legs == (Leg(B), Leg(BackendPort("MeshService", "n", 81)))
+    # What is about tags has no say in it.
+    assert route(asked, {OLDER: merge([freeze(TO_B)])}) is None  # type: ignore[list-item]
 
 
 def test_a_rule_in_which_nobody_has_a_share_is_none() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.matching.policy_worlds import EPOCH, bindings_of, timeouts, times
 from tests.random_resources import random_policy
-from tests.simulation.histories import VARIANTS, variant
+from tests.simulation.variants import VARIANTS, variant
 
 from kumafast.matching import Bindings, CompiledPolicy, Setting, compile_policy, connection
 from kumafast.matching.connection import Ranked

@@ -11,7 +11,7 @@ from typing import Any, cast
 from tests.matching.policy_worlds import EPOCH, bindings_of
 from tests.oracles import policies_naive
 from tests.random_resources import random_policy
-from tests.simulation.histories import VARIANTS, variant
+from tests.simulation.variants import VARIANTS, variant
 
 from kumafast.matching import Bindings
 from kumafast.matching.explanation import Explanation, explain_inbound, explain_outbound, explain_whole

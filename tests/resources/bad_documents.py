@@ -8,6 +8,7 @@ ones parse, and `validate` returns exactly the violations given here, in this or
 
 from __future__ import annotations
 
+from tests.resources.bad_gateways import BAD_GATEWAY_ROUTES, BAD_GATEWAYS
 from tests.resources.bad_mesh_observers import BAD_MESH_OBSERVERS
 from tests.resources.bad_mesh_policies import BAD_MESH_POLICIES
 from tests.resources.bad_observers import BAD_OBSERVERS, BAD_TEMPLATES
@@ -482,5 +483,7 @@ BAD_DOCUMENTS: list[BadDocument] = [
     *BAD_TEMPLATES,
     *BAD_VIRTUAL_OUTBOUNDS,
     *BAD_EXTERNAL_SERVICES,
+    *BAD_GATEWAYS,
+    *BAD_GATEWAY_ROUTES,
     *BAD_TARGET_REFS,
 ]

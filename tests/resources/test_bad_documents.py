@@ -34,7 +34,8 @@ def test_every_kind_that_users_write_has_some_and_policies_many() -> None:
     written = Counter(str(document.get("type")) for _, document, _, _ in BAD_DOCUMENTS if isinstance(document, dict))
     kinds = {kind.name for kind in catalog.RESOURCE_TYPES if not kind.is_read_only and not kind.is_secret}
     old = {kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and not kind.policy.is_target_ref}
-    covered = {*old, "Dataplane", "ExternalService", "Mesh", "MeshTimeout", "MeshTrafficPermission", "VirtualOutbound"}
+    covered = {*old, "Dataplane", "ExternalService", "Mesh", "MeshGateway", "MeshGatewayRoute", "MeshTimeout"}
+    covered |= {"MeshTrafficPermission", "VirtualOutbound"}
     assert covered <= kinds
     assert {kind: written[kind] for kind in covered if written[kind] < OF_A_KIND_MIN} == {}
     policies = {kind.name for kind in catalog.POLICY_TYPES}

@@ -6,6 +6,7 @@ being as it should be; and what must be refused must be refused with exactly the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -370,3 +371,81 @@ def test_without_a_target_ref_a_policy_is_for_the_mesh(kind: str) -> None:
     del written["spec"]["targetRef"]
     assert violations(written) == found
     assert list(unknown_fields(written)) == []
+
+
+# What a reference may have beside its kind.
+
+FIELDS: dict[str, Any] = {
+    "name": "other",
+    "namespace": "shop",
+    "mesh": "other",
+    "tags": {"version": "2"},
+    "labels": {"team": "x"},
+    "sectionName": "http",
+    "proxyTypes": ["Sidecar"],
+}
+_NAMED = {"mesh", "tags", "proxyTypes"}
+REFUSED_FIELDS: dict[str, set[str]] = {
+    "Mesh": {"mesh", "tags", "labels", "namespace", "sectionName"},
+    "Dataplane": {"tags", "mesh", "proxyTypes"},
+    "MeshSubset": {"name", "mesh", "labels", "namespace", "sectionName"},
+    "MeshGateway": {"mesh", "proxyTypes", "labels", "namespace", "sectionName"},
+    "MeshServiceSubset": {"mesh", "proxyTypes", "labels", "namespace", "sectionName"},
+    "MeshService": _NAMED,
+    "MeshExternalService": {*_NAMED, "sectionName"},
+    "MeshMultiZoneService": _NAMED,
+    "MeshHTTPRoute": _NAMED,
+}
+"""By kind of reference the fields that it must not have."""
+
+
+def _field_refused(kind: str, name: str, *, is_inbound: bool) -> Found:
+    """How a field is refused that is added to one of `REFS`; at the reference."""
+    if name in REFUSED_FIELDS[kind]:
+        return [(f".{name}", f"must not be set with kind {kind}")]
+    if (kind, name) == ("Mesh", "name"):
+        return [(".name", "using name with kind Mesh is not yet supported")]
+    if kind == "Dataplane" and name in ("name", "namespace"):
+        return [(".labels", "either labels or name and namespace must be specified")]
+    if (kind, name) == ("Dataplane", "sectionName") and not is_inbound:
+        return [(".sectionName", "can only be used with inbound policies")]
+    if name == "labels" and kind not in ("Dataplane", "Mesh"):
+        names = "name" if kind == "MeshExternalService" else "name and namespace"
+        return [(".labels", f"either labels or {names} must be specified")]
+    return []
+
+
+def _field_cases() -> Iterator[Any]:
+    """A position of each kind with each reference that it takes, and each field beside."""
+    for kind, row in ROWS.items():
+        for top in REFS:
+            body = next((each for each in _bodies(row, top) if not each[2]), None)
+            if top in row.top and body is not None:
+                for name in FIELDS:
+                    yield pytest.param(kind, top, body[1], "spec.targetRef", top, name, id=f"{kind}-{top}-{name}")
+        for where, refusal in (("to", row.to), ("from", row.from_)):
+            for ref in REFS if refusal is not None else ():
+                takes = (top for top in ("Dataplane", *row.top) if refusal is not None and refusal(top, ref) is None)
+                top = next(takes, None)
+                for name in FIELDS if top is not None else ():
+                    assert top is not None
+                    written = {where: [item(row, ref)]}
+                    path = f"spec.{where}[0].targetRef"
+                    yield pytest.param(kind, top, written, path, ref, name, id=f"{kind}-{where}-{ref}-{name}")
+
+
+@pytest.mark.parametrize(("kind", "top", "body", "path", "ref", "name"), list(_field_cases()))
+def test_a_reference_has_what_its_kind_may_have_and_nothing_else(
+    kind: str, top: str, body: dict[str, Any], path: str, ref: str, name: str
+) -> None:
+    written = copy.deepcopy(document(kind, dict(REFS[top]), **body))
+    place = written["spec"]
+    for step in path.removeprefix("spec.").replace("[0]", ".0").split("."):
+        place = place[int(step) if step.isdigit() else step]
+    place[name] = FIELDS[name]
+    found = [
+        each for each in violations(written) if each[0].startswith(f"{path}.{name}") or each[0] == f"{path}.labels"
+    ]
+    is_inbound = path == "spec.targetRef" and not {"to", "default"} & body.keys()
+    expected = placed(_field_refused(ref, name, is_inbound=is_inbound), path)
+    assert found == expected

@@ -57,7 +57,7 @@ _OBSERVED: tuple[dict[str, object], ...] = (
     {"meshServices": {"mode": "Exclusive"}},
     _observed("one", _LOGS, _TRACES),
     {**_observed("two", _LOGS[::-1], _TRACES), "meshServices": {"mode": "ReachableBackends"}},
-    _observed("", _LOGS, _TRACES[::-1]),
+    {**_observed("", _LOGS, _TRACES[::-1]), "networking": {"outbound": {"passthrough": False}}},
 )
 
 

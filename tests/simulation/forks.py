@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.simulation.histories import INBOUND_TAGS
+from tests.simulation.variants import INBOUND_TAGS
 
 from kumafast import TagSelector
 from kumafast.reconciler import Reconciler
@@ -68,6 +68,7 @@ def _mesh(registry: Registry, name: str) -> dict[str, Any]:
             list(state.addresses.surplus),
         ),
         "led": dict(policies._led),
+        "gateways": (dict(state.gateways._gateways), dict(state.gateways._stored), dict(state.gateways._by_secret)),
         "external secrets": {secret: sorted(names) for secret, names in state.external._by_secret.items()},
         "services": (dict(state.backends._ports), dict(state.backends._ports_of), dict(state.backends._refs)),
         "services' secrets": {secret: sorted(ports) for secret, ports in state.backends._by_secret.items()},

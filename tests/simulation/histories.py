@@ -10,9 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 
-from tests.random_resources import random_external_service, random_policy, random_virtual_outbound
 from tests.simulation.authorities import (
     MESH_FORMS,
     SECRET_FORMS,
@@ -23,40 +21,38 @@ from tests.simulation.authorities import (
     next_trust,
     secret_of,
 )
-from tests.simulation.services import random_generator, random_reachable, random_reference, random_service
+from tests.simulation.gateways import SECRET_FORMS as CERTIFICATES
+from tests.simulation.gateways import SECRETS, shown
+from tests.simulation.services import random_generator
+from tests.simulation.variants import (
+    ADDRESSES,
+    HOSTS,
+    MESHES,
+    NAMES,
+    POLICIES,
+    VARIANTS,
+    attachment,
+    naming,
+    outside,
+    policy,
+    served,
+    variant,
+)
 
 from kumafast.insights.health import in_state
 from kumafast.ipam import Ranges, placements
 from kumafast.metrics import Metrics
 from kumafast.reached import Destinations
 from kumafast.reconciler import Reconciler
-from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, parse, secret_data
+from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, secret_data
 from kumafast.snapshot import Snapshot, SnapshotCache
 from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.snapshot.resource import SECRET
 from kumafast.store import Change, MemoryStore, StoredResource
 from kumafast.templates import Failure
 
-MESHES = ("default", "other")
-NAMES = tuple(f"dp-{number}" for number in range(6))
-HOSTS = ("a.example", "b.example")
-ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
 STREAMS = 8
 
-SERVICES: tuple[dict[str, str], ...] = (
-    {"kuma.io/service": "a"},
-    {"kuma.io/service": "b"},
-    {"kuma.io/service": "a", "version": "1"},
-    {"kuma.io/service": "b", "version": "2"},
-    {"kuma.io/service": "c", "kuma.io/zone": "east"},
-    {"kuma.io/service": "b", "version": "1"},
-)
-INBOUND_TAGS: tuple[dict[str, str], ...] = (
-    *SERVICES[:5],
-    {"kuma.io/service": "a", "kuma.io/protocol": "http"},
-    {"kuma.io/service": "a", "kuma.io/protocol": "grpc", "version": "1"},
-    {"kuma.io/service": "b", "kuma.io/zone": "west", "version": "1"},
-)
 NODES: tuple[dict[str, object], ...] = (
     {},
     {"features": ["feature-reuse-port"], "dataplane.admin.port": "9901"},
@@ -66,9 +62,6 @@ NODES: tuple[dict[str, object], ...] = (
     {"dataplane.dns.port": "15053"},
     {"dataplane.dns.port": "15053", "ipv6Enabled": True},
 )
-VARIANTS = 150
-POLICIES = 400
-"""So many that every kind is among them several times."""
 LEDS_THRESHOLD = 3
 """Some services have more endpoints than that, and some nodes take those one by one."""
 
@@ -86,68 +79,6 @@ class Step:
         return f"Step({self.what!r}, {self.arguments!r})"
 
 
-@cache
-def variant(mesh: str, name: str, number: int) -> Dataplane:
-    """One of `VARIANTS` dataplanes of a name; the same in every process."""
-    rng = random.Random(f"{name} {number}")
-    inbound = [
-        {
-            "port": port,
-            "name": rng.choice(["", "main"]),
-            "tags": rng.choice(INBOUND_TAGS),
-            "state": rng.choice(["Ready", "Ready", "Ready", "NotReady", "Ignored"]),
-        }
-        for port in rng.sample([80, 81], rng.choice([0, 1, 1, 1, 2]))
-    ]
-    outbound = [
-        {"port": 10_000 + index, "tags": tags} for index, tags in enumerate(rng.sample(SERVICES, rng.randrange(4)))
-    ]
-    outbound += [
-        {"port": 11_000 + index, "backendRef": random_reference(rng)} for index in range(rng.choice([0, 0, 1, 2]))
-    ]
-    networking: dict[str, object] = {
-        "address": rng.choice([*ADDRESSES, *ADDRESSES, *HOSTS]),
-        "inbound": inbound,
-        "outbound": outbound,
-    }
-    if rng.random() < 0.1:
-        networking["advertisedAddress"] = rng.choice([*ADDRESSES, *HOSTS])
-    if rng.random() < 0.4:
-        services = rng.choice([[], [], ["a"], ["b", "c"], ["outside"]])
-        proxying = {"redirectPortInbound": 15006, "redirectPortOutbound": 15001, "reachableServices": services}
-        networking["transparentProxying"] = proxying
-        if rng.random() < 0.4:
-            proxying["reachableBackends"] = {"refs": [random_reachable(rng) for _ in range(rng.choice([0, 1, 2]))]}
-    labels = rng.choice([{}, {}, {"team": "x"}])
-    resource = parse({"type": "Dataplane", "mesh": mesh, "name": name, "labels": labels, "networking": networking})
-    assert isinstance(resource, Dataplane)
-    return resource
-
-
-@cache
-def policy(mesh: str, number: int) -> Resource:
-    """One of `POLICIES` policies of a mesh; the same in every process."""
-    return random_policy(random.Random(number), mesh)
-
-
-@cache
-def outside(mesh: str, number: int) -> Resource:
-    """One of `VARIANTS` external services of a mesh; the same in every process."""
-    return random_external_service(random.Random(number), mesh)
-
-
-@cache
-def served(mesh: str, number: int) -> Resource:
-    """One of `VARIANTS` services of a mesh; the same in every process."""
-    return random_service(random.Random(number), mesh)
-
-
-@cache
-def naming(mesh: str, number: int) -> Resource:
-    """One of `VARIANTS` VirtualOutbounds of a mesh; the same in every process."""
-    return random_virtual_outbound(random.Random(number), mesh)
-
-
 def history(seed: int, length: int) -> list[Step]:
     """A random history with `length` changes of resources, and what happens between them."""
     rng = random.Random(seed)
@@ -161,8 +92,10 @@ def history(seed: int, length: int) -> list[Step]:
     for _ in range(length):
         mesh, name = rng.choice(MESHES), rng.choice(NAMES)
         kind = rng.random()
-        if kind < 0.42:
+        if kind < 0.37:
             steps.append(Step("put", (mesh, name, rng.randrange(VARIANTS))))
+        elif kind < 0.42:
+            steps.append(Step("attach" if rng.random() < 0.8 else "detach", (mesh, rng.randrange(VARIANTS))))
         elif kind < 0.44:
             steps.append(Step("generate" if rng.random() < 0.7 else "degenerate", (rng.randrange(VARIANTS),)))
         elif kind < 0.5:
@@ -179,6 +112,8 @@ def history(seed: int, length: int) -> list[Step]:
             steps.append(Step("secure", (mesh, name, rng.random() < secure_share)))
         elif kind < 0.88:
             steps.append(Step("mesh", (mesh, rng.randrange(MESH_FORMS) if rng.random() < 0.9 else None)))
+        elif kind < 0.89:
+            steps.append(Step("show", (mesh, rng.choice(SECRETS), rng.choice([None, *range(CERTIFICATES)]))))
         elif kind < 0.9:
             steps.append(Step("disclose", (mesh, rng.choice([None, "one", "two"]))))
         elif kind < 0.94:
@@ -269,6 +204,20 @@ class World:
 
     def withdraw(self, mesh: str, number: int) -> None:
         self._forget(served(mesh, number).key)
+
+    def attach(self, mesh: str, number: int) -> None:
+        """A MeshGateway, or a route that may be for one, is written."""
+        self._note(attachment(mesh, number))
+
+    def detach(self, mesh: str, number: int) -> None:
+        self._forget(attachment(mesh, number).key)
+
+    def show(self, mesh: str, name: str, form: int | None) -> None:
+        """A certificate that gateways show is written or goes."""
+        if form is None:
+            self._forget(ResourceKey("Secret", mesh, name))
+        else:
+            self._note(shown(mesh, name, form))
 
     def christen(self, mesh: str, number: int) -> None:
         self._note(naming(mesh, number))

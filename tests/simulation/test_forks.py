@@ -17,19 +17,8 @@ from dataclasses import replace
 import pytest
 from tests.simulation.authorities import MESH_FORMS, SECRET_FORMS
 from tests.simulation.forks import state_of
-from tests.simulation.histories import (
-    MESHES,
-    NAMES,
-    NODES,
-    POLICIES,
-    VARIANTS,
-    Step,
-    World,
-    history,
-    naming,
-    outside,
-    policy,
-)
+from tests.simulation.histories import NODES, Step, World, history
+from tests.simulation.variants import MESHES, NAMES, POLICIES, VARIANTS, naming, outside, policy
 
 from kumafast.fork import Fork
 from kumafast.generation.differences import Difference, differences

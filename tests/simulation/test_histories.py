@@ -13,8 +13,9 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-from tests.simulation.histories import POLICIES, VARIANTS, Step, World, history, policy, served
+from tests.simulation.histories import Step, World, history
 from tests.simulation.shrinking import shrunk
+from tests.simulation.variants import POLICIES, VARIANTS, policy, served
 
 from kumafast import publisher, reached
 from kumafast.metrics import Metrics

@@ -50,6 +50,8 @@ _DETAIL_HEADERS = ("BYTES", "VERSION", "STATE")
 _VERSION_SHOWN = 12
 _WIDE_HEADERS = ("KUMA-DP VERSION", "ENVOY VERSION")
 _RESOURCE_HEADERS = ("TYPE", "NAME")
+_GATEWAY_HEADERS = ("MESH", "DATAPLANE")
+_OF_GATEWAYS = ("MeshGateway", "MeshGatewayRoute")
 _SHOWN_MAX = 100
 
 
@@ -69,6 +71,9 @@ def inspect_dataplanes(
     tag: Annotated[
         list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="Only those with this tag. May be repeated.")
     ] = None,
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Only gateways, delegated ones and those of the mesh itself.")
+    ] = False,
     output: OutputOption = Format.TABLE,
     wide: Annotated[bool, typer.Option("--wide", help="Also the versions of each proxy.")] = False,
     api: ApiOption = None,
@@ -76,7 +81,7 @@ def inspect_dataplanes(
     """Show the dataplanes of a mesh with their status."""
     from urllib.parse import quote
 
-    params = {"tag": [_tag_query(text) for text in tag or []]}
+    params = {"tag": [_tag_query(text) for text in tag or []], **({"gateway": ["true"]} if gateway else {})}
     with connect(context, api) as client:
         items = client.items(f"/meshes/{quote(mesh, safe='')}/dataplanes/_overview", params)
     if output is Format.TABLE:
@@ -127,11 +132,14 @@ def inspect_policy(
     output: OutputOption = Format.TABLE,
     api: ApiOption = None,
 ) -> None:
-    """Show one policy: for whom it is, where it applies, what it loses to and why."""
+    """Show one policy: for whom it is, where it applies, what it loses to and why; of a MeshGateway, its dataplanes."""
     from kumafast.cli.client import item_path, json_of
 
     with connect(context, api) as client:
         kind = client.kind(context.info_name or "")
+        if kind.name in _OF_GATEWAYS:
+            typer.echo(_gateways(client, item_path(kind, mesh=mesh, name=name), f"{kind.name} {name}", mesh, output))
+            return
         if not kind.is_policy:
             raise CommandError(
                 f"{kind.name} is no policy; `kumafast inspect dataplane NAME` shows those of a dataplane"
@@ -148,6 +156,18 @@ def inspect_policy(
             items = client.items(f"{path}/_explanation")
             document = {"resource": document["resource"], "total": len(items), "items": items, "next": None}
     typer.echo("\n".join((_explained(document), *refused)) if output is Format.TABLE else formatted(document, output))
+
+
+def _gateways(client: ApiClient, path: str, what: str, mesh: str, output: Format) -> str:
+    """The built-in gateways that a MeshGateway, or a route for one, is for."""
+    from kumafast.cli.client import json_of
+
+    found = client.find(f"{path}/dataplanes")
+    if found is None:
+        raise CommandError(f"there is no {what} in mesh {mesh}")
+    document = json_of(found)
+    rows = [[str(item["dataplane"]["mesh"]), str(item["dataplane"]["name"])] for item in document["items"]]
+    return table(_GATEWAY_HEADERS, rows) if output is Format.TABLE else formatted(document, output)
 
 
 def _found(client: ApiClient, path: str, name: str, mesh: str) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import Struct
 
 from kumafast.generation import clusters, fields, names
+from kumafast.generation.gateways import LIMITS_LAYER
 from kumafast.generation.proxy import AdminInterface
 
 _CONNECT_TIMEOUT = timedelta(seconds=1)
@@ -76,6 +77,8 @@ class BootstrapParameters:
     dns_port: int | None = None
     has_ipv6: bool = True
     workdir: str = ""
+    is_gateway: bool = False
+    """Whether it is a built-in gateway, whose listeners have limits that the control plane says."""
     features: tuple[str, ...] = ()
     versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Of the launcher and of Envoy, as they named them: `{"kumaDp": {"version": …}, "envoy": {"version": …}}`."""
@@ -104,7 +107,7 @@ def bootstrap(parameters: BootstrapParameters) -> bootstrap_pb2.Bootstrap:
         ),
         hds_config=_stream_config(parameters, config_source_pb2.ApiConfigSource.GRPC) if parameters.uses_hds else None,
         layered_runtime=bootstrap_pb2.LayeredRuntime(
-            layers=[bootstrap_pb2.RuntimeLayer(name="kuma", static_layer=_struct(_RUNTIME))]
+            layers=[bootstrap_pb2.RuntimeLayer(name="kuma", static_layer=_struct(_RUNTIME)), *_limits(parameters)]
         ),
         stats_config=stats_pb2.StatsConfig(
             stats_tags=[stats_pb2.TagSpecifier(tag_name=name, regex=regex) for name, regex in _STATS_TAGS]
@@ -113,6 +116,16 @@ def bootstrap(parameters: BootstrapParameters) -> bootstrap_pb2.Bootstrap:
             name="envoy.regex_engines.google_re2", typed_config=fields.packed(google_re2_pb2.GoogleRE2())
         ),
     )
+
+
+def _limits(parameters: BootstrapParameters) -> list[bootstrap_pb2.RuntimeLayer]:
+    if not parameters.is_gateway:
+        return []
+    config = config_source_pb2.ConfigSource(
+        ads=config_source_pb2.AggregatedConfigSource(), resource_api_version=config_source_pb2.ApiVersion.V3
+    )
+    layer = bootstrap_pb2.RuntimeLayer.RtdsLayer(name=LIMITS_LAYER, rtds_config=config)
+    return [bootstrap_pb2.RuntimeLayer(name=LIMITS_LAYER, rtds_layer=layer)]
 
 
 def to_yaml(message: bootstrap_pb2.Bootstrap) -> str:

@@ -67,8 +67,8 @@ def destination_cluster(destination: Destination) -> cluster_pb2.Cluster:
     """
     is_http, is_external = protocols.is_http(destination.protocol), destination.external is not None
     options = http_protocol_options_pb2.HttpProtocolOptions()
-    over_http2 = not is_external or protocols.is_http2(destination.protocol)
-    options.CopyFrom(_any_options(is_http=is_http, over_http2=over_http2))
+    over_http2 = (not is_external or protocols.is_http2(destination.protocol)) and not destination.over_http1
+    options.CopyFrom(_any_options(is_http=is_http or destination.over_http1, over_http2=over_http2))
     cluster = cluster_pb2.Cluster()
     cluster.CopyFrom(_ANY_DESTINATION)
     cluster.name = destination.cluster_name

@@ -22,6 +22,11 @@ INBOUND_CONNECT_TIMEOUT = timedelta(seconds=10)
 INBOUND_IDLE_TIMEOUT = timedelta(hours=2)
 INBOUND_STREAM_IDLE_TIMEOUT = timedelta(hours=1)
 
+# Of built-in gateways, whose clients may be anybody.
+GATEWAY_IDLE_TIMEOUT = timedelta(minutes=5)
+GATEWAY_STREAM_IDLE_TIMEOUT = timedelta(seconds=5)
+GATEWAY_HEADERS_TIMEOUT = timedelta(milliseconds=500)
+
 # Clusters that no policy touches.
 INTERNAL_CONNECT_TIMEOUT = timedelta(seconds=5)
 

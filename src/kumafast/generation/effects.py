@@ -55,9 +55,10 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """All ways out that there are, the most specific first."""
+    """All ways out that there are, the most specific first; `is_open` where everything goes out as it came."""
 
     ways: tuple[Way, ...] = ()
+    is_open: bool = False
 
 
 INBOUND = "INBOUND"
@@ -158,8 +159,14 @@ class Effect:
         return None
 
     def passage(self) -> Passage | None:
-        """Which redirected traffic goes out that is not for the mesh; None where all of it does."""
+        """Which redirected traffic goes out that is not for the mesh; None where that is not its matter."""
         return None
+
+    def on_gateway_http(self, manager: http_connection_manager_pb2.HttpConnectionManager) -> None:
+        """Change how a gateway handles what it takes in: the connections, where there are no routes, or the routes."""
+
+    def on_gateway_tcp(self, proxy: tcp_proxy_pb2.TcpProxy) -> None:
+        """Change how a gateway handles connections that it does not read."""
 
     def on_local_cluster(
         self, cluster: cluster_pb2.Cluster, options: http_protocol_options_pb2.HttpProtocolOptions | None

@@ -10,7 +10,18 @@ from typing import assert_never
 
 from google.protobuf.message import Message
 
-from kumafast.generation import admin, clusters, dns, endpoints, external, listeners, metrics, tls, transparent
+from kumafast.generation import (
+    admin,
+    clusters,
+    dns,
+    endpoints,
+    external,
+    gateways,
+    listeners,
+    metrics,
+    tls,
+    transparent,
+)
 from kumafast.generation.proxy import (
     AdminInterface,
     Collector,
@@ -18,6 +29,10 @@ from kumafast.generation.proxy import (
     Destination,
     DnsTable,
     EndpointSet,
+    GatewayCertificate,
+    GatewayLimits,
+    GatewayListener,
+    GatewayRoutes,
     Inbound,
     LauncherConfig,
     LauncherMetrics,
@@ -38,6 +53,10 @@ _NAMES: dict[type[Part], str] = {
     EndpointSet: "endpoints",
     TrustBundle: "trust",
     Collector: "collector",
+    GatewayListener: "gateway",
+    GatewayRoutes: "gateway-routes",
+    GatewayCertificate: "gateway-certificate",
+    GatewayLimits: "gateway-limits",
     MetricsPort: "metrics_port",
     LauncherMetrics: "launcher_metrics",
     LauncherConfig: "launcher_config",
@@ -69,6 +88,14 @@ def generate(part: Part) -> tuple[Message, ...]:
             return (endpoints.load_assignment(part),)
         case TrustBundle():
             return (tls.trust_bundle(part),)
+        case GatewayListener():
+            return (gateways.gateway_listener(part),)
+        case GatewayRoutes():
+            return (gateways.gateway_routes(part),)
+        case GatewayCertificate():
+            return (tls.certificate_secret(part.name, chain=part.chain, key=part.key),)
+        case GatewayLimits():
+            return (gateways.gateway_limits(part),)
         case Collector():
             return (clusters.collector_cluster(part),)
         case MetricsPort():

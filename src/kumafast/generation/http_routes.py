@@ -71,6 +71,11 @@ def matches_name(matches: Iterable[Match]) -> str:
     return b64encode(sha256(text.encode()).digest()).decode()
 
 
+def rule_name(rule: HttpRule) -> str:
+    """What the routes of a rule are called."""
+    return matches_name(Match.model_validate(each) for each in rule.matches)
+
+
 def _written(match: Match) -> dict[str, Any]:
     document: dict[str, Any] = match.model_dump(by_alias=True, exclude_defaults=True)
     if match.query_params:
@@ -86,7 +91,7 @@ def routes(everything: _Route, rule: HttpRule) -> Iterator[_Route]:
     for condition in _path_matches(match.path or _ROOT):
         route = _Route()
         route.CopyFrom(everything)
-        route.name = matches_name(Match.model_validate(each) for each in rule.matches)
+        route.name = rule_name(rule)
         _add_conditions(condition, match)
         route.match.CopyFrom(condition)
         _filter(route, filters, rule.mirrors)

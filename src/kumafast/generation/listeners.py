@@ -18,10 +18,10 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
-from kumafast.generation import cases, defaults, fields, names, passages, protocols, rbac, routes, tls
+from kumafast.generation import cases, defaults, fields, http_routes, names, passages, protocols, rbac, routes, tls
 from kumafast.generation.effects import INBOUND, OUTBOUND, UNSPECIFIED, Call, Config, Effect, Securing, Source, Way
 from kumafast.generation.http_filters import http_filter
-from kumafast.generation.proxy import Inbound, InboundTls, Outbound, Tags
+from kumafast.generation.proxy import HttpRule, Inbound, InboundTls, Outbound, Tags
 
 _Hcm = http_connection_manager_pb2.HttpConnectionManager
 
@@ -292,10 +292,42 @@ def _outbound_http(outbound: Outbound) -> http_connection_manager_pb2.HttpConnec
     manager.CopyFrom(_any_outbound(outbound.protocol))
     manager.stat_prefix = names.stat_name(outbound.service)
     routes.lead_outbound(manager.route_config, outbound)
+    apart = list(_apart(manager, outbound))
     for effect in outbound.effects:
         effect.on_outbound_http(manager)
         effect.watch(manager, Call(OUTBOUND, outbound.service, outbound.source))
+    for each in apart:
+        _put_back(manager, each)
     return manager
+
+
+def _apart(
+    manager: http_connection_manager_pb2.HttpConnectionManager, outbound: Outbound
+) -> Iterator[http_connection_manager_pb2.HttpConnectionManager]:
+    """For each rule with effects of its own the manager as that would be if it had no other requests."""
+    for rule in () if outbound.route is None else outbound.route.rules:
+        if isinstance(rule, HttpRule) and rule.effects is not None:
+            alone = _Hcm()
+            alone.CopyFrom(manager)
+            host = alone.route_config.virtual_hosts[0]
+            kept = [route for route in host.routes if route.name == http_routes.rule_name(rule)]
+            del host.routes[:]
+            host.routes.extend(kept)
+            for effect in rule.effects:
+                effect.on_outbound_http(alone)
+            yield alone
+
+
+def _put_back(
+    manager: http_connection_manager_pb2.HttpConnectionManager,
+    alone: http_connection_manager_pb2.HttpConnectionManager,
+) -> None:
+    """Have requests of one rule handled as they are where there are no others."""
+    changed = iter(alone.route_config.virtual_hosts[0].routes)
+    name = alone.route_config.virtual_hosts[0].routes[0].name
+    for route in manager.route_config.virtual_hosts[0].routes:
+        if route.name == name:
+            route.CopyFrom(next(changed))
 
 
 # What all inbounds or outbounds of a protocol have in common, to be copied: that is several times as fast as to put it

@@ -27,7 +27,7 @@ from kumafast.generation.proxy import Tags
 from kumafast.resources.fields import FrozenMap
 
 ADMIN, TRANSPARENT, INBOUND, OUTBOUND = "admin", "transparent", "inbound", "outbound"
-SECRETS, TRACING, DNS, METRICS = "secrets", "tracing", "dns", "prometheus"
+SECRETS, TRACING, DNS, GATEWAY, METRICS = "secrets", "tracing", "dns", "gateway", "prometheus"
 RAW, ADDED = "proxy-template-raw", "proxy-template-modifications"
 
 CLUSTER, LISTENER = "cluster", "listener"

@@ -48,6 +48,21 @@ def outbound_route_name(service: str) -> str:
     return f"outbound:{service}"
 
 
+def gateway_listener_name(gateway: str, protocol: str, port: int) -> str:
+    """`<MeshGateway>:<protocol>:<port>`."""
+    return f"{gateway}:{protocol}:{port}"
+
+
+def gateway_route_name(listener: str, hostname: str) -> str:
+    """The route configuration of a listener's chain for a host name."""
+    return f"{listener}:{hostname}"
+
+
+def gateway_certificate_name(key: str, source: str, name: str) -> str:
+    """The secret with a certificate that a gateway shows: kind of key, and where it is kept."""
+    return f"cert.{key}:{source}:{name}"
+
+
 def passthrough_name(direction: str, family: str) -> str:
     """The listener and the cluster for redirected traffic: `direction` inbound or outbound, `family` ipv4 or ipv6."""
     return f"{direction}:passthrough:{family}"

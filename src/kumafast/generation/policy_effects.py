@@ -21,6 +21,7 @@ from kumafast.generation.proxy import Host, Part, Tags
 _CACHE_SIZE = 16_384
 
 _Maker: TypeAlias = Callable[..., Any]
+_IN_PARTS = ("outbound", "destination", "inbound", "gateway", "route", "passthrough")
 
 
 class Setting(Protocol):
@@ -39,10 +40,14 @@ def _makers() -> dict[tuple[str, str], _Maker]:
     found = {}
     for info in pkgutil.iter_modules(policies.__path__, prefix=f"{policies.__name__}."):
         module = import_module(info.name)
-        for part in ("outbound", "destination", "inbound", "passthrough", "proxy", "on_host", "modifications", "view"):
+        for part in (*_IN_PARTS, "proxy", "on_host", "modifications", "view"):
             maker = getattr(module, part, None)
             if maker is not None:
                 found[module.KIND, part] = maker
+    for kind, part in tuple(found):
+        if part == "outbound":
+            # Rules of gateways are as outbounds, but for kinds that say otherwise.
+            found.setdefault((kind, "route"), found[kind, part])
     return found
 
 
@@ -51,7 +56,8 @@ _MAKERS = _makers()
 
 @lru_cache(maxsize=_CACHE_SIZE)
 def effects(settings: tuple[Setting, ...], part: str, protocol: str) -> tuple[Effect, ...]:
-    """What settings change in a part: `outbound`, `destination`, `inbound` or `passthrough`."""
+    """What settings change in a part: `outbound`, `destination`, `inbound`, `passthrough`; what a `gateway` takes in, a
+    `route` by which it sends on."""
     made = [
         _MAKERS[setting.kind, part](setting.conf, protocol) for setting in settings if (setting.kind, part) in _MAKERS
     ]

@@ -42,6 +42,8 @@ class TransparentProxy:
     effects: tuple[Effect, ...] = ()
     source: Source | None = None
     """Who sends what goes out, where an effect needs to know."""
+    lets_through: bool = True
+    """Whether what is not for the mesh goes out, as long as no effect says what does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +254,8 @@ class HttpRule:
     """Where requests that match lead, and what is done with them: `match` and `filters` as a MeshHTTPRoute has them.
 
     `matches` are all of its rule, by which the route is called. `mirrors` are clusters that get copies, one for each
-    filter that asks for them; an empty name is none.
+    filter that asks for them; an empty name is none. `origin` is the MeshHTTPRoute that it is from; where policies are
+    about that one, `effects` are all that hold for its requests, in place of those of the outbound.
     """
 
     match: Mapping[str, Any]
@@ -260,6 +263,8 @@ class HttpRule:
     filters: tuple[Mapping[str, Any], ...]
     legs: tuple[Leg, ...]
     mirrors: tuple[str, ...] = ()
+    origin: str = ""
+    effects: tuple[Effect, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +296,85 @@ class Outbound:
     is_external: bool = False
     source: Source | None = None
     """Whose port it is, where an effect needs to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayChain:
+    """How a listener of a gateway takes connections to a host name, `*` for all: by its routes, or straight to legs.
+
+    With `certificates`, names of secrets, TLS ends there.
+    """
+
+    hostname: str = "*"
+    route_name: str = ""
+    legs: tuple[Leg, ...] = ()
+    certificates: tuple[str, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    """Those of policies for what it takes in."""
+    outward: tuple[Effect, ...] = ()
+    """Those of policies for what it sends on, to whomever."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayListener:
+    """A port of a built-in gateway. `protocol` is one of MeshGateway's, `service` that of the gateway itself."""
+
+    gateway: str
+    protocol: str
+    address: str
+    port: int
+    service: str
+    chains: tuple[GatewayChain, ...]
+    source: Source | None = None
+    """The proxy itself, where an effect needs to know."""
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """All that policies change in it."""
+        return tuple(effect for chain in self.chains for effect in (*chain.effects, *chain.outward))
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRule:
+    """What becomes of requests that match a rule of a gateway, under the policies for where it leads."""
+
+    rule: HttpRule
+    effects: tuple[Effect, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayHost:
+    """The rules for a host name, `*` for all; the first that matches counts."""
+
+    hostname: str
+    rules: tuple[GatewayRule, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    """Those of policies for what its listener takes in."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRoutes:
+    """Where requests go that a chain of a gateway takes. `is_secured` where they come by TLS."""
+
+    name: str
+    hosts: tuple[GatewayHost, ...]
+    is_secured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayCertificate:
+    """A certificate that a gateway shows, with its chain and key, PEM."""
+
+    name: str
+    chain: bytes
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """How many connections listeners of a gateway may have at a time, by their names; of others there may be any."""
+
+    connections: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +438,8 @@ class Destination:
     external: tuple[ExternalEndpoint, ...] | None = None
     identities: tuple[str, ...] = ()
     """The services that it leads to, where these are others than `service`."""
+    over_http1: bool = False
+    """Whether requests are sent to it although it does not say that it reads them: in the form that all understand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +472,10 @@ Part: TypeAlias = (
     | EndpointSet
     | TrustBundle
     | Collector
+    | GatewayListener
+    | GatewayRoutes
+    | GatewayCertificate
+    | GatewayLimits
     | MetricsPort
     | LauncherMetrics
     | LauncherConfig

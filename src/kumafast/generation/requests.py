@@ -29,7 +29,7 @@ def lead(host: route_components_pb2.VirtualHost, to: OutboundRoute) -> None:
     for rule in to.rules:
         host.routes.extend(_ruled(everything, rule))
     if to.legs:
-        _split(everything.route, to.legs)
+        split(everything.route, to.legs)
         host.routes.append(everything)
 
 
@@ -41,7 +41,7 @@ def actions(host: route_components_pb2.VirtualHost) -> Iterator[route_components
 def _ruled(everything: _Route, rule: RequestRule | HttpRule) -> Iterator[_Route]:
     route = _Route()
     route.CopyFrom(everything)
-    _split(route.route, rule.legs)
+    split(route.route, rule.legs)
     if isinstance(rule, HttpRule):
         yield from http_routes.routes(route, rule)
         return
@@ -51,7 +51,8 @@ def _ruled(everything: _Route, rule: RequestRule | HttpRule) -> Iterator[_Route]
     yield route
 
 
-def _split(action: route_components_pb2.RouteAction, legs: tuple[Leg, ...]) -> None:
+def split(action: route_components_pb2.RouteAction, legs: tuple[Leg, ...]) -> None:
+    """Send requests to clusters, by their shares."""
     if any(leg.is_external for leg in legs):
         # A host of the mesh means nothing out there. A rule may say which one is meant instead.
         action.auto_host_rewrite.value = True

@@ -71,7 +71,11 @@ def lead_outbound(routes: route_pb2.RouteConfiguration, outbound: Outbound) -> N
 
 def lead_connections(proxy: tcp_proxy_pb2.TcpProxy, outbound: Outbound) -> None:
     """Make connections through an outbound go where it leads."""
-    legs = (Leg(outbound.cluster_name),) if outbound.route is None else outbound.route.legs
+    send_connections(proxy, (Leg(outbound.cluster_name),) if outbound.route is None else outbound.route.legs)
+
+
+def send_connections(proxy: tcp_proxy_pb2.TcpProxy, legs: tuple[Leg, ...]) -> None:
+    """Send connections to clusters, by their shares."""
     if len(legs) == 1:
         proxy.cluster = legs[0].cluster_name
         return

@@ -5,7 +5,7 @@ In: parts of a proxy. Out: transport sockets, and the secrets that they name. Ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2, config_source_pb2
@@ -54,6 +54,16 @@ def speak(cluster: cluster_pb2.Cluster, spoken: bytes) -> None:
     if packed.Unpack(context) and ALPN in context.common_tls_context.alpn_protocols:
         context.common_tls_context.tls_params.MergeFromString(spoken)
         cluster.transport_socket.CopyFrom(socket(context))
+
+
+def gateway_socket(certificates: Iterable[str], *, reads_requests: bool) -> base_pb2.TransportSocket:
+    """For listeners of gateways: anybody may come, and is shown one of the certificates, given as names of secrets."""
+    context = tls_pb2.CommonTlsContext(
+        tls_params=common_pb2.TlsParameters(tls_minimum_protocol_version=common_pb2.TlsParameters.TLSv1_2),
+        tls_certificate_sds_secret_configs=map(secret_reference, certificates),
+        alpn_protocols=("h2", "http/1.1") if reads_requests else (),
+    )
+    return socket(tls_pb2.DownstreamTlsContext(common_tls_context=context, require_client_certificate={"value": False}))
 
 
 def outside_socket(host: str) -> base_pb2.TransportSocket:

@@ -11,7 +11,7 @@ from envoy.config.core.v3 import base_pb2
 from google.protobuf.message import Message
 
 from kumafast.generation import clusters, listeners, names, passages
-from kumafast.generation.effects import Way
+from kumafast.generation.effects import Passage, Way
 from kumafast.generation.proxy import TransparentProxy
 
 
@@ -39,10 +39,10 @@ def passthrough(transparent: TransparentProxy) -> tuple[Message, ...]:
 
 
 def _ways(transparent: TransparentProxy, *, is_ipv6: bool) -> tuple[Way, ...] | None:
-    """The only ways out that a policy leaves in a family of addresses; None where everything goes out."""
+    """The only ways out that there are in a family of addresses; None where everything goes out."""
     found = (effect.passage() for effect in transparent.effects)
-    passage = next((each for each in found if each is not None), None)
-    if passage is None or not transparent.redirect_port_outbound:
+    passage = next((each for each in found if each is not None), Passage(is_open=transparent.lets_through))
+    if passage.is_open or not transparent.redirect_port_outbound:
         return None
     return passages.ways_out(passage, is_ipv6=is_ipv6)
 

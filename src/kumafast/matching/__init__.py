@@ -6,7 +6,7 @@ In: resources and compiled selectors. Out: choices. Never: Envoy messages, I/O, 
 from kumafast.matching.backends import Backend, BackendPort, Subject
 from kumafast.matching.bindings import Bindings, Setting
 from kumafast.matching.destinations import UNKNOWN, common_protocol, instance_inbounds, serving_inbounds
-from kumafast.matching.facts import candidates
+from kumafast.matching.facts import candidates, listener_candidates
 from kumafast.matching.policy import PASS_THROUGH, CompiledPolicy, compile_policies, compile_policy
 from kumafast.matching.policy_set import PolicySet
 from kumafast.matching.routing import Route
@@ -27,5 +27,6 @@ __all__ = [
     "compile_policies",
     "compile_policy",
     "instance_inbounds",
+    "listener_candidates",
     "serving_inbounds",
 ]

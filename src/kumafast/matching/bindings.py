@@ -17,12 +17,22 @@ from functools import lru_cache
 from immutables import Map
 
 from kumafast.matching import routing
-from kumafast.matching.backend_refs import Tags
+from kumafast.matching.backend_refs import Destination
 from kumafast.matching.backends import BackendPort, Subject
 from kumafast.matching.connection import Ranked, in_order, outbound_winner, winner
 from kumafast.matching.policy import ANY_SERVICE, PASS_THROUGH, CompiledPolicy, Conf, Rank
 from kumafast.matching.routing import Route
-from kumafast.matching.rules import Rule, cases, catch_all, inbound_rules, listing, sources, to_rule, whole_rule
+from kumafast.matching.rules import (
+    Rule,
+    cases,
+    catch_all,
+    givers_of_rules,
+    inbound_rules,
+    listing,
+    sources,
+    to_rule,
+    whole_rule,
+)
 from kumafast.resources.tags import SERVICE_TAG
 
 PROXY = "@proxy"
@@ -68,7 +78,8 @@ class Bindings:
     inbounds: tuple[tuple[tuple[int, Rank], ...], ...]
     _outbounds: dict[str | Subject, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
     _inbounds: dict[int, tuple[Setting, ...]] = field(init=False, repr=False, default_factory=dict)
-    _routes: dict[Tags, Route | None] = field(init=False, repr=False, default_factory=dict)
+    _routes: dict[tuple[Destination, str | Subject], Route | None] = field(init=False, repr=False, default_factory=dict)
+    _through: dict[int, Bindings] = field(init=False, repr=False, default_factory=dict)
     _kinds: frozenset[str] | None = field(init=False, repr=False, default=None)
     _is_general: bool | None = field(init=False, repr=False, default=None)
 
@@ -80,6 +91,14 @@ class Bindings:
             object.__setattr__(self, "_kinds", found)
             return found
         return self._kinds
+
+    def through(self, position: int) -> Bindings:
+        """The policies for the listener of a gateway at a position alone: what it sends on is its own matter."""
+        found = self._through.get(position)
+        if found is None:
+            hits = self.inbounds[position]
+            found = self._through[position] = Bindings(self.subjects, dict(hits), (hits,))
+        return found
 
     def outbound(self, subject: str | Subject) -> tuple[Setting, ...]:
         """What holds for requests to a service by tags, or to a port of one, in the order in which it is applied.
@@ -104,17 +123,37 @@ class Bindings:
             return is_general
         return self._is_general
 
-    def route(self, tags: Tags | BackendPort) -> Route | None:
-        """Where an outbound with these tags leads; None where that is what its tags say, and for ports of services."""
-        if isinstance(tags, BackendPort):
-            return None
-        if tags in self._routes:
-            return self._routes[tags]
-        settings = self.outbound(dict(tags).get(SERVICE_TAG, ""))
+    def route(self, asked: Destination, subject: str | Subject | None = None) -> Route | None:
+        """Where an outbound leads; None where that is what it asks for.
+
+        `subject` is what policies about that are about: the service of its tags, or the port of a service that is
+        there; None where that is not.
+        """
+        if subject is None:
+            if isinstance(asked, BackendPort):
+                return None
+            subject = dict(asked).get(SERVICE_TAG, "")
+        key = (asked, subject)
+        if key in self._routes:
+            return self._routes[key]
+        settings = self.outbound(subject)
         said = {setting.kind: setting.conf for setting in settings if setting.kind in routing.KINDS}
         newer = self._newer_routes() if routing.OLDER in said else frozenset()
-        found = self._routes[tags] = routing.route(tags, said, newer) if said else None
+        givers = givers_of_rules(self._about_requests(subject), subject) if routing.REQUESTS in said else {}
+        found = self._routes[key] = routing.route(asked, said, newer, givers) if said else None
         return found
+
+    def _about_requests(self, subject: str | Subject) -> list[CompiledPolicy]:
+        return [policy for policy, _ in self.about(subject) if policy.key.type == routing.REQUESTS]
+
+    def of_route(self, name: str) -> tuple[Setting, ...]:
+        """What is said of requests that a MeshHTTPRoute rules, by the kinds that say something of this very route."""
+        subject = Subject(routing.REQUESTS, name, "", ())
+        if not self.subjects.about.get(subject.names[0]):
+            return ()
+        about = self.about(subject)
+        kinds = {policy.key.type for policy, _ in about if any(item.ref for item in policy.items_for(subject))}
+        return tuple(setting for setting in self.outbound(subject) if setting.kind in kinds)
 
     def _newer_routes(self) -> frozenset[str]:
         """The kinds of routes with a targetRef that the dataplane has, whatever these are about."""
@@ -158,9 +197,9 @@ class Bindings:
             found = self._inbounds[position] = _inbound(self.about_inbound(position))
         return found
 
-    def outward(self, outbounds: Iterable[tuple[Tags | BackendPort, str | Subject]]) -> Hashable:
+    def outward(self, outbounds: Iterable[tuple[Destination, str | Subject]]) -> Hashable:
         """All that a proxy with outbounds to these, each with its subject, is told of what it sends, as one value."""
-        sent = tuple((self.outbound(subject), self.route(destination)) for destination, subject in outbounds)
+        sent = tuple((self.outbound(subject), self.route(destination, subject)) for destination, subject in outbounds)
         return sent, self.outbound(PASS_THROUGH), self.proxy
 
     def inward(self) -> Hashable:

@@ -25,6 +25,7 @@ from kumafast.resources.resource import Frozen
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.target_ref import (
     MESH,
+    MESH_GATEWAY,
     MESH_HTTP_ROUTE,
     MESH_SERVICE,
     MESH_SERVICE_SUBSET,
@@ -211,7 +212,7 @@ def compile_policy(
         is_initial=_is_initial(policy),
         order=traits.order,
         successor=traits.successor,
-        selectors=selection.selectors(policy),
+        selectors=selection.selectors(policy, by_role=_role(policy)),
         weight=selection.weight(policy),
         outbound=tuple(_outbound(policy)),
         inbound=tuple(_listed(policy) if traits.is_listed else _inbound(policy)),
@@ -219,6 +220,14 @@ def compile_policy(
         is_listed=traits.is_listed,
         has_cases=traits.has_cases,
     )
+
+
+def _role(policy: TargetRefPolicy) -> Mapping[str, str]:
+    """What a proxy has to be, for kinds of which `to` is about what gateways take in, and all else about sidecars."""
+    traits = policy.type.policy
+    if traits is None or not traits.is_to_of_gateways:
+        return {}
+    return selection.OF_GATEWAYS if policy.spec.to else selection.OF_SIDECARS
 
 
 def _asking(policy: ConnectionPolicy, compiled: CompiledPolicy) -> CompiledPolicy:
@@ -323,13 +332,20 @@ def _connections(policy: ConnectionPolicy, conf: Conf) -> Iterator[OutboundItem]
 def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
     traits = policy.type.policy
     if traits is None or traits.is_to_of_gateways:
-        # Gateways' listeners are not there yet.
+        # What gateways do with all that comes in.
+        return
+    if traits.is_routing and policy.spec.top.kind == MESH_GATEWAY:
+        # It says where what comes in by listeners goes, and nothing of services as such.
         return
     if traits.both_ways:
         yield from _sent_as_taken(policy, traits.both_ways)
         return
-    if any(item.target_ref.kind == MESH_HTTP_ROUTE for item in policy.spec.to):
+    routes = [item for item in policy.spec.to if item.target_ref.kind == MESH_HTTP_ROUTE]
+    if routes:
         # A policy about routes says nothing about services as such.
+        for item in routes:
+            if item.target_ref.name:
+                yield OutboundItem("", (0, 0), _conf(item.conf), PortRef(MESH_HTTP_ROUTE, item.target_ref.name))
         return
     for item in policy.spec.to:
         ref = item.target_ref
@@ -365,6 +381,8 @@ def _inbound(policy: TargetRefPolicy) -> Iterator[InboundItem]:
     for rule in policy.spec.rules:
         for match in rule.matches or (None,):
             yield InboundItem(match, _conf(rule.default))
+    if traits is not None and traits.is_to_of_gateways:
+        yield from (InboundItem(None, _conf(item.conf)) for item in policy.spec.to if item.target_ref.kind == MESH)
     if policy.spec.rules or traits is None:
         return
     for item in policy.spec.from_:

@@ -1,7 +1,7 @@
 """What an outbound leads to under the routes that apply to it.
 
-In: the tags of an outbound, what each kind of route says. Out: a `Route`, a value, or None where it leads where its
-tags say. Never: which routes apply (`Bindings`), endpoints, or what Envoy makes of it.
+In: what an outbound asks for, what each kind of route says. Out: a `Route`, a value, or None where it leads where it
+asks for. Never: which routes apply (`Bindings`), endpoints, or what Envoy makes of it.
 
 A destination of a TrafficRoute takes the tags of the outbound along: those that the route does not name, and the values
 of those that it names as `*`. So one route for all services, to `kuma.io/service: "*"`, leaves everything as it was.
@@ -13,12 +13,12 @@ older TrafficRoute has no say in all that it could be about, whichever services 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from kumafast.matching import http_rules
-from kumafast.matching.backend_refs import Tags, backend
+from kumafast.matching.backend_refs import Destination, Tags, backend
 from kumafast.matching.backends import BackendPort
 from kumafast.matching.facts import ANY
 from kumafast.resources import catalog
@@ -34,7 +34,10 @@ KINDS = frozenset(kind.name for kind in catalog.POLICY_TYPES if kind.policy is n
 OLDER = TrafficRoute.type.name
 """That of them which gives way to the others."""
 
-_REQUESTS, _CONNECTIONS = MeshHTTPRoute.type.name, MeshTCPRoute.type.name
+REQUESTS = MeshHTTPRoute.type.name
+"""That of them which is about requests, and which policies may be about in turn."""
+
+_CONNECTIONS = MeshTCPRoute.type.name
 _NOTHING: FrozenMap[str, Any] = FrozenMap()
 # What Envoy does where it is told nothing.
 _DEFAULT_BALANCERS = (_NOTHING, FrozenMap(roundRobin=_NOTHING))
@@ -44,7 +47,7 @@ _DEFAULT_BALANCERS = (_NOTHING, FrozenMap(roundRobin=_NOTHING))
 class Leg:
     """One of the destinations that traffic is split between, and its share."""
 
-    destination: Tags
+    destination: Destination
     weight: int = 1
 
 
@@ -57,7 +60,7 @@ class RequestRule:
     legs: tuple[Leg, ...]
 
     @property
-    def destinations(self) -> Iterator[Tags]:
+    def destinations(self) -> Iterator[Destination]:
         """All that it leads to."""
         yield from (leg.destination for leg in self.legs)
 
@@ -74,10 +77,12 @@ class HttpRule:
     matches: tuple[Conf, ...]
     filters: tuple[Conf, ...]
     legs: tuple[Leg, ...]
-    mirrors: tuple[Tags | None, ...] = ()
+    mirrors: tuple[Destination | None, ...] = ()
+    origin: str = ""
+    """The MeshHTTPRoute that has the last word in it, by its name: policies may be about that."""
 
     @property
-    def destinations(self) -> Iterator[Tags]:
+    def destinations(self) -> Iterator[Destination]:
         """All that it leads to, and where copies go."""
         yield from (leg.destination for leg in self.legs)
         yield from (each for each in self.mirrors if each is not None)
@@ -99,7 +104,7 @@ class Route:
     """Where it leads, in place of all this, while the service does not speak HTTP; None where that is the same."""
 
     @property
-    def destinations(self) -> tuple[Tags, ...]:
+    def destinations(self) -> tuple[Destination, ...]:
         """All that it leads to in either case, each once, in its order."""
         led = [destination for rule in self.rules for destination in rule.destinations]
         led += [leg.destination for leg in self.legs]
@@ -107,23 +112,30 @@ class Route:
         return tuple(dict.fromkeys((*led, *otherwise)))
 
 
-def route(outbound: Tags, said: Mapping[str, Conf], newer: Set[str] = frozenset()) -> Route | None:
-    """Where an outbound with these tags leads, by what each kind of route says of its service; None where that is what
-    its tags say anyway. `newer` are the kinds with a targetRef of which the proxy has one, whatever it is about.
+def route(
+    outbound: Destination,
+    said: Mapping[str, Conf],
+    newer: Set[str] = frozenset(),
+    givers: Mapping[Any, str] = _NOTHING,
+) -> Route | None:
+    """Where an outbound leads, by what each kind of route says of what it asks for; None where that is there itself.
+
+    TrafficRoutes are about tags. `newer` are the kinds with a targetRef that the proxy has, whatever these are about;
+    `givers` the MeshHTTPRoutes that rules are from, by their matches.
 
     >>> to_version = {"destination": {"kuma.io/service": "*", "version": "1"}}
     >>> route((("kuma.io/service", "a"),), {"TrafficRoute": to_version}).destinations
     ((('kuma.io/service', 'a'), ('version', '1')),)
     """
     own = Route((Leg(outbound),))
-    older = _of_traffic_route(outbound, said[OLDER]) if OLDER in said else own
-    requests = own if _REQUESTS in newer else older
+    older = own if OLDER not in said or isinstance(outbound, BackendPort) else _of_traffic_route(outbound, said[OLDER])
+    requests = own if REQUESTS in newer else older
     connections = own if _CONNECTIONS in newer else older
     if _CONNECTIONS in said:
-        connections = Route(_backends(said[_CONNECTIONS].get("backendRefs", ())) or own.legs)
+        connections = Route(backends(said[_CONNECTIONS].get("backendRefs", ())) or own.legs)
         requests = replace(connections, reads_requests=False)
-    if _REQUESTS in said:
-        requests = Route(*_of_http_route(own.legs, said[_REQUESTS]))
+    if REQUESTS in said:
+        requests = Route(*_of_http_route(own.legs, said[REQUESTS], givers))
     if requests == connections:
         return None if requests == own else requests
     return replace(requests, connections=connections)
@@ -140,25 +152,33 @@ def _of_traffic_route(outbound: Tags, conf: Conf) -> Route:
     return Route(_legs(outbound, conf) or own, rules, _NOTHING if balancer in _DEFAULT_BALANCERS else balancer)
 
 
-def _of_http_route(own: tuple[Leg, ...], conf: Conf) -> tuple[tuple[Leg, ...], tuple[HttpRule, ...]]:
+def _of_http_route(
+    own: tuple[Leg, ...], conf: Conf, givers: Mapping[Any, str]
+) -> tuple[tuple[Leg, ...], tuple[HttpRule, ...]]:
     """The legs of all else, and the rules."""
     ordered = http_rules.in_order(conf)
-    rules = (_http_rule(own, match, rule) for match, rule in ordered)
+    rules = (_http_rule(own, match, rule, givers.get(rule.get("matches"), "")) for match, rule in ordered)
     has_all = any(http_rules.takes_all(match) for match, _ in ordered)
     return () if has_all else own, tuple(rule for rule in rules if rule.legs)
 
 
-def _http_rule(own: tuple[Leg, ...], match: Conf, rule: Conf) -> HttpRule:
+def _http_rule(own: tuple[Leg, ...], match: Conf, rule: Conf, origin: str) -> HttpRule:
     default = rule.get("default", _NOTHING)
     filters = default.get("filters", ())
     refs = [(found, ref) for ref in default.get("backendRefs", ()) if (found := backend(ref)) is not None]
     mirrors = tuple(backend(each["requestMirror"]["backendRef"]) for each in filters if each["type"] == MIRROR)
     # Where nobody of those that are found has a share, the next rule is asked.
-    legs = _backends(ref for _, ref in refs) if refs else own
-    return HttpRule(match, rule["matches"], filters, legs, mirrors)
+    legs = backends(ref for _, ref in refs) if refs else own
+    return HttpRule(match, rule["matches"], filters, legs, mirrors, origin)
 
 
-def _backends(refs: Iterable[Conf]) -> tuple[Leg, ...]:
+def gateway_rule(match: Conf, rule: Conf) -> HttpRule:
+    """A match of a rule of a gateway, where there is no service that requests go to in any case."""
+    return _http_rule((), match, rule, "")
+
+
+def backends(refs: Iterable[Conf]) -> tuple[Leg, ...]:
+    """Where references lead, with their shares; those that find nothing are left out."""
     return _split((found, ref.get("weight", 1)) for ref in refs if (found := backend(ref)) is not None)
 
 
@@ -168,8 +188,8 @@ def _legs(outbound: Tags, item: Conf) -> tuple[Leg, ...]:
     return _split((_tags(outbound, each.get("destination", {})), each.get("weight", 0)) for each in item["split"])
 
 
-def _split(shares: Iterable[tuple[Tags, int]]) -> tuple[Leg, ...]:
-    weights: dict[Tags, int] = {}
+def _split(shares: Iterable[tuple[Destination, int]]) -> tuple[Leg, ...]:
+    weights: dict[Destination, int] = {}
     for destination, weight in shares:
         weights[destination] = weights.get(destination, 0) + weight
     # Envoy knows no weight of 0: who has no share is not there.
@@ -183,7 +203,38 @@ def _tags(outbound: Tags, wanted: Mapping[str, str]) -> Tags:
     return tuple(sorted({**dict(outbound), **named}.items()))
 
 
-def reached(routes: Iterable[tuple[Tags | BackendPort, Route | None]]) -> frozenset[Tags | BackendPort]:
+def there(route: Route | None, outbound: Destination, is_there: Callable[[BackendPort], bool]) -> Route | None:
+    """The route without the services that are not there: where it led to nobody else it is as if nothing was said."""
+    if route is None:
+        return None
+    gone = {each for each in route.destinations if isinstance(each, BackendPort) and not is_there(each)}
+    if not gone:
+        return route
+
+    def kept(legs: tuple[Leg, ...]) -> tuple[Leg, ...]:
+        left = _split((leg.destination, leg.weight) for leg in legs if leg.destination not in gone)
+        return left or ((Leg(outbound),) if legs else ())
+
+    def without(found: Route) -> Route:
+        return replace(found, legs=kept(found.legs), rules=tuple(map(ruled, found.rules)))
+
+    def ruled(rule: RequestRule | HttpRule) -> RequestRule | HttpRule:
+        if isinstance(rule, RequestRule):
+            return rule
+        mirrors = tuple(None if each in gone else each for each in rule.mirrors)
+        return replace(rule, legs=kept(rule.legs), mirrors=mirrors)
+
+    connections = None if route.connections is None else without(route.connections)
+    return replace(without(route), connections=connections)
+
+
+def origins(routes: Iterable[tuple[Destination, Route | None]]) -> frozenset[str]:
+    """The names of the MeshHTTPRoutes that rule requests of outbounds."""
+    rules = (rule for _, route in routes if route is not None for rule in route.rules)
+    return frozenset(rule.origin for rule in rules if isinstance(rule, HttpRule) and rule.origin)
+
+
+def reached(routes: Iterable[tuple[Destination, Route | None]]) -> frozenset[Destination]:
     """All that outbounds lead to: each with what it asks for and its route."""
     return frozenset(
         destination for asked, route in routes for destination in ((asked,) if route is None else route.destinations)

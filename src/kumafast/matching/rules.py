@@ -42,12 +42,24 @@ def to_rule(policies: Iterable[CompiledPolicy], subject: str | Subject) -> Rule 
 
     Of a port what is said of the service outweighs what is said of everything before names of policies count.
     """
-    relevant = [(policy, item) for policy in sorted(policies, key=_weight) for item in policy.items_for(subject)]
-    if isinstance(subject, Subject):
-        relevant.sort(key=_weight_of_item)
+    relevant = _relevant(policies, subject)
     if not relevant:
         return None
     return Rule(merge(item.conf for _, item in relevant), _distinct(policy for policy, _ in relevant))
+
+
+def givers_of_rules(policies: Iterable[CompiledPolicy], subject: str | Subject) -> dict[Any, str]:
+    """Of routes about a service, by the matches of each rule the name of the one that has the last word in it."""
+    relevant = _relevant(policies, subject)
+    return {rule.get("matches"): policy.key.name for policy, item in relevant for rule in item.conf.get("rules", ())}
+
+
+def _relevant(policies: Iterable[CompiledPolicy], subject: str | Subject) -> list[tuple[CompiledPolicy, OutboundItem]]:
+    """What is said of requests to a service, or to a port of one, the weightiest last."""
+    found = [(policy, item) for policy in sorted(policies, key=_weight) for item in policy.items_for(subject)]
+    if isinstance(subject, Subject):
+        found.sort(key=_weight_of_item)
+    return found
 
 
 def _weight_of_item(each: tuple[CompiledPolicy, OutboundItem]) -> Weight:

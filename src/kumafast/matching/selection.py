@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from kumafast._core import TagSelector
 from kumafast.matching import facts
 from kumafast.resources.defaults import ORIGIN_LABEL, ZONE_LABEL
+from kumafast.resources.fields import FrozenMap
 from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.target_ref import (
     DATAPLANE,
@@ -38,6 +39,7 @@ from kumafast.resources.target_ref_policy import (
 Weight: TypeAlias = tuple[Any, ...]
 """Compares as the priority of policies of one kind: what weighs more is merged later and wins."""
 
+_NOTHING: FrozenMap[str, str] = FrozenMap()
 _KINDS = (
     MESH,
     DATAPLANE,
@@ -57,16 +59,28 @@ _ROLE_NAMES = tuple(_ROLE_WEIGHTS)
 _ORIGIN_NAMES = ("global", "that is not labelled", "zone")
 
 
-def selectors(policy: TargetRefPolicy) -> tuple[TagSelector, ...]:
+OF_GATEWAYS = FrozenMap({facts.MESH_GATEWAY: facts.ANY})
+"""What listeners of built-in gateways have."""
+OF_SIDECARS = FrozenMap({facts.PROXY: facts.SIDECAR})
+"""What inbounds of sidecars have."""
+
+
+def selectors(policy: TargetRefPolicy, *, by_role: Mapping[str, str] = _NOTHING) -> tuple[TagSelector, ...]:
     """Alternatives over a dataplane's candidates; none where the policy is for nobody: a shadow, a route unknown here.
 
     Matched against one inbound they say whether the policy is for that inbound; against all, whether for the proxy.
+    `by_role` are facts that have to hold beside.
     """
     if policy.labels.get(EFFECT_LABEL) == "shadow":
         return ()
     wanted = _wanted(policy.spec.top, policy)
     if wanted is None:
         return ()
+    for fact, value in by_role.items():
+        held = wanted.get(fact, facts.ANY)
+        if facts.ANY not in (held, value) and held != value:
+            return ()
+        wanted[fact] = value if held == facts.ANY else held
     if policy.role in (CONSUMER, WORKLOAD_OWNER):
         namespace = policy.labels.get(NAMESPACE_LABEL)
         if not namespace:
@@ -97,14 +111,17 @@ def _wanted(ref: TargetRef, policy: TargetRefPolicy) -> dict[str, str] | None:
         case "Dataplane":
             section = {facts.SECTION: ref.section_name} if ref.section_name else {}
             return {**wanted, **section, **_identity(ref, policy.labels)}
+        case "MeshGateway":
+            return {**wanted, **ref.tags, facts.MESH_GATEWAY: ref.name}
         case _:
-            # Gateways' listeners and routes are not there yet, so what refers to one finds nobody.
+            # What refers to a route finds nobody.
             return None
 
 
 def _identity(ref: TargetRef, labels: Mapping[str, str]) -> dict[str, str]:
     if not ref.name:
-        return {facts.label(name): value for name, value in ref.labels.items()}
+        # Listeners of gateways are no dataplanes in this sense, and have neither.
+        return {facts.label(name): value for name, value in ref.labels.items()} or {facts.NAME: facts.ANY}
     identity = {facts.NAME: ref.name, facts.NAMESPACE: ref.namespace or labels.get(NAMESPACE_LABEL, "")}
     if ZONE_LABEL in labels:
         identity[facts.ZONE] = labels[ZONE_LABEL]

@@ -37,7 +37,7 @@ class Affected:
     destinations: Mapping[tuple[str, Destination], Set[str]]
     """Those (mesh, destination) whose endpoints may differ now, each with the names of the dataplanes that changed."""
     meshes: Set[str]
-    """Those whose identity is another, and with it that of all their proxies."""
+    """Those of which all proxies get something else: another identity, or another rule for what leaves the mesh."""
     external: Set[tuple[str, Destination]]
     """Those (mesh, destination) that other external services serve, or the same in another way."""
     vanished: frozenset[tuple[str, Destination]]

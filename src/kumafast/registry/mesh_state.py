@@ -7,15 +7,17 @@ Never: a change of more than one of the parts for one thing that happened; the r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableMapping
+from dataclasses import replace
 
 from kumafast._core import TagSet
 from kumafast.matching import CompiledPolicy, compile_policies
-from kumafast.matching.backends import BackendPort, Subject
+from kumafast.matching.backends import BackendPort, Subject, index_name
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.affected import DataplaneId, Gathered
 from kumafast.registry.asked import ASKED
 from kumafast.registry.backends import Backends, Redefined
 from kumafast.registry.external_services import ExternalServices
+from kumafast.registry.gateways import Gateways, is_builtin
 from kumafast.registry.hostnames import Hostnames
 from kumafast.registry.mesh_view import MeshView
 from kumafast.registry.overlay import Overlay
@@ -23,10 +25,9 @@ from kumafast.registry.policies import Policies
 from kumafast.registry.reach import Destination, Reach, destination_of
 from kumafast.registry.viewpoints import Viewpoint, viewpoint
 from kumafast.registry.virtual_hosts import Naming, VirtualHosts
-from kumafast.resources import Dataplane, ResourceKey
+from kumafast.resources import Dataplane, Mesh, MeshGateway, Resource, ResourceKey
 from kumafast.resources.networking import Outbound
 from kumafast.resources.policies.traffic_permission import TrafficPermission
-from kumafast.resources.tags import SERVICE_TAG
 from kumafast.resources.virtual_ip import Holder, VirtualIP
 from kumafast.resources.virtual_outbound import VirtualOutbound
 from kumafast.store import Change, StoredResource
@@ -39,6 +40,7 @@ class MeshState:
         "addresses",
         "backends",
         "external",
+        "gateways",
         "hostnames",
         "hosts",
         "policies",
@@ -54,6 +56,7 @@ class MeshState:
         self.reach = Reach()
         self.external = ExternalServices()
         self.backends = Backends()
+        self.gateways = Gateways()
         self.addresses = AddressBook()
         self.hosts = VirtualHosts(self.addresses, naming)
         self.hostnames = Hostnames(generators)
@@ -68,6 +71,7 @@ class MeshState:
         forked = MeshState.__new__(MeshState)
         forked.view = self.view
         forked.backends = self.backends.fork()
+        forked.gateways = self.gateways.fork()
         forked.addresses = self.addresses.fork()
         forked.hosts = self.hosts.fork(forked.addresses)
         forked.hostnames = self.hostnames.fork()
@@ -81,9 +85,32 @@ class MeshState:
         """Whether nothing is known of it."""
         if self.view.mesh is not None or self.view.dataplanes or self.written or self.external or len(self.backends):
             return False
-        return self.hosts.is_empty and not self.addresses
+        return self.hosts.is_empty and not self.addresses and not self.gateways
+
+    def set_mesh(self, mesh: Mesh | None) -> bool:
+        """Take in the Mesh itself; whether another rule holds for what leaves it."""
+        before = self.lets_through
+        self.view = replace(self.view, mesh=mesh)
+        services = None if mesh is None else mesh.mesh_services
+        self.hosts.set_mode("" if services is None else services.mode)
+        return self.lets_through != before
+
+    @property
+    def lets_through(self) -> bool:
+        """Whether redirected traffic to what is not in the mesh goes out, as long as no policy says otherwise."""
+        return self.view.mesh is None or self.view.mesh.lets_through
 
     # Questions that several of the parts answer.
+
+    def resources(self) -> Iterator[Resource]:
+        """All that is held, in no order."""
+        if self.view.mesh is not None:
+            yield self.view.mesh
+        yield from self.view.dataplanes.values()
+        yield from self.external
+        yield from self.backends
+        yield from (stored.resource for stored in (*self.gateways, *self.hosts.rules, *self.written.values()))
+        yield from self.addresses.resources(self.view.name)
 
     def permitted(self, name: str) -> frozenset[str]:
         """The external services that a dataplane may reach; one object for all with the same tags."""
@@ -96,7 +123,13 @@ class MeshState:
         return self.external.permitted(tuple(tags))
 
     def outbounds(self, dataplane: Dataplane) -> tuple[Destination, ...]:
-        """What a dataplane asks for, each once in its order; references that lead nowhere are left out."""
+        """What a dataplane asks for, each once in its order; references that lead nowhere are left out.
+
+        A built-in gateway asks for what its listeners lead to.
+        """
+        if is_builtin(dataplane):
+            gateway = self.gateways.get(dataplane.name)
+            return () if gateway is None else gateway.destinations
         by_tags = ASKED.by_tags(dataplane.outbounds)
         if by_tags is not None:
             return by_tags
@@ -111,6 +144,8 @@ class MeshState:
 
     def viewpoint(self, dataplane: Dataplane) -> Viewpoint | None:
         """From where a dataplane sees names; None where it sees none."""
+        if is_builtin(dataplane):
+            return None
         return viewpoint(dataplane, self.backends.wanted(dataplane))
 
     def set_service(self, key: ResourceKey, stored: StoredResource | None) -> Redefined:
@@ -119,6 +154,9 @@ class MeshState:
         ports = ((backend.number, backend.key) for backend in self.backends.ports(*holder))
         self.hosts.set_resource(holder, None if stored is None else tuple(sorted(ports)))
         self.rename(self.hostnames.set_service(holder, stored))
+        if redefined.ports:
+            # Routes are about services as they are.
+            redefined.dataplanes |= self.policies.led_by_name(index_name(key.type, key.name))
         for name in redefined.dataplanes:
             # Its references may lead elsewhere, and what it reaches may be something else.
             dataplane = self.view.dataplanes[name]
@@ -149,7 +187,35 @@ class MeshState:
     def set_outward(self, name: str, dataplane: Dataplane) -> None:
         """Take in what policies see of a dataplane that is new or has changed."""
         seen_from = self.hosts.viewpoint(name)
-        self.policies.set_dataplane(name, dataplane, self.outbounds(dataplane), seen_from=seen_from)
+        listeners: tuple[TagSet, ...] | None = None
+        if is_builtin(dataplane):
+            gateway = self.gateways.get(name)
+            listeners = () if gateway is None else gateway.candidates
+        self.policies.set_dataplane(
+            name, dataplane, self.outbounds(dataplane), seen_from=seen_from, listeners=listeners
+        )
+
+    def attach(self, change: Change, gathered: Gathered) -> None:
+        """Take in a MeshGateway or a route, and note the gateways that are something else by it."""
+        is_gateway = change.key.type == MeshGateway.type.name
+        put = self.gateways.set_gateway if is_gateway else self.gateways.set_route
+        for name in put(change.key, change.stored, self.policies.selected):
+            self.set_outward(name, self.view.dataplanes[name])
+            gathered.proxies[DataplaneId(self.view.name, name)] = None
+            self.consume(name, gathered)
+
+    def consume(self, name: str, gathered: Gathered) -> None:
+        """Take note of what a dataplane reaches now."""
+        self._note_vanished(self.reach.consume(name, self.policies.destinations(name)), gathered)
+
+    def forget(self, name: str, gathered: Gathered) -> None:
+        """Forget a dataplane that was there, and what it reached."""
+        self._note_vanished(self.reach.remove(name), gathered)
+        self.policies.remove_dataplane(name)
+        self.view = replace(self.view, dataplanes=self.view.dataplanes.delete(name))
+
+    def _note_vanished(self, vanished: Iterable[Destination], gathered: Gathered) -> None:
+        gathered.vanished.update((self.view.name, destination) for destination in vanished)
 
     def consumers(self, destination: Destination) -> Iterator[str]:
         """The dataplanes that reach a destination, in no order; some twice. O(those found)."""
@@ -171,10 +237,7 @@ class MeshState:
 
     def subject(self, destination: Destination) -> str | Subject | None:
         """What policies about a destination are about: a service by its name, or a port of one that is there."""
-        if not isinstance(destination, BackendPort):
-            return dict(destination).get(SERVICE_TAG, "")
-        backend = self.backends.get(destination)
-        return None if backend is None else backend.subject
+        return self.policies.subject(destination)
 
     def counting_outside(self) -> Iterator[tuple[ResourceKey, StoredResource]]:
         """The policies that hold for what is sent to external services too. O(policies of the mesh)."""
@@ -200,6 +263,7 @@ class MeshState:
         for service in self.external.reading(secret):
             gathered.served_outside(self.view.name, self.reach, service)
         gathered.external.update((self.view.name, port) for port in self.backends.reading(secret))
+        gathered.proxies.update((DataplaneId(self.view.name, name), None) for name in self.gateways.reading(secret))
 
     def settle_names(self, gathered: Gathered, *, is_rerouted: bool) -> None:
         """Note who sees other names than before, and what they reach by them; `is_rerouted` where routes differ."""
@@ -211,8 +275,7 @@ class MeshState:
             # Who is led elsewhere has been said; here it is what they reach.
             seen |= self.hosts.sights
         for seen_from, sight in seen.items():
-            vanished = self.reach.consume(seen_from, self.policies.led(seen_from, sight))
-            gathered.vanished.update((mesh, destination) for destination in vanished)
+            self._note_vanished(self.reach.consume(seen_from, self.policies.led(seen_from, sight)), gathered)
 
     def served_by(self, name: str) -> list[Destination]:
         """What a dataplane may serve: destinations that somebody reaches, and ports of services. O(those found)."""

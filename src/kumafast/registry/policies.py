@@ -18,7 +18,8 @@ from weakref import WeakValueDictionary
 
 from kumafast._core import TagIndex, TagSelector, TagSet
 from kumafast.matching import PASS_THROUGH, Bindings, CompiledPolicy, PolicySet, candidates, routing
-from kumafast.matching.backends import BackendPort, Subject, noted_names
+from kumafast.matching.backends import BackendPort, Subject, index_name, noted_names
+from kumafast.matching.policy import ANY_SERVICE
 from kumafast.registry.address_book import AddressBook
 from kumafast.registry.backends import Backends
 from kumafast.registry.overlay import Ids, Index, IndexOverlay, Overlay
@@ -37,9 +38,11 @@ WINDOW_MAX = 8_192
 """How many dataplanes are put into an order at a time: some milliseconds."""
 
 
-_Way: TypeAlias = tuple[tuple[Destination, ...], frozenset[Destination] | None, bool, Viewpoint | None]
-"""Outbounds, what they lead to where that is not what their tags say, whether all else is redirected too, and from
-where names are seen."""
+_Way: TypeAlias = tuple[
+    tuple[Destination, ...], frozenset[Destination] | None, frozenset[str], bool, Viewpoint | None, bool
+]
+"""Outbounds, what they lead to where that is not what their tags say, by which MeshHTTPRoutes, whether all else is
+redirected too, from where names are seen, and whether it is the way of gateways."""
 
 
 class Policies:
@@ -129,15 +132,28 @@ class Policies:
             return sight.destinations
         routes = [self._policies.get(self._numbers[key]) for key in self._routing]
         found = set(sight.destinations)
-        for tags in sight.destinations:
-            if isinstance(tags, BackendPort):
+        for asked in sight.destinations:
+            subject = self.subject(asked)
+            if subject is None:
                 continue
             for policy in routes:
-                items = policy.items_for(dict(tags).get(SERVICE_TAG, ""))
-                found |= routing.reached((tags, routing.route(tags, {policy.key.type: item.conf})) for item in items)
+                said = ({policy.key.type: item.conf} for item in policy.items_for(subject))
+                found |= routing.reached((asked, routing.route(asked, each)) for each in said)
         services = (name for destination in found for name in noted_names(destination))
-        self._led[seen_from] = sight.services | frozenset(services)
+        ruling = (index_name(key.type, key.name) for key in self._routing if key.type == routing.REQUESTS)
+        self._led[seen_from] = sight.services | frozenset(chain(services, ruling))
         return frozenset(found)
+
+    def subject(self, destination: Destination) -> str | Subject | None:
+        """What policies about a destination are about: a service by its name, or a port of one that is there."""
+        if not isinstance(destination, BackendPort):
+            return dict(destination).get(SERVICE_TAG, "")
+        backend = self._backends.get(destination)
+        return None if backend is None else backend.subject
+
+    def led_by_name(self, service: str) -> set[str]:
+        """The dataplanes that routes may lead elsewhere where a service is something else than before."""
+        return set(self.reaching(service)) if self._routing else set()
 
     # Dataplanes.
 
@@ -148,17 +164,19 @@ class Policies:
         outbounds: tuple[Destination, ...],
         *,
         seen_from: Viewpoint | None = None,
+        listeners: tuple[TagSet, ...] | None = None,
     ) -> None:
         """Take in a dataplane that is new or has changed, with what its outbounds ask for, each once, and from where
-        it sees names."""
+        it sees names. A built-in gateway has listeners in the place of inbounds, and what they lead to is asked for."""
         before = self._dataplanes.get(name)
         found, inbounds = candidates(dataplane), len(dataplane.inbounds)
         known = self._known(
-            found[:inbounds],
+            found[:inbounds] if listeners is None else listeners,
             found[inbounds:],
             outbounds,
-            is_transparent=_is_transparent(dataplane),
+            is_transparent=listeners is None and _is_transparent(dataplane),
             seen_from=seen_from,
+            is_gateway=listeners is not None,
         )
         self._dataplanes[name] = known
         self._lately.pop(name, None)
@@ -180,16 +198,20 @@ class Policies:
         *,
         is_transparent: bool,
         seen_from: Viewpoint | None,
+        is_gateway: bool = False,
     ) -> _Known:
         destinations: frozenset[Destination] | None = None
-        if self._routing:
+        ruling: frozenset[str] = frozenset()
+        if self._routing and not is_gateway:
             bindings = self._policies.bind(inbounds, gateway)
-            destinations = routing.reached((each, bindings.route(each)) for each in outbounds)
-        key = (outbounds, destinations, is_transparent, seen_from)
+            routes = [(each, bindings.route(each, self.subject(each))) for each in outbounds]
+            destinations, ruling = routing.reached(routes), routing.origins(routes)
+        key = (outbounds, destinations, ruling, is_transparent, seen_from, is_gateway)
         outward = self._outward.get(key)
         if outward is None:
             reached = frozenset(outbounds) if destinations is None else destinations
-            outward = self._outward[key] = Outward(outbounds, reached, is_transparent, seen_from)
+            outward = Outward(outbounds, reached, is_transparent, seen_from, is_gateway, ruling)
+            self._outward[key] = outward
         return _Known(inbounds, gateway, outward)
 
     def remove_dataplane(self, name: str) -> None:
@@ -270,7 +292,7 @@ class Policies:
         is_routing = policies[0].key.type in routing.KINDS
         selected = self._side_by_side(self._selected(policies))
         # Most dataplanes are bound like others, and reach what others reach: then this is asked once for all of them.
-        known: dict[tuple[Bindings, Bindings, frozenset[str] | Outward], bool] = {}
+        known: dict[tuple[Bindings, Bindings, frozenset[str] | Outward, bool], bool] = {}
         while piece := list(islice(selected, LOOK_MAX)):
             touched = []
             for name, dataplane in piece:
@@ -280,10 +302,13 @@ class Policies:
                 subject: frozenset[str] | Outward = dataplane.outward
                 if not is_routing:
                     subject = self._subject(dataplane.outward, about)
-                key = (was, now, subject)
+                key = (was, now, subject, dataplane.outward.is_gateway)
                 differs = known.get(key)
                 if differs is None:
-                    differs = known[key] = self._differs(was, now, subject)
+                    if dataplane.outward.is_gateway:
+                        differs = known[key] = self._differs_at_gateway(was, now, subject)
+                    else:
+                        differs = known[key] = self._differs(was, now, subject)
                 if differs:
                     touched.append(name)
                     if is_routing:
@@ -322,11 +347,26 @@ class Policies:
     def _differs(self, was: Bindings, now: Bindings, subject: frozenset[str] | Outward) -> bool:
         if isinstance(subject, Outward):
             seen = () if subject.seen_from is None else self._hosts.sight(subject.seen_from).destinations
-            return any(was.route(tags) != now.route(tags) for tags in chain(subject.outbounds, seen))
+            asked = ((each, self.subject(each)) for each in chain(subject.outbounds, seen))
+            return any(was.route(*each) != now.route(*each) for each in asked)
         return (
             was.proxy != now.proxy
             or any(was.outbound(each) != now.outbound(each) for name in subject for each in self._meant(name))
             or any(was.inbound(position) != now.inbound(position) for position in range(len(was.inbounds)))
+        )
+
+    def _differs_at_gateway(self, was: Bindings, now: Bindings, subject: frozenset[str] | Outward) -> bool:
+        """The same for what is taken in by listeners, and sent on by each under its own policies."""
+        if isinstance(subject, Outward):
+            # Where listeners lead is not a matter of policies about services.
+            return False
+        listeners = range(len(was.inbounds))
+        # Of what is said of any service there is no cluster.
+        return self._differs(was, now, subject - {ANY_SERVICE}) or any(
+            was.through(position).outbound(each) != now.through(position).outbound(each)
+            for position in listeners
+            for name in subject
+            for each in self._meant(name)
         )
 
     def _meant(self, name: str) -> Iterator[str | Subject]:
@@ -334,6 +374,8 @@ class Policies:
         kind, is_of_ports, service = name.partition("/")
         if not is_of_ports:
             yield name
+        elif kind == routing.REQUESTS:
+            yield Subject(kind, service, "", ())
         elif service:
             yield from (backend.subject for backend in self._backends.ports(kind, service))
 
@@ -345,6 +387,7 @@ class Policies:
             outward.outbounds,
             is_transparent=outward.is_transparent,
             seen_from=outward.seen_from,
+            is_gateway=outward.is_gateway,
         )
         self._move(name, outward, known.outward)
 
@@ -395,13 +438,20 @@ class Outward:
     """Whether what they send is redirected to the proxy, which lets through what is for no service."""
     seen_from: Viewpoint | None
     """From where they see the names of the mesh, and reach what these lead to too."""
+    is_gateway: bool = False
+    """Whether it is what listeners of built-in gateways lead to, each under the policies that are for it."""
+    ruling: frozenset[str] = frozenset()
+    """The MeshHTTPRoutes that rule requests of their outbounds."""
     services: frozenset[str] = field(init=False)
-    """The services of both, and names for ports of services: a policy about the first is for a listener, about the
-    second for a cluster."""
+    """The services of both, and names for ports of services and for routes: a policy about the first is for a listener,
+    about the second for a cluster."""
 
     def __post_init__(self) -> None:
         named = {name for each in (*self.outbounds, *self.destinations) for name in noted_names(each)}
-        object.__setattr__(self, "services", frozenset({PASS_THROUGH, *named} if self.is_transparent else named))
+        named.update(index_name(routing.REQUESTS, name) for name in self.ruling)
+        # What a gateway does with requests of a rule that leads to several is what is said of any.
+        more = (PASS_THROUGH,) if self.is_transparent else (ANY_SERVICE,) if self.is_gateway else ()
+        object.__setattr__(self, "services", frozenset({*more, *named}))
 
 
 @dataclass(frozen=True, slots=True)

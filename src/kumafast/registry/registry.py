@@ -8,11 +8,10 @@ Never: I/O, Envoy messages. One writer: the event loop that calls `apply`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Set
-from dataclasses import replace
 
 from kumafast._core import untrack_value
 from kumafast.identity.identities import Identities
-from kumafast.matching import Bindings, CompiledPolicy, compile_policies, routing
+from kumafast.matching import Bindings, CompiledPolicy, compile_policies, gateway_routes, routing
 from kumafast.matching.backends import Backend, BackendPort, Subject
 from kumafast.matching.policy import ends
 from kumafast.registry import backends
@@ -33,6 +32,8 @@ from kumafast.resources import (
     ExternalService,
     HostnameGenerator,
     Mesh,
+    MeshGateway,
+    MeshGatewayRoute,
     Resource,
     ResourceKey,
     Secret,
@@ -49,6 +50,8 @@ from kumafast.store import Change, StoredResource
 
 _DATAPLANE = Dataplane.type.name
 _POLICIES = frozenset(kind.name for kind in catalog.POLICY_TYPES)
+_NAMING = (VirtualIP.type.name, VirtualOutbound.type.name)
+_GATEWAYS = (MeshGateway.type.name, MeshGatewayRoute.type.name)
 # The fields of a Mesh that count for what policies say, by their kind.
 _MESH_FIELDS: Mapping[str, Set[str]] = {
     kind.name: frozenset(kind.policy.mesh_fields)
@@ -105,14 +108,7 @@ class Registry:
     def resources(self) -> Iterator[Resource]:
         """All that the registry holds, in no order."""
         for state in self._meshes.values():
-            if state.view.mesh is not None:
-                yield state.view.mesh
-            yield from state.view.dataplanes.values()
-            yield from state.external
-            yield from state.backends
-            yield from (stored.resource for stored in state.hosts.rules)
-            yield from state.addresses.resources(state.view.name)
-            yield from (stored.resource for stored in state.written.values())
+            yield from state.resources()
         yield from self.identities.secrets()
         yield from (stored.resource for stored in self._generators.values())
 
@@ -224,9 +220,9 @@ class Registry:
         return sorted(keys, key=lambda key: (-state.written[key].revision, key))
 
     def written(self, key: ResourceKey) -> StoredResource | None:
-        """A policy as a user wrote it; None where there is none."""
+        """A policy, a MeshGateway or a route for one, as a user wrote it; None where there is none."""
         state = self._meshes.get(key.mesh)
-        return None if state is None else state.written.get(key)
+        return None if state is None else state.written.get(key) or state.gateways.written(key)
 
     def selected_by(self, key: ResourceKey) -> list[str]:
         """The names of the dataplanes that a policy selects, in alphabetical order. O(those found, sorted).
@@ -236,6 +232,8 @@ class Registry:
         stored = self.written(key)
         if stored is None:
             return []
+        if key.type in _GATEWAYS:
+            return self._meshes[key.mesh].gateways.selected_by(key)
         return sorted(self._meshes[key.mesh].policies.selected(ends(stored.resource)))
 
     def hosts(self) -> Collection[str]:
@@ -272,7 +270,7 @@ class Registry:
                 self._apply_dataplane(change, gathered)
             elif change.key.type in (Mesh.type.name, Secret.type.name):
                 if change.key.type == Mesh.type.name:
-                    touches = self._apply_mesh(change)
+                    touches = self._apply_mesh(change, gathered)
                 self.generation += 1
                 identities.append((change.key, None if change.stored is None else change.stored.resource))
             elif change.key.type == DataplaneInsight.type.name:
@@ -281,12 +279,14 @@ class Registry:
                 touches = self._apply_external(change, gathered)
             elif change.key.type in backends.KINDS:
                 self._apply_service(change, gathered)
-            elif change.key.type in (VirtualIP.type.name, VirtualOutbound.type.name):
-                self._apply_naming(change)
+            elif change.key.type in (*_NAMING, *_GATEWAYS):
+                self._apply_part(change, gathered)
             elif change.key.type == HostnameGenerator.type.name:
                 self._apply_generator(change)
             elif change.key.type in _POLICIES:
                 touches = self._apply_policy(change)
+                if change.key.type in gateway_routes.KINDS:
+                    self._apply_part(change, gathered)
                 if change.key.type == TrafficPermission.type.name:
                     self._state(change.key.mesh).permit(change, gathered)
             for touched in touches:
@@ -296,7 +296,7 @@ class Registry:
                     gathered.bound.update(dict.fromkeys(touched))
                 yield gathered.complete()
                 gathered = Gathered()
-        # Of a Mesh and of secrets nothing else reaches Envoy than what makes certificates, and what policies read.
+        # Else only what makes certificates of a Mesh and of secrets reaches Envoy, and what policies read.
         gathered.meshes |= self.identities.apply(identities)
         for key, _ in identities:
             state = self._meshes.get(key.mesh)
@@ -363,11 +363,15 @@ class Registry:
                     yield from self._compile(state, key, stored, before=_parts(stored.resource))
         self._drop_if_empty(mesh)
 
-    def _apply_naming(self, change: Change) -> None:
-        """Take in a VirtualOutbound, or who has an address."""
+    def _apply_part(self, change: Change, gathered: Gathered) -> None:
+        """Take in a VirtualOutbound, who has an address, a MeshGateway, or a route that may be for one."""
         self.generation += 1
-        self._state(change.key.mesh).set_naming(change)
-        self._note_named(change.key.mesh)
+        state = self._state(change.key.mesh)
+        if change.key.type in _NAMING:
+            state.set_naming(change)
+            self._note_named(change.key.mesh)
+        else:
+            state.attach(change, gathered)
         self._drop_if_empty(change.key.mesh)
 
     def _apply_generator(self, change: Change) -> None:
@@ -392,16 +396,15 @@ class Registry:
         self._unnamed.clear()
         self._rerouted.clear()
 
-    def _apply_mesh(self, change: Change) -> Iterator[list[DataplaneId]]:
+    def _apply_mesh(self, change: Change, gathered: Gathered) -> Iterator[list[DataplaneId]]:
         """Those whose policies say something else in the mesh as it is now."""
         name = change.key.name
         after = None if change.stored is None else change.stored.resource
         assert after is None or isinstance(after, Mesh)
         state = self._state(name)
         before = state.view.mesh
-        state.view = replace(state.view, mesh=after)
-        services = None if after is None else after.mesh_services
-        state.hosts.set_mode("" if services is None else services.mode)
+        if state.set_mesh(after):
+            gathered.meshes.add(name)
         self._note_named(name)
         # Addresses are given in a mesh that is there.
         self._unaddressed[name] = None
@@ -454,8 +457,7 @@ class Registry:
         for mesh, name in touched:
             state = self._meshes[mesh]
             gathered.proxies[DataplaneId(mesh, name)] = None
-            vanished = state.reach.consume(name, state.policies.destinations(name))
-            gathered.vanished.update((mesh, destination) for destination in vanished)
+            state.consume(name, gathered)
 
     def _apply_dataplane(self, change: Change, gathered: Gathered) -> None:
         mesh, name = dataplane_id = DataplaneId(change.key.mesh, change.key.name)
@@ -475,20 +477,17 @@ class Registry:
         seen_by_others = before is None or after is None or is_seen_differently(before, after)
         if seen_by_others and before is not None:
             gathered.served(dataplane_id, state.served_by(name))
+        state.gateways.set_dataplane(name, after)
         tags = state.set_names(name, after)
         self._note_named(mesh)
         if after is None:
             if before is not None:
-                vanished = state.reach.remove(name)
-                state.policies.remove_dataplane(name)
-                gathered.vanished.update((mesh, destination) for destination in vanished)
-            state.view = replace(state.view, dataplanes=state.view.dataplanes.delete(name))
+                state.forget(name, gathered)
             self._drop_if_empty(mesh)
             return
         state.set_outward(name, after)
         state.reach.set(name, tags)
-        vanished = state.reach.consume(name, state.policies.destinations(name))
-        gathered.vanished.update((mesh, destination) for destination in vanished)
+        state.consume(name, gathered)
         state.view = state.view.with_dataplane(name, after)
         if seen_by_others:
             gathered.served(dataplane_id, state.served_by(name))
@@ -496,4 +495,4 @@ class Registry:
 
 def _parts(policy: Resource) -> int:
     """How many policies a resource stands for at most."""
-    return len(policy.parts) + 2 if isinstance(policy, ConnectionPolicy) else 1
+    return len(policy.parts if isinstance(policy, ConnectionPolicy) else ()) + 2

@@ -13,6 +13,8 @@ from kumafast.resources.hostname_generator import HostnameGenerator
 from kumafast.resources.initial import initial_resources
 from kumafast.resources.mesh import Mesh
 from kumafast.resources.mesh_external_service import MeshExternalService
+from kumafast.resources.mesh_gateway import MeshGateway
+from kumafast.resources.mesh_gateway_route import MeshGatewayRoute
 from kumafast.resources.mesh_multi_zone_service import MeshMultiZoneService
 from kumafast.resources.mesh_service import MeshService
 from kumafast.resources.resource import DataplaneName, MeshName, Resource, ResourceKey, ResourceType, Scope
@@ -29,6 +31,8 @@ __all__ = [
     "HostnameGenerator",
     "Mesh",
     "MeshExternalService",
+    "MeshGateway",
+    "MeshGatewayRoute",
     "MeshMultiZoneService",
     "MeshName",
     "MeshService",

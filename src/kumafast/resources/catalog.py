@@ -16,6 +16,8 @@ from kumafast.resources.external_service import ExternalService
 from kumafast.resources.hostname_generator import HostnameGenerator
 from kumafast.resources.mesh import Mesh
 from kumafast.resources.mesh_external_service import MeshExternalService
+from kumafast.resources.mesh_gateway import MeshGateway
+from kumafast.resources.mesh_gateway_route import MeshGatewayRoute
 from kumafast.resources.mesh_multi_zone_service import MeshMultiZoneService
 from kumafast.resources.mesh_service import MeshService
 from kumafast.resources.resource import Resource, ResourceType
@@ -46,6 +48,8 @@ _ALL: list[type[Resource]] = [
     ExternalService,
     HostnameGenerator,
     MeshExternalService,
+    MeshGateway,
+    MeshGatewayRoute,
     MeshMultiZoneService,
     MeshService,
     Secret,

@@ -152,6 +152,12 @@ class Mesh(Resource):
         """The fields with the forms of 0.1.0 to 0.6 replaced by today's."""
         return aliases.mesh_fields(fields)
 
+    @property
+    def lets_through(self) -> bool:
+        """Whether traffic to what is not in the mesh goes out of transparent proxies for which no policy decides it."""
+        outbound = None if self.networking is None else self.networking.outbound
+        return outbound is None or outbound.passthrough is not False
+
     def remarks(self) -> Iterator[str]:
         """That the log of 0.1.0 is kept and needs a policy to be written to."""
         old = (aliases.ACCESS_LOG, aliases.ACCESS_LOG_FORMAT)

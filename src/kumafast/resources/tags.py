@@ -8,6 +8,7 @@ from __future__ import annotations
 SERVICE_TAG = "kuma.io/service"
 PROTOCOL_TAG = "kuma.io/protocol"
 ZONE_TAG = "kuma.io/zone"
+EXTERNAL_SERVICE_TAG = "kuma.io/external-service-name"
 
 PROTOCOLS = ("grpc", "http", "http2", "kafka", "tcp")
 """The values of `kuma.io/protocol`, in the order in which messages name them."""

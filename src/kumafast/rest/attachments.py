@@ -19,7 +19,16 @@ from kumafast.registry import DataplaneId
 from kumafast.resources.resource import ResourceKey
 from kumafast.rest.documents import Documents
 from kumafast.rest.errors import json_response
-from kumafast.rest.inspection import Proxy, find_policy, find_proxy, in_turns, meta, proxy_named, traits_of
+from kumafast.rest.inspection import (
+    GATEWAY_KINDS,
+    Proxy,
+    find_proxy,
+    find_selecting,
+    in_turns,
+    meta,
+    proxy_named,
+    traits_of,
+)
 from kumafast.rest.paging import next_page, window
 from kumafast.rest.services import ApiServices
 
@@ -52,7 +61,7 @@ class Attachments:
     async def selected(self, request: Request) -> Response:
         """A page of the dataplanes that a policy has to do with."""
         part = window(request)
-        key = (await find_policy(self._services, request)).key
+        key = (await find_selecting(self._services, request)).key
         picture = self._services.picture
         wanted = request.query_params.get("name", "")
         names = [name for name in picture.selected_by(key) if wanted in name]
@@ -63,8 +72,11 @@ class Attachments:
 
     async def attached(self, request: Request) -> Response:
         """The dataplanes that a policy is attached to, and where."""
-        key = (await find_policy(self._services, request)).key
+        key = (await find_selecting(self._services, request)).key
         picture = self._services.picture
+        if key.type in GATEWAY_KINDS:
+            gateways = [{"dataplane": {"mesh": key.mesh, "name": name}} for name in picture.selected_by(key)]
+            return json_response({"total": len(gateways), "items": gateways})
         items = []
         async for name in in_turns(picture.selected_by(key)):
             if picture.dataplane(DataplaneId(key.mesh, name)) is not None:

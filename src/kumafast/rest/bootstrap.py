@@ -175,6 +175,7 @@ def _parameters(
         dns_port=launch.dns_port or None,
         has_ipv6=launch.ipv6_enabled,
         workdir=launch.workdir,
+        is_gateway=dataplane.gateway is not None and dataplane.gateway.type == "BUILTIN",
         features=launch.features,
         versions=launch.versions(),
         metadata=launch.metadata(),

@@ -14,11 +14,13 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kumafast.matching import PASS_THROUGH, CompiledPolicy
+from kumafast.matching import PASS_THROUGH, BackendPort, CompiledPolicy
 from kumafast.matching.explanation import Candidate, Explanation, explain_inbound, explain_outbound, explain_whole
 from kumafast.registry import DataplaneId
+from kumafast.registry.gateways import is_builtin
 from kumafast.resources import Dataplane
 from kumafast.resources.resource import ResourceKey
+from kumafast.resources.tags import SERVICE_TAG
 from kumafast.rest.endpoint import Handler
 from kumafast.rest.errors import encoded_response, json_response
 from kumafast.rest.inspection import Proxy, find_policy, find_proxy, in_turns, meta, proxy_named, traits_of
@@ -75,7 +77,7 @@ def subjects(proxy: Proxy) -> Iterator[Subject]:
     whole = explain_whole(proxy.bindings)
     if whole:
         yield {"subject": PROXY, "name": dataplane.name, "service": "", "addresses": []}, whole
-    for position, inbound in enumerate(dataplane.inbounds):
+    for position, inbound in enumerate(proxy.inbounds):
         about = {
             "subject": INBOUND,
             "name": inbound.section_name,
@@ -83,8 +85,9 @@ def subjects(proxy: Proxy) -> Iterator[Subject]:
             "addresses": [f"{dataplane.inbound_address(inbound)}:{inbound.port}"],
         }
         yield about, explain_inbound(proxy.bindings, position)
+    yield from _by_listeners(proxy)
     addresses: dict[str, list[str]] = {}
-    for outbound in dataplane.outbounds:
+    for outbound in () if is_builtin(dataplane) else dataplane.outbounds:
         if outbound.service:
             address = f"{dataplane.outbound_address(outbound)}:{outbound.port}"
             addresses.setdefault(outbound.service, []).append(address)
@@ -95,6 +98,19 @@ def subjects(proxy: Proxy) -> Iterator[Subject]:
         # What is about inbounds and asks clients to say who they are has nothing to say here.
         found = explain_outbound(proxy.bindings, service)
         yield about, tuple(each for each in found if not traits_of(each.kind).is_by_inbound)
+
+
+def _by_listeners(proxy: Proxy) -> Iterator[Subject]:
+    """Of a built-in gateway, the services that each of its listeners leads to."""
+    gateway = proxy.gateway
+    for position, attached in enumerate(() if gateway is None else gateway.listeners):
+        listener = attached.listener
+        where = f"{proxy.dataplane.address}:{listener.port}"
+        led = [dict(each) for each in attached.destinations if not isinstance(each, BackendPort)]
+        for service in sorted({tags.get(SERVICE_TAG, "") for tags in led}):
+            about = {"subject": OUTBOUND, "name": service, "service": service, "addresses": [where]}
+            found = explain_outbound(proxy.bindings.through(position), service)
+            yield about, tuple(each for each in found if not traits_of(each.kind).is_by_inbound)
 
 
 def has_pass_through(dataplane: Dataplane) -> bool:

@@ -16,10 +16,12 @@ from starlette.requests import Request
 from kumafast.errors import MeshNotFoundError
 from kumafast.matching import Bindings
 from kumafast.registry import DataplaneId
-from kumafast.resources import Dataplane, Mesh, Resource, ResourceKey, catalog, kri
+from kumafast.registry.gateways import Gateway, is_builtin
+from kumafast.resources import Dataplane, Mesh, MeshGateway, MeshGatewayRoute, Resource, ResourceKey, catalog, kri
 from kumafast.resources.defaults import ZONE_LABEL
+from kumafast.resources.fields import FrozenMap
 from kumafast.resources.networking import Inbound
-from kumafast.resources.resource import PolicyTraits
+from kumafast.resources.resource import PolicyTraits, ResourceType
 from kumafast.rest.errors import AbsentError, UnknownPathError
 from kumafast.rest.services import ApiServices, Picture
 
@@ -29,6 +31,9 @@ SENT_AS_TAKEN: Final = frozenset(
     kind.name for kind in catalog.POLICY_TYPES if kind.policy is not None and kind.policy.both_ways
 )
 """The kinds that say nothing of what is sent, and yet hold for it: Kuma shows them beside what comes in only."""
+
+GATEWAY_KINDS: Final = frozenset({MeshGateway.type.name, MeshGatewayRoute.type.name})
+"""What is for built-in gateways as policies are for proxies."""
 
 _TURN_S: Final = 0.005
 
@@ -46,6 +51,23 @@ class Proxy:
     def dataplane_id(self) -> DataplaneId:
         """Its mesh and name."""
         return DataplaneId(self.dataplane.mesh, self.dataplane.name)
+
+    @property
+    def gateway(self) -> Gateway | None:
+        """What it is as a built-in gateway; None where it is none, or selected by no MeshGateway."""
+        state = self.picture.state(self.mesh.name)
+        return None if state is None else state.gateways.get(self.dataplane.name)
+
+    @property
+    def inbounds(self) -> tuple[Inbound, ...]:
+        """What it takes requests by: its inbounds or, of a built-in gateway, the listeners, by their host names."""
+        if not is_builtin(self.dataplane):
+            return self.dataplane.inbounds
+        own = {} if self.dataplane.gateway is None else self.dataplane.gateway.tags
+        listeners = () if self.gateway is None else (attached.listener for attached in self.gateway.listeners)
+        return tuple(
+            Inbound(port=each.port, name=each.hostname, tags=FrozenMap({**own, **each.tags})) for each in listeners
+        )
 
 
 async def find_proxy(services: ApiServices, request: Request) -> Proxy:
@@ -80,6 +102,18 @@ async def find_policy(services: ApiServices, request: Request) -> Resource:
     kind = catalog.by_path(request.path_params["path"])
     if kind is None or kind.policy is None:
         raise UnknownPathError
+    return await _written(services, request, kind)
+
+
+async def find_selecting(services: ApiServices, request: Request) -> Resource:
+    """The same, or what is for gateways as policies are: a MeshGateway, or a MeshGatewayRoute."""
+    kind = catalog.by_path(request.path_params["path"])
+    if kind is not None and kind.name in GATEWAY_KINDS:
+        return await _written(services, request, kind)
+    return await find_policy(services, request)
+
+
+async def _written(services: ApiServices, request: Request, kind: ResourceType) -> Resource:
     await services.settle()
     mesh = request.path_params["mesh"]
     view = services.picture.mesh(mesh)

@@ -125,7 +125,7 @@ class _Kind:
     # What the proxy takes.
 
     def _inbounds(self) -> Iterator[tuple[Json, list[CompiledPolicy]]]:
-        for position, inbound in enumerate(self._proxy.dataplane.inbounds):
+        for position, inbound in enumerate(self._proxy.inbounds):
             about = [policy for policy, _ in self._proxy.bindings.about_inbound(position)]
             mine = [policy for policy in about if policy.key.type == self.name]
             if mine:
@@ -224,7 +224,7 @@ def _warnings(proxy: Proxy) -> dict[str, list[str]]:
 
     for service in dict.fromkeys(outbound.service for outbound in proxy.dataplane.outbounds if outbound.service):
         note(silences_outbound(bindings, service), f"requests to {service}")
-    for position, inbound in enumerate(proxy.dataplane.inbounds):
+    for position, inbound in enumerate(proxy.inbounds):
         note(silences_inbound(bindings, position), f"the inbound {inbound.section_name}")
     warnings: dict[str, list[str]] = {}
     for (kind, why), subjects in said.items():

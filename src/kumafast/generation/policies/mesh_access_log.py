@@ -43,6 +43,11 @@ def inbound(conf: Mapping[str, Any], protocol: str) -> tuple[Effect, ...]:
     return (*_logs(conf, None), *(log for default, match in told for log in _logs(default, match)))
 
 
+def gateway(conf: Mapping[str, Any], protocol: str) -> tuple[Effect, ...]:
+    """What changes in the listener of a gateway."""
+    return inbound(conf, protocol)
+
+
 def _logs(conf: Mapping[str, Any], match: Match | None) -> Iterator[Effect]:
     for backend in Conf.model_validate(conf).backends or ():
         log = _log(backend, match)

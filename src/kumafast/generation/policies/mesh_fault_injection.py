@@ -51,6 +51,10 @@ class Faulty(Effect):
             del host.routes[:]
             host.routes.extend(routes)
 
+    def on_gateway_http(self, manager: http_connection_manager_pb2.HttpConnectionManager) -> None:
+        """The same for what a gateway takes in."""
+        self.on_inbound_http(manager)
+
 
 def outbound(conf: Mapping[str, Any], protocol: str) -> Effect | None:
     """What changes in the listener of an outbound of a client that is told apart by its tags."""
@@ -64,6 +68,11 @@ def inbound(conf: Mapping[str, Any], protocol: str) -> Effect | None:
     told = [(cases.case(item), _faults(item["default"])) for item in conf.get("cases", ())]
     faulty = Faulty(_faults(conf) or (), tuple((case, faults) for case, faults in told if faults is not None))
     return faulty if faulty.general or any(faults for _, faults in faulty.told) else None
+
+
+def gateway(conf: Mapping[str, Any], protocol: str) -> Effect | None:
+    """What changes in the listener and the routes of a gateway."""
+    return inbound(conf, protocol)
 
 
 def _names(count: int) -> list[str]:

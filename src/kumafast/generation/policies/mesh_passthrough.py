@@ -31,6 +31,4 @@ def passthrough(conf: Mapping[str, Any], protocol: str) -> Effect | None:
     """What changes in the listeners of what is let through as it came, and in their clusters."""
     written = Conf.model_validate(conf)
     mode = written.passthrough_mode or MATCHED
-    if mode == ALL:
-        return None
-    return Passing(passage(written.append_match) if mode == MATCHED else Passage())
+    return Passing(passage(written.append_match) if mode == MATCHED else Passage(is_open=mode == ALL))

@@ -53,6 +53,10 @@ class Limited(Effect):
             del host.routes[:]
             host.routes.extend(routes)
 
+    def on_gateway_http(self, manager: http_connection_manager_pb2.HttpConnectionManager) -> None:
+        """The same for what a gateway takes in."""
+        self.on_inbound_http(manager)
+
 
 @dataclass(frozen=True, slots=True)
 class Counted(Effect):
@@ -84,6 +88,11 @@ def inbound(conf: Mapping[str, Any], protocol: str) -> tuple[Effect, ...]:
         if limited.general is not None or any(limit is not None for _, limit in limited.told):
             effects.append(limited)
     return tuple(effects)
+
+
+def gateway(conf: Mapping[str, Any], protocol: str) -> tuple[Effect, ...]:
+    """What changes in the listener and the routes of a gateway."""
+    return inbound(conf, protocol)
 
 
 def _local_http(conf: Mapping[str, Any]) -> LocalHttp | None:

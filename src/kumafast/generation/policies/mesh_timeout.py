@@ -89,6 +89,67 @@ class InboundTimeouts(Effect):
             _limit_connections(options, idle=self.idle, stream=self.max_stream, connection=self.max_connection)
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayTimeouts(Effect):
+    """Limits of what a gateway takes in; those that are not said stay as they are."""
+
+    idle: timedelta | None = None
+    stream_idle: timedelta | None = None
+    request_headers: timedelta | None = None
+
+    def on_gateway_tcp(self, proxy: tcp_proxy_pb2.TcpProxy) -> None:
+        """Limit how long a connection may be idle."""
+        if self.idle is not None:
+            proxy.idle_timeout.CopyFrom(fields.duration(self.idle))
+
+    def on_gateway_http(self, manager: _Manager) -> None:
+        """Limit connections and streams; what requests may take is a matter of their routes."""
+        if self.idle is not None:
+            manager.common_http_protocol_options.idle_timeout.CopyFrom(fields.duration(self.idle))
+        if self.stream_idle is not None:
+            manager.stream_idle_timeout.CopyFrom(fields.duration(self.stream_idle))
+        if self.request_headers is not None:
+            manager.request_headers_timeout.CopyFrom(fields.duration(self.request_headers))
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTimeouts(Effect):
+    """Limits of requests that a gateway sends on; those that are not said stay as they are."""
+
+    request: timedelta | None = None
+    stream_idle: timedelta | None = None
+
+    def on_outbound_http(self, manager: _Manager) -> None:
+        """Limit requests and streams."""
+        for host in manager.route_config.virtual_hosts:
+            for action in requests.actions(host):
+                if self.request is not None:
+                    action.timeout.CopyFrom(fields.duration(self.request))
+                if self.stream_idle is not None:
+                    action.idle_timeout.CopyFrom(fields.duration(self.stream_idle))
+
+
+def gateway(conf: Mapping[str, Any], protocol: str) -> Effect | None:
+    """What changes in the listener of a gateway."""
+    written = Conf.model_validate(conf)
+    http = written.http or Http()
+    return _unless_default(
+        GatewayTimeouts(
+            idle=_said(written.idle_timeout),
+            stream_idle=_said(http.stream_idle_timeout),
+            request_headers=_said(http.request_headers_timeout),
+        )
+    )
+
+
+def route(conf: Mapping[str, Any], protocol: str) -> Effect | None:
+    """What changes in the routes of a gateway."""
+    http = Conf.model_validate(conf).http or Http()
+    return _unless_default(
+        RouteTimeouts(request=_said(http.request_timeout), stream_idle=_said(http.stream_idle_timeout))
+    )
+
+
 def outbound(conf: Mapping[str, Any], protocol: str) -> Effect | None:
     """What changes in the listener of an outbound."""
     written = Conf.model_validate(conf)
@@ -145,6 +206,10 @@ def inbound(conf: Mapping[str, Any], protocol: str) -> Effect | None:
 def _unless_default(effect: Effect) -> Effect | None:
     # Values that hold anyway are no effect, so that parts with and without such a policy are the same part.
     return None if effect == type(effect)() else effect
+
+
+def _said(written: str | None) -> timedelta | None:
+    return None if written is None else as_timedelta(written)
 
 
 def _or(written: str | None, default: timedelta) -> timedelta:

@@ -41,6 +41,11 @@ def inbound(conf: Mapping[str, Any], protocol: str) -> Effect | None:
     return outbound(conf, protocol)
 
 
+def gateway(conf: Mapping[str, Any], protocol: str) -> Effect | None:
+    """What changes in the listener of a gateway."""
+    return outbound(conf, protocol)
+
+
 def _backend(conf: Conf) -> Backend | None:
     return next(iter(conf.backends or ()), None)
 

@@ -47,6 +47,11 @@ def inbound(conf: Mapping[str, Any], protocol: str) -> Effect | None:
     return outbound(conf, protocol)
 
 
+def gateway(conf: Mapping[str, Any], protocol: str) -> Effect | None:
+    """What changes in the listener of a gateway."""
+    return outbound(conf, protocol)
+
+
 def _tracing(backend: TracingBackend) -> Effect:
     cluster = names.tracing_cluster_name(backend.name)
     if backend.type == DATADOG:

@@ -118,6 +118,8 @@ class MeshAccessLog(TargetRefPolicy):
 
     def remarks(self) -> Iterator[str]:
         """That lines need help on their way, or lead nowhere."""
+        if any(item.target_ref.kind == MESH_HTTP_ROUTE for item in self.spec.to):
+            yield "spec.to: requests of single routes are not logged apart; name the service whose requests are to be"
         for backend in self._backends():
             if backend.type == "Tcp" and backend.tcp is not None:
                 yield (
