@@ -39,7 +39,7 @@ async def behind_gateways() -> AsyncIterator[Pipeline]:
     for each in (
         gateway_dataplane("edge-1"),
         gateway_dataplane("edge-2", address="127.0.0.2"),
-        gateway_dataplane("gate-1", **{"kuma.io/service": "gate"}),
+        gateway_dataplane("gate-1", service="gate"),
         dataplane("backend-1", tags=service("backend") | HTTP),
         dataplane("cart-1", address="10.0.0.2", tags=service("cart")),
     ):
