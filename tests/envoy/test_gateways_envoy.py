@@ -220,6 +220,13 @@ def test_policies_of_listeners(delta_edge: Edge) -> None:
     with policy("meshaccesslogs", type="MeshAccessLog", spec=spec(backends)):
         wait_until(lambda: edge.is_routed() and log.exists() and "edge 200\n" in log.read_text(), "lines are written")
     assert edge.is_routed("/slow")
+    older = {
+        "sources": [{"match": {"kuma.io/service": "edge"}}],
+        "destinations": [{"match": {"kuma.io/service": "one"}}],
+    }
+    with policy("timeouts", type="Timeout", **older, conf={"http": {"requestTimeout": "0.2s"}}):
+        assert edge.get("/slow").status_code == 504
+    assert edge.is_routed("/slow")
     assert rejected(edge.envoy) == []
 
 
