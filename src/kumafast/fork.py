@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from datetime import datetime
-from functools import lru_cache
 from itertools import filterfalse
 from typing import TypeAlias
 
@@ -28,7 +27,8 @@ from kumafast.identity.identities import MeshIdentity
 from kumafast.ipam import Ranges, placements
 from kumafast.layers import BoundInbound, Layers
 from kumafast.matching import Bindings, CompiledPolicy, Setting, Subject
-from kumafast.reached import Destinations, Reached, Viewed
+from kumafast.memo import remembered
+from kumafast.reached import Destinations, Reached
 from kumafast.registry import Affected, DataplaneId, Registry
 from kumafast.registry.gateways import is_builtin
 from kumafast.registry.reach import Destination
@@ -43,6 +43,7 @@ from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.snapshot.resource import SECRET
 from kumafast.store import Change, StoredResource
 from kumafast.templates import Failure
+from kumafast.viewed import Viewed
 
 TURN_S = 0.005
 """For how long changes are taken in before everything else has its turn."""
@@ -227,7 +228,7 @@ class Fork:
         return self._live.dataplane(dataplane_id)
 
 
-@lru_cache(maxsize=_POLICIES_MAX)
+@remembered(_POLICIES_MAX)
 def _records(policy: CompiledPolicy) -> tuple[Effect, ...]:
     confs = dict.fromkeys(item.conf for item in policy.outbound)
     if policy.proxy is not None:

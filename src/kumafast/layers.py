@@ -9,7 +9,6 @@ service: that is one `InboundClass`, and a proxy's own listener is its bytes wit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -19,6 +18,7 @@ from kumafast.generation.generate import generate, generator_name
 from kumafast.generation.policy_effects import collectors_of, effects
 from kumafast.generation.proxy import Inbound, Part
 from kumafast.matching import Bindings, Setting
+from kumafast.memo import remembered
 from kumafast.snapshot import Layer, XdsResource
 from kumafast.snapshot.encoding import encode
 from kumafast.snapshot.listener import placed_listener
@@ -64,7 +64,7 @@ class Layers:
         key = (inbound, address, port)
         layer = self._of_inbound.get(key)
         if layer is None:
-            name = names.inbound_listener_name(address, port)
+            name = inbound.part.name or names.inbound_listener_name(address, port)
             listener = placed_listener(name, address, port, inbound.rest)
             layer = self._of_inbound[key] = Layer((inbound.cluster, listener))
             self._count(_INBOUND, layer)
@@ -193,6 +193,6 @@ def with_proxy(settings: tuple[Setting, ...], bindings: Bindings) -> tuple[Setti
     return (*settings, *of_proxy) if of_proxy else settings
 
 
-@lru_cache(maxsize=_WORKLOADS_MAX)
+@remembered(_WORKLOADS_MAX)
 def _workload(inbound: Inbound) -> XdsResource:
     return encode(clusters.local_cluster(inbound))

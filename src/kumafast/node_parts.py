@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from kumafast.generation.proxy import AdminInterface, Host, Tags, TransparentProxy, socket_path
+from kumafast.generation.names import socket_path
+from kumafast.generation.proxy import AdminInterface, Host, Tags, TransparentProxy
 from kumafast.identity.proxies import tag_sets
 from kumafast.resources import Dataplane
 from kumafast.snapshot.node import Node
@@ -20,6 +21,11 @@ _NOT_IN_A_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 def reuses_port(node: Node) -> bool:
     """Whether several processes may listen on one of its ports."""
     return "feature-reuse-port" in _list(node.metadata.get("features"))
+
+
+def wants_unified_names(node: Node) -> bool:
+    """Whether its launcher asks for names of the unified scheme."""
+    return "feature-unified-resource-naming" in _list(node.metadata.get("features"))
 
 
 def dns_port(node: Node) -> int | None:
@@ -70,7 +76,9 @@ def _labels(dataplane: Dataplane) -> Tags:
     return tuple(sorted({**labels, **own}.items()))
 
 
-def transparent_proxy(dataplane: Dataplane, node: Node, *, lets_through: bool) -> TransparentProxy | None:
+def transparent_proxy(
+    dataplane: Dataplane, node: Node, *, lets_through: bool, is_unified: bool
+) -> TransparentProxy | None:
     """The ports that redirected traffic comes to; None where none is redirected.
 
     `lets_through`: what is not for the mesh goes out as long as no policy says otherwise.
@@ -84,10 +92,11 @@ def transparent_proxy(dataplane: Dataplane, node: Node, *, lets_through: bool) -
         has_ipv6=proxying.ip_family_mode != "IPv4" and node.metadata.get("ipv6Enabled") is True,
         reuses_port=reuses_port(node),
         lets_through=lets_through,
+        is_unified=is_unified,
     )
 
 
-def admin_interface(node: Node) -> AdminInterface:
+def admin_interface(node: Node, *, is_unified: bool = False) -> AdminInterface:
     """How the proxy's own interfaces are reached."""
     metadata = node.metadata
     return AdminInterface(
@@ -95,6 +104,7 @@ def admin_interface(node: Node) -> AdminInterface:
         address=_text(metadata, "dataplane.admin.address"),
         port=_port(metadata, "dataplane.admin.port"),
         readiness_port=_port(metadata, "dataplane.readinessReporter.port"),
+        is_unified=is_unified,
     )
 
 

@@ -6,13 +6,14 @@ than routes, or where a destination's endpoints are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
-from kumafast.generation import protocols, proxy
+from kumafast.generation import names, protocols, proxy
 from kumafast.generation.proxy import Destination, Outbound, OutboundRoute
 from kumafast.matching import UNKNOWN, BackendPort, Route, Subject, common_protocol
+from kumafast.matching.backends import Backend
 from kumafast.matching.routing import HttpRule, RequestRule
 from kumafast.registry.reach import Destination as DestinationKey
 
@@ -21,8 +22,8 @@ Port: TypeAlias = tuple[str, int, DestinationKey, str | Subject, Route | None, t
 how it is called with the protocol of a port of a service, and what it leads to as that is now."""
 
 
-def listener(port: Port, *, binds: bool, reuses_port: bool) -> Outbound:
-    """A port as a part of its proxy."""
+def listener(port: Port, *, binds: bool, reuses_port: bool, name: str = "") -> Outbound:
+    """A port as a part of its proxy, under another name than its address if there is one."""
     address, number, asked, _, route, (called, own), led = port
     protocol = spoken(asked, route, led, own)
     way = way_of(route, protocol)
@@ -41,6 +42,44 @@ def listener(port: Port, *, binds: bool, reuses_port: bool) -> Outbound:
         reuses_port=reuses_port,
         route=_led(way, clusters) if way is not None and is_split else None,
         is_external=default is not None and default.external is not None,
+        name=name,
+    )
+
+
+def firsts(ports: Iterable[Port]) -> dict[tuple[str, int], str]:
+    """The names of the ports of services that are asked for, each for the first address and port that leads there."""
+    found: dict[str, tuple[str, int]] = {}
+    for address, number, asked, _, _, (called, _), _ in ports:
+        if isinstance(asked, BackendPort):
+            found.setdefault(called, (address, number))
+    return {place: name for name, place in found.items()}
+
+
+def identified(
+    led: Iterable[Destination],
+    asked: Iterable[DestinationKey],
+    find: Callable[[BackendPort], Backend | None],
+) -> tuple[Destination, ...]:
+    """What is led to, with ports of services by their identifiers."""
+    backends = (find(key) if isinstance(key, BackendPort) else None for key in asked)
+    return tuple(
+        each if backend is None else _identified(each, backend) for each, backend in zip(led, backends, strict=True)
+    )
+
+
+def _identified(destination: Destination, backend: Backend) -> Destination:
+    name = identifier(backend)
+    return replace(destination, cluster_name=name, service=name)
+
+
+def identifier(backend: Backend) -> str:
+    """A port of a service as the unified scheme calls it."""
+    return names.service_identifier(
+        backend.key.kind,
+        mesh=backend.mesh,
+        zone=backend.zone,
+        name=backend.display_name,
+        section=backend.section,
     )
 
 

@@ -22,11 +22,12 @@ from kumafast import garbage
 from kumafast.errors import ModificationError
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth, Pending, Task
-from kumafast.reached import Reached, Unready, Viewed
+from kumafast.reached import Reached, Unready
 from kumafast.resources import ResourceKey
 from kumafast.snapshot import Layer, Snapshot, SnapshotCache
 from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.templates import Failure
+from kumafast.viewed import Viewed
 
 _LOG = logging.getLogger(__name__)
 

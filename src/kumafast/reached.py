@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
@@ -27,44 +27,14 @@ from kumafast.registry.reach import Destination as DestinationKey
 from kumafast.resources import Dataplane, networking
 from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
 from kumafast.snapshot import EndpointEntry, Layer, LoadAssignment
+from kumafast.viewed import Viewed
 
 READ_MAX = 256
 """How many dataplanes of a destination are looked at before everything else has its turn: some 9 µs each."""
 
 
-_TAGS = 2
-"""Where an endpoint's order has its tags."""
-
-
 class Unready(Exception):
     """Raised where a destination has more dataplanes than one turn has room for: ask again in a later one."""
-
-
-class Viewed:
-    """The endpoints of a destination as some of its clients see them, kept while one of these has it."""
-
-    __slots__ = ("__weakref__", "_assignment", "_layer")
-
-    def __init__(self, cluster_name: str, view: View, entries: Iterable[EndpointEntry]) -> None:
-        self._assignment = LoadAssignment(
-            cluster_name,
-            place=lambda entry: view.place({**dict(entry.order[_TAGS]), ZONE_TAG: entry.zone}),
-            overprovisioning=view.overprovisioning,
-        )
-        self._assignment.alter([], list(entries))
-        self._layer: Layer | None = None
-
-    def alter(self, removed: Sequence[EndpointEntry], added: Sequence[EndpointEntry]) -> None:
-        """Follow the destination. O(what changed)."""
-        self._assignment.alter(removed, added)
-        self._layer = None
-
-    def layer(self) -> tuple[Layer, bool]:
-        """The endpoints as one layer, and whether it was put together just now."""
-        if self._layer is not None:
-            return self._layer, False
-        self._layer = self._assignment.layer()
-        return self._layer, True
 
 
 class Moved(Enum):
@@ -140,7 +110,7 @@ class Reached:
         # The same for those who take endpoints one by one.
         self._one_by_one: Layer | None = None
         self._leds_threshold = leds_threshold
-        self._views: WeakValueDictionary[View, Viewed] = WeakValueDictionary()
+        self._views: WeakValueDictionary[tuple[View | None, str], Viewed] = WeakValueDictionary()
         # Names of dataplanes that serve it and have not been looked at; those that came since have.
         self._unread = [dataplane.name for dataplane in registry.providers(mesh, destination)]
         self.outside = self._look_outside()
@@ -262,17 +232,18 @@ class Reached:
         self._layer = self._assignment.layer()
         return self._layer, True
 
-    def viewed(self, view: View) -> Viewed | None:
-        """The endpoints as clients with a view see them: at first O(endpoints), then one for all who see them so.
+    def viewed(self, view: View | None, name: str = "") -> Viewed | None:
+        """The endpoints as clients with a view see them, or those whose cluster has another name: at first
+        O(endpoints), then one for all who see them so.
 
         None for those outside of the mesh, which stand in the cluster.
         """
         if self.outside is not None:
             return None
-        found = self._views.get(view)
+        found = self._views.get((view, name))
         if found is None:
             entries = (entry for served in self._served.values() for entry in served.entries)
-            found = self._views[view] = Viewed(self.destination.cluster_name, view, entries)
+            found = self._views[view, name] = Viewed(name or self.destination.cluster_name, view, entries)
         return found
 
     def _alter(self, dataplanes: Iterable[tuple[str, Dataplane | None]]) -> bool:

@@ -9,7 +9,7 @@ policy for all of them is looked at once, and each of them has one reference to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
@@ -17,12 +17,13 @@ from weakref import WeakValueDictionary
 
 from kumafast import node_parts
 from kumafast.addresses import Addresses
-from kumafast.bound_parts import asks_of_senders, let_through, listening, of_sender, sent_by, with_effects
+from kumafast.bound_parts import let_through
 from kumafast.certificates import Certificates
 from kumafast.gateway_ports import GatewayPorts, NoPorts, gateway_ports
 from kumafast.generation import senders
 from kumafast.generation.effects import Source
-from kumafast.generation.modifications import ADMIN, DNS, INBOUND, METRICS, OUTBOUND, SECRETS, TRACING, TRANSPARENT
+from kumafast.generation.modifications import ADMIN, DNS, INBOUND, METRICS, SECRETS, TRACING, TRANSPARENT
+from kumafast.generation.names import inbound_identifier
 from kumafast.generation.policy_effects import (
     VIEWING,
     host_parts,
@@ -44,8 +45,17 @@ from kumafast.identity.proxies import tag_sets
 from kumafast.layers import InboundClasses, InboundSlot, Layers
 from kumafast.matching import UNKNOWN, BackendPort, Bindings, routing
 from kumafast.matching.bindings import by_kind, proxy_rule
-from kumafast.outbound_ports import Port, balanced, destinations, listener, services, spoken, way_of
-from kumafast.reached import Destinations, Reached, Viewed, cluster_name
+from kumafast.outbound_groups import Cluster, OutboundGroup
+from kumafast.outbound_ports import (
+    Port,
+    balanced,
+    destinations,
+    identified,
+    identifier,
+    spoken,
+    way_of,
+)
+from kumafast.reached import Destinations, Reached, cluster_name
 from kumafast.registry import DataplaneId, Registry
 from kumafast.registry.gateways import is_builtin
 from kumafast.registry.reach import Destination as DestinationKey
@@ -57,63 +67,10 @@ from kumafast.resources.tags import SERVICE_TAG, ZONE_TAG
 from kumafast.snapshot import Layer
 from kumafast.snapshot.node import Node
 from kumafast.templates import NOTHING
+from kumafast.viewed import Viewed
 from kumafast.virtual_groups import VirtualGroups, WantedPort, named_ports, own_ports
 
-_Cluster: TypeAlias = tuple[Reached, Destination]
-
-
-class OutboundGroup:
-    """The outbounds of all proxies that have the same ones."""
-
-    origin = OUTBOUND
-    __slots__ = ("__weakref__", "_asks", "_clusters", "_inside", "_layers", "_listeners", "_made", "_moment", "reached")
-
-    def __init__(
-        self, layers: Layers, ports: Iterable[Port], clusters: Iterable[_Cluster], *, binds: bool, reuses_port: bool
-    ) -> None:
-        reached = tuple(clusters)
-        self.reached = tuple(each for each, _ in reached)
-        # Each with what policies about it are about, and so are the listeners.
-        self._clusters = tuple((each.subject, destination) for each, destination in reached)
-        self._layers = layers
-        held = tuple(ports)
-        self._listeners = tuple(
-            (subject, listener(port, binds=binds, reuses_port=reuses_port)) for port in held for subject in port[3:4]
-        )
-        # The services of the mesh that each leads to, whatever service it is called by.
-        self._inside = tuple(frozenset(service for each in led for service in services(each)) for *_, led in held)
-        # What has been made under the policies of one moment; with the first question of a later moment it goes.
-        self._moment: object = None
-        self._made: dict[Bindings | tuple[Bindings, str], Layer] = {}
-        # Whether a policy of that moment asks who sends.
-        self._asks = False
-
-    def layer(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
-        """The listeners and clusters under these policies: a look-up, but for the first proxy that is bound so.
-
-        Where a policy asks who sends, also by what the proxy says of itself: then those with the same tags share. Where
-        an effect needs to know whose ports these are, proxies share the clusters alone.
-        """
-        if self._moment is not bindings.subjects:
-            self._moment, self._made, self._asks = bindings.subjects, {}, False
-        layer = self._made.get(bindings)
-        return self._layer_of_sender(bindings, source, sender) if layer is None else layer
-
-    def _layer_of_sender(self, bindings: Bindings, source: Source, sender: Callable[[], str]) -> Layer:
-        layer = self._made.get((bindings, sender())) if self._asks else None
-        if layer is None:
-            parts = (listening(part, bindings, subject) for subject, part in self._listeners)
-            of_group = zip(parts, self._inside, strict=True)
-            outbounds = [asks_of_senders(part, bindings, inside) for part, inside in of_group]
-            clusters = (with_effects(part, bindings, subject, "destination") for subject, part in self._clusters)
-            is_asked = any(effect.asks_sender for part in outbounds for effect in part.effects)
-            self._asks = self._asks or is_asked
-            said = [of_sender(part, sender()) for part in outbounds] if is_asked else outbounds
-            listeners = [sent_by(source, part) for part in said]
-            layer = self._layers.joined([*listeners, *clusters])
-            if listeners == said:
-                self._made[(bindings, sender()) if is_asked else bindings] = layer
-        return layer
+_GroupKey: TypeAlias = tuple[bool, bool, bool, tuple[Port, ...], tuple[Cluster, ...]]
 
 
 class Plan:
@@ -185,14 +142,20 @@ class Plan:
         return self._templated(made, bindings) if bindings.proxy else tuple(made)
 
     def _views(self, bindings: Bindings) -> Mapping[Reached, Viewed]:
-        if bindings.kinds.isdisjoint(VIEWING):
+        groups = (group for group in self._outbounds if isinstance(group, OutboundGroup))
+        called = {each: name for group in groups for each, name in group.called.items()}
+        is_viewing = not bindings.kinds.isdisjoint(VIEWING)
+        if not is_viewing and not called:
             return {}
         # Of several values of a tag the first counts, in whatever order the inbounds stand.
         pairs = sorted({pair for tags in tag_sets(self._dataplane) for pair in tags.items()}, reverse=True)
         tags = tuple(sorted(dict(pairs).items()))
         zone = dict(tags).get(ZONE_TAG) or self._dataplane.labels.get(ZONE_LABEL, "")
-        views = ((each, view(bindings.outbound(each.subject), zone, tags)) for each in self.reached)
-        found = ((each, each.viewed(seen)) for each, seen in views if seen is not None)
+        views = (
+            (each, view(bindings.outbound(each.subject), zone, tags) if is_viewing else None) for each in self.reached
+        )
+        wanted = ((each, seen, called.get(each, "")) for each, seen in views)
+        found = ((each, each.viewed(seen, name)) for each, seen, name in wanted if name or seen is not None)
         return {each: viewed for each, viewed in found if viewed is not None}
 
     def templates(self) -> tuple[ResourceKey, ...]:
@@ -248,9 +211,7 @@ class Resolution:
         self._addresses = addresses
         self._certificates = certificates
         self._inbound_classes = InboundClasses()
-        self._groups: WeakValueDictionary[tuple[bool, bool, tuple[Port, ...], tuple[_Cluster, ...]], OutboundGroup] = (
-            WeakValueDictionary()
-        )
+        self._groups: WeakValueDictionary[_GroupKey, OutboundGroup] = WeakValueDictionary()
         self._virtual: VirtualGroups[OutboundGroup] = VirtualGroups()
 
     def plan(self, dataplane_id: DataplaneId, dataplane: Dataplane, node: Node) -> Plan:
@@ -258,10 +219,14 @@ class Resolution:
         reuses_port = node_parts.reuses_port(node)
         state = self.registry.state(dataplane_id.mesh)
         lets_through = state is None or state.lets_through
+        # For as long as its Envoy runs.
+        is_unified = node_parts.wants_unified_names(node)
         transparent = None
         if not is_builtin(dataplane):
-            transparent = node_parts.transparent_proxy(dataplane, node, lets_through=lets_through)
-        fixed: list[Part] = [node_parts.admin_interface(node)]
+            transparent = node_parts.transparent_proxy(
+                dataplane, node, lets_through=lets_through, is_unified=is_unified
+            )
+        fixed: list[Part] = [node_parts.admin_interface(node, is_unified=is_unified)]
         identity = self.registry.identities.get(dataplane_id.mesh)
         tls = None
         certificate: Layer | None = None
@@ -282,12 +247,21 @@ class Resolution:
             dns=self._dns(dataplane_id, node, transparent),
             fixed=(*map(self.layers.of, fixed), *(() if certificate is None else (certificate,))),
             inbounds=tuple(
-                self._inbounds(dataplane, source, tls=tls, binds=transparent is None, reuses_port=reuses_port)
+                self._inbounds(
+                    dataplane,
+                    source,
+                    tls=tls,
+                    binds=transparent is None,
+                    reuses_port=reuses_port,
+                    is_unified=is_unified,
+                )
             ),
             outbounds=tuple(
                 self._gateway_of(dataplane_id, dataplane)
                 if is_builtin(dataplane)
-                else self._groups_of(dataplane_id, dataplane, transparent, reuses_port=reuses_port)
+                else self._groups_of(
+                    dataplane_id, dataplane, transparent, reuses_port=reuses_port, is_unified=is_unified
+                )
             ),
         )
 
@@ -339,17 +313,20 @@ class Resolution:
         transparent: TransparentProxy | None,
         *,
         reuses_port: bool,
+        is_unified: bool,
     ) -> Iterable[OutboundGroup]:
         """The outbounds for the names that a proxy sees, which it shares, and those of its own."""
         mesh, bindings, binds = dataplane_id.mesh, self.registry.bindings(dataplane_id), transparent is None
         sight, permitted = self._sight(dataplane_id), self.registry.permitted(dataplane_id)
-        group = partial(self._group, mesh, bindings, permitted, binds=binds, reuses_port=reuses_port)
+        group = partial(
+            self._group, mesh, bindings, permitted, binds=binds, reuses_port=reuses_port, is_unified=is_unified
+        )
         virtual = None
         if sight.hosts:
             virtual = self._virtual.group(
                 sight,
                 state=(bindings.subjects, self._destinations.generation),
-                key=(bindings, permitted, reuses_port),
+                key=(bindings, permitted, reuses_port, is_unified),
                 make=lambda: group(named_ports(sight)),
             )
         if virtual is not None:
@@ -369,6 +346,7 @@ class Resolution:
         *,
         binds: bool,
         reuses_port: bool,
+        is_unified: bool,
         beside: tuple[Reached, ...] = (),
     ) -> OutboundGroup | None:
         """The group of some outbounds; it leaves out the clusters of what is reached beside it.
@@ -383,9 +361,12 @@ class Resolution:
                 # It refers to a service that is not there.
                 continue
             route = routing.there(bindings.route(asked, subject), asked, partial(self._is_there, mesh))
-            targets = [self._destinations.get(mesh, each) for each in destinations(asked, route)]
+            wanted = destinations(asked, route)
+            targets = [self._destinations.get(mesh, each) for each in wanted]
             led = tuple(target.permitted(permitted) for target in targets)
-            called = self._called(mesh, asked)
+            if is_unified:
+                led = identified(led, wanted, partial(self.registry.backend, mesh))
+            called = self._called(mesh, asked, is_unified=is_unified)
             way = way_of(route, spoken(asked, route, led, called[1]))
             for target, destination in zip(targets, led, strict=True):
                 held = reached.get(target)
@@ -399,23 +380,31 @@ class Resolution:
             return None
         for each in beside:
             reached.pop(each, None)
-        return self._group_with(tuple(ports.values()), reached, binds=binds, reuses_port=reuses_port)
+        # A name is one listener's: of those that lead to the same the first has it, and none where names lead there.
+        named = is_unified and not beside
+        return self._group_with(tuple(ports.values()), reached, binds=binds, reuses_port=reuses_port, is_named=named)
 
     def _group_with(
-        self, ports: tuple[Port, ...], reached: Mapping[Reached, Destination], *, binds: bool, reuses_port: bool
+        self,
+        ports: tuple[Port, ...],
+        reached: Mapping[Reached, Destination],
+        *,
+        binds: bool,
+        reuses_port: bool,
+        is_named: bool = False,
     ) -> OutboundGroup:
-        key = (binds, reuses_port, ports, tuple(reached.items()))
+        key = (binds, reuses_port, is_named, ports, tuple(reached.items()))
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = OutboundGroup(
-                self.layers, ports, reached.items(), binds=binds, reuses_port=reuses_port
+                self.layers, ports, reached.items(), binds=binds, reuses_port=reuses_port, is_named=is_named
             )
         return group
 
     def _is_there(self, mesh: str, port: BackendPort) -> bool:
         return self.registry.backend(mesh, port) is not None
 
-    def _called(self, mesh: str, asked: DestinationKey) -> tuple[str, str]:
+    def _called(self, mesh: str, asked: DestinationKey, *, is_unified: bool) -> tuple[str, str]:
         """How what an outbound asks for is called, and of a port of a service the protocol.
 
         A port goes by its cluster, which has no other name in statistics and routes.
@@ -423,10 +412,19 @@ class Resolution:
         if not isinstance(asked, BackendPort):
             return dict(asked).get(SERVICE_TAG, ""), ""
         backend = self.registry.backend(mesh, asked)
-        return ("", "") if backend is None else (cluster_name({}, backend), backend.protocol)
+        if backend is None:
+            return "", ""
+        return identifier(backend) if is_unified else cluster_name({}, backend), backend.protocol
 
     def _inbounds(
-        self, dataplane: Dataplane, source: Source, *, tls: InboundTls | None, binds: bool, reuses_port: bool
+        self,
+        dataplane: Dataplane,
+        source: Source,
+        *,
+        tls: InboundTls | None,
+        binds: bool,
+        reuses_port: bool,
+        is_unified: bool,
     ) -> Iterable[InboundSlot]:
         seen: set[tuple[str, int]] = set()
         # Whoever sends is not known beforehand.
@@ -447,5 +445,6 @@ class Resolution:
                 binds_to_port=binds,
                 reuses_port=reuses_port,
                 tls=tls,
+                name=inbound_identifier(inbound.section_name) if is_unified else "",
             )
             yield InboundSlot(self._inbound_classes.of(part), address, inbound.port, position, anybody)

@@ -86,6 +86,39 @@ def test_a_service_is_reached_at_its_instances_by_their_port(referring: Referrin
         assert wait_until(referring.answers, "it answers") == {"b-2"}
 
 
+def test_listeners_and_clusters_go_by_identifiers_for_who_asks_for_that(referring: Referring) -> None:
+    mesh, port = referring.mesh, free_port()
+    outbound = [{"port": port, "backendRef": {"kind": "MeshService", "name": "backend", "port": 80}}]
+    inbound = [{"port": free_port(), "servicePort": free_port(), "name": "main", "tags": {"kuma.io/service": "web"}}]
+    mesh.flags = ("--unified-naming",)
+    unified = mesh.sidecar("web-2", inbound=inbound, outbound=outbound)
+    mesh.flags = ()
+    backend = "kri_msvc_default_default__backend_http"
+    count = f"cluster.{backend}.upstream_rq_200"
+
+    def answer() -> str:
+        found = httpx.get(f"http://127.0.0.1:{port}/")
+        return found.json()["instance"] if found.status_code == 200 else ""
+
+    try:
+        with referring.service("b-1"):
+            assert wait_until(answer, "it answers") == "b-1"
+            assert unified.stats(f"^{count}$")[count] > 0
+            names = {line.partition("::")[0] for line in unified.admin("/listeners").splitlines()}
+            assert names == {"self_inbound_dp_main", backend}
+            assert wait_until(referring.answers, "who does not ask is served too") == {"b-1"}
+        with referring.service("b-2"):
+            assert wait_until(answer, "it answers") == "b-2"
+        # Under another name a listener takes over where the one before it stands.
+        networking = {"address": "127.0.0.1", "inbound": [{**inbound[0], "name": "other"}], "outbound": outbound}
+        document = {"type": "Dataplane", "mesh": "default", "name": "web-2", "networking": networking}
+        assert mesh.control_plane.converge(mesh.control_plane.put(document))["is_converged"]
+        assert "self_inbound_dp_other" in unified.admin("/listeners")
+        assert rejected(unified) == []
+    finally:
+        unified.stop()
+
+
 def test_a_timeout_for_a_port_of_a_service_cuts_its_requests_off(referring: Referring) -> None:
     target = {"kind": "MeshService", "name": "backend", "sectionName": "http"}
     impatient = {"to": [{"targetRef": target, "default": {"http": {"requestTimeout": "300ms"}}}]}

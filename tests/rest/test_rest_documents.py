@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import httpx
 import pytest
 from hypothesis import given
@@ -9,11 +12,13 @@ from hypothesis import strategies as st
 from tests import builders
 
 from kumafast import resources
-from kumafast.resources import Resource
+from kumafast.resources import Mesh, Resource
 from kumafast.rest.documents import DocumentCache
-from kumafast.store import MemoryStore
+from kumafast.store import MemoryStore, StoredResource
 
 BYTES_MAX = 100
+
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @given(
@@ -21,16 +26,42 @@ BYTES_MAX = 100
 )
 def test_cache_is_bounded_and_true(puts: list[tuple[int, int, int]]) -> None:
     cache = DocumentCache(bytes_max=BYTES_MAX)
-    newest: dict[int, tuple[int, bytes]] = {}
-    for key, revision, size in puts:
+    newest: dict[int, tuple[StoredResource, bytes]] = {}
+    for number, revision, size in puts:
         document = bytes([revision]) * size
-        cache.put(key, revision, document)
-        newest[key] = (revision, document)
-        held = {k: cache.get(k, r) for k, (r, _) in newest.items()}
-        assert all(found is None or found == newest[k][1] for k, found in held.items())
+        stored = _stored(number, revision)
+        cache.put(stored, document)
+        newest[number] = (stored, document)
+        held = {number: cache.get(stored) for number, (stored, _) in newest.items()}
+        assert all(found is None or found == newest[number][1] for number, found in held.items())
         assert sum(len(found) for found in held.values() if found is not None) <= BYTES_MAX
-        assert all(cache.get(k, r + 1) is None for k, (r, _) in newest.items())
-        assert size > BYTES_MAX or held[key] == document
+        assert all(cache.get(replace(stored, revision=stored.revision + 1)) is None for stored, _ in newest.values())
+        assert all(cache.get(stored, "beside") is None for stored, _ in newest.values())
+        assert size > BYTES_MAX or held[number] == document
+
+
+def test_a_document_goes_with_what_it_shows() -> None:
+    cache = DocumentCache()
+    kept = _stored(0, 1)
+    cache.put(kept, b"kept")
+    for number in range(1, 1_000):
+        cache.put(_stored(number, 1), b"gone")
+    assert len(cache) == 1
+    assert cache.get(kept) == b"kept"
+
+
+def test_a_document_stays_when_the_value_before_it_goes() -> None:
+    cache = DocumentCache()
+    before, after = _stored(0, 1), _stored(0, 2)
+    cache.put(before, b"before")
+    cache.put(after, b"after")
+    del before
+    assert cache.get(after) == b"after"
+    assert len(cache) == 1
+
+
+def _stored(number: int, revision: int) -> StoredResource:
+    return StoredResource(Mesh(name=f"mesh-{number}"), revision, _NOW, _NOW)
 
 
 @pytest.mark.anyio

@@ -59,7 +59,7 @@ NODES: tuple[dict[str, object], ...] = (
     {TAKES_DELTA: True},
     {"features": ["feature-tcp-accesslog-via-named-pipe"], "workdir": "/tmp/w"},
     {"features": ["feature-reuse-port"], "workdir": "/tmp/v", "metricsCertPath": "/tmp/c", "metricsKeyPath": "/tmp/k"},
-    {"dataplane.dns.port": "15053"},
+    {"dataplane.dns.port": "15053", "features": ["feature-unified-resource-naming"]},
     {"dataplane.dns.port": "15053", "ipv6Enabled": True},
 )
 LEDS_THRESHOLD = 3

@@ -21,7 +21,7 @@ from kumafast.errors import (
 )
 from kumafast.resources import ResourceKey
 from kumafast.store import Change, Commit, Delete, Put, Store, StoredResource
-from kumafast.store.watch import HISTORY_CHANGES_MAX, HISTORY_COMMITS_MIN
+from kumafast.store.watch import HISTORY_CHANGES_MAX, HISTORY_COMMITS_MIN, OWN_CHANGES_MAX
 
 
 async def take(watch: AsyncIterator[Commit], count: int) -> list[Commit]:
@@ -331,7 +331,9 @@ class Watching:
             await anext(slow)
         with pytest.raises(CompactedError):
             await anext(store.watch(after=0))
-        newest = await take(store.watch(after=revision - HISTORY_COMMITS_MIN), HISTORY_COMMITS_MIN)
+        # Those of which a watch may not have heard yet, and some more.
+        count = OWN_CHANGES_MAX // size // 2
+        newest = await take(store.watch(after=revision - count), count)
         assert newest[-1].revision == revision
 
     async def test_a_revision_that_is_not_the_stores_is_refused(self, store: Store) -> None:

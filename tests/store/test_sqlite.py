@@ -197,8 +197,7 @@ async def test_one_that_cannot_be_recorded_does_not_take_others_along(path: Path
 
 
 async def test_the_log_is_bounded_on_the_disk_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_module, "HISTORY_CHANGES_MAX", 50)
-    monkeypatch.setattr(watch_module, "HISTORY_COMMITS_MIN", 5)
+    monkeypatch.setattr(watch_module, "OWN_CHANGES_MAX", 50)
     monkeypatch.setattr(database_module, "TRIM_STEP", 20)
     store = await kinds.open_sqlite(path)
     for value in range(200):

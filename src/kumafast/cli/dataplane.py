@@ -53,6 +53,9 @@ MetricsCertFile = Annotated[
     Path | None, typer.Option("--metrics-cert-file", help="Shown to who asks for metrics where a MeshMetric says so.")
 ]
 MetricsKeyFile = Annotated[Path | None, typer.Option("--metrics-key-file", help="The key of --metrics-cert-file.")]
+UnifiedNaming = Annotated[
+    bool, typer.Option("--unified-naming", help="Listeners and clusters go by resource identifiers.")
+]
 PatienceS = Annotated[
     float, typer.Option("--patience-s", min=0, help="How long to wait for the control plane to answer and to know us.")
 ]
@@ -78,6 +81,7 @@ def run(
     metrics_cert_file: MetricsCertFile = None,
     metrics_key_file: MetricsKeyFile = None,
     sotw: Annotated[bool, typer.Option("--sotw", help="State-of-the-world xDS instead of incremental.")] = False,
+    unified_naming: UnifiedNaming = False,
     concurrency: Annotated[int | None, typer.Option("--concurrency", min=1, help="Envoy's worker threads.")] = None,
     log_level: Annotated[str, typer.Option("--log-level", help="Envoy's own.")] = "info",
     drain_time_s: Annotated[int, typer.Option("--drain-time-s", min=0, help="How long Envoy drains listeners.")] = 30,
@@ -110,6 +114,7 @@ def run(
         envoy_build=envoys.build_of(binary),
         dns_port=dns_port,
         uses_delta=not sotw,
+        has_unified_names=unified_naming,
         metrics_certificate=None
         if metrics_cert_file is None or metrics_key_file is None
         else (str(metrics_cert_file.absolute()), str(metrics_key_file.absolute())),

@@ -25,8 +25,7 @@ from kumafast import __version__
 from kumafast.cli import metrics_server
 from kumafast.cli import workdir as workdirs
 from kumafast.cli.failure import CommandError
-from kumafast.generation.names import ADS_CLUSTER
-from kumafast.generation.proxy import socket_path
+from kumafast.generation.names import ADS_CLUSTER, socket_path
 
 _REQUEST_TIMEOUT_S = 10.0
 _BACKOFF_FIRST_S = 0.1
@@ -47,6 +46,7 @@ class Request:
     envoy_build: str
     dns_port: int | None
     uses_delta: bool
+    has_unified_names: bool = False
     metrics_certificate: tuple[str, str] | None = None
     """Files on the host with a certificate and its key, for those who ask for metrics."""
 
@@ -73,10 +73,14 @@ class Request:
             **{key: value for key, value in optional.items() if value is not None},
             "version": version,
             "dynamicMetadata": {},
-            "features": [] if self.uses_delta else ["feature-sotw"],
+            "features": self._features(),
             "operatingSystem": os.uname().sysname.lower(),
             "workdir": str(workdir),
         }
+
+    def _features(self) -> list[str]:
+        wanted = {"feature-sotw": not self.uses_delta, "feature-unified-resource-naming": self.has_unified_names}
+        return [feature for feature, is_wanted in wanted.items() if is_wanted]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

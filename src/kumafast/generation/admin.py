@@ -17,12 +17,14 @@ _LOOPBACK = "127.0.0.1"
 def admin_clusters(admin: AdminInterface) -> tuple[cluster_pb2.Cluster, ...]:
     """A cluster for each of the two that the proxy has. A socket is preferred to a port: not everybody can open it."""
     made: list[cluster_pb2.Cluster] = []
+    name = names.UNIFIED_ENVOY_ADMIN if admin.is_unified else names.ENVOY_ADMIN
     if admin.socket_path is not None:
-        made.append(_internal(names.ENVOY_ADMIN, fields.pipe_address(admin.socket_path)))
+        made.append(_internal(name, fields.pipe_address(admin.socket_path)))
     elif admin.port is not None:
-        made.append(_internal(names.ENVOY_ADMIN, fields.socket_address(admin.address or _LOOPBACK, admin.port)))
+        made.append(_internal(name, fields.socket_address(admin.address or _LOOPBACK, admin.port)))
     if admin.readiness_port is not None:
-        made.append(_internal(names.READINESS, fields.socket_address(_LOOPBACK, admin.readiness_port)))
+        readiness = names.UNIFIED_READINESS if admin.is_unified else names.READINESS
+        made.append(_internal(readiness, fields.socket_address(_LOOPBACK, admin.readiness_port)))
     return tuple(made)
 
 

@@ -6,7 +6,7 @@ In: parts of a proxy. Out: `Cluster` messages. Never: endpoints of services, whi
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import cache, lru_cache
+from functools import cache
 from ipaddress import ip_address
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
@@ -17,6 +17,7 @@ from google.protobuf.any_pb2 import Any as PackedMessage
 
 from kumafast.generation import defaults, external, fields, names, protocols, tls
 from kumafast.generation.proxy import Collector, Destination, Inbound
+from kumafast.memo import remembered
 from kumafast.resources.policies.traffic_route import LoadBalancer
 from kumafast.resources.validation import is_ip
 
@@ -35,10 +36,10 @@ def local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
     return _local_cluster(inbound.as_workload())
 
 
-@lru_cache(maxsize=_LOCAL_CLUSTERS_MAX)
+@remembered(_LOCAL_CLUSTERS_MAX)
 def _local_cluster(inbound: Inbound) -> cluster_pb2.Cluster:
     cluster = static_cluster(
-        names.local_cluster_name(inbound.service_port),
+        inbound.cluster_name,
         fields.socket_address(inbound.service_address, inbound.service_port),
         connect_timeout=defaults.INBOUND_CONNECT_TIMEOUT,
     )

@@ -16,6 +16,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 
 from kumafast.generation import fields
 from kumafast.generation.proxy import Endpoint, EndpointSet, Tags
+from kumafast.memo import remembered
 
 # Subset load balancing, the choice of a TLS context and inspection each read their own namespace.
 _LOAD_BALANCER = "envoy.lb"
@@ -105,7 +106,7 @@ def _fill_address(message: endpoint_components_pb2.LbEndpoint, endpoint: Endpoin
     address.port_value = endpoint.port
 
 
-@lru_cache(maxsize=_RESTS_MAX)
+@remembered(_RESTS_MAX)
 def _rest(tags: Tags, labels: Tags, weight: int) -> bytes:
     """All but the address of an encoded `LbEndpoint`."""
     metadata = fields.metadata({_LOAD_BALANCER: tags, _TRANSPORT_SOCKET_MATCH: tags, _LABELS: labels})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import cache, lru_cache
+from functools import cache
 
 from envoy.config.core.v3 import address_pb2, base_pb2
 from envoy.type.v3 import percent_pb2
@@ -18,12 +18,13 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 
 from kumafast.generation.proxy import Tags
+from kumafast.memo import remembered
 
 # Those of defaults and of policies, over and over.
 _DURATIONS_MAX = 1_024
 
 
-@lru_cache(maxsize=_DURATIONS_MAX)
+@remembered(_DURATIONS_MAX)
 def duration(value: timedelta) -> Duration:
     """A duration, exact to the microsecond. One message for all that ask for the same: it is not to be changed."""
     return Duration(seconds=value.days * 86_400 + value.seconds, nanos=value.microseconds * 1_000)

@@ -22,6 +22,7 @@ from kumafast.generation import cases, defaults, fields, http_routes, names, pas
 from kumafast.generation.effects import INBOUND, OUTBOUND, UNSPECIFIED, Call, Config, Effect, Securing, Source, Way
 from kumafast.generation.http_filters import http_filter
 from kumafast.generation.proxy import HttpRule, Inbound, InboundTls, Outbound, Tags
+from kumafast.memo import remembered
 
 _Hcm = http_connection_manager_pb2.HttpConnectionManager
 
@@ -49,14 +50,14 @@ def inbound_listener(inbound: Inbound) -> listener_pb2.Listener:
     """The port on which other sidecars reach the workload."""
     listener = listener_pb2.Listener()
     listener.MergeFromString(rest_of_inbound(inbound.at_no_address()))
-    name = names.inbound_listener_name(inbound.address, inbound.port)
+    name = inbound.listener_name
     _place(listener, name, inbound.address, inbound.port)
     if inbound.tls is not None:
         _name_judges(listener, name)
     return listener
 
 
-@lru_cache(maxsize=_RESTS_MAX)
+@remembered(_RESTS_MAX)
 def rest_of_inbound(inbound: Inbound) -> bytes:
     """All but name and address, encoded: that is the same for the instances of a service, and nearly all of the work.
 
@@ -91,7 +92,7 @@ def outbound_listener(outbound: Outbound) -> listener_pb2.Listener:
     )
     is_http = protocols.is_http(outbound.protocol)
     _add_chain(listener, _outbound_http(outbound) if is_http else _outbound_tcp(outbound))
-    _place(listener, names.outbound_listener_name(outbound.address, outbound.port), outbound.address, outbound.port)
+    _place(listener, outbound.listener_name, outbound.address, outbound.port)
     return listener
 
 
@@ -160,7 +161,7 @@ def _listener(
     return listener
 
 
-@lru_cache(maxsize=_RESTS_MAX)
+@remembered(_RESTS_MAX)
 def _metadata(tags: Tags) -> base_pb2.Metadata:
     """The tags as metadata. One message for all that have the same, and under all policies: it is not to be changed."""
     return fields.metadata({_TAGS: tags})
@@ -252,7 +253,7 @@ def _name_judges(listener: listener_pb2.Listener, name: str) -> None:
 
 
 def _inbound_tcp(inbound: Inbound) -> tcp_proxy_pb2.TcpProxy:
-    cluster = names.local_cluster_name(inbound.service_port)
+    cluster = inbound.cluster_name
     proxy = tcp_proxy_pb2.TcpProxy(
         stat_prefix=names.stat_name(cluster),
         cluster=cluster,
@@ -279,7 +280,7 @@ def _outbound_tcp(outbound: Outbound) -> tcp_proxy_pb2.TcpProxy:
 def _inbound_http(inbound: Inbound) -> http_connection_manager_pb2.HttpConnectionManager:
     manager = _Hcm()
     manager.CopyFrom(_any_inbound(inbound.protocol))
-    manager.stat_prefix = names.stat_name(names.local_cluster_name(inbound.service_port))
+    manager.stat_prefix = names.stat_name(inbound.cluster_name)
     routes.lead_inbound(manager.route_config, inbound)
     for effect in inbound.effects:
         effect.on_inbound_http(manager)

@@ -12,7 +12,9 @@ from hashlib import sha256
 from kumafast.resources.tags import SERVICE_TAG
 
 ENVOY_ADMIN = "kuma:envoy:admin"
+UNIFIED_ENVOY_ADMIN = "system_envoy_admin"
 READINESS = "kuma:readiness"
+UNIFIED_READINESS = "system_probe_readiness"
 DNS_LISTENER = "kuma:dns"
 ADS_CLUSTER = "ads_cluster"
 METRICS = "_kuma:metrics:hijacker"
@@ -20,6 +22,8 @@ LAUNCHER_CONFIG = "_kuma:dynamicconfig"
 CONTROL_PLANE_VALIDATION = "cp_validation_ctx"
 KUMA_TAGS_HEADER = "x-kuma-tags"
 
+# As Kuma's launcher cuts it, so that there is room for the ending.
+_SOCKET_PATH_MAX = 98
 _NOT_IN_A_STAT = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -63,8 +67,10 @@ def gateway_certificate_name(key: str, source: str, name: str) -> str:
     return f"cert.{key}:{source}:{name}"
 
 
-def passthrough_name(direction: str, family: str) -> str:
+def passthrough_name(direction: str, family: str, *, is_unified: bool = False) -> str:
     """The listener and the cluster for redirected traffic: `direction` inbound or outbound, `family` ipv4 or ipv6."""
+    if is_unified:
+        return f"self_transparentproxy_passthrough_{direction}_{family}"
     return f"{direction}:passthrough:{family}"
 
 
@@ -98,6 +104,20 @@ def service_cluster_name(kind: str, *, mesh: str, name: str, zone: str, port: in
     'default_backend__east_msvc_80'
     """
     return f"{mesh}_{name}__{zone}_{_SHORT_NAMES[kind]}_{port}"
+
+
+def service_identifier(kind: str, *, mesh: str, zone: str, name: str, section: str) -> str:
+    """What listeners and clusters of a port of a service are called where names are unified.
+
+    >>> service_identifier("MeshService", mesh="default", zone="east", name="backend", section="http")
+    'kri_msvc_default_east__backend_http'
+    """
+    return f"kri_{_SHORT_NAMES[kind]}_{mesh}_{zone}__{name}_{section}"
+
+
+def inbound_identifier(section: str) -> str:
+    """What the listener and the cluster of an inbound are called where names are unified, by its name or port."""
+    return f"self_inbound_dp_{section}"
 
 
 def tracing_cluster_name(backend: str) -> str:
@@ -153,3 +173,12 @@ def alternative_stat_name(name: str) -> str:
 
 def _host_and_port(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def socket_path(directory: str, name: str) -> str:
+    """Where a launcher has a socket: cut, for the system's paths of sockets are short.
+
+    >>> socket_path("/run/dp/", "kuma-mh-web-1-default")
+    '/run/dp/kuma-mh-web-1-default.sock'
+    """
+    return f"{directory.rstrip('/')}/{name}"[:_SOCKET_PATH_MAX] + ".sock"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from functools import lru_cache, reduce
+from functools import reduce
 from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
@@ -17,6 +17,7 @@ from kumafast.generation.effects import Collector, Effect
 from kumafast.generation.localities import View
 from kumafast.generation.modifications import Template
 from kumafast.generation.proxy import Host, Part, Tags
+from kumafast.memo import remembered
 
 _CACHE_SIZE = 16_384
 
@@ -54,7 +55,7 @@ def _makers() -> dict[tuple[str, str], _Maker]:
 _MAKERS = _makers()
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
+@remembered(_CACHE_SIZE)
 def effects(settings: tuple[Setting, ...], part: str, protocol: str) -> tuple[Effect, ...]:
     """What settings change in a part: `outbound`, `destination`, `inbound`, `passthrough`; what a `gateway` takes in, a
     `route` by which it sends on."""
@@ -66,7 +67,7 @@ def effects(settings: tuple[Setting, ...], part: str, protocol: str) -> tuple[Ef
     return tuple(dict.fromkeys(effect for each in several for effect in each))
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
+@remembered(_CACHE_SIZE)
 def proxy_parts(settings: tuple[Setting, ...]) -> tuple[Part, ...]:
     """What a proxy has because of settings for it as a whole, beside its inbounds and outbounds."""
     made = (_MAKERS[setting.kind, "proxy"](setting.conf) for setting in settings if (setting.kind, "proxy") in _MAKERS)
@@ -87,7 +88,7 @@ VIEWING = frozenset(kind for kind, part in _MAKERS if part == "view")
 """The kinds that say how clients see endpoints."""
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
+@remembered(_CACHE_SIZE)
 def view(settings: tuple[Setting, ...], zone: str, tags: Tags) -> View | None:
     """How a client with this zone and tags sees the endpoints of a service; None where all see them so."""
     for setting in settings:
@@ -97,7 +98,7 @@ def view(settings: tuple[Setting, ...], zone: str, tags: Tags) -> View | None:
     return None
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
+@remembered(_CACHE_SIZE)
 def records(setting: Setting, *, is_inbound: bool = False) -> tuple[Effect, ...]:
     """The effects of a setting that handle what a proxy sends, or takes, in the proxy's own name."""
     parts = ("inbound",) if is_inbound else ("outbound", "passthrough")
@@ -116,7 +117,7 @@ def collectors_of(part: Part) -> tuple[Collector, ...]:
     return tuple(dict.fromkeys(each for effect in of_part for each in effect.collectors))
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
+@remembered(_CACHE_SIZE)
 def template(settings: tuple[Setting, ...]) -> Template | None:
     """What becomes of a proxy's finished resources because of settings for it as a whole; None for nothing."""
     made: list[Template] = [

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from kumafast.generation import names
 from kumafast.generation.effects import Collector as Collector
 from kumafast.generation.effects import Effect, Source
 from kumafast.resources.fields import FrozenMap
@@ -29,6 +30,8 @@ class AdminInterface:
     address: str | None
     port: int | None
     readiness_port: int | None
+    is_unified: bool = False
+    """Whether names are those of the unified scheme."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class TransparentProxy:
     """Who sends what goes out, where an effect needs to know."""
     lets_through: bool = True
     """Whether what is not for the mesh goes out, as long as no effect says what does."""
+    is_unified: bool = False
+    """Whether names are those of the unified scheme."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +79,7 @@ class Host:
 
     def socket(self, name: str) -> str:
         """A socket of this name in the launcher's directory."""
-        return socket_path(self.workdir, name)
-
-
-# As Kuma's launcher cuts it, so that there is room for the ending.
-_SOCKET_PATH_MAX = 98
-
-
-def socket_path(directory: str, name: str) -> str:
-    """Where a launcher has a socket: cut, for the system's paths of sockets are short.
-
-    >>> socket_path("/run/dp/", "kuma-mh-web-1-default")
-    '/run/dp/kuma-mh-web-1-default.sock'
-    """
-    return f"{directory.rstrip('/')}/{name}"[:_SOCKET_PATH_MAX] + ".sock"
+        return names.socket_path(self.workdir, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +166,19 @@ class Inbound:
     source: Source | None = None
     """What is known of who sends, and its own proxy, where an effect needs to know."""
 
+    name: str = ""
+    """What its listener and cluster are called in the unified scheme; empty where they go by address and port."""
+
+    @property
+    def cluster_name(self) -> str:
+        """The cluster of the workload."""
+        return self.name or names.local_cluster_name(self.service_port)
+
+    @property
+    def listener_name(self) -> str:
+        """The listener, as long as it stands where it listens."""
+        return self.name or names.inbound_listener_name(self.address, self.port)
+
     # Every proxy has inbounds of its own, so these are asked for one by one: `dataclasses.replace` takes three times as
     # long.
 
@@ -227,6 +232,7 @@ class Inbound:
             tls,
             effects,
             source,
+            self.name,
         )
 
 
@@ -296,6 +302,13 @@ class Outbound:
     is_external: bool = False
     source: Source | None = None
     """Whose port it is, where an effect needs to know."""
+    name: str = ""
+    """What its listener is called in the unified scheme; empty where that goes by address and port."""
+
+    @property
+    def listener_name(self) -> str:
+        """The listener."""
+        return self.name or names.outbound_listener_name(self.address, self.port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,8 @@ def any_inbound() -> route_pb2.RouteConfiguration:
 
 def lead_inbound(routes: route_pb2.RouteConfiguration, inbound: Inbound) -> None:
     """Make the routes of any inbound those of this one."""
-    cluster = names.local_cluster_name(inbound.service_port)
-    _lead(routes, name=names.inbound_route_name(inbound.service), service=inbound.service, cluster=cluster)
+    name = inbound.name or names.inbound_route_name(inbound.service)
+    _lead(routes, name=name, service=inbound.service, cluster=inbound.cluster_name)
 
 
 def any_outbound() -> route_pb2.RouteConfiguration:
@@ -61,7 +61,7 @@ def any_outbound() -> route_pb2.RouteConfiguration:
 
 def lead_outbound(routes: route_pb2.RouteConfiguration, outbound: Outbound) -> None:
     """Make the routes of any outbound those of this one."""
-    name = names.outbound_route_name(outbound.service)
+    name = outbound.name or names.outbound_route_name(outbound.service)
     _lead(routes, name=name, service=outbound.service, cluster=outbound.cluster_name)
     if outbound.route is not None:
         requests.lead(routes.virtual_hosts[0], outbound.route)

@@ -50,15 +50,15 @@ def _ways(transparent: TransparentProxy, *, is_ipv6: bool) -> tuple[Way, ...] | 
 # Port 0 would have Envoy listen on any free port, where nothing is ever redirected to.
 def _clusters(transparent: TransparentProxy, family: str, *, source: str, is_open: bool) -> Iterator[Message]:
     if transparent.redirect_port_inbound:
-        yield clusters.original_destination_cluster(names.passthrough_name("inbound", family), source=source)
+        yield clusters.original_destination_cluster(_name(transparent, "inbound", family), source=source)
     if transparent.redirect_port_outbound and is_open:
-        yield clusters.original_destination_cluster(names.passthrough_name("outbound", family))
+        yield clusters.original_destination_cluster(_name(transparent, "outbound", family))
 
 
 def _listeners(transparent: TransparentProxy, family: str, *, address: str, ways: tuple[Way, ...]) -> Iterator[Message]:
     if transparent.redirect_port_inbound:
         yield listeners.passthrough_listener(
-            names.passthrough_name("inbound", family),
+            _name(transparent, "inbound", family),
             address=address,
             port=transparent.redirect_port_inbound,
             direction=base_pb2.TrafficDirection.INBOUND,
@@ -66,7 +66,7 @@ def _listeners(transparent: TransparentProxy, family: str, *, address: str, ways
         )
     if transparent.redirect_port_outbound:
         yield listeners.passthrough_listener(
-            names.passthrough_name("outbound", family),
+            _name(transparent, "outbound", family),
             address=address,
             port=transparent.redirect_port_outbound,
             direction=base_pb2.TrafficDirection.OUTBOUND,
@@ -75,3 +75,7 @@ def _listeners(transparent: TransparentProxy, family: str, *, address: str, ways
             source=transparent.source,
             ways=ways,
         )
+
+
+def _name(transparent: TransparentProxy, direction: str, family: str) -> str:
+    return names.passthrough_name(direction, family, is_unified=transparent.is_unified)

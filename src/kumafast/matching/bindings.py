@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from immutables import Map
 
@@ -33,6 +32,7 @@ from kumafast.matching.rules import (
     to_rule,
     whole_rule,
 )
+from kumafast.memo import remembered
 from kumafast.resources.tags import SERVICE_TAG
 
 PROXY = "@proxy"
@@ -212,7 +212,7 @@ class Bindings:
         return tuple(each for each in ranked if each[0].inbound)
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
+@remembered(_CACHE_SIZE)
 def _outbound(matched: tuple[Ranked, ...], subject: str | Subject) -> tuple[Setting, ...]:
     found = {kind: outbound_rule(ranked, subject) for kind, ranked in by_kind(matched).items()}
     return _settings(spoken(found))
@@ -239,7 +239,7 @@ def outbound_rule(ranked: list[Ranked], subject: str | Subject) -> Rule | None:
     return None if best is None else Rule(best.outbound[0].conf, (best,))
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
+@remembered(_CACHE_SIZE)
 def _proxy(matched: tuple[Ranked, ...]) -> tuple[Setting, ...]:
     return _settings(spoken({kind: proxy_rule(ranked) for kind, ranked in by_kind(matched).items()}))
 
@@ -252,7 +252,7 @@ def proxy_rule(ranked: list[Ranked]) -> Rule | None:
     return None if best is None else whole_rule([best])
 
 
-@lru_cache(maxsize=_CACHE_SIZE)
+@remembered(_CACHE_SIZE)
 def _inbound(matched: tuple[Ranked, ...]) -> tuple[Setting, ...]:
     return _settings(spoken({kind: inbound_rule(ranked) for kind, ranked in by_kind(matched).items()}))
 

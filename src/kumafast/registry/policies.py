@@ -16,6 +16,7 @@ from itertools import chain, islice
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
+from kumafast import memo
 from kumafast._core import TagIndex, TagSelector, TagSet
 from kumafast.matching import PASS_THROUGH, Bindings, CompiledPolicy, PolicySet, candidates, routing
 from kumafast.matching.backends import BackendPort, Subject, index_name, noted_names
@@ -165,6 +166,7 @@ class Policies:
     ) -> None:
         """Take in a dataplane that is new or has changed, with what its outbounds ask for, each once, and from where
         it sees names. A built-in gateway has listeners in the place of inbounds, and what they lead to is asked for."""
+        memo.note_change(memo.DATAPLANE)
         before = self._dataplanes.get(name)
         found, inbounds = candidates(dataplane), len(dataplane.inbounds)
         known = self._known(
@@ -254,6 +256,7 @@ class Policies:
         before = self._policies.get(self._numbers[key]) if key in self._numbers else None
         if before == policy:
             return iter(())
+        memo.note_change(memo.POLICY)
         old = self._policies
         self._policies = old.replaced(self._number(key), policy)
         if policy is None:

@@ -6,14 +6,17 @@ it is remembered; lists are joined from these bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
 from kumafast import resources
-from kumafast.resources import Resource
+from kumafast.resources import Resource, ResourceKey
 from kumafast.rest.statuses import merged
 from kumafast.store.store import StoredResource
 
@@ -21,29 +24,59 @@ CACHE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 class DocumentCache:
-    """Encoded documents by key and revision, at most `CACHE_BYTES_MAX` bytes; the oldest entries go first."""
+    """Encoded documents of what the store holds, at most `CACHE_BYTES_MAX` bytes; the oldest entries go first.
+
+    A document goes with the stored value that it shows: names that are never used again leave nothing behind.
+    """
 
     def __init__(self, *, bytes_max: int = CACHE_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._entries: dict[Hashable, tuple[object, bytes]] = {}
+        self._entries: dict[ResourceKey, _Entry] = {}
+        # A value may go in any thread, and in the midst of anything: that is only noted.
+        self._gone: deque[tuple[ResourceKey, weakref.ref[StoredResource]]] = deque()
 
-    def get(self, key: Hashable, revision: object) -> bytes | None:
-        """The document of this very revision, if it is remembered."""
-        entry = self._entries.get(key)
-        return entry[1] if entry is not None and entry[0] == revision else None
+    def get(self, stored: StoredResource, beside: object = None) -> bytes | None:
+        """The document of this very value, and of what stands `beside` it, if it is remembered."""
+        entry = self._entries.get(stored.resource.key)
+        if entry is None or (entry.revision, entry.beside) != (stored.revision, beside):
+            return None
+        return entry.document
 
-    def put(self, key: Hashable, revision: object, document: bytes) -> None:
+    def put(self, stored: StoredResource, document: bytes, beside: object = None) -> None:
         """Remember a document in place of that of any other revision."""
-        replaced = self._entries.pop(key, None)
-        self._bytes += len(document) - (len(replaced[1]) if replaced is not None else 0)
-        self._entries[key] = (revision, document)
+        key, gone = stored.resource.key, self._gone
+        self._forget_gone()
+        self._drop(key)
+        shown = weakref.ref(stored, lambda reference: gone.append((key, reference)))
+        self._entries[key] = _Entry(stored.revision, beside, document, shown)
+        self._bytes += len(document)
         while self._bytes > self._bytes_max:
-            oldest = next(iter(self._entries))
-            self._bytes -= len(self._entries.pop(oldest)[1])
+            self._drop(next(iter(self._entries)))
+
+    def _forget_gone(self) -> None:
+        while self._gone:
+            key, reference = self._gone.popleft()
+            entry = self._entries.get(key)
+            if entry is not None and entry.shown is reference:
+                self._drop(key)
+
+    def _drop(self, key: ResourceKey) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._bytes -= len(entry.document)
 
     def __len__(self) -> int:
+        self._forget_gone()
         return len(self._entries)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    revision: int
+    beside: object
+    document: bytes
+    shown: weakref.ref[StoredResource]
 
 
 class Documents:
@@ -59,11 +92,10 @@ class Documents:
         """The resource's JSON, from memory where possible."""
         if stored.resource.type.has_status:
             return orjson.dumps(self.document(stored))
-        key = stored.resource.key
-        found = self._cache.get(key, stored.revision)
+        found = self._cache.get(stored)
         if found is None:
             found = orjson.dumps(self.document(stored))
-            self._cache.put(key, stored.revision, found)
+            self._cache.put(stored, found)
         return found
 
     def document(self, stored: StoredResource) -> dict[str, Any]:

@@ -63,11 +63,11 @@ class Overview:
             insight = await self._store.get(key._replace(type=DataplaneInsight.type.name))
         except NotFoundError:
             insight = None
-        revisions = (dataplane.revision, 0 if insight is None else insight.revision)
-        found = self._cache.get(key, revisions)
+        revision = 0 if insight is None else insight.revision
+        found = self._cache.get(dataplane, revision)
         if found is None:
             found = orjson.dumps(self._document(dataplane, insight))
-            self._cache.put(key, revisions, found)
+            self._cache.put(dataplane, found, revision)
         return found
 
     def _document(self, dataplane: StoredResource, insight: StoredResource | None) -> dict[str, Any]:

@@ -21,9 +21,12 @@ from kumafast.resources.resource import Resource, ResourceKey
 from kumafast.store.members import Members
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class StoredResource:
-    """A resource as the store holds it. `revision` is that of the commit that wrote it last; times are UTC."""
+    """A resource as the store holds it. `revision` is that of the commit that wrote it last; times are UTC.
+
+    The store hands out the same object until the resource is written again, so that what is made of it can go with it.
+    """
 
     resource: Resource
     revision: int

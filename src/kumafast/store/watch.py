@@ -7,22 +7,30 @@ Never: a queue for each watch, a timer, or a thread; a watch costs one integer, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 from kumafast.errors import CompactedError
 from kumafast.store.store import Commit
 
+OWN_CHANGES_MAX = 2_000
+"""Old commits are forgotten once those kept hold more changes than this, some 16 MB of values that are no more. What
+was announced in this turn of the loop and in the last one stays: no watch that keeps up is told that it is slow."""
 HISTORY_CHANGES_MAX = 10_000
-"""Old commits are forgotten once those kept hold more changes than this …"""
+"""The same where other instances go on from the log too, which may be away for minutes …"""
 HISTORY_COMMITS_MIN = 512
-"""… except the newest of them, which are kept whatever they hold: more than a store announces in one turn of the loop,
-so that a watch that keeps up is never told that it is too slow."""
+"""… and there the newest of them are kept whatever they hold."""
 
 
 class CommitLog:
     """The newest commits, without gaps: all of `floor + 1 … revision`. Belongs to one event loop."""
 
-    def __init__(self, *, revision: int = 0) -> None:
+    def __init__(self, *, revision: int = 0, is_shared: bool = False) -> None:
+        """`is_shared` where other processes go on from it as well as this one's watches, which keep up."""
+        self._is_shared = is_shared
+        # Where this turn of the loop began, and the last one in which there were commits.
+        self._turn = self._last_turn = revision
+        self._is_same_turn = False
         self._floor = revision
         self._revision = revision
         # Keyed by revision: revisions have no gaps, so that both ends and every position are found in one step.
@@ -56,13 +64,31 @@ class CommitLog:
         """Add the next commit and wake those who wait for it; forget the oldest where too many changes are kept."""
         if commit.revision != self._revision + 1:
             raise ValueError(f"revision {commit.revision} does not follow {self._revision}")
+        self._note_turn()
         self._commits[commit.revision] = commit
         self._revision = commit.revision
         self._change_count += len(commit.changes)
-        while self._change_count > HISTORY_CHANGES_MAX and len(self._commits) > HISTORY_COMMITS_MIN:
+        while self._is_long():
             self._floor += 1
             self._change_count -= len(self._commits.pop(self._floor).changes)
         self._wake()
+
+    def _is_long(self) -> bool:
+        if self._is_shared:
+            return self._change_count > HISTORY_CHANGES_MAX and len(self._commits) > HISTORY_COMMITS_MIN
+        return self._change_count > OWN_CHANGES_MAX and self._floor < self._last_turn
+
+    def _note_turn(self) -> None:
+        if self._is_same_turn:
+            return
+        self._last_turn, self._turn = self._turn, self._revision
+        # Whoever reads a log from a file has no loop, and there is nobody who watches yet.
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop().call_soon(self._end_turn)
+            self._is_same_turn = True
+
+    def _end_turn(self) -> None:
+        self._is_same_turn = False
 
     def restart(self, anew: CommitLog) -> None:
         """Go on as another log: what is stored has moved in a way that no commits tell. Watches are told so."""

@@ -177,12 +177,14 @@ class DeltaSubstream(Substream):
         self._tell_apart()
         wanted = self.subscription.select(snapshot.resource_versions(self.type_url))
         changed_names, gone = diff_versions(self._told, wanted)
+        # What is new goes ahead of updates, unless it may stand where something stands that is to go.
+        goes_ahead = not gone
         if hold.removals or hold.updates:
             gone = [name for name in gone if name in self._asked]
         again = self._refused_with([*changed_names, *gone])
         changed = {*changed_names, *again}
         if hold.updates:
-            changed = {name for name in changed if name not in self._told}
+            changed = {name for name in changed if goes_ahead and name not in self._told}
         changed |= self.resend
         changed |= self._asked
         unknown = {name for name in self.subscription.names if name not in self._told_absent} | self._asked | again

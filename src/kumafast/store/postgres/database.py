@@ -115,7 +115,7 @@ class PostgresDatabase:
                 "SELECT revision, type, mesh, name, creation_us, modification_us, content FROM resources"
             )
             changes = await connection.fetch(_READ, head.floor, head.revision)
-        image, log, origin = Image(), CommitLog(revision=head.floor), ""
+        image, log, origin = Image(), CommitLog(revision=head.floor, is_shared=True), ""
         self._unread = image.unread
         async for row in _in_turns(resources):
             stored = self._restore(row)
