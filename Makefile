@@ -3,6 +3,7 @@
 # make lint  ruff, mypy, import-linter, cython-lint, clang-format
 # make bench runs the benchmarks; make bench-mesh 2,000 simulated Envoys on real sockets (3 minutes)
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
+# make bench-instances PART=kills  has instances killed under load; outages: PostgreSQL away; workers: one and two of them
 # make loadtest SCENARIO=rollout USERS=5000  has thousands of Envoys in locust; see loadtest/README.md
 # make run-postgres  a control plane on a PostgreSQL of its own, for a look; both are gone afterwards
 # make load-envoys N=50  has real Envoys with mTLS, and counts the requests through them that fail meanwhile
@@ -26,9 +27,10 @@ SECONDS ?= 60
 RATE ?= 10
 N ?= 50
 CASE ?= steady
+PART ?= kills
 TLS ?= none
 
-.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire loadtest load-envoys soak profile churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire bench-instances loadtest load-envoys soak profile churn clean
 
 build: $(STAMP)
 
@@ -62,6 +64,9 @@ bench: envoy
 
 bench-wire: build
 	@$(BIN)/python -m bench.wire $(WIRE)
+
+bench-instances: build
+	@$(BIN)/python -m bench.instances $(PART) --output bench/results/$$(date +%F)-$(PART).json
 
 loadtest: build
 	@$(BIN)/python -m loadtest --scenario $(SCENARIO) --users $(USERS) --workers $(WORKERS) --seconds $(SECONDS) \
