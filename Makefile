@@ -2,6 +2,7 @@
 # make test  sets everything up and passes the tests
 # make lint  ruff, mypy, import-linter, cython-lint, clang-format
 # make bench runs the benchmarks; make bench-mesh 2,000 simulated Envoys on real sockets (3 minutes)
+# make bench-compare BASE=main~5  what each kind of change costs now, in terms of what it cost at another revision
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
 # make loadtest SCENARIO=rollout USERS=5000  has thousands of Envoys in locust; see loadtest/README.md
 # make run-postgres  a control plane on a PostgreSQL of its own, for a look; both are gone afterwards
@@ -27,8 +28,9 @@ RATE ?= 10
 N ?= 50
 CASE ?= steady
 TLS ?= none
+BASE ?= main
 
-.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire loadtest load-envoys soak profile churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench bench-compare bench-mesh bench-wire loadtest load-envoys soak profile churn clean
 
 build: $(STAMP)
 
@@ -59,6 +61,9 @@ lint: build
 
 bench: envoy
 	@$(BIN)/python -m pytest bench -q | tee bench/results/$$(date +%F).txt
+
+bench-compare: build
+	@$(BIN)/python -m bench.compare $(BASE)
 
 bench-wire: build
 	@$(BIN)/python -m bench.wire $(WIRE)
