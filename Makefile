@@ -4,6 +4,7 @@
 # make bench runs the benchmarks; make bench-mesh 2,000 simulated Envoys on real sockets (3 minutes)
 # make bench-compare BASE=main~5  what each kind of change costs now, in terms of what it cost at another revision
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
+# make bench-instances PART=kills  has instances killed under load; outages: PostgreSQL away; workers: one and two of them
 # make loadtest SCENARIO=rollout USERS=5000  has thousands of Envoys in locust; see loadtest/README.md
 # make run-postgres  a control plane on a PostgreSQL of its own, for a look; both are gone afterwards
 # make load-envoys N=50  has real Envoys with mTLS, and counts the requests through them that fail meanwhile
@@ -27,10 +28,11 @@ SECONDS ?= 60
 RATE ?= 10
 N ?= 50
 CASE ?= steady
+PART ?= kills
 TLS ?= none
 BASE ?= main
 
-.PHONY: build envoy run run-postgres test test-fast lint bench bench-compare bench-mesh bench-wire loadtest load-envoys soak profile churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench bench-compare bench-mesh bench-wire bench-instances loadtest load-envoys soak profile churn clean
 
 build: $(STAMP)
 
@@ -67,6 +69,9 @@ bench-compare: build
 
 bench-wire: build
 	@$(BIN)/python -m bench.wire $(WIRE)
+
+bench-instances: build
+	@$(BIN)/python -m bench.instances $(PART) --output bench/results/$$(date +%F)-$(PART).json
 
 loadtest: build
 	@$(BIN)/python -m loadtest --scenario $(SCENARIO) --users $(USERS) --workers $(WORKERS) --seconds $(SECONDS) \

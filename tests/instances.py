@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 from bench.real_wires import truth
 from bench.real_wires.fleet import Fleet, until
+from prometheus_client.parser import text_string_to_metric_families
 from tests.cli.running import Run
 
 from kumafast.store import Keyring
@@ -45,6 +46,25 @@ class Instance(Run):
         """End it without a word."""
         self.process.kill()
         self.process.wait(20)
+
+
+class Workers(Instance):
+    """A command with workers."""
+
+    def __init__(self, directory: Path, url: str, count: int, *flags: object) -> None:
+        super().__init__(directory, url, "--workers", count, *flags)
+        self.diagnostics = self.ready.split()[3].partition("=")[2]
+
+    @property
+    def pids(self) -> list[int]:
+        """The workers' processes."""
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def samples(self) -> dict[str, float]:
+        """What `/metrics` shows, without labels."""
+        families = text_string_to_metric_families(httpx.get(f"{self.diagnostics}/metrics", timeout=30).text)
+        return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
 
 
 class Balancer:

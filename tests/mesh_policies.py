@@ -40,7 +40,7 @@ def random_top(rng: random.Random) -> dict[str, Any]:
             {"kind": "Dataplane", "labels": {"team": "x"}},
             {"kind": "Dataplane", "sectionName": "80"},
             {"kind": "MeshGateway", "name": f"gw-{rng.randrange(3)}", "tags": rng.choice([{}, {"port": "one"}])},
-            {"kind": "MeshHTTPRoute", "name": "nowhere"},
+            {"kind": "MeshHTTPRoute", "name": "p1"},
         ]
     )
 

@@ -207,6 +207,34 @@ def test_a_clock_that_leaps_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
 
 
+def test_what_was_made_for_times_to_come_is_due_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SLEEP_MAX_S", 0.02)
+
+    async def main() -> None:
+        held = Held()
+        told: list[str] = []
+        before = held.version()
+        held.now += 10 * LIFE.total_seconds()
+        assert held.version() != before
+        following = asyncio.create_task(held.certificates.follow(told.extend))
+        await asyncio.sleep(0.05)
+        assert told == []
+        held.now -= 10 * LIFE.total_seconds()
+        async with asyncio.timeout(5):
+            while not told:
+                await asyncio.sleep(0.01)
+        # Who asks again gets what was good before, and nobody is told any more.
+        assert (told, held.version()) == ([NODE], before)
+        await asyncio.sleep(0.1)
+        held.now -= 1
+        await asyncio.sleep(0.1)
+        assert told == [NODE]
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    asyncio.run(main())
+
+
 def test_a_gateway_without_inbounds_has_the_names_of_its_own_tags() -> None:
     held = Held()
     gateway = dataplane("edge", inbound=[], gateway={"tags": {"kuma.io/service": "edge"}})

@@ -10,7 +10,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from tests.mesh_policies import mesh_policy
 from tests.pipeline import Pipeline, backend, dataplane, mesh_route, path, service, with_default_mesh
 
-from kumafast.resources import Resource
+from kumafast.resources import Resource, validate
 from kumafast.snapshot.encoding import decode
 from kumafast.snapshot.resource import LISTENER
 
@@ -100,6 +100,32 @@ def test_it_counts_as_soon_as_there_is_such_a_route_and_no_longer() -> None:
             await pipeline.store.delete(ruled("one").key)
             await pipeline.settle()
             assert seconds(pipeline) == {"/": 15}
+
+    asyncio.run(scenario())
+
+
+def test_a_policy_for_a_route_is_about_its_requests_wherever_there_are_some() -> None:
+    async def scenario() -> None:
+        async with await _begun() as pipeline:
+            pipeline.connect("client", "bystander")
+            await pipeline.store.put(ruled("one", "/a"))
+            await pipeline.settle()
+            before, touched = pipeline.snapshot("bystander").content_key(), pipeline.touched()
+            for_route = mesh_policy(
+                "MeshTimeout", "for-route", targetRef=route_ref("one"), to=[{"targetRef": MESH, "default": limit(3)}]
+            )
+            assert validate(for_route) == ()
+            await pipeline.store.put(for_route)
+            await pipeline.settle()
+            assert seconds(pipeline) == {"/a": 3, "/": 15}
+            assert (pipeline.snapshot("bystander").content_key(), pipeline.touched()) == (before, touched + 1)
+            # It outweighs what is said of the route to whoever has it.
+            await pipeline.store.put(about("MeshTimeout", "a", (route_ref("one"), limit(4))))
+            await pipeline.settle()
+            assert seconds(pipeline) == {"/a": 3, "/": 15}
+            await pipeline.store.delete(for_route.key)
+            await pipeline.settle()
+            assert seconds(pipeline) == {"/a": 4, "/": 15}
 
     asyncio.run(scenario())
 

@@ -27,11 +27,13 @@ BACKOFF_S_MAX = 2.0
 class Sidecar:
     """A simulated Envoy on an asyncio transport."""
 
-    __slots__ = ("_streams", "closed_event", "envoy", "wire")
+    __slots__ = ("_streams", "closed_event", "envoy", "port", "wire")
 
     def __init__(self, envoy: SimulatedEnvoy, streams: Counter[str]) -> None:
         self.envoy = envoy
         self.wire: ClientWire | None = None
+        self.port = 0
+        """Where it connected to last."""
         self.closed_event = asyncio.Event()
         self._streams = streams
 
@@ -60,7 +62,7 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         self.closed_event.clear()
         wire = ClientWire(self)
-        self.wire = wire
+        self.wire, self.port = wire, port
         try:
             await loop.create_connection(lambda: wire, host, port)
         except OSError:
@@ -98,8 +100,8 @@ class Fleet:
         self.received.__init__()  # type: ignore[misc]
         return taken
 
-    def start(self, host: str, port: int) -> None:
-        """Begin to connect all of them."""
+    def start(self, host: str, port: int | Callable[[], int]) -> None:
+        """Begin to connect all of them, each time to a port that is asked for where it is not always the same."""
         self._tasks = [asyncio.create_task(self._stay(sidecar, host, port)) for sidecar in self._sidecars]
 
     async def stop(self) -> None:
@@ -112,13 +114,13 @@ class Fleet:
                 sidecar.wire.abort()
         await asyncio.sleep(0.1)
 
-    async def _stay(self, sidecar: Sidecar, host: str, port: int) -> None:
+    async def _stay(self, sidecar: Sidecar, host: str, port: int | Callable[[], int]) -> None:
         """Connect, and when the stream ends connect again, with Envoy's jittered backoff."""
         backoff_s = BACKOFF_S
         while True:
             try:
                 async with self._connecting:
-                    await sidecar.connect(host, port)
+                    await sidecar.connect(host, port if isinstance(port, int) else port())
             except OSError:
                 backoff_s = min(2 * backoff_s, BACKOFF_S_MAX)
             else:
@@ -132,11 +134,18 @@ class Fleet:
             if sidecar.wire is not None:
                 sidecar.wire.pause()
 
-    def cut(self) -> None:
-        """End every stream without a word."""
-        for sidecar in self._sidecars:
+    def cut(self, share: float = 1.0) -> int:
+        """End every stream without a word, or a share of them; how many were."""
+        connected = [sidecar for sidecar in self._sidecars if sidecar.wire is not None]
+        chosen = self._rng.sample(connected, int(len(connected) * share))
+        for sidecar in chosen:
             if sidecar.wire is not None:
                 sidecar.wire.abort()
+        return len(chosen)
+
+    def at(self, port: int) -> set[str]:
+        """The node ids of those that are connected to a port."""
+        return {each.envoy.node_id for each in self._sidecars if each.wire is not None and each.port == port}
 
 
 async def until(condition: Callable[[], bool], what: str, *, timeout_s: float) -> float:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -84,6 +85,10 @@ class Process:
         """Send a line and wait for its answer."""
         self.tell(line)
         return self.hear()
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal."""
+        self._process.send_signal(number)
 
     def cpu_us(self) -> float:
         """CPU time of all its threads so far, of those that have ended too, by the kernel's own clock."""

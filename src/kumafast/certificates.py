@@ -85,10 +85,13 @@ class Certificates:
             self._is_due_earlier.clear()
             due = self._renewals.next
             wait_s = None if due is None else min(max(due - self._clock(), 0.0) + _DUE_TOGETHER_S, _SLEEP_MAX_S)
+            looked_at = self._clock()
             try:
                 async with asyncio.timeout(wait_s):
                     await self._is_due_earlier.wait()
             except TimeoutError:
+                if self._clock() < looked_at:
+                    self._take_back()
                 nodes = self.take_due()
                 if nodes:
                     expire(nodes)
@@ -96,6 +99,14 @@ class Certificates:
     def take_due(self) -> list[str]:
         """The nodes that need another certificate by now. Each is named once; `layer` makes what it is to have."""
         return self._renewals.take(self._clock())
+
+    def _take_back(self) -> None:
+        """The clock has gone back: what was made for times to come, which nobody takes now, is due."""
+        now = self._now()
+        for node_id, (certificate, _) in self._held.items():
+            identity = certificate.identity
+            if identity.period > period_at(node_id, lifetime=identity.lifetime, now=now):
+                self._renewals.set(node_id, now.timestamp())
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)

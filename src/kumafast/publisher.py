@@ -127,6 +127,7 @@ class Publisher:
         resolve: Resolve,
         rest: Callable[[], None] = lambda: None,
         failed: Callable[[str], None] = lambda _: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`rest` is called when nobody waits any more for whom `resolve` was not ready.
 
@@ -139,6 +140,7 @@ class Publisher:
         self._metrics = metrics
         self._resolve = resolve
         self._rest = rest
+        self._monotonic = monotonic
         self._failed = failed
         self._connected: dict[str, _Connected] = {}
         self._published: dict[str, Published] = {}
@@ -174,7 +176,7 @@ class Publisher:
         self._newcomers += 1
         garbage.made(_OBJECTS_OF_STREAM)
         self._pending.forget(node.id)
-        self._renew(node.id, connected, time.monotonic())
+        self._renew(node.id, connected, self._monotonic())
         self._advance()
         return node.id not in self._unready
 
@@ -266,14 +268,14 @@ class Publisher:
 
     def publish_slice(self) -> None:
         """Bring those up to date who have been behind for longest, for `SLICE_S` and `SLICE_NODES_MAX` at the most."""
-        started = now = time.monotonic()
+        started = now = self._monotonic()
         self._go_on_with_unready(started)
         for _ in range(SLICE_NODES_MAX):
             oldest = self._pending.take()
             if oldest is None:
                 break
             self._catch_up(*oldest)
-            now = time.monotonic()
+            now = self._monotonic()
             if not self._pending:
                 self._metrics.reconcile_seconds.observe(now - self._behind_since)
             if now - started >= SLICE_S:
@@ -287,7 +289,7 @@ class Publisher:
                 # The piece of work was as much as a turn has room for.
                 return
             self._pending.forget(node_id)
-            if time.monotonic() - started >= SLICE_S:
+            if self._monotonic() - started >= SLICE_S:
                 return
 
     async def publish_until(self, is_enough: Callable[[], bool]) -> None:
@@ -300,11 +302,11 @@ class Publisher:
 
     async def _give_way(self) -> None:
         """Let everything else have its turn, and nodes that connect more than one."""
-        until = time.monotonic() + REFRESH_DELAY_MAX_S
+        until = self._monotonic() + REFRESH_DELAY_MAX_S
         while True:
             self._newcomers = 0
             await asyncio.sleep(0)
-            if not self._newcomers or time.monotonic() >= until:
+            if not self._newcomers or self._monotonic() >= until:
                 return
 
     # From a node to its snapshot.

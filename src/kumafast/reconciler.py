@@ -98,13 +98,14 @@ class Reconciler:
         naming: Naming | None = None,
         ranges: Ranges | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         failed: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`failed` is told of a node for which `failure` says something else than before."""
         self._store = store
         self._metrics = metrics
         self._debounce_s = debounce_ms / 1000
-        self._clock = clock
+        self._clock, self._monotonic = clock, monotonic
         self._ranges = ranges or Ranges()
         self._registry = Registry(naming)
         self.addresses = Addresses(in_use=self._registry.hosts, changed=self._moved)
@@ -118,6 +119,7 @@ class Reconciler:
             resolve=self._resolve,
             rest=self._destinations.forget_unreached,
             failed=failed,
+            monotonic=monotonic,
         )
         self.certificates = Certificates(count=metrics.certificates_issued.inc, clock=clock)
         """The certificates of the connected nodes."""
@@ -229,7 +231,7 @@ class Reconciler:
             await asyncio.gather(collector, return_exceptions=True)
 
     async def _take_in(self, changes: Sequence[Change], *, revision: int, cause: str | None = None) -> None:
-        started = turn_began = time.monotonic()
+        started = turn_began = self._monotonic()
         behind: set[str] = set()
         # Nothing is published in between, so that no snapshot shows a part of a commit.
         for start in range(0, len(changes), APPLY_MAX):
@@ -237,9 +239,9 @@ class Reconciler:
             garbage.made(len(piece) * _OBJECTS_OF_RESOURCE)
             for affected in self._registry.steps(piece):
                 behind |= self._fall_behind(affected, revision, started)
-                if time.monotonic() - turn_began >= TURN_S:
+                if self._monotonic() - turn_began >= TURN_S:
                     await asyncio.sleep(0)
-                    turn_began = time.monotonic()
+                    turn_began = self._monotonic()
         self._stand_at(revision)
         if changes:
             label = cause or (changes[0].key.type if len(changes) == 1 else "several")
@@ -247,7 +249,7 @@ class Reconciler:
 
     def take_in(self, changes: Sequence[Change], *, revision: int) -> None:
         """Bring the registry to a revision and note who is behind; `publish_slice` brings them up to date."""
-        started = time.monotonic()
+        started = self._monotonic()
         for affected in self._registry.steps(changes):
             self._fall_behind(affected, revision, started)
         self._stand_at(revision)
@@ -265,11 +267,11 @@ class Reconciler:
 
     def expire(self, nodes: Sequence[str]) -> None:
         """Note that these nodes need another certificate."""
-        self._publisher.fall_behind(nodes, since=self._applied, at=time.monotonic(), depth=Depth.WHOLE)
+        self._publisher.fall_behind(nodes, since=self._applied, at=self._monotonic(), depth=Depth.WHOLE)
         self._has_work.set()
 
     def _moved(self, host: str) -> None:
-        self._fall_behind(self._registry.moved(host), self._applied, time.monotonic())
+        self._fall_behind(self._registry.moved(host), self._applied, self._monotonic())
         self._has_work.set()
 
     def _fall_behind(self, affected: Affected, since: int, at: float) -> set[str]:
@@ -290,9 +292,9 @@ class Reconciler:
 
     async def _publish_rest(self) -> None:
         """Publish slice by slice until nobody is behind, or there is more to take in and its window has passed."""
-        window_ends = time.monotonic() + self._debounce_s
-        await self._publisher.publish_until(lambda: self._has_work.is_set() and time.monotonic() >= window_ends)
-        await asyncio.sleep(max(0.0, window_ends - time.monotonic()))
+        window_ends = self._monotonic() + self._debounce_s
+        await self._publisher.publish_until(lambda: self._has_work.is_set() and self._monotonic() >= window_ends)
+        await asyncio.sleep(max(0.0, window_ends - self._monotonic()))
 
     # The nodes' side.
 

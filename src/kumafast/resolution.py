@@ -137,9 +137,10 @@ class Plan:
         made.extend(group.layer(bindings, self._source, self._sender) for group in self._outbounds)
         on_host = host_parts(bindings.proxy, self._host) if bindings.proxy else ()
         made.append(layers.joined(on_host) if on_host else NOTHING)
-        parts = (*proxy_parts(bindings.proxy), *layers.collectors(made))
+        for_proxy, collectors = bindings.proxy, layers.collectors(made)
+        parts = (*proxy_parts(for_proxy), *collectors) if for_proxy else collectors
         made.append(layers.joined(parts) if parts else NOTHING)
-        return self._templated(made, bindings) if bindings.proxy else tuple(made)
+        return self._templated(made, bindings) if for_proxy else tuple(made)
 
     def _views(self, bindings: Bindings) -> Mapping[Reached, Viewed]:
         groups = (group for group in self._outbounds if isinstance(group, OutboundGroup))

@@ -14,9 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 from bench.real_wires.fleet import Fleet, until
-from prometheus_client.parser import text_string_to_metric_families
 from tests.cli.running import arguments, environment
-from tests.instances import NAMES, NODES, WAIT_S, Instance, came_back, dataplane, fill, settled, shown
+from tests.instances import NAMES, NODES, WAIT_S, Workers, came_back, dataplane, fill, settled, shown
 from tests.postgresql import Server
 
 from kumafast.snapshot.resource import CLUSTER
@@ -24,28 +23,9 @@ from kumafast.snapshot.resource import CLUSTER
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
-class Workers(Instance):
-    """A command with workers."""
-
-    def __init__(self, directory: Path, url: str, *flags: object) -> None:
-        super().__init__(directory, url, "--workers", "2", *flags)
-        self.diagnostics = self.ready.split()[3].partition("=")[2]
-
-    @property
-    def pids(self) -> list[int]:
-        """The workers' processes."""
-        pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    def samples(self) -> dict[str, float]:
-        """What `/metrics` shows, without labels."""
-        families = text_string_to_metric_families(httpx.get(f"{self.diagnostics}/metrics", timeout=30).text)
-        return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
-
-
 @pytest.fixture
 def workers(postgresql: Server, tmp_path: Path) -> Iterator[Workers]:
-    started = Workers(tmp_path / "data", postgresql.new_store(), "--drain-s", "0.5")
+    started = Workers(tmp_path / "data", postgresql.new_store(), 2, "--drain-s", "0.5")
     yield started
     started.stop()
 

@@ -61,6 +61,14 @@ def test_an_authority_that_has_ended_signs_what_has_ended() -> None:
         assert _leaf(authority.issue(SANS, now=ends + late, lifetime=timedelta(hours=1))).not_valid_after_utc == ends
 
 
+def test_an_authority_that_is_yet_to_begin_signs_what_begins_with_it() -> None:
+    authority = load_authority(create_authority("default ca-1", now=NOW), now=NOW)
+    # As where a clock has been set back by years.
+    leaf = _leaf(authority.issue(SANS, now=NOW - timedelta(days=3650), lifetime=timedelta(hours=1)))
+    assert leaf.not_valid_before_utc == authority.certificate.not_valid_before_utc
+    assert leaf.not_valid_after_utc == leaf.not_valid_before_utc + timedelta(hours=1)
+
+
 def test_no_two_certificates_share_a_key() -> None:
     authority = load_authority(create_authority("a", now=NOW), now=NOW)
     pairs = [authority.issue(SANS, now=NOW, lifetime=timedelta(hours=1)) for _ in range(3)]

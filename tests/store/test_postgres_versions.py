@@ -50,7 +50,7 @@ async def test_what_it_does_not_know_passes_by_and_is_kept(
         await newer.put(Note(mesh="default", name="b"))
         await reaches(older, 3)
     assert [record.getMessage().split(", which")[0] for record in caplog.records] == [
-        f"PostgreSQL at 127.0.0.1:{postgresql.port}/postgres holds resources of type Note"
+        f"PostgreSQL at 127.0.0.1:{postgresql.port}/postgres holds Notes"
     ]
     # Revisions go on, and the rest of a commit is there.
     commits = await take(older.watch(after=0), 3)

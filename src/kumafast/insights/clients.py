@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kumafast.snapshot import Snapshot
@@ -137,8 +137,10 @@ class Clients:
     [('web-1', '7')]
     """
 
-    def __init__(self, *, gone_max: int = GONE_MAX) -> None:
+    def __init__(self, *, gone_max: int = GONE_MAX, clock: Callable[[], float] = time.time) -> None:
+        """`clock` gives the seconds since 1970."""
         self._gone_max = gone_max
+        self._clock = clock
         self._streams: dict[str, StreamStatus] = {}
         self._clients: dict[str, _Client] = {}
         # The keys of those without a stream, in the order in which they went.
@@ -148,7 +150,7 @@ class Clients:
 
     def stream_opened(self, stream_id: str, node: Node) -> None:
         """A stream has named its node."""
-        stream = self._streams[stream_id] = StreamStatus(stream_id, node, time.time())
+        stream = self._streams[stream_id] = StreamStatus(stream_id, node, self._clock())
         key = key_of(node)
         client = self._clients.get(key)
         if client is None:
@@ -171,7 +173,7 @@ class Clients:
         status.bytes += size
         status.sent_version = version
         status.answer = Answer.AWAITED
-        status.sent_at = stream.updated_at = time.time()
+        status.sent_at = stream.updated_at = self._clock()
 
     def response_acknowledged(self, stream_id: str, type_url: str, version: str) -> None:
         """The client took a response."""
@@ -181,7 +183,7 @@ class Clients:
         status.acknowledged += 1
         status.acknowledged_version = version
         status.answer = Answer.TAKEN
-        status.acknowledged_at = stream.updated_at = time.time()
+        status.acknowledged_at = stream.updated_at = self._clock()
 
     def response_rejected(self, stream_id: str, type_url: str, version: str, message: str) -> None:
         """The client refused a response."""
@@ -192,7 +194,7 @@ class Clients:
         status.rejected_version = version
         status.error = message[:ERROR_CHARACTERS_MAX]
         status.answer = Answer.REFUSED
-        status.rejected_at = stream.updated_at = time.time()
+        status.rejected_at = stream.updated_at = self._clock()
         stream.last_refused = type_url
 
     def stream_synced(self, stream_id: str, snapshot: Snapshot) -> None:
@@ -206,7 +208,7 @@ class Clients:
         stream = self._streams.pop(stream_id, None)
         if stream is None:
             return
-        stream.disconnected_at = time.time()
+        stream.disconnected_at = self._clock()
         stream.synced = None
         key = key_of(stream.node)
         client = self._clients[key]

@@ -92,9 +92,15 @@ class Convergence:
     """Follows streams and answers, for a revision, when the proxies that it concerns have taken it."""
 
     def __init__(
-        self, *, cache: SnapshotCache, progress: Progress, observe_seconds: Callable[[float], None] | None = None
+        self,
+        *,
+        cache: SnapshotCache,
+        progress: Progress,
+        observe_seconds: Callable[[float], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cache = cache
+        self._monotonic = monotonic
         self._progress = progress
         self._observe_seconds = observe_seconds
         self._streams: dict[str, _Stream] = {}
@@ -125,7 +131,7 @@ class Convergence:
         stream.synced = snapshot
         published = self._progress.published(stream.node_id)
         if published is not None and self._observe_seconds is not None:
-            self._observe_seconds(time.monotonic() - published.at)
+            self._observe_seconds(self._monotonic() - published.at)
         self._wake()
 
     def stream_closed(self, stream_id: str) -> None:
@@ -139,7 +145,7 @@ class Convergence:
         The report says who is missing where the time ran out. It is about all revisions from `since`, which is that of
         the first of several writes; without it there was one.
         """
-        started = time.monotonic()
+        started = self._monotonic()
         first = revision if since is None else min(since, revision)
         is_reached = False
         try:
@@ -162,7 +168,7 @@ class Convergence:
             proxies=len(concerned),
             waiting=waiting,
             rejected=rejected,
-            seconds=time.monotonic() - started,
+            seconds=self._monotonic() - started,
         )
 
     def rejections(self) -> tuple[Rejection, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -53,9 +54,11 @@ class Insights:
         clients: Clients | None = None,
         certificate_of: CertificateOf = lambda _: None,
         failure_of: FailureOf = lambda _: None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """`certificate_of` says which certificate a node is to have, `failure_of` what cannot be made for it."""
-        self.clients = Clients() if clients is None else clients
+        self.clients = Clients(clock=clock) if clients is None else clients
+        self._clock = clock
         self._store = store
         self._convergence = convergence
         self._arrivals = Arrivals(store)
@@ -180,14 +183,15 @@ class Insights:
         members = self._store.members
         if members.is_alone:
             await self._arrivals.admit_all()
+        now = datetime.fromtimestamp(self._clock(), UTC)
         left = [
             stored.resource.key
             for stored in (await self._store.list(DataplaneInsight.type.name)).items
-            if _ended(stored.resource, members.is_dead) is not None
+            if _ended(stored.resource, members.is_dead, now=now) is not None
         ]
         for start in range(0, len(left), COMMIT_MAX):
             keys = left[start : start + COMMIT_MAX]
-            await edits.change(self._store, keys, lambda _, held: _ended(held, members.is_dead))
+            await edits.change(self._store, keys, lambda _, held: _ended(held, members.is_dead, now=now))
         for key in left:
             # It may have listened, and the instance have died before it could say so.
             self._arrivals.listeners_taken(key.mesh, key.name)
@@ -297,14 +301,13 @@ def _key(node_id: str) -> ResourceKey | None:
     return None if named is None else ResourceKey(DataplaneInsight.type.name, *named)
 
 
-def _ended(held: Resource | None, is_dead: Callable[[str], bool]) -> DataplaneInsight | None:
+def _ended(held: Resource | None, is_dead: Callable[[str], bool], *, now: datetime) -> DataplaneInsight | None:
     """An insight in which the streams of dead instances have ended; None where there are none."""
     if not isinstance(held, DataplaneInsight):
         return None
     left = [each for each in held.subscriptions if each.is_online and is_dead(each.control_plane_instance_id)]
     if not left:
         return None
-    now = datetime.now(UTC)
     subscriptions = tuple(
         each.model_copy(update={"disconnect_time": now}) if each in left else each for each in held.subscriptions
     )

@@ -215,7 +215,7 @@ def compile_policy(
         selectors=selection.selectors(policy, by_role=_role(policy)),
         weight=selection.weight(policy),
         outbound=tuple(_outbound(policy)),
-        inbound=tuple(_listed(policy) if traits.is_listed else _inbound(policy)),
+        inbound=tuple(_taken(policy)),
         proxy=_conf(policy.spec.default) if isinstance(policy.spec, ProxySpec) else None,
         is_listed=traits.is_listed,
         has_cases=traits.has_cases,
@@ -340,6 +340,12 @@ def _outbound(policy: TargetRefPolicy) -> Iterator[OutboundItem]:
     if traits.both_ways:
         yield from _sent_as_taken(policy, traits.both_ways)
         return
+    top = policy.spec.top
+    if top.kind == MESH_HTTP_ROUTE:
+        # Who has the route is for the route to say; whoever has not has no requests that it rules.
+        ruled = PortRef(MESH_HTTP_ROUTE, top.name)
+        yield from (OutboundItem("", (0, 0), _conf(item.conf), ruled) for item in policy.spec.to if top.name)
+        return
     routes = [item for item in policy.spec.to if item.target_ref.kind == MESH_HTTP_ROUTE]
     if routes:
         # A policy about routes says nothing about services as such.
@@ -374,6 +380,13 @@ def _service(destination: Selector) -> str | None:
     if not match:
         return ANY_SERVICE
     return match[SERVICE_TAG] if match.keys() == {SERVICE_TAG} else None
+
+
+def _taken(policy: TargetRefPolicy) -> Iterator[InboundItem]:
+    """What is said of requests that come in: nothing by a policy for a route, which is about what is sent."""
+    if policy.spec.top.kind == MESH_HTTP_ROUTE:
+        return iter(())
+    return _listed(policy) if policy.type.policy is not None and policy.type.policy.is_listed else _inbound(policy)
 
 
 def _inbound(policy: TargetRefPolicy) -> Iterator[InboundItem]:

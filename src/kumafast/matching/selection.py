@@ -66,7 +66,7 @@ OF_SIDECARS = FrozenMap({facts.PROXY: facts.SIDECAR})
 
 
 def selectors(policy: TargetRefPolicy, *, by_role: Mapping[str, str] = _NOTHING) -> tuple[TagSelector, ...]:
-    """Alternatives over a dataplane's candidates; none where the policy is for nobody: a shadow, a route unknown here.
+    """Alternatives over a dataplane's candidates; none where the policy is for nobody, such as a shadow.
 
     Matched against one inbound they say whether the policy is for that inbound; against all, whether for the proxy.
     `by_role` are facts that have to hold beside.
@@ -113,8 +113,10 @@ def _wanted(ref: TargetRef, policy: TargetRefPolicy) -> dict[str, str] | None:
             return {**wanted, **section, **_identity(ref, policy.labels)}
         case "MeshGateway":
             return {**wanted, **ref.tags, facts.MESH_GATEWAY: ref.name}
+        case "MeshHTTPRoute":
+            # Anybody: a policy for a route is about its requests alone, wherever there are some.
+            return wanted
         case _:
-            # What refers to a route finds nobody.
             return None
 
 

@@ -35,6 +35,9 @@ _SUBJECTS_MAX = 256
 LOOK_MAX = 64
 """How many dataplanes are looked at before everything else may have its turn: some milliseconds if all differ."""
 
+WINDOW_MAX = 8_192
+"""How many dataplanes are put into an order at a time: some milliseconds."""
+
 
 _Way: TypeAlias = tuple[
     tuple[Destination, ...], frozenset[Destination] | None, frozenset[str], bool, Viewpoint | None, bool
@@ -290,14 +293,12 @@ class Policies:
         about = _about(policies)
         inherits = new.inherits_from(old)
         is_routing = policies[0].key.type in routing.KINDS
-        numbers = iter(self._selected(policies))
+        selected = self._side_by_side(self._selected(policies))
         # Most dataplanes are bound like others, and reach what others reach: then this is asked once for all of them.
         known: dict[tuple[Bindings, Bindings, frozenset[str] | Outward, bool], bool] = {}
-        while piece := list(islice(numbers, LOOK_MAX)):
+        while piece := list(islice(selected, LOOK_MAX)):
             touched = []
-            for number in piece:
-                name = self._names[number]
-                dataplane = self._dataplanes[name]
+            for name, dataplane in piece:
                 was = lately.get(name) or old.bind(dataplane.inbounds, dataplane.gateway)
                 now = new.inherit(was) if inherits else new.bind(dataplane.inbounds, dataplane.gateway)
                 self._lately[name] = now
@@ -316,6 +317,19 @@ class Policies:
                     if is_routing:
                         self._reroute(name, dataplane)
             yield touched
+
+    def _side_by_side(self, numbers: Iterable[int]) -> Iterator[tuple[str, _Known]]:
+        """These dataplanes, those that reach the same one after the other, as far as that is seen without a long look.
+
+        What they share is then made, encoded and sent while the processor has it at hand.
+        """
+        rest = iter(numbers)
+        while window := list(islice(rest, WINDOW_MAX)):
+            alike: dict[Outward, list[tuple[str, _Known]]] = {}
+            for name in map(self._names.__getitem__, window):
+                known = self._dataplanes[name]
+                alike.setdefault(known.outward, []).append((name, known))
+            yield from chain.from_iterable(alike.values())
 
     def _subject(self, outward: Outward, about: frozenset[str] | None) -> frozenset[str]:
         """The services that a dataplane reaches, of those that are asked about."""

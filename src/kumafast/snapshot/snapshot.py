@@ -206,14 +206,14 @@ class Snapshot:
 
     def _changed(self, layers: Mapping[int, Layer]) -> dict[str, Content] | None:
         """The content once these layers are in their places; None where names come, go or hide each other."""
-        by_type: dict[str, list[Change]] = {}
+        by_type: dict[str, tuple[Change, ...]] = {}
         # In the order of the layers, so that names come as they stand.
-        for place in sorted(layers):
+        for place in sorted(layers) if len(layers) > 1 else layers:
             changes = self.layers[place].changes_to(layers[place])
             if changes is None:
                 return None
             for type_url, change in changes.items():
-                by_type.setdefault(type_url, []).append(change)
+                by_type[type_url] = (*by_type[type_url], change) if type_url in by_type else (change,)
         contents = (self._contents or self._by_type()).copy()
         for type_url, several in by_type.items():
             changed = contents[type_url].changed(several)

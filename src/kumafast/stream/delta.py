@@ -14,7 +14,7 @@ from kumafast.snapshot.resource import XdsResource
 from kumafast.snapshot.snapshot import Content, Snapshot
 from kumafast.stream.messages import Event, Rejected, Request
 from kumafast.stream.subscription import WILDCARD
-from kumafast.stream.substream import Draft, Hold, Substream
+from kumafast.stream.substream import NO_HOLD, Draft, Hold, Substream
 
 # How many sets of names that were sent again a content remembers.
 _AGAIN_MAX = 16
@@ -94,6 +94,16 @@ class DeltaSubstream(Substream):
                 self._asked.discard(name)
                 self._refused.pop(name, None)
 
+    def due(self, snapshot: Snapshot, hold: Hold = NO_HOLD) -> Draft | None:
+        # By far most often a type that is asked for as a whole, by a client that holds all of what was there before.
+        if hold is NO_HOLD and self.subscription.is_wildcard and not self.resend:
+            content = snapshot.content(self.type_url)
+            if content is not None and content.before == self._settled and content.before is not None:
+                names = content.changed_names
+                if names and not (self._asked or self._refused or self._must_answer):
+                    return Draft(snapshot.version(self.type_url), content.changed_resources, (), names, content)
+        return super().due(snapshot, hold)
+
     def _draft(self, snapshot: Snapshot, hold: Hold) -> Draft | None:
         settled = self._settled
         if settled is not None and not (self._asked or self._refused or self._must_answer):
@@ -108,11 +118,7 @@ class DeltaSubstream(Substream):
 
     def _change(self, content: Content, snapshot: Snapshot, hold: Hold) -> Draft | None:
         """What is due of a content that differs from what the client has been told of."""
-        names, resources = content.changed_names, content.changed_resources
-        if hold or self.resend or not self.subscription.is_wildcard:
-            return self._draft_of(names, resources, content, snapshot, hold)
-        # Most changes of clusters and listeners: nothing is to be sought.
-        return Draft(snapshot.version(self.type_url), resources, (), names, content) if names else None
+        return self._draft_of(content.changed_names, content.changed_resources, content, snapshot, hold)
 
     def _again(self, content: Content, snapshot: Snapshot, hold: Hold) -> Draft | None:
         """What must be sent again of a content that the client has been told of."""
@@ -198,6 +204,10 @@ class DeltaSubstream(Substream):
             return None
         version = snapshot.version(self.type_url)
         return Draft(version, tuple(resources[name] for name in sent), removed, frozenset(sent))
+
+    def _sent(self, draft: Draft) -> Iterable[str]:
+        # Nothing else is sent than what has changed, or must be sent again.
+        return draft.changed
 
     def _record(self, draft: Draft) -> None:
         if draft.settles is not None and self._held is not None:

@@ -127,7 +127,9 @@ class Session:
 
     def receive(self, request: Request) -> list[Event]:
         """Take in one request. Raises `ProtocolError` where the stream cannot go on."""
-        type_url = self._resolve(request.type_url)
+        type_url = request.type_url
+        if self._type_url is not None or not type_url:
+            type_url = self._resolve(type_url)
         substream = self._substreams.get(type_url)
         if substream is None:
             substream = self._open(type_url)
@@ -220,17 +222,18 @@ class Session:
         return not is_patient
 
     def _send(self, substream: Substream, draft: Draft, snapshot: Snapshot) -> Response:
-        named = draft
-        if self.variant is Variant.DELTA and substream.type_url in (ENDPOINT, LB_ENDPOINT):
-            named = self._with_collections(substream.type_url, draft)
-        self.last_number = self._number_response(substream.type_url, named, self.last_number, named is not draft)
+        named, type_url = draft, substream.type_url
+        if (type_url == ENDPOINT or type_url == LB_ENDPOINT) and self.variant is Variant.DELTA:
+            named = self._with_collections(type_url, draft)
+        self.last_number = self._number_response(type_url, named, self.last_number, named is not draft)
         nonce = str(self.last_number)
         substream.send(draft, nonce, snapshot)
-        if substream.type_url == CLUSTER:
+        if type_url == CLUSTER:
             endpoints = snapshot.resources(ENDPOINT)
-            self._warming.difference_update(draft.removed)
-            self._warming.update(endpoints.keys() & draft.changed)
-        return Response(substream.type_url, draft.version, nonce, named.resources, named.removed)
+            if draft.removed:
+                self._warming.difference_update(draft.removed)
+            self._warming.update([name for name in draft.changed if name in endpoints])
+        return Response(type_url, draft.version, nonce, named.resources, named.removed)
 
     def _with_collections(self, type_url: str, draft: Draft) -> Draft:
         """A draft with the names of collections that this client is given."""

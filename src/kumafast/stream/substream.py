@@ -140,10 +140,10 @@ class Substream(ABC):
     def send(self, draft: Draft, nonce: str, snapshot: Snapshot) -> None:
         """Take note that a draft of what a snapshot has goes out as the response with this nonce."""
         self.flight = Flight(nonce, draft)
-        if self.resend or self._refused:
-            names = self.flight.names
-            self.resend.difference_update(names)
-            self._forget_refusal_of(names)
+        if self._refused:
+            self._forget_refusal_of(self.flight.names)
+        if self.resend:
+            self.resend.difference_update(self._sent(draft), draft.removed)
         self._must_answer = False
         self.is_update = True
         self._seen = None
@@ -152,6 +152,10 @@ class Substream(ABC):
         else:
             self._settled, self.quiet = draft.settles.digest, snapshot
         self._record(draft)
+
+    def _sent(self, draft: Draft) -> Iterable[str]:
+        """The names of what a draft sends."""
+        return [resource.name for resource in draft.resources]
 
     @abstractmethod
     def _record(self, draft: Draft) -> None: ...

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -22,6 +22,9 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import asyncpg
 
 from kumafast.errors import SettingsError, StoreUnavailableError
+
+Connect: TypeAlias = Callable[..., Awaitable[Any]]
+"""As `connect`."""
 
 _LOG = logging.getLogger(__name__)
 

@@ -225,7 +225,7 @@ class PostgresDatabase:
             if key.type not in self._unknown_types:
                 self._unknown_types.add(key.type)
                 _LOG.warning(
-                    "%s holds resources of type %s, which a newer kumafast has put there: they stay and do nothing here",
+                    "%s holds %ss, which a newer kumafast has put there: they stay, and do nothing here",
                     self._target.name,
                     key.type,
                 )

@@ -11,6 +11,7 @@ is called dead before one has been looking, without a break, for as long as a le
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from kumafast.store.members import Member, Members
 from kumafast.store.postgres.connection import Connection, Target
@@ -40,7 +41,8 @@ _END_DEAD = """
 class Leases:
     """What one instance has to do with the leases. `members` is what it finds."""
 
-    def __init__(self, target: Target, members: Members) -> None:
+    def __init__(self, target: Target, members: Members, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._target = target
         self._members = members
         self._since: float | None = None
@@ -50,9 +52,9 @@ class Leases:
         """Say that this instance is alive, and see who else is. Call it every `LOOK_S` on one connection."""
         members, own = self._members, self._members.own
         if self._since is None:
-            self._since = time.monotonic()
+            self._since = self._monotonic()
         await connection.execute(_RENEW, own, members.asked, members.converged, members.count_proxies())
-        is_settled = time.monotonic() - self._since > LEASE_S
+        is_settled = self._monotonic() - self._since > LEASE_S
         if is_settled:
             await connection.execute(_END_DEAD, own, LEASE_S)
         if not self._is_leading:

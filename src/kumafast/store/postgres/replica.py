@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import tenacity
@@ -28,6 +28,7 @@ from kumafast.store.postgres.connection import (
     LOAD_S,
     STATEMENT_S,
     UNREACHABLE,
+    Connect,
     Connection,
     History,
     Target,
@@ -83,11 +84,14 @@ class Replica(MemoryStore):
         history: History,
         instance: str,
         clock: Clock,
+        monotonic: Callable[[], float],
+        connect: Connect,
     ) -> None:
         image, log, self._origin = loaded
         members = Members(instance, is_alone=False)
         super().__init__(image=image, log=log, identity=history.store, members=members, clock=clock)
-        self._leases = Leases(target, members)
+        self._monotonic, self._connect = monotonic, connect
+        self._leases = Leases(target, members, monotonic=monotonic)
         members.tell(self._speak)
         self._target = target
         self._database = database
@@ -185,7 +189,7 @@ class Replica(MemoryStore):
         await retrying(self._listen)
 
     async def _listen(self) -> None:
-        connection = await connections.connect(self._target)
+        connection = await self._connect(self._target)
         try:
             async with self._turn:
                 await self._resume(connection)
@@ -196,9 +200,9 @@ class Replica(MemoryStore):
             while True:
                 self._wake.clear()
                 has_more = await self._look(connection)
-                due_s = renewed + LOOK_S - time.monotonic()
+                due_s = renewed + LOOK_S - self._monotonic()
                 if self._has_words or self._has_heard or due_s <= 0:
-                    renewed, due_s = time.monotonic(), LOOK_S
+                    renewed, due_s = self._monotonic(), LOOK_S
                     await self._renew(connection)
                 if has_more:
                     await asyncio.sleep(0)
@@ -252,11 +256,11 @@ class Replica(MemoryStore):
         if self._away_since is None or reason != self._away_reason:
             _LOG.warning("%s is away; reads go on, writes are refused: %s", self._target.name, reason)
         if self._away_since is None:
-            self._away_since = time.monotonic()
+            self._away_since = self._monotonic()
         self._away_reason = reason
 
     def _note_back(self) -> None:
         if self._away_since is not None:
-            away_s = time.monotonic() - self._away_since
+            away_s = self._monotonic() - self._away_since
             _LOG.info("%s is back after %.1f s, at revision %d", self._target.name, away_s, self._image.revision)
             self._away_since = None

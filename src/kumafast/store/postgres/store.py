@@ -16,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -37,6 +37,7 @@ from kumafast.store.postgres.connection import (
     REFUSALS,
     STATEMENT_S,
     UNREACHABLE,
+    Connect,
     Connection,
     History,
     Target,
@@ -77,7 +78,7 @@ class _Request:
 
     operations: tuple[Put | Delete, ...]
     answer: asyncio.Future[Outcome]
-    began: float = field(default_factory=time.monotonic)
+    began: float
 
 
 class PostgresStore(Replica):
@@ -92,8 +93,19 @@ class PostgresStore(Replica):
         history: History,
         instance: str,
         clock: Clock,
+        monotonic: Callable[[], float] = time.monotonic,
+        connect: Connect = connections.connect,
     ) -> None:
-        super().__init__(target, database, loaded, history=history, instance=instance, clock=clock)
+        super().__init__(
+            target,
+            database,
+            loaded,
+            history=history,
+            instance=instance,
+            clock=clock,
+            monotonic=monotonic,
+            connect=connect,
+        )
         self._floor = self._log.floor
         self._writer: Connection | None = None
         self._progressed_at = 0.0
@@ -178,7 +190,7 @@ class PostgresStore(Replica):
 
     async def _commit(self, operations: tuple[Put | Delete, ...]) -> Outcome:
         self._check_open()
-        request = _Request(operations, asyncio.get_running_loop().create_future())
+        request = _Request(operations, asyncio.get_running_loop().create_future(), self._monotonic())
         self._waiting.append(request)
         if self._writing is None:
             # A task of the store's own: nobody who is cancelled takes others along, or what is to be announced.
@@ -221,10 +233,10 @@ class PostgresStore(Replica):
         """
         # Who waits because many write is not refused: time runs while nothing is written.
         deadline = max(group[0].began, self._progressed_at) + WRITE_S
-        if deadline <= time.monotonic():
+        if deadline <= self._monotonic():
             raise StoreUnavailableError(f"{self._target.name} cannot be written to now: {self._failure}")
         retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_before_delay(max(deadline - time.monotonic(), 0.0)),
+            stop=lambda state: self._monotonic() + state.upcoming_sleep >= deadline,
             wait=_RETRY,
             retry=tenacity.retry_if_exception_type(UNREACHABLE) & tenacity.retry_if_not_exception_type(_FAULTS),
             reraise=True,
@@ -261,19 +273,19 @@ class PostgresStore(Replica):
         return unavailable(self._target, error, what="cannot be written to now")
 
     def _refuse_when_away(self) -> None:
-        if self._away_since is not None and time.monotonic() - self._away_since > WRITE_S:
-            away_s = time.monotonic() - self._away_since
+        if self._away_since is not None and self._monotonic() - self._away_since > WRITE_S:
+            away_s = self._monotonic() - self._away_since
             raise StoreUnavailableError(
                 f"{self._target.name} has been away for {away_s:.0f} s, and nothing can be written until it is back; "
                 f"what was read before is still served ({self._away_reason})"
             )
 
     async def _attempt(self, group: Sequence[_Request], deadline: float) -> list[Outcome | Exception]:
-        async with asyncio.timeout(_left(deadline)):
+        async with asyncio.timeout(self._left(deadline)):
             await self._turn.acquire()
         try:
             if self._writer is None or self._writer.is_closed():
-                connection = await connections.connect(self._target, timeout_s=min(CONNECT_S, _left(deadline)))
+                connection = await self._connect(self._target, timeout_s=min(CONNECT_S, self._left(deadline)))
                 self._writer = await self._resume(connection)
             try:
                 return await self._transact(self._writer, group, deadline)
@@ -301,11 +313,11 @@ class PostgresStore(Replica):
         commits = [outcome.commit for outcome in outcomes if outcome.commit is not None]
         if not commits:
             await transaction.rollback()
-            self._progressed_at = time.monotonic()
+            self._progressed_at = self._monotonic()
             return results
         origin = uuid4().hex
         # A commit that is cut short may have been done or not: better a moment late.
-        async with bounded(connection, min(STATEMENT_S, _left(deadline) + COMMIT_S)):
+        async with bounded(connection, min(STATEMENT_S, self._left(deadline) + COMMIT_S)):
             await self._database.append(connection, commits, origin=origin)
             if self._log.floor - self._floor >= TRIM_STEP:
                 await self._database.forget(connection, floor=self._log.floor)
@@ -313,18 +325,22 @@ class PostgresStore(Replica):
             self._unsure = Unsure(origin, commits[-1].revision, results)
             await transaction.commit()
         self._unsure = None
-        self._progressed_at = time.monotonic()
+        self._progressed_at = self._monotonic()
         self._origin = origin
         self.work.transactions += 1
         for outcome in outcomes:
             self._announce(outcome)
         return results
 
+    def _left(self, deadline: float) -> float:
+        left_s: float = max(deadline - self._monotonic(), 0.05)
+        return left_s
+
     async def _lock(self, connection: Connection, deadline: float) -> Any:
         """A transaction in which nobody else writes and our picture is that of PostgreSQL."""
         while True:
             transaction = connection.transaction()
-            async with bounded(connection, min(STATEMENT_S, _left(deadline))):
+            async with bounded(connection, min(STATEMENT_S, self._left(deadline))):
                 await transaction.start()
                 head = await self._database.lock(connection)
                 self._floor = head.floor
@@ -336,10 +352,6 @@ class PostgresStore(Replica):
                 await transaction.rollback()
             while await self._step(connection, head):
                 await asyncio.sleep(0)
-
-
-def _left(deadline: float) -> float:
-    return max(deadline - time.monotonic(), 0.05)
 
 
 def _plan(draft: Draft, operations: tuple[Put | Delete, ...], clock: Clock) -> Outcome | Exception:

@@ -1,0 +1,58 @@
+"""`python -m bench.instances PART`: several instances, or workers, on a PostgreSQL of their own, under load.
+
+The figures are printed, and written as JSON where an output is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from bench.instances import kills, outages, workers
+from bench.instances.crew import Crew
+from tests.postgresql import Server, running
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--size", type=int, default=2_000, help="dataplanes, each with its Envoy")
+    parser.add_argument("--rate", type=float, default=100.0, help="changes a second")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each outage")
+    parser.add_argument("--rounds", type=int, default=7, help="of pushes to all")
+    parser.add_argument("--output", type=Path, help="the figures as JSON go here")
+    arguments = parser.parse_args()
+    with running() as server, tempfile.TemporaryDirectory() as directory:
+        figures = uvloop.run(PARTS[arguments.part](server, Path(directory), arguments))
+    text = json.dumps(figures, indent=1) + "\n"
+    sys.stdout.write(text)
+    if arguments.output:
+        arguments.output.write_text(text, encoding="utf-8")
+
+
+async def _kills(server: Server, directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    crew = Crew(directory, server.new_store(), size=arguments.size, rate=arguments.rate)
+    return await kills.play(crew, kills=arguments.kills)
+
+
+async def _outages(server: Server, directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    async with outages.Cable(server.port).laid() as cable:
+        url = server.new_store().replace(f":{server.port}/", f":{cable.port}/")
+        crew = Crew(directory, url, size=arguments.size, rate=arguments.rate)
+        return await outages.play(crew, server, cable, seconds=arguments.seconds)
+
+
+async def _workers(server: Server, directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    return await workers.play(server, directory, streams=arguments.size, rounds=arguments.rounds)
+
+
+PARTS = {"kills": _kills, "outages": _outages, "workers": _workers}
+
+if __name__ == "__main__":
+    main()

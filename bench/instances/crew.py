@@ -1,0 +1,176 @@
+"""Instances on one PostgreSQL with a fleet of simulated Envoys, under load.
+
+In: a directory, a URL of a store, how many proxies. Out: instances that can be killed and started again, a fleet that
+finds those that are there, and whether all hold what they should. Never: figures; those are the scenarios'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import random
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.instances import pairs
+from bench.instances.pairs import Load
+from bench.real_wires import truth
+from bench.real_wires.fleet import Fleet, until
+from tests.instances import KEY, Instance
+
+from kumafast.resources import Mesh, parse, with_defaults
+from kumafast.store import Keyring, Put
+from kumafast.store.postgres import PostgresStore
+
+WAIT_S = 300.0
+QUIET_S = 0.5
+"""Nothing has come for so long: nothing is on its way."""
+_PUTS = 200
+
+
+@dataclass(frozen=True)
+class Held:
+    """What an Envoy holds, to be sent to another process."""
+
+    node_id: str
+    held: Mapping[str, Mapping[str, str]]
+    warming: Sequence[str]
+
+
+class Crew:
+    """Two instances by their numbers, None where one is not there."""
+
+    def __init__(self, directory: Path, url: str, *, size: int, rate: float, flags: Sequence[object] = ()) -> None:
+        self.url = url
+        self.size = size
+        self._directory, self._flags = directory, flags
+        self.instances: list[Instance | None] = [None, None]
+        self.fleet = Fleet(pairs.node_id(number) for number in range(size))
+        self.load = Load(size, rate=rate, arrivals=self.fleet.arrivals, apis=self.apis)
+        self._rng = random.Random(7)
+        self._only: int | None = None
+        self._checking = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Crew]:
+        """With the mesh stored, both instances started, all proxies connected and configured, and no load."""
+        try:
+            await fill(self.url, self.size)
+            for number in range(len(self.instances)):
+                await self.start(number)
+            self.fleet.start("127.0.0.1", self._port)
+            await self.all_configured()
+            yield self
+        finally:
+            await self.fleet.stop()
+            for instance in self.instances:
+                if instance is not None:
+                    await asyncio.to_thread(instance.stop)
+            self._checking.shutdown()
+
+    @contextlib.asynccontextmanager
+    async def loaded(self) -> AsyncIterator[Load]:
+        """While this lasts there is load."""
+        task = asyncio.create_task(self.load.run())
+        try:
+            yield self.load
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def start(self, number: int) -> Instance:
+        """An instance that serves under a number."""
+        instance = await asyncio.to_thread(Instance, self._directory / str(number), self.url, *self._flags)
+        self.instances[number] = instance
+        return instance
+
+    def kill(self, number: int) -> None:
+        """End one without a word."""
+        instance, self.instances[number] = self.instances[number], None
+        assert instance is not None
+        instance.kill()
+        instance.stop()
+
+    @property
+    def living(self) -> list[Instance]:
+        """Those that are there."""
+        return [instance for instance in self.instances if instance is not None]
+
+    def apis(self) -> list[str]:
+        """Where the living take writes."""
+        return [instance.api for instance in self.living]
+
+    def _port(self) -> int:
+        return self._only or self._rng.choice([instance.dp_port for instance in self.living])
+
+    async def balance(self, instance: Instance) -> None:
+        """Have half of the proxies come to an instance that has none, as a balancer does in time."""
+        self._only = instance.dp_port
+        try:
+            count = self.fleet.cut(0.5)
+            await until(lambda: len(self.fleet.at(instance.dp_port)) >= count, "balanced", timeout_s=WAIT_S)
+        finally:
+            self._only = None
+
+    async def all_connected(self) -> float:
+        """The second at which all streams were seen to be open."""
+        return await until(lambda: self.fleet.connected == self.size, "all are connected", timeout_s=WAIT_S)
+
+    async def all_configured(self) -> None:
+        """Return when every Envoy could serve."""
+        envoys = self.fleet.envoys.values()
+        await until(lambda: all(envoy.is_configured() for envoy in envoys), "all are configured", timeout_s=WAIT_S)
+
+    async def quiet(self) -> float:
+        """Begin no more writes; the second from which on all are connected and hold every change."""
+        await self.load.rest()
+        fleet = self.fleet
+        there_at = await until(
+            lambda: fleet.connected == self.size and not fleet.arrivals.missing(), "all is there", timeout_s=WAIT_S
+        )
+        # A dataplane that moves has other listeners too, which nobody waits for by name.
+        await until(lambda: time.monotonic() - fleet.arrivals.last > QUIET_S, "nothing comes", timeout_s=WAIT_S)
+        return max(there_at, fleet.arrivals.last)
+
+    async def differences(self) -> list[str]:
+        """Who does not hold what a control plane computes that is started now; what was acknowledged and is lost."""
+        held = [Held(each.node_id, each.held, sorted(each.warming)) for each in self.fleet.envoys.values()]
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._checking, _differences, self.url, KEY, held, self.load.acknowledged)
+
+
+def _differences(url: str, key: bytes, held: Sequence[Held], acknowledged: Mapping[str, str]) -> list[str]:
+    return asyncio.run(_compare(url, key, held, acknowledged))
+
+
+async def _compare(url: str, key: bytes, held: Iterable[Held], acknowledged: Mapping[str, str]) -> list[str]:
+    store = await PostgresStore.open(url, keyring=Keyring([key]))
+    try:
+        stored = {each.resource.name: each.resource for each in (await store.list("Dataplane", "default")).items}
+        lost = [
+            f"lost: {name} at {address}"
+            for name, address in acknowledged.items()
+            if name not in stored or stored[name].networking.address != address  # type: ignore[attr-defined]
+        ]
+        return [*lost, *await truth.differences_from(store, held)]
+    finally:
+        await store.close()
+
+
+async def fill(url: str, size: int) -> None:
+    """Write the mesh and all dataplanes."""
+    store = await PostgresStore.open(url, keyring=Keyring([KEY]))
+    try:
+        await store.put(with_defaults(Mesh(name="default"), zone="default"))
+        puts = [
+            Put(with_defaults(parse(pairs.dataplane(number, size, pairs.first_address(number))), zone="default"))
+            for number in range(size)
+        ]
+        for start in range(0, size, _PUTS):
+            await store.write(puts[start : start + _PUTS])
+    finally:
+        await store.close()
