@@ -10,7 +10,7 @@ import asyncio
 import base64
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import httpx
 from bench.real_wires import truth
 from bench.real_wires.fleet import Fleet, until
 from prometheus_client.parser import text_string_to_metric_families
-from tests.cli.running import Run
+from tests.cli.running import PROGRAM, Run
 
 from kumafast.store import Keyring
 from kumafast.store.postgres import PostgresStore
@@ -34,12 +34,14 @@ WAIT_S = 90.0
 class Instance(Run):
     """A control plane that is one of several."""
 
-    def __init__(self, directory: Path, url: str, *flags: object) -> None:
+    def __init__(self, directory: Path, url: str, *flags: object, program: Sequence[str] = PROGRAM) -> None:
         directory.mkdir(exist_ok=True)
         key = directory / "key"
         key.write_bytes(base64.b64encode(KEY))
         self.url = url
-        super().__init__(directory, "--no-dp-tls", "--secrets-key-file", key, *flags, env={"KUMAFAST_STORE": url})
+        super().__init__(
+            directory, "--no-dp-tls", "--secrets-key-file", key, *flags, env={"KUMAFAST_STORE": url}, program=program
+        )
         self.dp_port = int(self.ready.split()[2].rpartition(":")[2])
 
     def kill(self) -> None:

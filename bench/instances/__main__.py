@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from bench.instances import kills, outages, workers
+from bench.instances import kills, outages, upgrade, workers
 from bench.instances.crew import Crew
 from tests.postgresql import Server, running
 
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each outage")
     parser.add_argument("--rounds", type=int, default=7, help="of pushes to all")
+    parser.add_argument("--base", default="HEAD~1", help="the revision that is upgraded from")
     parser.add_argument("--output", type=Path, help="the figures as JSON go here")
     arguments = parser.parse_args()
     with running() as server, tempfile.TemporaryDirectory() as directory:
@@ -52,7 +53,12 @@ async def _workers(server: Server, directory: Path, arguments: argparse.Namespac
     return await workers.play(server, directory, streams=arguments.size, rounds=arguments.rounds)
 
 
-PARTS = {"kills": _kills, "outages": _outages, "workers": _workers}
+async def _upgrade(server: Server, directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    crew = Crew(directory, server.new_store(), size=arguments.size, rate=arguments.rate)
+    return await upgrade.play(crew, upgrade.older_program(arguments.base, directory / "older"))
+
+
+PARTS = {"kills": _kills, "outages": _outages, "workers": _workers, "upgrade": _upgrade}
 
 if __name__ == "__main__":
     main()

@@ -20,6 +20,7 @@ from bench.instances import pairs
 from bench.instances.pairs import Load
 from bench.real_wires import truth
 from bench.real_wires.fleet import Fleet, until
+from tests.cli.running import PROGRAM
 from tests.instances import KEY, Instance
 
 from kumafast.resources import Mesh, parse, with_defaults
@@ -48,6 +49,8 @@ class Crew:
         self.url = url
         self.size = size
         self._directory, self._flags = directory, flags
+        self.program: Sequence[str] = PROGRAM
+        """Which kumafast those are that are started from now on."""
         self.instances: list[Instance | None] = [None, None]
         self.fleet = Fleet(pairs.node_id(number) for number in range(size))
         self.load = Load(size, rate=rate, arrivals=self.fleet.arrivals, apis=self.apis)
@@ -84,7 +87,8 @@ class Crew:
 
     async def start(self, number: int) -> Instance:
         """An instance that serves under a number."""
-        instance = await asyncio.to_thread(Instance, self._directory / str(number), self.url, *self._flags)
+        directory = self._directory / str(number)
+        instance = await asyncio.to_thread(Instance, directory, self.url, *self._flags, program=self.program)
         self.instances[number] = instance
         return instance
 

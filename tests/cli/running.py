@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,12 @@ import pytest
 PORTS = ("--api-port", "0", "--dp-port", "0", "--diagnostics-port", "0")
 
 
-def arguments(directory: Path, *flags: object) -> list[str]:
+PROGRAM = (sys.executable, "-m", "kumafast")
+
+
+def arguments(directory: Path, *flags: object, program: Sequence[str] = PROGRAM) -> list[str]:
     """The command with its data in `data` of a directory, on free ports."""
-    return [sys.executable, "-m", "kumafast", "run", "--data-dir", str(directory / "data"), *PORTS, *map(str, flags)]
+    return [*program, "run", "--data-dir", str(directory / "data"), *PORTS, *map(str, flags)]
 
 
 def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -31,9 +34,15 @@ def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
 class Run:
     """`kumafast run` as a process; `stderr` is all that it has said there once it has ended."""
 
-    def __init__(self, directory: Path, *flags: object, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *flags: object,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
         self.process = subprocess.Popen(
-            arguments(directory, *flags),
+            arguments(directory, *flags, program=program),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
