@@ -2,6 +2,7 @@
 # make test  sets everything up and passes the tests
 # make lint  ruff, mypy, import-linter, cython-lint, clang-format
 # make bench runs the benchmarks; make bench-mesh 2,000 simulated Envoys on real sockets (3 minutes)
+# make bench-compare BASE=main~5  what each kind of change costs now, in terms of what it cost at another revision
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
 # make bench-instances PART=kills  has instances killed under load; outages: PostgreSQL away; workers: one and two of them
 # make loadtest SCENARIO=rollout USERS=5000  has thousands of Envoys in locust; see loadtest/README.md
@@ -29,8 +30,9 @@ N ?= 50
 CASE ?= steady
 PART ?= kills
 TLS ?= none
+BASE ?= main
 
-.PHONY: build envoy run run-postgres test test-fast lint bench bench-mesh bench-wire bench-instances loadtest load-envoys soak profile churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench bench-compare bench-mesh bench-wire bench-instances loadtest load-envoys soak profile churn clean
 
 build: $(STAMP)
 
@@ -61,6 +63,9 @@ lint: build
 
 bench: envoy
 	@$(BIN)/python -m pytest bench -q | tee bench/results/$$(date +%F).txt
+
+bench-compare: build
+	@$(BIN)/python -m bench.compare $(BASE)
 
 bench-wire: build
 	@$(BIN)/python -m bench.wire $(WIRE)

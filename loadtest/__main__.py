@@ -45,6 +45,7 @@ def main() -> None:
         "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run"
     )
     parser.add_argument("--flame", action="store_true", help="a flame graph of the control plane beside the report")
+    parser.add_argument("--no-plots", action="store_true", help="the report without its plots")
     parser.add_argument("--output", type=Path, help="the folder of the report [default: one of today's]")
     arguments = parser.parse_args()
     if arguments.users % USERS_STEP or arguments.users % arguments.workers:
@@ -93,7 +94,7 @@ def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[s
     # The paths of this run say nothing to a reader.
     shown = replace(plan, directory="", ca="", certificate="", key="")
     made = figures.of(shown, outcome, control_plane.samples, different, tls=arguments.tls)
-    report.write(folder, made, outcome, control_plane.samples)
+    report.write(folder, made, outcome, control_plane.samples, draws=not arguments.no_plots)
     return list(made["wrong"])
 
 

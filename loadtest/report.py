@@ -23,11 +23,18 @@ DOTS_MAX = 20_000
 """So many arrivals are drawn at most: of more, every so many-th."""
 
 
-def write(folder: Path, figures: dict[str, Any], outcome: Outcome, samples: Sequence[Sample]) -> None:
-    """Write all four files into a folder."""
+def write(
+    folder: Path, figures: dict[str, Any], outcome: Outcome, samples: Sequence[Sample], *, draws: bool = True
+) -> None:
+    """Write all four files into a folder; the two plots only where it `draws`, for that takes seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    (folder / "report.md").write_text(markdown(figures), encoding="utf-8")
+    text = markdown(figures)
+    if not draws:
+        text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("!["))
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    if not draws:
+        return
     draw_propagation(folder / "propagation.svg", outcome)
     draw_timeline(folder / "timeline.svg", outcome, samples)
 

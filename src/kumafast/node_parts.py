@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from kumafast.generation.host import Host
 from kumafast.generation.names import socket_path
-from kumafast.generation.proxy import AdminInterface, Host, Tags, TransparentProxy
+from kumafast.generation.proxy import AdminInterface, Tags, TransparentProxy
 from kumafast.identity.proxies import tag_sets
 from kumafast.resources import Dataplane
 from kumafast.snapshot.node import Node
@@ -57,6 +58,7 @@ def host(dataplane: Dataplane, node: Node, address: str, *, is_secured: bool) ->
         metrics_certificate=None if certificate is None or key is None else (certificate, key),
         mesh=dataplane.mesh if is_secured else "",
         reuses_port=reuses_port(node),
+        is_unified=wants_unified_names(node),
     )
 
 

@@ -22,6 +22,7 @@ from kumafast.certificates import Certificates
 from kumafast.gateway_ports import GatewayPorts, NoPorts, gateway_ports
 from kumafast.generation import senders
 from kumafast.generation.effects import Source
+from kumafast.generation.host import Host
 from kumafast.generation.modifications import ADMIN, DNS, INBOUND, METRICS, SECRETS, TRACING, TRANSPARENT
 from kumafast.generation.names import inbound_identifier
 from kumafast.generation.policy_effects import (
@@ -34,7 +35,6 @@ from kumafast.generation.policy_effects import (
 )
 from kumafast.generation.proxy import (
     Destination,
-    Host,
     Inbound,
     InboundTls,
     Part,

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import httpx
@@ -54,17 +54,21 @@ def test_the_workload_says_who_it_is_and_keeps_connections(processes: Processes)
         assert certified.json()["caller"] == "URI=spiffe://default/web"
 
 
+def await_some(processes: Processes, found: Callable[[], Collection[object]]) -> None:
+    """Wait for requests of a kind, however little of the machine is left for those who make them."""
+    processes.await_value("some requests", lambda: found() or None, timeout_s=30)
+
+
 def test_the_load_accounts_for_every_request(processes: Processes) -> None:
     url = echo(processes, "echo-7")
     with demo_load.running(url) as load:
         began = time.monotonic()
-        time.sleep(0.3)
+        await_some(processes, lambda: load.instances(began))
         assert load.lost(began) == []
         assert set(load.instances(began)) == {"echo-7"}
         processes.stop_all()
         ended = time.monotonic()
-        time.sleep(0.3)
-    assert load.lost(ended)
+        await_some(processes, lambda: load.lost(ended))
     assert load.instances(ended)["echo-7"] == 0
     assert len(load.since(0)) == len(load.outcomes) == len(load.since(0, ended)) + len(load.since(ended))
 

@@ -28,6 +28,7 @@ from kumafast.gateway_ports import GatewayPorts, gateway_ports
 from kumafast.generation import modifications, names
 from kumafast.generation.effects import Effect, Source
 from kumafast.generation.generate import generate
+from kumafast.generation.host import Host
 from kumafast.generation.policy_effects import effects, host_parts, proxy_parts, template
 from kumafast.generation.proxy import (
     AdminInterface,
@@ -39,7 +40,6 @@ from kumafast.generation.proxy import (
     EndpointSet,
     ExternalEndpoint,
     ExternalTls,
-    Host,
     Inbound,
     InboundTls,
     LauncherConfig,

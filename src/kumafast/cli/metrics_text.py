@@ -31,8 +31,8 @@ _INTERNAL = re.compile(
 # A cluster that tags or a route choose of a service has a digest of them behind its name.
 _CLUSTER = re.compile(r'envoy_cluster_name="([^"]*?)(-[0-9a-f]{16})?"')
 _HTTP = re.compile(r'envoy_http_conn_manager_prefix="([^"]*)"')
-_OWN_CLUSTERS = ("ads_cluster", "access_log_sink", "kuma_envoy_admin", "_kuma_metrics_hijacker", "kuma_readiness")
-_OWN_SERVERS = ("admin", "kuma_envoy_admin", "_kuma_dynamicconfig")
+_OWN_CLUSTERS = ("ads_cluster", "access_log_sink", "kuma_envoy_admin", "_kuma_", "kuma_readiness", "system_")
+_OWN_SERVERS = ("admin", "kuma_envoy_admin", "_kuma_", "system_")
 _MARK = ',kuma_io_mesh_traffic="true"}'
 
 
@@ -125,7 +125,7 @@ def _marked(key: str) -> str:
     cluster = _CLUSTER.search(key)
     if cluster is not None:
         named = f'{key[: cluster.start()]}envoy_cluster_name="{cluster[1]}"{key[cluster.end() :]}'
-        return named if cluster[1] in _OWN_CLUSTERS else named.removesuffix("}") + _MARK
+        return named if cluster[1].startswith(_OWN_CLUSTERS) else named.removesuffix("}") + _MARK
     http = _HTTP.search(key)
     return key if http is None or http[1].startswith(_OWN_SERVERS) else key.removesuffix("}") + _MARK
 

@@ -40,7 +40,7 @@ def metrics_listener(port: MetricsPort) -> listener_pb2.Listener:
     manager = _manager(port.name)
     route = manager.route_config.virtual_hosts[0].routes.add()
     route.match.prefix = port.path
-    route.route.cluster = names.METRICS
+    route.route.cluster = port.cluster_name
     route.route.prefix_rewrite = _ASKED_OF_LAUNCHER
     if port.certificate is not None:
         chain = _add_chain(listener, manager)
@@ -58,23 +58,26 @@ def metrics_listener(port: MetricsPort) -> listener_pb2.Listener:
 def metrics_cluster(launcher: LauncherMetrics) -> cluster_pb2.Cluster:
     """Where the launcher answers."""
     address = fields.pipe_address(launcher.path)
-    return clusters.static_cluster(names.METRICS, address, connect_timeout=defaults.CONNECT_TIMEOUT)
+    return clusters.static_cluster(launcher.name, address, connect_timeout=defaults.CONNECT_TIMEOUT)
 
 
 def config_listener(config: LauncherConfig) -> listener_pb2.Listener:
     """The socket where the launcher reads what it is to do. Who has the newest of a document is told just that."""
-    listener = _pipe_listener(names.LAUNCHER_CONFIG, config.socket_path)
-    manager = _manager(names.LAUNCHER_CONFIG)
+    name = names.UNIFIED_LAUNCHER_CONFIG if config.is_unified else names.LAUNCHER_CONFIG
+    listener = _pipe_listener(name, config.socket_path)
+    manager = _manager(name)
     manager.route_config.ClearField("validate_clusters")
     longest = max((len(body.encode()) for _, body in config.documents), default=0)
     manager.route_config.max_direct_response_body_size_bytes.value = longest
     routes = manager.route_config.virtual_hosts[0].routes
     for path, body in config.documents:
         version = sha256(body.encode()).hexdigest()
-        held = routes.add(match=route_components_pb2.RouteMatch(path=path))
+        called = f"{name}{path.replace('/', '_')}" if config.is_unified else f"{name}:{path}"
+        unchanged = f"{called}_not_modified" if config.is_unified else ""
+        held = routes.add(name=unchanged, match=route_components_pb2.RouteMatch(path=path))
         held.match.headers.add(name="If-None-Match").string_match.exact = version
         held.direct_response.status = 304
-        route = routes.add(name=f"{names.LAUNCHER_CONFIG}:{path}", match=route_components_pb2.RouteMatch(path=path))
+        route = routes.add(name=called, match=route_components_pb2.RouteMatch(path=path))
         route.direct_response.status = 200
         route.direct_response.body.inline_string = body
         route.response_headers_to_add.add(header=base_pb2.HeaderValue(key="Etag", value=version))

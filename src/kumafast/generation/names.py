@@ -19,11 +19,13 @@ DNS_LISTENER = "kuma:dns"
 ADS_CLUSTER = "ads_cluster"
 METRICS = "_kuma:metrics:hijacker"
 LAUNCHER_CONFIG = "_kuma:dynamicconfig"
+UNIFIED_LAUNCHER_CONFIG = "system_dynamicconfig"
 CONTROL_PLANE_VALIDATION = "cp_validation_ctx"
 KUMA_TAGS_HEADER = "x-kuma-tags"
 
 # As Kuma's launcher cuts it, so that there is room for the ending.
 _SOCKET_PATH_MAX = 98
+_NOT_IN_A_PART = re.compile(r"[^a-zA-Z0-9-]")
 _NOT_IN_A_STAT = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -135,14 +137,23 @@ def log_cluster_name(host: str, port: int) -> str:
     return f"meshaccesslog:opentelemetry:{_host_and_port(host, port)}"
 
 
-def metrics_listener_name(client: str) -> str:
+def metrics_listener_name(client: str, *, is_unified: bool = False) -> str:
     """The port where a client of metrics asks for them."""
-    return f"_kuma:metrics:prometheus:{client or 'default-backend'}"
+    name = client or "default-backend"
+    return f"system_meshmetric_prometheus_{_clean(name)}" if is_unified else f"_kuma:metrics:prometheus:{name}"
 
 
-def metrics_collector_name(backend: str) -> str:
-    """The cluster of a collector that metrics are sent to, and the socket that leads there."""
-    return f"_kuma:metrics:opentelemetry:{backend}"
+def metrics_collector_name(backend: str, *, is_unified: bool = False) -> str:
+    """The cluster of a collector that metrics are sent to, and the socket that leads there.
+
+    >>> metrics_collector_name("otel.example-4317", is_unified=True)
+    'system_meshmetric_otel_otel-example-4317'
+    """
+    return f"system_meshmetric_otel_{_clean(backend)}" if is_unified else f"_kuma:metrics:opentelemetry:{backend}"
+
+
+def _clean(text: str) -> str:
+    return _NOT_IN_A_PART.sub("-", text)
 
 
 def identity_name(mesh: str) -> str:

@@ -14,9 +14,10 @@ from typing import Any, Protocol, TypeAlias
 
 from kumafast.generation import policies
 from kumafast.generation.effects import Collector, Effect
+from kumafast.generation.host import Host
 from kumafast.generation.localities import View
 from kumafast.generation.modifications import Template
-from kumafast.generation.proxy import Host, Part, Tags
+from kumafast.generation.proxy import Part, Tags
 from kumafast.memo import remembered
 
 _CACHE_SIZE = 16_384

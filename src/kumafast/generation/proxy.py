@@ -59,29 +59,6 @@ class DnsTable:
     names: tuple[tuple[str, tuple[str, ...]], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """Where a proxy runs, as its dataplane, its launcher and its Envoy say; of one proxy alone.
-
-    `labels` are what its own metrics are told apart by. Sockets and files are paths on the host.
-    """
-
-    address: str
-    labels: Tags
-    workdir: str
-    metrics_socket: str
-    config_socket: str
-    metrics_certificate: tuple[str, str] | None = None
-    """A certificate and its key, where the host has some for those who ask for metrics."""
-    mesh: str = ""
-    """Whose certificates it has; nothing where its mesh has none."""
-    reuses_port: bool = True
-
-    def socket(self, name: str) -> str:
-        """A socket of this name in the launcher's directory."""
-        return names.socket_path(self.workdir, name)
-
-
 @dataclass(frozen=True, slots=True)
 class MetricsPort:
     """A port of the proxy where metrics are asked for, which its launcher answers.
@@ -94,6 +71,7 @@ class MetricsPort:
     address: str
     port: int
     path: str
+    cluster_name: str
     certificate: tuple[str, str] | None = None
     mesh: str = ""
     reuses_port: bool = True
@@ -103,6 +81,7 @@ class MetricsPort:
 class LauncherMetrics:
     """The socket where the proxy's launcher answers with metrics."""
 
+    name: str
     path: str
 
 
@@ -112,6 +91,8 @@ class LauncherConfig:
 
     socket_path: str
     documents: tuple[tuple[str, str], ...]
+    is_unified: bool = False
+    """Whether names are those of the unified scheme."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import Any
 
 from kumafast.generation import names
+from kumafast.generation.host import Host
 from kumafast.generation.proxy import (
     Collector,
     CollectorSocket,
-    Host,
     LauncherConfig,
     LauncherMetrics,
     MetricsPort,
@@ -48,12 +48,17 @@ def on_host(conf: Mapping[str, Any], host: Host) -> tuple[Part, ...]:
     reached = [each for each in sent if each is not None and each.endpoint and otel.address(each.endpoint) is not None]
     if not asked and not reached:
         return ()
+    # Of two with one name Envoy could have one only; the later counts, as with all that Kuma generates.
+    ports = {part.name: part for part in (_port(each, host) for each in asked)}.values()
     return (
-        *([LauncherMetrics(host.metrics_socket)] if asked else ()),
-        # Of two with one name Envoy could have one only; the later counts, as with all that Kuma generates.
-        *{part.name: part for part in (_port(each, host) for each in asked)}.values(),
+        *dict.fromkeys(LauncherMetrics(port.cluster_name, host.metrics_socket) for port in ports),
+        *ports,
         *dict.fromkeys(part for each in reached for part in _collector(each, host)),
-        LauncherConfig(host.config_socket, ((_DOCUMENT, _document(written, bool(asked), reached, host)),)),
+        LauncherConfig(
+            host.config_socket,
+            ((_DOCUMENT, _document(written, bool(asked), reached, host)),),
+            is_unified=host.is_unified,
+        ),
     )
 
 
@@ -64,11 +69,14 @@ def _read(conf: Mapping[str, Any]) -> Conf:
 
 def _port(backend: Prometheus, host: Host) -> MetricsPort:
     mode = "" if backend.tls is None else backend.tls.mode
+    name = names.metrics_listener_name(backend.client_id or "", is_unified=host.is_unified)
     return MetricsPort(
-        names.metrics_listener_name(backend.client_id or ""),
+        name,
         host.address,
         backend.port,
         backend.path,
+        # There each client has a cluster of its own, of the same name.
+        name if host.is_unified else names.METRICS,
         # Without the files there is a port without TLS, as in Kuma.
         certificate=host.metrics_certificate if mode == PROVIDED_TLS else None,
         mesh=host.mesh if mode == ACTIVE_MTLS_BACKEND else "",
@@ -79,7 +87,7 @@ def _port(backend: Prometheus, host: Host) -> MetricsPort:
 def _collector(backend: OpenTelemetry, host: Host) -> Iterator[Part]:
     where = otel.address(backend.endpoint)
     assert where is not None
-    name = names.metrics_collector_name(_backend_name(backend))
+    name = names.metrics_collector_name(_backend_name(backend), is_unified=host.is_unified)
     yield Collector(name, *where, is_http2=True)
     yield CollectorSocket(name, _collector_socket(backend, host))
 
