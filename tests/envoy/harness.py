@@ -294,8 +294,8 @@ class Traffic:
 
 
 def get(port: int, path: str = "/") -> httpx.Response:
-    """One request through an outbound."""
-    return _HTTP.get(f"http://127.0.0.1:{port}{path}", timeout=5)
+    """One request through an outbound on a connection of its own: those that are open stay with the listener before."""
+    return _HTTP.get(f"http://127.0.0.1:{port}{path}", headers={"connection": "close"}, timeout=5)
 
 
 class Mesh:
