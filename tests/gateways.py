@@ -23,11 +23,12 @@ def gateway_dataplane(
     *,
     mesh: str = "default",
     address: str = "127.0.0.1",
+    service: str = "edge",
     labels: dict[str, str] | None = None,
     **tags: str,
 ) -> Dataplane:
-    """A built-in gateway of the service `edge`, unless its tags say otherwise."""
-    gateway = {"type": "BUILTIN", "tags": {"kuma.io/service": "edge", **tags}}
+    """A built-in gateway of a service."""
+    gateway = {"type": "BUILTIN", "tags": {"kuma.io/service": service, **tags}}
     fields = {"name": name, "mesh": mesh, "labels": labels or {}}
     resource = parse({"type": "Dataplane", **fields, "networking": {"address": address, "gateway": gateway}})
     assert isinstance(resource, Dataplane)

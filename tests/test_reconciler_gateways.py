@@ -23,9 +23,9 @@ from tests.gateways import (
     terminate,
     to,
 )
-from tests.pipeline import HTTP, Pipeline, dataplane, names, service, with_default_mesh
+from tests.pipeline import HTTP, Pipeline, dataplane, external_service, names, service, timeout, with_default_mesh
 
-from kumafast.resources import Resource, Secret
+from kumafast.resources import Resource, Secret, parse
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, SECRET
 
 EDGE = mesh_gateway({"tags": {"port": "one"}}, {"port": 8081, "tags": {"port": "two"}})
@@ -39,7 +39,7 @@ async def behind_gateways() -> AsyncIterator[Pipeline]:
     for each in (
         gateway_dataplane("edge-1"),
         gateway_dataplane("edge-2", address="127.0.0.2"),
-        gateway_dataplane("gate-1", **{"kuma.io/service": "gate"}),
+        gateway_dataplane("gate-1", service="gate"),
         dataplane("backend-1", tags=service("backend") | HTTP),
         dataplane("cart-1", address="10.0.0.2", tags=service("cart")),
     ):
@@ -246,3 +246,47 @@ def test_an_edit_of_a_route_costs_the_gateways_that_it_is_for() -> None:
     found = [asyncio.run(work_of_an_edit(sidecars)) for sidecars in SIZES]
     # Routes of two listeners, a cluster and its endpoints, once for both gateways.
     assert found == [(4, 2, 2)] * len(SIZES)
+
+
+@in_pipeline
+async def test_ports_of_services_come_and_go(pipeline: Pipeline) -> None:
+    ref = {"kind": "MeshService", "name": "backend", "port": 80}
+    led = {**targeted_rule("/"), "default": {"backendRefs": [ref]}}
+    await put(pipeline, mesh_gateway(), targeted_route(led))
+    before = pipeline.snapshot("edge-1").content_key()
+    assert routes(pipeline) == {"edge:HTTP:8080:*": [("*", ["500"])]}
+    selector = {"dataplaneTags": {"kuma.io/service": "backend"}}
+    ports = [{"port": 80, "targetPort": 8080, "appProtocol": "http"}]
+    spec = {"selector": selector, "ports": ports}
+    backend = parse({"type": "MeshService", "mesh": "default", "name": "backend", "spec": spec})
+    await put(pipeline, backend)
+    ((_, (cluster,)),) = routes(pipeline)["edge:HTTP:8080:*"]
+    assert names(pipeline.snapshot("edge-1"), CLUSTER) == {cluster} == names(pipeline.snapshot("edge-1"), ENDPOINT)
+    assert b"10.0.0.1" in pipeline.snapshot("edge-1").resources(ENDPOINT)[cluster].body
+    await pipeline.store.delete(backend.key)
+    await pipeline.settle()
+    assert pipeline.snapshot("edge-1").content_key() == before
+
+
+@in_pipeline
+async def test_what_is_outside_is_told_its_own_host(pipeline: Pipeline) -> None:
+    await put(pipeline, mesh_gateway(), gateway_route(rule("/", to("outside"))))
+    await put(pipeline, external_service("es", "example.com:443", service("outside") | HTTP, tls={}))
+    body = pipeline.snapshot("edge-1").resources(ROUTE)["edge:HTTP:8080:*"].body
+    message = route_pb2.RouteConfiguration.FromString(body)
+    assert message.virtual_hosts[0].routes[0].route.auto_host_rewrite.value
+    assert b"example.com" in pipeline.snapshot("edge-1").resources(CLUSTER)["outside"].body
+
+
+@in_pipeline
+async def test_older_policies_hold_for_what_a_listener_sends(pipeline: Pipeline) -> None:
+    await put(pipeline, EDGE, gateway_route())
+    touched = pipeline.touched()
+    policy = timeout(sources=[service("edge", port="one")], destinations=["backend"], request="3s")
+    await put(pipeline, policy)
+    assert pipeline.touched() - touched == 2
+    limits = {}
+    for resource in pipeline.snapshot("edge-1").resources(ROUTE).values():
+        message = route_pb2.RouteConfiguration.FromString(resource.body)
+        limits[message.name] = message.virtual_hosts[0].routes[0].route.timeout.seconds
+    assert limits == {"edge:HTTP:8080:*": 3, "edge:HTTP:8081:*": 15}

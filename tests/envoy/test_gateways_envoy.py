@@ -180,10 +180,13 @@ def test_shares_with_tls_in_the_mesh_and_permissions(delta_edge: Edge) -> None:
         "destinations": [{"match": {"kuma.io/service": "*"}}],
     }
     with edge.mesh.control_plane.policy("traffic-permissions", type="TrafficPermission", **permission):
-        wait_until(edge.is_routed, "the gateway may come")
-        answers = [edge.get().json() for _ in range(REQUESTS)]
+        # A connection that was open ends with its next answer, which is still by the old rule: each worker has its own.
+        wait_until(lambda: all(edge.is_routed() for _ in range(40)), "the gateway may come to both")
+        found = (edge.get() for _ in range(REQUESTS))
+        answers = [answer.json() for answer in found if answer.status_code == 200]
+        assert len(answers) > 0.95 * REQUESTS
         shares = Counter(answer["instance"] for answer in answers)
-        assert 0.62 < shares["one"] / REQUESTS < 0.88
+        assert 0.62 < shares["one"] / len(answers) < 0.88
         shown = answers[0]["headers"]["x-forwarded-client-cert"]
         assert "URI=spiffe://default/edge" in shown
     assert wait_until(lambda: edge.get().status_code == 403, "the permission is gone")
@@ -219,6 +222,13 @@ def test_policies_of_listeners(delta_edge: Edge) -> None:
     backends = {"backends": [{"type": "File", "file": {"path": str(log), "format": form}}]}
     with policy("meshaccesslogs", type="MeshAccessLog", spec=spec(backends)):
         wait_until(lambda: edge.is_routed() and log.exists() and "edge 200\n" in log.read_text(), "lines are written")
+    assert edge.is_routed("/slow")
+    older = {
+        "sources": [{"match": {"kuma.io/service": "edge"}}],
+        "destinations": [{"match": {"kuma.io/service": "one"}}],
+    }
+    with policy("timeouts", type="Timeout", **older, conf={"http": {"requestTimeout": "0.2s"}}):
+        assert edge.get("/slow").status_code == 504
     assert edge.is_routed("/slow")
     assert rejected(edge.envoy) == []
 

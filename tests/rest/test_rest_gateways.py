@@ -28,7 +28,7 @@ def to_all(**default: Any) -> list[dict[str, Any]]:
 @pytest.fixture
 async def scene(client: httpx.AsyncClient) -> httpx.AsyncClient:
     """A gateway with two listeners, one without a MeshGateway, and a route for one listener."""
-    other = gateway_dataplane("gate-1", **{"kuma.io/service": "gate"})
+    other = gateway_dataplane("gate-1", service="gate")
     route = gateway_route(rule("/", to("backend")), match={"port": "one"})
     for resource in (gateway_dataplane(), other, mesh_gateway(*TWO), route):
         await put(client, to_document(resource))

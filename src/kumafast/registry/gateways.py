@@ -76,7 +76,8 @@ class Gateways:
         return iter(self._stored.values())
 
     def __bool__(self) -> bool:
-        return bool(self._stored)
+        # Routes with a targetRef are held with the policies, and known here.
+        return bool(self._stored) or bool(len(self._routes))
 
     def get(self, name: str) -> Gateway | None:
         """What a dataplane is; None where it is no built-in gateway, or selected by no MeshGateway."""
@@ -201,6 +202,9 @@ class _Numbered(Generic[V]):
         forked._numbers, forked._values = Overlay(self._numbers), Overlay(self._values)
         forked._next, forked._selectors = self._next, self._selectors
         return forked
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
     def set(self, key: ResourceKey, value: V | None, selectors: Iterable[TagSelector]) -> V | None:
         """Put a value in the place of what was there, which is returned. O(√values) amortised."""
