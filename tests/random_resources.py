@@ -149,7 +149,9 @@ def _random_mesh_route(rng: random.Random, name: str, mesh: str) -> Resource:
     targets = [backend("a"), backend("b", 9), backend("a", 3, version="1"), backend("c", 0), backend("outside")]
     targets += [random_named(rng) for _ in range(3)]
     chosen = rng.sample(targets, rng.choice([1, 2]))
-    about = rng.choice([{"name": "a"}, {"name": "b"}, {"name": "c"}, {"name": "s-0"}, {"name": "s-1"}, {}])
+    about: dict[str, Any] = rng.choice(
+        [{"name": "a"}, {"name": "b"}, {"name": "c"}, {"name": "s-0"}, {"name": "s-1"}, {}]
+    )
     if not about:
         about = rng.choice([{"labels": {"app": "x"}}, {"name": "s-0", "sectionName": "http"}])
     if rng.random() < 0.4:

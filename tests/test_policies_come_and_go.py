@@ -29,7 +29,7 @@ def dataplane(name: str, address: str, *reached: str, **tags: str) -> dict[str, 
     """An instance of the service that its name begins with; its traffic is redirected."""
     inbound = {"port": 8080, "tags": {"kuma.io/service": name[:-2], "kuma.io/protocol": "http", **tags}}
     outbound = [{"port": 10_000 + i, "tags": {"kuma.io/service": each}} for i, each in enumerate(reached)]
-    networking = {"address": address, "inbound": [inbound], "outbound": outbound}
+    networking: dict[str, object] = {"address": address, "inbound": [inbound], "outbound": outbound}
     networking["transparentProxying"] = {"redirectPortInbound": 15006, "redirectPortOutbound": 15001}
     return {"type": "Dataplane", "mesh": "default", "name": name, "networking": networking}
 

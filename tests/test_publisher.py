@@ -12,11 +12,12 @@ from kumafast import publisher as scheduling
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth
 from kumafast.publisher import Publisher
-from kumafast.reached import Reached, Unready, Viewed
+from kumafast.reached import Reached, Unready
 from kumafast.resources import ResourceKey
 from kumafast.snapshot import Layer, SnapshotCache, XdsResource
 from kumafast.snapshot.node import Node
 from kumafast.snapshot.resource import CLUSTER
+from kumafast.viewed import Viewed
 
 NODES = [f"default.dp-{number}" for number in range(500)]
 

@@ -60,7 +60,7 @@ def in_pipeline(test: Callable[[Pipeline], Awaitable[None]]) -> Callable[[], Non
     def run() -> None:
         asyncio.run(main())
 
-    run.__name__, run.__doc__ = test.__name__, test.__doc__  # type: ignore[attr-defined]
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
     return run
 
 

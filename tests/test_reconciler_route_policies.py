@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from tests.mesh_policies import mesh_policy
@@ -41,6 +42,7 @@ def ruled(name: str, *paths: str) -> Resource:
 def routes(pipeline: Pipeline, name: str = "client") -> dict[str, route_components_pb2.Route]:
     """The routes of an outbound by their paths."""
     listener = decode(pipeline.snapshot(name).resources(LISTENER)[OUTBOUND])
+    assert isinstance(listener, listener_pb2.Listener)
     manager = http_connection_manager_pb2.HttpConnectionManager()
     listener.filter_chains[0].filters[0].typed_config.Unpack(manager)
     return {each.match.prefix or each.match.path: each for each in manager.route_config.virtual_hosts[0].routes}

@@ -90,7 +90,7 @@ class Edge:
             shown = secured.getpeercert()
             assert shown is not None
             answer = b"".join(iter(lambda: secured.recv(65536), b""))
-            return str(dict(shown["subject"][0])["commonName"]), answer  # type: ignore[arg-type, index]
+            return str(dict(shown["subject"][0])["commonName"]), answer  # type: ignore[arg-type]
 
     def answers(self, status: int) -> bool:
         """Whether requests come to be answered so."""

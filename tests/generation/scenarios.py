@@ -202,7 +202,8 @@ def _as_list(conf: Any) -> list[Any]:
     return list(frozen) if isinstance(conf, list) else [frozen]
 
 
-def _led(tags: Tags, protocol: str, protocols: Mapping[str, str]) -> Destination:
+def _led(tags: Tags | BackendPort, protocol: str, protocols: Mapping[str, str]) -> Destination:
+    assert not isinstance(tags, BackendPort)
     cluster = names.cluster_name(dict(tags))
     return Destination(cluster, dict(tags)[SERVICE_TAG], protocols.get(dict(tags)[SERVICE_TAG], protocol))
 

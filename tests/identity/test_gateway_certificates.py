@@ -61,7 +61,7 @@ def test_what_cannot_be_served(content: bytes, reason: str) -> None:
 
 def test_a_secret_that_is_not_there() -> None:
     with pytest.raises(AuthorityError, match="there is no secret it in the mesh"):
-        read_certificate(DataSource(secret="it"), {}.get)
+        read_certificate(DataSource(secret="it"), lambda _: None)
 
 
 def test_a_key_is_never_shown() -> None:

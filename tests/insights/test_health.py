@@ -211,7 +211,7 @@ def test_a_dataplane_that_is_written_again_is_told_and_judged_again() -> None:
             envoy.reports(SICK)
 
             async def is_closed() -> bool:
-                return (await inbounds(store, "web-1"))[0]["state"] == "NotReady"
+                return bool((await inbounds(store, "web-1"))[0]["state"] == "NotReady")
 
             await until(is_closed)
             await store.put(dataplane("web-1", inbound=[PROBED]))
@@ -273,7 +273,7 @@ def test_what_was_found_while_the_store_could_not_be_written_is_written_later(mo
             store.fails = False
 
             async def is_closed() -> bool:
-                return (await inbounds(store, "web-1"))[0]["state"] == "NotReady"
+                return bool((await inbounds(store, "web-1"))[0]["state"] == "NotReady")
 
             await until(is_closed)
 

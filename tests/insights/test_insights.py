@@ -10,7 +10,7 @@ import pytest
 from tests.insights.test_convergence import Progress
 
 from kumafast.errors import StoreUnavailableError
-from kumafast.insights import Convergence, Insights
+from kumafast.insights import Convergence, Insights, edits
 from kumafast.insights import insights as insights_module
 from kumafast.metrics import Metrics
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, ResourceKey, parse, status
@@ -159,7 +159,7 @@ def test_counts_alone_are_written_seldom_and_a_refusal_at_once(monkeypatch: pyte
 
 def test_many_statuses_are_several_commits() -> None:
     async def main() -> None:
-        count = 2 * insights_module.COMMIT_MAX + 1
+        count = 2 * edits.COMMIT_MAX + 1
         store = await store_with(*(f"dp-{number}" for number in range(count)))
         insights = insights_on(store)
         before = await store.revision()

@@ -9,6 +9,8 @@ import pytest
 from tests.gateways import gateway_route, rule, targeted_route, targeted_rule, tcp_route, to
 from tests.pipeline import mesh_route
 
+from kumafast.matching import BackendPort
+from kumafast.matching.backend_refs import Destination
 from kumafast.matching.gateway_routes import Attached, GatewayRoute, attached, compile_route
 from kumafast.resources import Resource
 from kumafast.resources.hostnames import breadth, common, contains
@@ -28,14 +30,19 @@ def compiled(*routes: Resource) -> list[GatewayRoute]:
     return [each for each in found if each is not None]
 
 
+def _service(destination: Destination) -> str:
+    assert not isinstance(destination, BackendPort)
+    return dict(destination)["kuma.io/service"]
+
+
 def led(found: Attached) -> dict[str, list[tuple[str, list[str]]]]:
     """For each host the path of each rule and where it leads."""
     return {
         host.hostname: [
             (
                 str(rule.match.get("path", {}).get("value")),
-                [dict(leg.destination)["kuma.io/service"] for leg in rule.legs],
-            )  # type: ignore[arg-type]
+                [_service(leg.destination) for leg in rule.legs],
+            )
             for rule in host.rules
         ]
         for host in found.hosts

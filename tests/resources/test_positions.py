@@ -425,10 +425,8 @@ def _field_cases() -> Iterator[Any]:
                     yield pytest.param(kind, top, body[1], "spec.targetRef", top, name, id=f"{kind}-{top}-{name}")
         for where, refusal in (("to", row.to), ("from", row.from_)):
             for ref in REFS if refusal is not None else ():
-                takes = (top for top in ("Dataplane", *row.top) if refusal is not None and refusal(top, ref) is None)
-                top = next(takes, None)
-                for name in FIELDS if top is not None else ():
-                    assert top is not None
+                takes = [top for top in ("Dataplane", *row.top) if refusal is not None and refusal(top, ref) is None]
+                for top, name in ((top, name) for top in takes[:1] for name in FIELDS):
                     written = {where: [item(row, ref)]}
                     path = f"spec.{where}[0].targetRef"
                     yield pytest.param(kind, top, written, path, ref, name, id=f"{kind}-{where}-{ref}-{name}")

@@ -87,7 +87,7 @@ def test_a_node_is_told_what_to_probe_and_what_it_finds_is_heard_once() -> None:
         await watcher.until(lambda: len(watcher.reports) == 3)
         assert watcher.reports == [{"a": said, "b": said} for said in (True, False, True)]
         await call.done_writing()
-        assert await call.read() is grpc.aio.EOF
+        assert await call.read() is grpc.aio.EOF  # type: ignore[attr-defined]
         assert await call.code() is grpc.StatusCode.OK
         assert watcher.nodes == {}
 
@@ -113,7 +113,7 @@ def test_of_what_waits_to_be_told_the_newest_counts() -> None:
         await watcher.until(lambda: bool(watcher.sends))
         for number in range(1000):
             watcher.sends[0](specifier(f"{number}"))
-        told = []
+        told: list[str] = []
         while not told or told[-1] != "999":
             told.append((await call.read()).cluster_health_checks[0].cluster_name)
         assert len(told) <= 2

@@ -223,7 +223,7 @@ class Session:
 
     def _send(self, substream: Substream, draft: Draft, snapshot: Snapshot) -> Response:
         named, type_url = draft, substream.type_url
-        if (type_url == ENDPOINT or type_url == LB_ENDPOINT) and self.variant is Variant.DELTA:
+        if type_url in (ENDPOINT, LB_ENDPOINT) and self.variant is Variant.DELTA:
             named = self._with_collections(type_url, draft)
         self.last_number = self._number_response(type_url, named, self.last_number, named is not draft)
         nonce = str(self.last_number)
