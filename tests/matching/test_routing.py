@@ -7,8 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kumafast.matching.backends import BackendPort
 from kumafast.matching.merge import merge
-from kumafast.matching.routing import Leg, RequestRule, Route, reached, route
+from kumafast.matching.routing import Leg, RequestRule, Route, reached, route, there
 
 A = (("kuma.io/service", "a"),)
 A1 = (*A, ("version", "1"))
@@ -63,6 +64,15 @@ def test_rules_come_in_their_order_with_what_they_match() -> None:
     assert found.rules[1].modify == {"host": {"value": "x"}}
     assert found.destinations == (B, A)
     assert reached([(A, found), (A1, None)]) == {A, B, A1}
+
+
+def test_what_is_asked_for_is_reached_too_where_a_service_may_not_be_there() -> None:
+    # Once the port is gone, requests go to what was asked for, and whoever follows its endpoints must know that.
+    port = BackendPort("MeshService", "api", 80)
+    led_to_port = Route((Leg(port),))
+    assert reached([(A, led_to_port)]) == {A, port}
+    assert there(led_to_port, A, lambda _: False) == Route((Leg(A),))
+    assert reached([(A, Route((Leg(B),)))]) == {B}
 
 
 _services = st.sampled_from(["a", "b", "*"])

@@ -39,13 +39,15 @@ from tests.simulation.variants import (
     variant,
 )
 
+from kumafast.generation.names import identity_name, mesh_ca_name
 from kumafast.insights.health import in_state
 from kumafast.ipam import Ranges, placements
 from kumafast.metrics import Metrics
-from kumafast.reached import Destinations
+from kumafast.publisher import Resolved
+from kumafast.reached import Destinations, Reached
 from kumafast.reconciler import Reconciler
 from kumafast.resources import Dataplane, DataplaneInsight, Mesh, Resource, ResourceKey, Secret, secret_data
-from kumafast.snapshot import Snapshot, SnapshotCache
+from kumafast.snapshot import Layer, Snapshot, SnapshotCache
 from kumafast.snapshot.node import TAKES_DELTA, Node
 from kumafast.snapshot.resource import SECRET
 from kumafast.store import Change, MemoryStore, StoredResource
@@ -397,7 +399,7 @@ class World:
             is_followed = self.reconciler._destinations.find(*reached.key) is reached
             if is_followed and reached.destination.external is None:
                 ours = connected.snapshot.layers[reached.nodes[node_id]]
-                theirs = now.get(*reached.key).seen()
+                theirs = _seen(reached, connected.resolved, now)
                 if {each.version for each in ours} != {each.version for each in theirs}:
                     yield f"{node_id}: the endpoints of {reached.key} have not followed"
 
@@ -411,10 +413,25 @@ class World:
         elif self.reconciler.failure(node_id) is not None:
             # It has had what could not be made since before that, and may never have got anything.
             return
-        elif mesh in self._in_force and (ours is None or len(ours.resources(SECRET)) != 2):
+        elif mesh in self._in_force and (
+            # The listeners of a gateway have certificates of their own beside these.
+            ours is None or not ours.resources(SECRET).keys() >= {mesh_ca_name(mesh), identity_name(mesh)}
+        ):
             yield f"{node_id} has lost its certificate with its authority"
         elif node_id in self._never_told and ours is not None:
             yield f"{node_id} has a snapshot without an authority"
+
+
+def _seen(reached: Reached, resolved: Resolved | None, now: Destinations) -> Layer:
+    """The endpoints of a destination in a fresh state, as a node sees them that has them in this one."""
+    fresh = now.get(*reached.key)
+    held = None if resolved is None else resolved.views.get(reached)
+    if held is None:
+        return fresh.seen()
+    view, name = next(key for key, each in reached._views.items() if each is held)
+    viewed = fresh.viewed(view, name)
+    assert viewed is not None
+    return viewed.layer()[0]
 
 
 def _compare(ours: Snapshot, theirs: Snapshot) -> Iterator[str]:

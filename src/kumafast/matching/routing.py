@@ -235,7 +235,14 @@ def origins(routes: Iterable[tuple[Destination, Route | None]]) -> frozenset[str
 
 
 def reached(routes: Iterable[tuple[Destination, Route | None]]) -> frozenset[Destination]:
-    """All that outbounds lead to: each with what it asks for and its route."""
-    return frozenset(
-        destination for asked, route in routes for destination in ((asked,) if route is None else route.destinations)
-    )
+    """All that outbounds may lead to, each by what it asks for and its route, whichever of the services are there."""
+    found: set[Destination] = set()
+    for asked, route in routes:
+        if route is None:
+            found.add(asked)
+            continue
+        found.update(route.destinations)
+        if any(isinstance(each, BackendPort) for each in route.destinations):
+            # Where none of its services is there, it leads to what is asked for.
+            found.add(asked)
+    return frozenset(found)
