@@ -61,6 +61,7 @@ class TestMembers:
             finally:
                 child.kill()
 
+    @pytest.mark.alone
     async def test_nobody_is_called_dead_because_postgresql_was_away(self, mortal: Server) -> None:
         url = mortal.new_store()
         stores = [await kinds.open_postgres(url, instance=str(number)) for number in range(2)]
