@@ -273,6 +273,19 @@ async def _until(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
+async def _six_clients(stack: contextlib.AsyncExitStack, port: int) -> tuple[list[int], list[asyncio.Task[None]]]:
+    """Six that hold what they asked for; the numbers of those whose streams have ended, and who waits for these."""
+    streams = []
+    for _ in range(6):
+        channel = await stack.enter_async_context(connect(port))
+        stream = open_stream(channel, ADS + "DeltaAggregatedResources")
+        await stream.write(resource_names_subscribe=["a"])
+        await stream.read()
+        streams.append(stream)
+    ends: list[int] = []
+    return ends, [asyncio.create_task(_ended(stream, ends, number)) for number, stream in enumerate(streams)]
+
+
 def test_clients_are_sent_away_one_by_one_and_no_more_come() -> None:
     """On its way out a server closes its port, and ends connections with GOAWAY, evenly over the time it is given."""
 
@@ -280,15 +293,7 @@ def test_clients_are_sent_away_one_by_one_and_no_more_come() -> None:
         cache = SnapshotCache()
         cache.set("n", Snapshot.of(cluster("a")))
         async with serve(cache) as (server, port), contextlib.AsyncExitStack() as stack:
-            streams = []
-            for _ in range(6):
-                channel = await stack.enter_async_context(connect(port))
-                stream = open_stream(channel, ADS + "DeltaAggregatedResources")
-                await stream.write(resource_names_subscribe=["a"])
-                await stream.read()
-                streams.append(stream)
-            ends: list[int] = []
-            left = [asyncio.create_task(_ended(stream, ends, number)) for number, stream in enumerate(streams)]
+            ends, left = await _six_clients(stack, port)
             draining = asyncio.create_task(server.drain(0.6))
             await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
             assert len(ends) < 6
@@ -307,15 +312,7 @@ def test_some_clients_are_sent_away_and_the_others_stay() -> None:
         cache = SnapshotCache()
         cache.set("n", Snapshot.of(cluster("a")))
         async with serve(cache) as (server, port), contextlib.AsyncExitStack() as stack:
-            streams = []
-            for _ in range(6):
-                channel = await stack.enter_async_context(connect(port))
-                stream = open_stream(channel, ADS + "DeltaAggregatedResources")
-                await stream.write(resource_names_subscribe=["a"])
-                await stream.read()
-                streams.append(stream)
-            ends: list[int] = []
-            left = [asyncio.create_task(_ended(stream, ends, number)) for number, stream in enumerate(streams)]
+            ends, left = await _six_clients(stack, port)
             assert await server.shed(2, spread_s=0.05) == 2
             while len(ends) < 2:
                 await asyncio.sleep(0.01)

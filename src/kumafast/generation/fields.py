@@ -47,6 +47,13 @@ def header(key: str, value: str, *, is_appended: bool) -> base_pb2.HeaderValueOp
     return option
 
 
+def fill(message: Message, **values: int | None) -> None:
+    """Set numbers of a message that it tells from none (UInt32Value); None leaves what is there."""
+    for name, value in values.items():
+        if value is not None:
+            getattr(message, name).value = value
+
+
 def fraction(percentage: float) -> percent_pb2.FractionalPercent:
     """A percentage as exact as it was written, to a ten thousandth of a percent."""
     found = percent_pb2.FractionalPercent

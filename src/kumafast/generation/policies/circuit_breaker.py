@@ -13,6 +13,7 @@ from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from kumafast.generation.effects import Effect
+from kumafast.generation.fields import fill
 from kumafast.generation.outliers import InARow, Outliers, Share, outlier_detection
 from kumafast.resources.durations import as_timedelta
 from kumafast.resources.policies.circuit_breaker import CircuitBreaker, Conf, Detectors, Errors, Thresholds
@@ -41,14 +42,13 @@ def destination(conf: Mapping[str, Any], protocol: str) -> Effect:
 
 
 def _limit(thresholds: circuit_breaker_pb2.CircuitBreakers.Thresholds, written: Thresholds) -> None:
-    for field, value in (
-        (thresholds.max_connections, written.max_connections),
-        (thresholds.max_pending_requests, written.max_pending_requests),
-        (thresholds.max_retries, written.max_retries),
-        (thresholds.max_requests, written.max_requests),
-    ):
-        if value is not None:
-            field.value = value
+    fill(
+        thresholds,
+        max_connections=written.max_connections,
+        max_pending_requests=written.max_pending_requests,
+        max_retries=written.max_retries,
+        max_requests=written.max_requests,
+    )
 
 
 def _outliers(conf: Conf) -> Outliers:

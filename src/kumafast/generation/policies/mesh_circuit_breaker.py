@@ -13,6 +13,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from kumafast.generation.effects import Effect
+from kumafast.generation.fields import fill
 from kumafast.generation.outliers import InARow, Outliers, Share, outlier_detection
 from kumafast.resources.conf_rules import decimal
 from kumafast.resources.durations import as_timedelta
@@ -72,15 +73,14 @@ def inbound(conf: Mapping[str, Any], protocol: str) -> Effect | None:
 
 def _limit(cluster: cluster_pb2.Cluster, limits: ConnectionLimits) -> None:
     thresholds = cluster.circuit_breakers.thresholds[0]
-    for field, value in (
-        (thresholds.max_connections, limits.max_connections),
-        (thresholds.max_connection_pools, limits.max_connection_pools),
-        (thresholds.max_pending_requests, limits.max_pending_requests),
-        (thresholds.max_retries, limits.max_retries),
-        (thresholds.max_requests, limits.max_requests),
-    ):
-        if value is not None:
-            field.value = value
+    fill(
+        thresholds,
+        max_connections=limits.max_connections,
+        max_connection_pools=limits.max_connection_pools,
+        max_pending_requests=limits.max_pending_requests,
+        max_retries=limits.max_retries,
+        max_requests=limits.max_requests,
+    )
 
 
 def _outliers(written: OutlierDetection) -> Outliers:
