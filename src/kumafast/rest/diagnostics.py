@@ -19,11 +19,6 @@ from kumafast.rest.endpoint import UNKNOWN_PATH, fixed
 
 def create_diagnostics(is_ready: Callable[[], bool], read_metrics: Callable[[], Awaitable[bytes]]) -> Starlette:
     """`/ready` is 200 once everything serves, 503 before that; `/healthy` is 200 always; `/metrics` is Prometheus'."""
-    return Starlette(routes=[*diagnostic_routes(is_ready, read_metrics), Route("/{rest:path}", UNKNOWN_PATH)])
-
-
-def diagnostic_routes(is_ready: Callable[[], bool], read_metrics: Callable[[], Awaitable[bytes]]) -> list[Route]:
-    """The same, for an application that answers more."""
 
     async def ready(_: Request) -> Response:
         return PlainTextResponse("ready\n") if is_ready() else PlainTextResponse("not ready\n", 503)
@@ -34,8 +29,11 @@ def diagnostic_routes(is_ready: Callable[[], bool], read_metrics: Callable[[], A
     async def show_metrics(_: Request) -> Response:
         return Response(await read_metrics(), headers={"Content-Type": CONTENT_TYPE})
 
-    return [
-        Route("/ready", fixed({"GET": ready})),
-        Route("/healthy", fixed({"GET": healthy})),
-        Route("/metrics", fixed({"GET": show_metrics})),
-    ]
+    return Starlette(
+        routes=[
+            Route("/ready", fixed({"GET": ready})),
+            Route("/healthy", fixed({"GET": healthy})),
+            Route("/metrics", fixed({"GET": show_metrics})),
+            Route("/{rest:path}", UNKNOWN_PATH),
+        ]
+    )
