@@ -23,6 +23,10 @@ UNITS = ("ns", "us", "ms", "s", "bytes", "kb", "mb", "percent", "times")
 """What the last word of a figure's name may say that it is in; anything else is a count."""
 
 
+COUNTS = ("count", "pushes")
+"""Last words of names of how many there were, whatever they were timed in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One value. `spread` is (least, most) of what it is typical of; `peers` is the same of others, by their name."""
@@ -95,10 +99,12 @@ def read(path: Path) -> Document:
 def unit_of(name: str) -> str:
     """The unit that a name tells: the last of its words that is one.
 
-    >>> unit_of("churn.from_answer_ms.p99"), unit_of("connect.server_cpu_s"), unit_of("kills")
-    ('ms', 's', '')
+    >>> unit_of("churn.answer_ms.p99"), unit_of("churn.answer_ms.count"), unit_of("cpu_s_of_start"), unit_of("kills")
+    ('ms', '', 's', '')
     """
     words = re.split(r"[._]", name)
+    if words[-1] in COUNTS:
+        return ""
     return next((word for word in reversed(words) if word in UNITS), "")
 
 

@@ -75,7 +75,8 @@ def _churn(folder: Path, sizes: Sizes) -> list[str]:
 
 
 _CORE = ("test_matching.py", "test_digests.py", "test_versions.py", "test_requests.py", "test_generation.py")
-_MESH = ("test_reconcile.py", "test_longest_turn.py", "test_names_cost.py", "test_issuing.py", "test_services_cost.py")
+_MESH = ("test_reconcile.py", "test_longest_turn.py")
+_NAMES = ("test_names_cost.py", "test_issuing.py", "test_services_cost.py")
 _PREVIEW = ("test_preview_cost.py", "test_explaining_cost.py")
 
 PARTS: dict[str, Part] = {
@@ -88,7 +89,8 @@ PARTS: dict[str, Part] = {
             _pytest(*_CORE, "test_store.py", "test_wire_push.py"),
             readers.of_pytest,
         ),
-        Part("mesh", "changes in meshes without a network; counted work", 4, _pytest(*_MESH), readers.of_pytest),
+        Part("mesh", "changes in meshes without a network; counted work", 3, _pytest(*_MESH), readers.of_pytest),
+        Part("names", "names, certificates and services that come", 1.5, _pytest(*_NAMES), readers.of_pytest),
         Part("preview", "what a policy would do, and why a proxy has it", 2, _pytest(*_PREVIEW), readers.of_pytest),
         Part("ack", "a write to the ACK of a real Envoy", 0.5, _pytest("test_propagation.py"), readers.of_pytest),
         Part("health", "a workload that stops, real Envoys", 1.5, _pytest("test_health_cost.py"), readers.of_pytest),

@@ -27,7 +27,7 @@ def test_readme_says_what_the_committed_results_say(held: Results) -> None:
 
 def test_a_figure_that_was_changed_is_found(held: Results) -> None:
     made = table(held)
-    numbers = list(re.finditer(r"\d[\d.,]* (?:µs|ms|s|KB|MB|times)", made))
+    numbers = list(re.finditer(r"\d[\d.,]* (?:µs|ms|s|KB|MB|×)", made))
     assert len(numbers) > len(ROWS)
     for number in numbers[:: len(numbers) // 20]:
         changed = made[: number.start()] + "1" + made[number.start() :]
@@ -67,7 +67,7 @@ def test_the_newest_document_that_has_a_figure_counts(tmp_path: Path) -> None:
         group="g", what="a", figure="{core.new_us}; {kills:differences.count}", ratio="{core.old_us / core.new_us}"
     )
     assert table(found, [row]).splitlines()[-1] == (
-        "| a | 4 µs; 0 |  | 2 times | `make bench BENCH='--parts core'`, `make bench-instances PART=kills` | "
+        "| a | 4 µs; 0 |  | 2 × | `make bench BENCH='--parts core'`, `make bench-instances PART=kills` | "
         "[2026-01-03](bench/results/2026-01-03.json), 2 cores, load 0.5, "
         "[2026-01-03](bench/results/2026-01-03-kills.json) |"
     )
@@ -77,7 +77,7 @@ def test_the_newest_document_that_has_a_figure_counts(tmp_path: Path) -> None:
 
 def test_what_is_divided_has_the_same_unit_or_is_for_each() -> None:
     held = _results(a_ms=3.0, b_us=1_500.0, count=4)
-    assert filled("{a_ms / b_us}", held, []) == "2 times"
+    assert filled("{a_ms / b_us}", held, []) == "2 ×"
     assert filled("{a_ms / count}", held, []) == "750 µs"
     assert filled("{least ?_*s} to {most ?_*s}", held, []) == "1.5 ms to 3 ms"
 
