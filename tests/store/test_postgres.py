@@ -23,6 +23,7 @@ from kumafast.store import Delete, Keyring, Put, StoredResource
 from kumafast.store.database import TRIM_STEP
 from kumafast.store.postgres import PostgresStore, connection, schema
 from kumafast.store.postgres import store as postgres_store
+from kumafast.store.postgres.database import PostgresDatabase
 from kumafast.store.watch import HISTORY_CHANGES_MAX, HISTORY_COMMITS_MIN
 
 pytestmark = pytest.mark.anyio
@@ -222,6 +223,85 @@ class TestAway:
                     break
                 await asyncio.sleep(0.05)
         assert "nothing can be written until it is back" in str(caught.value)
+        await store.close()
+
+    async def test_a_write_is_answered_in_its_time_wherever_it_hangs_and_not_done_later(
+        self, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = postgresql.new_store()
+        store, other = await kinds.open_postgres(url), await kinds.open_postgres(url)
+        await store.put(Thing(name="a"))
+        goes_on, append = asyncio.Event(), PostgresDatabase.append
+
+        async def hang(database: PostgresDatabase, *arguments: Any, **options: Any) -> None:
+            await goes_on.wait()
+            await append(database, *arguments, **options)
+
+        monkeypatch.setattr(postgres_store, "WRITE_S", 0.3)
+        # The task that writes is never cut off here: what answers is the caller's own timer.
+        monkeypatch.setattr(postgres_store, "COMMIT_S", WAIT_S)
+        with monkeypatch.context() as hanging:
+            hanging.setattr(PostgresDatabase, "append", hang)
+            writes = [asyncio.create_task(store.put(Thing(name=name))) for name in ("b", "c")]
+            await asyncio.sleep(0)
+            writes.append(asyncio.create_task(store.put(Thing(name="d"))))
+            async with asyncio.timeout(WAIT_S):
+                answers = await asyncio.gather(*writes, return_exceptions=True)
+            assert [type(answer) for answer in answers] == [StoreUnavailableError] * 3
+            assert all("cannot be written to now" in str(answer) for answer in answers)
+            goes_on.set()
+        monkeypatch.setattr(postgres_store, "WRITE_S", WAIT_S)
+        assert (await store.put(Thing(name="e"))).revision == 2
+        await reaches(other, 2)
+        assert [stored.resource.name for stored in (await other.list("Thing")).items] == ["a", "e"]
+        await asyncio.gather(store.close(), other.close())
+
+    async def test_whoever_waits_for_a_commit_that_hangs_is_told_that_it_may_be_done(
+        self, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = await kinds.open_postgres(postgresql.new_store())
+        await store.put(Thing(name="a"))
+        goes_on, commit = asyncio.Event(), asyncpg.transaction.Transaction.commit
+
+        async def hang(transaction: asyncpg.transaction.Transaction) -> None:
+            await goes_on.wait()
+            await commit(transaction)
+
+        monkeypatch.setattr(asyncpg.transaction.Transaction, "commit", hang)
+        monkeypatch.setattr(postgres_store, "WRITE_S", 0.3)
+        async with asyncio.timeout(WAIT_S):
+            with pytest.raises(StoreUnavailableError, match="may have been written or not"):
+                await store.put(Thing(name="b"))
+        monkeypatch.setattr(postgres_store, "WRITE_S", WAIT_S)
+        goes_on.set()
+        assert (await store.put(Thing(name="c"))).revision in (2, 3)
+        await store.close()
+
+    async def test_those_with_time_left_are_not_refused_with_the_first(
+        self, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = await kinds.open_postgres(postgresql.new_store())
+        now, attempts = [0.0], []
+        monkeypatch.setattr(store, "_monotonic", lambda: now[0])
+        attempt = store._attempt
+
+        async def fail_at_first(group: Any, deadline: float) -> Any:
+            attempts.append([request.operations[0].resource.name for request in group])
+            if len(attempts) == 1:
+                # The first one's time is over; the others came just now.
+                now[0] = 2 * postgres_store.WRITE_S
+                for request in group[1:]:
+                    request.began = now[0]
+                raise ConnectionResetError("away")
+            return await attempt(group, deadline)
+
+        monkeypatch.setattr(store, "_attempt", fail_at_first)
+        answers = await asyncio.gather(
+            *(store.put(Thing(name=name)) for name in ("a", "b", "c")), return_exceptions=True
+        )
+        assert isinstance(answers[0], StoreUnavailableError)
+        assert [answer.revision for answer in answers[1:]] == [1, 2]  # type: ignore[union-attr]
+        assert attempts == [["a", "b", "c"], ["b", "c"]]
         await store.close()
 
     @pytest.mark.parametrize("is_done", [True, False])
