@@ -39,6 +39,9 @@ COUNTS_S = 5.0
 """How long an insight may lack what only counts or dates it, which moves with each response. Who is connected and what
 was refused does not wait for it."""
 
+LOOKED_AT_MAX = 500
+"""How many insights are looked at before everything else has its turn."""
+
 
 class Insights:
     """Follows all streams of this instance, counts them in `clients` and writes the status of what has changed."""
@@ -184,11 +187,13 @@ class Insights:
         if members.is_alone:
             await self._arrivals.admit_all()
         now = datetime.fromtimestamp(self._clock(), UTC)
-        left = [
-            stored.resource.key
-            for stored in (await self._store.list(DataplaneInsight.type.name)).items
-            if _ended(stored.resource, members.is_dead, now=now) is not None
-        ]
+        left: list[ResourceKey] = []
+        for number, stored in enumerate((await self._store.list(DataplaneInsight.type.name)).items, start=1):
+            if _is_left(stored.resource, members.is_dead):
+                left.append(stored.resource.key)
+            if not number % LOOKED_AT_MAX:
+                # At this moment the proxies of the dead come, and those that are here are served as ever.
+                await asyncio.sleep(0)
         for start in range(0, len(left), COMMIT_MAX):
             keys = left[start : start + COMMIT_MAX]
             await edits.change(self._store, keys, lambda _, held: _ended(held, members.is_dead, now=now))
@@ -299,6 +304,13 @@ class Insights:
 def _key(node_id: str) -> ResourceKey | None:
     named = dataplane_of(node_id)
     return None if named is None else ResourceKey(DataplaneInsight.type.name, *named)
+
+
+def _is_left(held: Resource | None, is_dead: Callable[[str], bool]) -> bool:
+    """Whether an insight has an open stream of an instance that is dead."""
+    return isinstance(held, DataplaneInsight) and any(
+        each.is_online and is_dead(each.control_plane_instance_id) for each in held.subscriptions
+    )
 
 
 def _ended(held: Resource | None, is_dead: Callable[[str], bool], *, now: datetime) -> DataplaneInsight | None:
