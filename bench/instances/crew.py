@@ -16,8 +16,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.instances import pairs
-from bench.instances.pairs import Load
+from bench.instances.pairs import Load, Ring
+from bench.instances.witness import Witness
 from bench.real_wires import truth
 from bench.real_wires.fleet import Fleet, until
 from tests.cli.running import PROGRAM
@@ -52,8 +52,10 @@ class Crew:
         self.program: Sequence[str] = PROGRAM
         """Which kumafast those are that are started from now on."""
         self.instances: list[Instance | None] = [None, None]
-        self.fleet = Fleet(pairs.node_id(number) for number in range(size))
-        self.load = Load(size, rate=rate, arrivals=self.fleet.arrivals, apis=self.apis)
+        self.ring = Ring(size)
+        self.fleet = Fleet(map(self.ring.node_id, self.ring.numbers))
+        self.load = Load(self.ring, rate=rate, arrivals=self.fleet.arrivals, apis=self.apis)
+        self.witness = Witness(len(self.instances))
         self._rng = random.Random(7)
         self._only: int | None = None
         self._checking = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
@@ -62,13 +64,14 @@ class Crew:
     async def running(self) -> AsyncIterator[Crew]:
         """With the mesh stored, both instances started, all proxies connected and configured, and no load."""
         try:
-            await fill(self.url, self.size)
+            await fill(self.url, self.ring, self.witness.ring)
             for number in range(len(self.instances)):
                 await self.start(number)
             self.fleet.start("127.0.0.1", self._port)
             await self.all_configured()
             yield self
         finally:
+            self.witness.stop()
             await self.fleet.stop()
             for instance in self.instances:
                 if instance is not None:
@@ -79,9 +82,11 @@ class Crew:
     async def loaded(self) -> AsyncIterator[Load]:
         """While this lasts there is load."""
         task = asyncio.create_task(self.load.run())
+        self.witness.tell(is_writing=True)
         try:
             yield self.load
         finally:
+            self.witness.tell(is_writing=False)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
@@ -90,7 +95,12 @@ class Crew:
         directory = self._directory / str(number)
         instance = await asyncio.to_thread(Instance, directory, self.url, *self._flags, program=self.program)
         self.instances[number] = instance
+        self._tell_witness()
         return instance
+
+    def _tell_witness(self) -> None:
+        ports = [None if each is None else each.dp_port for each in self.instances]
+        self.witness.tell(ports=ports, apis=self.apis())
 
     def kill(self, number: int) -> None:
         """End one without a word."""
@@ -98,6 +108,17 @@ class Crew:
         assert instance is not None
         instance.kill()
         instance.stop()
+        self._tell_witness()
+
+    async def replace(self, number: int, program: Sequence[str]) -> None:
+        """Have one leave in order, as on an upgrade, and another program in its place."""
+        instance, self.instances[number] = self.instances[number], None
+        assert instance is not None
+        self._tell_witness()
+        await asyncio.to_thread(instance.stop)
+        self.program = program
+        await self.balance(await self.start(number))
+        await self.all_connected()
 
     @property
     def living(self) -> list[Instance]:
@@ -165,16 +186,17 @@ async def _compare(url: str, key: bytes, held: Iterable[Held], acknowledged: Map
         await store.close()
 
 
-async def fill(url: str, size: int) -> None:
+async def fill(url: str, *rings: Ring) -> None:
     """Write the mesh and all dataplanes."""
     store = await PostgresStore.open(url, keyring=Keyring([KEY]))
     try:
         await store.put(with_defaults(Mesh(name="default"), zone="default"))
         puts = [
-            Put(with_defaults(parse(pairs.dataplane(number, size, pairs.first_address(number))), zone="default"))
-            for number in range(size)
+            Put(with_defaults(parse(ring.dataplane(number, ring.first_address(number))), zone="default"))
+            for ring in rings
+            for number in ring.numbers
         ]
-        for start in range(0, size, _PUTS):
+        for start in range(0, len(puts), _PUTS):
             await store.write(puts[start : start + _PUTS])
     finally:
         await store.close()

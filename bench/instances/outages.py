@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
-from bench.instances import pairs
 from bench.instances.crew import WAIT_S, Crew
 from bench.instances.pairs import quantile
 from bench.real_wires.fleet import Fleet, until
@@ -171,7 +170,7 @@ async def _newcomers_served(crew: Crew) -> float:
     began = time.monotonic()
     for number, instance in enumerate(crew.living):
         # A second Envoy of a dataplane is given the same as the first.
-        newcomer = Fleet([pairs.node_id(number)])
+        newcomer = Fleet([crew.ring.node_id(number)])
         newcomer.start("127.0.0.1", instance.dp_port)
         envoys = newcomer.envoys.values()
         await until(lambda envoys=envoys: all(each.is_configured() for each in envoys), "newcomer", timeout_s=WAIT_S)  # type: ignore[misc]

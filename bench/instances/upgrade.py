@@ -52,21 +52,12 @@ async def play(crew: Crew, older: Sequence[str]) -> dict[str, Any]:
     async with crew.running(), crew.loaded():
         steps["older alone"] = await _look(crew, is_today=False)
         for number, name in ((0, "today's beside the older"), (1, "today's alone")):
-            await _replace(crew, number, PROGRAM)
+            await crew.replace(number, PROGRAM)
             steps[name] = await _look(crew, is_today=number == 1)
         for number, name in ((0, "the older beside today's"), (1, "the older alone again")):
-            await _replace(crew, number, older)
+            await crew.replace(number, older)
             steps[name] = await _look(crew, is_today=False)
     return {"proxies": crew.size, **steps}
-
-
-async def _replace(crew: Crew, number: int, program: Sequence[str]) -> None:
-    instance, crew.instances[number] = crew.instances[number], None
-    assert instance is not None
-    await asyncio.to_thread(instance.stop)
-    crew.program = program
-    await crew.balance(await crew.start(number))
-    await crew.all_connected()
 
 
 async def _look(crew: Crew, *, is_today: bool) -> dict[str, Any]:
