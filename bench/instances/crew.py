@@ -110,15 +110,19 @@ class Crew:
         instance.stop()
         self._tell_witness()
 
-    async def replace(self, number: int, program: Sequence[str]) -> None:
-        """Have one leave in order, as on an upgrade, and another program in its place."""
+    async def replace(self, number: int, program: Sequence[str]) -> int:
+        """Have one leave in order, as on an upgrade, and put another program in its place, which then has half of the
+        proxies; how many streams ended that were neither its own nor sent there."""
         instance, self.instances[number] = self.instances[number], None
         assert instance is not None
+        leaving, closed = len(self.fleet.at(instance.dp_port)), self.fleet.streams["closed"]
         self._tell_witness()
         await asyncio.to_thread(instance.stop)
-        self.program = program
-        await self.balance(await self.start(number))
         await self.all_connected()
+        self.program = program
+        moved = await self.balance(await self.start(number))
+        await self.all_connected()
+        return self.fleet.streams["closed"] - closed - leaving - moved
 
     @property
     def living(self) -> list[Instance]:
@@ -132,12 +136,13 @@ class Crew:
     def _port(self) -> int:
         return self._only or self._rng.choice([instance.dp_port for instance in self.living])
 
-    async def balance(self, instance: Instance) -> None:
-        """Have half of the proxies come to an instance that has none, as a balancer does in time."""
+    async def balance(self, instance: Instance) -> int:
+        """Have half of the proxies come to an instance that has none, as a balancer does in time; how many."""
         self._only = instance.dp_port
         try:
             count = self.fleet.cut(0.5)
             await until(lambda: len(self.fleet.at(instance.dp_port)) >= count, "balanced", timeout_s=WAIT_S)
+            return count
         finally:
             self._only = None
 

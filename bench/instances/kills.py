@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from bench.instances.crew import WAIT_S, Crew
-from bench.instances.pairs import quantile
+from bench.instances.pairs import quantile, spread
 from bench.real_wires.fleet import until
 
 LOAD_S = 5.0
@@ -43,20 +43,11 @@ async def play(crew: Crew, *, kills: int, load_s: float = LOAD_S) -> dict[str, A
         "skipped": load.counts["skipped"],
         "all_equal_s": {"median": quantile([each_["all_equal_s"] for each_ in each], 0.5),
                         "longest": max(each_["all_equal_s"] for each_ in each)},
-        "survivors_push_s": {"witness": _spread(witnessed), "all": _spread(late)},
+        "survivors_push_s": {"witness": spread(witnessed), "all": spread(late)},
         "sent_again": sum(each_["sent_again"] for each_ in each),
         "differences": [line for each_ in each for line in each_["differences"]],
         "each": each,
     }  # fmt: skip
-
-
-def _spread(delays: list[float]) -> dict[str, float]:
-    return {
-        "p50": round(quantile(delays, 0.5), 4),
-        "p99": round(quantile(delays, 0.99), 4),
-        "longest": round(max(delays, default=0.0), 4),
-        "pushes": len(delays),
-    }
 
 
 async def _kill(crew: Crew, number: int, load_s: float) -> tuple[dict[str, Any], list[float], list[float]]:

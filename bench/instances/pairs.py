@@ -197,3 +197,13 @@ def quantile(values: Sequence[float], share: float) -> float:
     """The value below which a share of all is; 0 where there is none."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
+
+
+def spread(delays: Sequence[float]) -> dict[str, float]:
+    """How long pushes took, in seconds."""
+    return {
+        "p50": round(quantile(delays, 0.5), 4),
+        "p99": round(quantile(delays, 0.99), 4),
+        "longest": round(max(delays, default=0.0), 4),
+        "pushes": len(delays),
+    }

@@ -49,8 +49,14 @@ async def play(server: Server, directory: Path, *, streams: int, rounds: int) ->
         for count in (1, 2):
             figures[f"workers_{count}"] = await _pushes(server, directory / str(count), bench, count, streams, rounds)
     for kind in ("reading", "stopped"):
-        one, two = (figures[f"workers_{count}"][kind]["seconds"] for count in (1, 2))
-        figures[f"ratio_{kind}"] = round(one / two, 2)
+        one, two = (figures[f"workers_{count}"][kind] for count in (1, 2))
+        figures[f"ratio_{kind}"] = {
+            # As far as workers and client had the cores for themselves.
+            "by_elapsed": round(one["seconds"] / two["seconds"], 2),
+            # However busy the machine was: two are through when the busier is.
+            "by_cpu_of_the_busier": round(one["cpu_of_the_busiest_s"] / two["cpu_of_the_busiest_s"], 2),
+            "cpu_of_both_to_one": round(two["cpu_of_all_workers_s"] / one["cpu_of_all_workers_s"], 2),
+        }
     figures["killed"] = await _killed(server, directory / "killed")
     return figures
 
