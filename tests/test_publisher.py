@@ -170,7 +170,6 @@ def test_a_newcomer_is_served_at_once(stage: Stage) -> None:
     assert NODES[-1] not in stage.resolved
 
 
-@pytest.mark.parametrize("patience_s", [0.0, 3600.0])
 def test_memory_of_nodes_is_expected_while_they_are_there(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     noted: list[int] = []
     monkeypatch.setattr(garbage, "came", noted.append)
@@ -184,6 +183,7 @@ def test_memory_of_nodes_is_expected_while_they_are_there(stage: Stage, monkeypa
     assert sum(noted) == 0
 
 
+@pytest.mark.parametrize("patience_s", [0.0, 3600.0])
 def test_refreshes_give_way_to_newcomers_but_do_not_starve(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, patience_s: float
 ) -> None:
