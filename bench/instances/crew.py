@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import multiprocessing
 import random
 import time
@@ -16,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 from bench.instances.pairs import Load, Ring
 from bench.instances.witness import Witness
 from bench.real_wires import truth
@@ -26,11 +28,12 @@ from tests.instances import KEY, Instance
 from kumafast.resources import Mesh, parse, with_defaults
 from kumafast.store import Keyring, Put
 from kumafast.store.postgres import PostgresStore
+from kumafast.store.postgres import connection as connections
 
 WAIT_S = 300.0
 QUIET_S = 0.5
 """Nothing has come for so long: nothing is on its way."""
-_PUTS = 200
+_PUTS, _PUTS_AT_ONCE = 200, 50
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,18 @@ class Crew:
         self._checking = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Crew]:
-        """With the mesh stored, both instances started, all proxies connected and configured, and no load."""
+    async def running(self, *, makes_tables: bool = True) -> AsyncIterator[Crew]:
+        """With the mesh stored, both instances started, all proxies connected and configured, and no load.
+
+        Where we are not to make the tables the first instance does, as the program that it is has them.
+        """
         try:
-            await fill(self.url, self.ring, self.witness.ring)
-            for number in range(len(self.instances)):
+            if makes_tables:
+                await fill(self.url, self.ring, self.witness.ring)
+                await self.start(0)
+            else:
+                await fill_through((await self.start(0)).api, self.ring, self.witness.ring)
+            for number in range(1, len(self.instances)):
                 await self.start(number)
             self.fleet.start("127.0.0.1", self._port)
             await self.all_configured()
@@ -172,6 +182,20 @@ class Crew:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._checking, _differences, self.url, KEY, held, self.load.acknowledged)
 
+    async def lost(self) -> list[str]:
+        """What was acknowledged and is not in PostgreSQL, read without a store, which would bring tables forward."""
+        connection = await connections.connect(connections.parse_url(self.url))
+        try:
+            rows = await connection.fetch("SELECT name, content FROM resources WHERE type = 'Dataplane'")
+        finally:
+            await connections.disconnect(connection)
+        stored = {row["name"]: json.loads(row["content"])["networking"]["address"] for row in rows}
+        return _lost(self.load.acknowledged, stored)
+
+
+def _lost(acknowledged: Mapping[str, str], stored: Mapping[str, str]) -> list[str]:
+    return [f"lost: {name} at {address}" for name, address in acknowledged.items() if stored.get(name) != address]
+
 
 def _differences(url: str, key: bytes, held: Sequence[Held], acknowledged: Mapping[str, str]) -> list[str]:
     return asyncio.run(_compare(url, key, held, acknowledged))
@@ -180,13 +204,11 @@ def _differences(url: str, key: bytes, held: Sequence[Held], acknowledged: Mappi
 async def _compare(url: str, key: bytes, held: Iterable[Held], acknowledged: Mapping[str, str]) -> list[str]:
     store = await PostgresStore.open(url, keyring=Keyring([key]))
     try:
-        stored = {each.resource.name: each.resource for each in (await store.list("Dataplane", "default")).items}
-        lost = [
-            f"lost: {name} at {address}"
-            for name, address in acknowledged.items()
-            if name not in stored or stored[name].networking.address != address  # type: ignore[attr-defined]
-        ]
-        return [*lost, *await truth.differences_from(store, held)]
+        stored = {
+            each.resource.name: each.resource.networking.address  # type: ignore[attr-defined]
+            for each in (await store.list("Dataplane", "default")).items
+        }
+        return [*_lost(acknowledged, stored), *await truth.differences_from(store, held)]
     finally:
         await store.close()
 
@@ -205,3 +227,20 @@ async def fill(url: str, *rings: Ring) -> None:
             await store.write(puts[start : start + _PUTS])
     finally:
         await store.close()
+
+
+async def fill_through(api: str, *rings: Ring) -> None:
+    """Write all dataplanes through the API of whoever has made the mesh."""
+    async with httpx.AsyncClient(timeout=WAIT_S) as client:
+
+        async def put(ring: Ring, number: int) -> None:
+            path = f"{api}/meshes/default/dataplanes/{ring.name(number)}"
+            response = await client.put(path, json=ring.dataplane(number, ring.first_address(number)))
+            response.raise_for_status()
+
+        response = await client.put(f"{api}/meshes/default", json={"type": "Mesh", "name": "default"})
+        response.raise_for_status()
+        for ring in rings:
+            for start in range(0, ring.size, _PUTS_AT_ONCE):
+                numbers = ring.numbers[start : start + _PUTS_AT_ONCE]
+                await asyncio.gather(*(put(ring, number) for number in numbers))

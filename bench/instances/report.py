@@ -93,7 +93,7 @@ def _upgrade(figures: Mapping[str, Any]) -> Iterator[Row]:
     for name, step in steps.items():
         differences = step["differences"]
         held = differences if isinstance(differences, str) else str(len(differences))
-        what = "written, refused; reads; streams lost, writes lost, differences; push p99"
+        what = "written, refused; reads; streams lost, writes lost, differences; push p99 to who stayed"
         yield Row(f"{name}, database at schema {step['schema_held']}: {what}",
                   f"{step['acknowledged']:,}, {_counts(step['writes_refused']) or 0}; {_counts(step['reads'])}; "
                   f"{step['streams_lost']}, {len(step['lost'])}, {held}; {step['push_s']['p99'] * 1000:.0f} ms",
