@@ -35,6 +35,8 @@ class Part:
     read: Callable[[Path], Iterator[Figure]]
     is_long: bool = False
     left_out: Callable[[Path], tuple[str, ...]] = lambda folder: ()
+    heeds: tuple[str, ...] = ()
+    """What may be chosen of it."""
 
 
 def _pytest(*files: str, clock: str = "time.process_time") -> Callable[[Path, Sizes], list[str]]:
@@ -102,7 +104,14 @@ PARTS: dict[str, Part] = {
             readers.of_pytest,
         ),
         Part("health", "a workload that stops, real Envoys", 1.5, _pytest("test_health_cost.py"), readers.of_pytest),
-        Part("sizes", "a change, a start and a proxy by the size of the mesh", 2, _sizes, readers.of_sizes),
+        Part(
+            "sizes",
+            "a change, a start and a proxy by the size of the mesh",
+            2,
+            _sizes,
+            readers.of_sizes,
+            heeds=("sizes",),
+        ),
         Part(
             "push",
             "the wire beside its peers: pushes, plaintext and TLS",
@@ -110,6 +119,7 @@ PARTS: dict[str, Part] = {
             _wire("push", "tls"),
             readers.of_wire,
             left_out=readers.left_out_of_wire,
+            heeds=("connections", "rounds"),
         ),
         Part(
             "scale",
@@ -118,6 +128,7 @@ PARTS: dict[str, Part] = {
             _wire("many", "streams"),
             readers.of_wire,
             left_out=readers.left_out_of_wire,
+            heeds=("rounds",),
         ),
         Part(
             "storm",
@@ -126,6 +137,7 @@ PARTS: dict[str, Part] = {
             _wire("storm", "node"),
             readers.of_wire,
             left_out=readers.left_out_of_wire,
+            heeds=("rounds",),
         ),
         Part(
             "envoys",
@@ -150,6 +162,6 @@ PARTS: dict[str, Part] = {
             readers.of_attacks,
             is_long=True,
         ),
-        Part("churn", "clients that come and vanish", 30, _churn, readers.of_churn, is_long=True),
+        Part("churn", "clients that come and vanish", 30, _churn, readers.of_churn, is_long=True, heeds=("minutes",)),
     )
 }

@@ -100,7 +100,9 @@ def of_parts(parts: Iterable[Part]) -> str:
         for part in known
     ]
     usual = sum(part.minutes for part in known if not part.is_long)
-    return "\n".join([*lines, f"all that are not long: {usual:g} minutes on two idle cores"]) + "\n"
+    lines.append(f"all that are not long: {usual:g} minutes on two idle cores")
+    lines.append("thousands of Envoys, real ones, instances, soaks: commands of their own, in docs/measuring.md")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
