@@ -27,7 +27,7 @@ from tests.store import kinds
 from tests.store.faulty_disk import Action, FaultyDisk, Kind
 
 from kumafast.errors import CompactedError
-from kumafast.store import Store, transfer
+from kumafast.store import Commit, Store, transfer
 
 SQLITE_POINTS = ("begin", "half", "commit", "announce", "wake", "forget", "checkpoint", "create", "renew")
 SQLITE_DISK_POINTS = {"write": (Kind.WRITE, 200), "sync": (Kind.SYNC, 40), "power cut": (Kind.WRITE | Kind.SYNC, 200)}
@@ -156,7 +156,8 @@ async def broken_after(url: str, history: History, dead: Dead) -> list[str]:
 
 async def _resumes(store: Store, after: int, *, floor: int) -> list[str]:
     """Whether a watch goes on where the dead one ended."""
-    newest, found = await store.revision(), []
+    newest = await store.revision()
+    found: list[Commit] = []
     watch = store.watch(after=after)
     try:
         async with asyncio.timeout(20):

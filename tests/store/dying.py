@@ -87,13 +87,13 @@ async def _open_sqlite(url: str, name: str, point: Point) -> Store:
     logs.OWN_CHANGES_MAX, files.TRIM_STEP, files.CHECKPOINT_CHANGES = 40, 5, 8
     _Connection.at, _Connection.point = STATEMENTS.get(name, ""), point
     real = sqlite3.connect
-    sqlite3.connect = lambda *given, **named: real(*given, factory=_Connection, **named)
+    sqlite3.connect = lambda *given, **named: real(*given, factory=_Connection, **named)  # type: ignore[assignment]
     renew: Callable[[bytes], bytes] | None = None
     if name == "renew":
-        files.SEALED_TYPES = ("Thing", "Note")
+        files.SEALED_TYPES = ("Thing", "Note")  # type: ignore[attr-defined]
         renew = _renew
     opening = files.Database.open
-    files.Database.open = lambda path, **named: opening(path, **{**named, "renew": renew})  # type: ignore[assignment, method-assign]
+    files.Database.open = lambda path, **named: opening(path, **{**named, "renew": renew})  # type: ignore[method-assign]
     if name == "announce":
         MemoryStore._announce = _dying(MemoryStore._announce, point)  # type: ignore[method-assign]
     if name == "wake":
@@ -117,7 +117,8 @@ def _dying(real: Callable[..., Any], point: Point) -> Callable[..., Any]:
 
 
 async def _open_postgres(url: str, name: str, point: Point) -> Store:
-    logs.HISTORY_CHANGES_MAX, logs.HISTORY_COMMITS_MIN, postgres_stores.TRIM_STEP = 40, 20, 5
+    logs.HISTORY_CHANGES_MAX, logs.HISTORY_COMMITS_MIN = 40, 20
+    postgres_stores.TRIM_STEP = 5  # type: ignore[attr-defined]
     store: PostgresStore = await kinds.open_postgres(url)
     owner: Any = asyncpg.transaction.Transaction if name == "commit" else PostgresDatabase
     real = getattr(owner, name)
@@ -132,7 +133,7 @@ async def _open_postgres(url: str, name: str, point: Point) -> Store:
     return store
 
 
-async def work(url: str, prefix: str, name: str, point: Point, *, writes: int, say: Callable[[str], None]) -> None:
+async def work(url: str, prefix: str, name: str, point: Point, *, writes: int, say: Callable[[str], object]) -> None:
     """Write until the point is met, or so often."""
     store = await (_open_sqlite if url.startswith("sqlite:") else _open_postgres)(url, name, point)
     revision = await store.revision()
@@ -164,7 +165,7 @@ async def work(url: str, prefix: str, name: str, point: Point, *, writes: int, s
     await store.close()
 
 
-async def _watch(store: Store, after: int, say: Callable[[str], None]) -> None:
+async def _watch(store: Store, after: int, say: Callable[[str], object]) -> None:
     async for commit in store.watch(after=after):
         say(f"seen {commit.revision}")
 

@@ -250,6 +250,9 @@ class PostgresStore(Replica):
                 return [result for request in group for result in await self._record_alone(request)]
             refusal = self._refusal(error)
             self._failure = str(error) or type(error).__name__
+            if not is_own and self._away_since is None:
+                # It answers, and takes nothing: its disk is full, or it is read-only.
+                self._condition.failed(str(refusal))
             raise refusal from error
         finally:
             if self._unsure is not None:
@@ -326,6 +329,7 @@ class PostgresStore(Replica):
             await transaction.commit()
         self._unsure = None
         self._progressed_at = self._monotonic()
+        self._condition.worked()
         self._origin = origin
         self.work.transactions += 1
         for outcome in outcomes:
