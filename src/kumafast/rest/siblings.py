@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
@@ -53,6 +52,9 @@ _LOST = object()
 
 async def _get(path: Path, target: str, wait_s: float) -> Any:
     """A document; None where nobody is there, or has nothing to say; `_LOST` where somebody went away meanwhile."""
+    # Who has no siblings asks nobody, and its import is a twentieth of a start.
+    import httpx
+
     timeout = httpx.Timeout(wait_s + _ANSWER_S, connect=_CONNECT_S)
     try:
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path)), timeout=timeout) as client:
