@@ -1,11 +1,14 @@
 # make run   sets everything up and runs the demo: a mesh with real Envoys on loopback
 # make test  sets everything up and passes the tests
 # make lint  ruff, mypy, import-linter, cython-lint, clang-format
-# make bench runs the benchmarks; make bench-mesh 2,000 simulated Envoys on real sockets (3 minutes)
+# make bench measures all but what is long, 25 minutes, with a report; some: BENCH='--parts core push', which: BENCH=--list
+# make figures writes README's tables of figures anew, of the newest results
+# make bench-mesh has 2,000 simulated Envoys on real sockets (3 minutes)
 # make bench-compare BASE=main~5  what each kind of change costs now, in terms of what it cost at another revision
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
 # make bench-instances PART=kills  has instances killed under load; outages: PostgreSQL away; workers: one and two of them
 # make loadtest SCENARIO=rollout USERS=5000  has thousands of Envoys in locust; see loadtest/README.md
+# make load-many STREAMS=50000  has as many delta streams as that, several on a connection, on a whole control plane
 # make run-postgres  a control plane on a PostgreSQL of its own, for a look; both are gone afterwards
 # make load-envoys N=50  has real Envoys with mTLS, and counts the requests through them that fail meanwhile
 # make profile CASE=policy-storm  draws a flame graph of the control plane in a scenario, the compiled core included
@@ -27,12 +30,14 @@ WORKERS ?= 1
 SECONDS ?= 60
 RATE ?= 10
 N ?= 50
+STREAMS ?= 50000
+EACH ?= 10
 CASE ?= steady
 PART ?= kills
 TLS ?= none
 BASE ?= main
 
-.PHONY: build envoy run run-postgres test test-fast lint bench bench-compare bench-mesh bench-wire bench-instances loadtest load-envoys soak profile churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench figures bench-compare bench-mesh bench-wire bench-instances loadtest load-envoys load-many soak profile churn clean
 
 build: $(STAMP)
 
@@ -62,7 +67,10 @@ lint: build
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pre-commit run --all-files
 
 bench: envoy
-	@$(BIN)/python -m pytest bench -q | tee bench/results/$$(date +%F).txt
+	@$(BIN)/python -m bench $(BENCH)
+
+figures: build
+	@$(BIN)/python -m bench.readme
 
 bench-compare: build
 	@$(BIN)/python -m bench.compare $(BASE)
@@ -80,6 +88,9 @@ loadtest: build
 load-envoys: envoy
 	@$(BIN)/python -m loadtest.real_envoys --envoys $(N)
 
+load-many: build
+	@$(BIN)/python -m loadtest.many --streams $(STREAMS) --each $(EACH)
+
 soak: build
 	@$(BIN)/python -m loadtest --scenario soak --users $(USERS) --seconds $$(expr $(MINUTES) \* 60) --rate $(RATE)
 
@@ -87,11 +98,10 @@ profile: build
 	@$(BIN)/python -m loadtest --scenario $(CASE) --users $(USERS) --seconds $(SECONDS) --rate $(RATE) --flame
 
 churn: build
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group plot
-	@$(BIN)/python -m bench.churn --minutes $(MINUTES)
+	@$(BIN)/python -m bench --parts churn --minutes $(MINUTES)
+
 bench-mesh: build
-	@$(BIN)/python -m bench.real_wires --output bench/results/real-wires-$$(date +%F).json | \
-		tee bench/results/real-wires-$$(date +%F).txt
+	@$(BIN)/python -m bench --parts envoys
 
 clean:
 	rm -rf build $(VENV)

@@ -7,7 +7,7 @@ import gc
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -132,6 +132,52 @@ def _check_growth(monkeypatch: pytest.MonkeyPatch, is_quiet: bool) -> None:
     made, most = asyncio.run(main())
     assert sum(looks) > 0
     assert most < made // 2
+
+
+async def _looks_of(monkeypatch: pytest.MonkeyPatch, happen: Callable[[list[int]], None]) -> int:
+    """How often all was looked through because of what happens to the count of blocks, at 600,000 in the beginning."""
+    blocks, looks = [600_000], 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        garbage._LOOKS.rest()
+
+    monkeypatch.setattr(sys, "getallocatedblocks", lambda: blocks[0])
+    monkeypatch.setattr(garbage, "look_through_all", look)
+    following = asyncio.create_task(garbage.follow())
+    await asyncio.sleep(0)
+    happen(blocks)
+    gc.collect()
+    # A call from another thread, the task that it wakes, and its look.
+    for _ in range(10):
+        await asyncio.sleep(0.001)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    return looks
+
+
+@pytest.mark.anyio
+async def test_a_crowd_that_comes_to_a_new_instance_is_no_cause_for_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_all_and_be_met(blocks: list[int]) -> None:
+        blocks[0] = 1_300_000
+        garbage.keep_what_is()
+        for _ in range(4_000):
+            garbage.came(300)
+        blocks[0] = 2_700_000
+
+    assert await _looks_of(monkeypatch, read_all_and_be_met) == 0
+
+
+@pytest.mark.anyio
+async def test_growth_that_stays_when_the_crowd_has_gone_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def come_and_go(blocks: list[int]) -> None:
+        for blocks_of_one in (300, -300):
+            for _ in range(4_000):
+                garbage.came(blocks_of_one)
+        blocks[0] = 1_800_000
+
+    assert await _looks_of(monkeypatch, come_and_go) == 1
 
 
 def test_nothing_is_looked_at_while_much_is_read() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from kumafast import garbage
 from kumafast import publisher as scheduling
 from kumafast.metrics import Metrics
 from kumafast.pending import Depth
@@ -167,6 +168,19 @@ def test_a_newcomer_is_served_at_once(stage: Stage) -> None:
     while stage.publisher.is_behind:
         stage.publisher.publish_slice()
     assert NODES[-1] not in stage.resolved
+
+
+def test_memory_of_nodes_is_expected_while_they_are_there(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[int] = []
+    monkeypatch.setattr(garbage, "came", noted.append)
+    for stream in ("one", "another"):
+        stage.publisher.connect(stream, Node("new"))
+    assert len(noted) == 1
+    assert noted[0] > 0
+    stage.publisher.disconnect("one", "new")
+    assert len(noted) == 1
+    stage.publisher.disconnect("another", "new")
+    assert sum(noted) == 0
 
 
 @pytest.mark.parametrize("patience_s", [0.0, 3600.0])

@@ -1,19 +1,23 @@
 """`python -m bench.instances PART`: several instances, or workers, on a PostgreSQL of their own, under load.
 
-The figures are printed, and written as JSON where an output is named.
+A summary is printed, and all figures are written as JSON where an output is named; `bench.instances.report` makes
+tables of that.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import uvloop
-from bench.instances import kills, outages, upgrade, workers
+from bench.instances import kills, outages, report, upgrade, workers
 from bench.instances.crew import Crew
 from tests.postgresql import Server, running
 
@@ -26,15 +30,23 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each outage")
     parser.add_argument("--rounds", type=int, default=7, help="of pushes to all")
-    parser.add_argument("--base", default="HEAD~1", help="the revision that is upgraded from")
+    parser.add_argument("--base", default="HEAD~1", help="the revision that is upgraded from, or `schema`")
     parser.add_argument("--output", type=Path, help="the figures as JSON go here")
     arguments = parser.parse_args()
+    document: dict[str, Any] = {
+        "part": arguments.part,
+        "date": datetime.now(UTC).date().isoformat(),
+        "revision": upgrade.revision_of("HEAD"),
+        "command": " ".join(["python -m bench.instances", *sys.argv[1:]]).partition(" --output")[0],
+        "machine": {"cores": os.cpu_count(), "load_average_before": round(os.getloadavg()[0], 1)},
+    }
+    began = time.monotonic()
     with running() as server, tempfile.TemporaryDirectory() as directory:
-        figures = uvloop.run(PARTS[arguments.part](server, Path(directory), arguments))
-    text = json.dumps(figures, indent=1) + "\n"
-    sys.stdout.write(text)
+        document["figures"] = uvloop.run(PARTS[arguments.part](server, Path(directory), arguments))
+    document["seconds"] = round(time.monotonic() - began, 1)
+    sys.stdout.write(report.text(document))
     if arguments.output:
-        arguments.output.write_text(text, encoding="utf-8")
+        arguments.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 async def _kills(server: Server, directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -55,7 +67,7 @@ async def _workers(server: Server, directory: Path, arguments: argparse.Namespac
 
 async def _upgrade(server: Server, directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     crew = Crew(directory, server.new_store(), size=arguments.size, rate=arguments.rate)
-    return await upgrade.play(crew, upgrade.older_program(arguments.base, directory / "older"))
+    return await upgrade.play(crew, arguments.base, directory / "older")
 
 
 PARTS = {"kills": _kills, "outages": _outages, "workers": _workers, "upgrade": _upgrade}

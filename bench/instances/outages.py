@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
-from bench.instances import pairs
 from bench.instances.crew import WAIT_S, Crew
 from bench.instances.pairs import quantile
 from bench.real_wires.fleet import Fleet, until
@@ -132,6 +131,7 @@ async def play(crew: Crew, server: Server, cable: Cable, *, seconds: float) -> d
 async def _away(crew: Crew, leave: Act, come_back: Act, seconds: float) -> dict[str, Any]:
     fleet, load = crew.fleet, crew.load
     load.refusals.clear()
+    await crew.witness.take()
     fleet.take_received()
     closed = fleet.streams["closed"]
     # Already begun: those are answered by a PostgreSQL that is there.
@@ -147,14 +147,17 @@ async def _away(crew: Crew, leave: Act, come_back: Act, seconds: float) -> dict[
     await come_back()
     back_at = time.monotonic()
     back_s = await asyncio.gather(*(_written(crew, instance, back_at) for instance in crew.living))
+    witnessed = (await crew.witness.take())[1]
     while_away = [each for each in load.refusals if left_at <= each.at < left_at + seconds]
+    of_witness = [each.seconds for each in witnessed if left_at <= each.at < left_at + seconds]
     load.is_paused = True
     equal_at = await crew.quiet()
     received = fleet.take_received()
     return {
         "refused": Counter(each.status for each in while_away),
         "refused_after_s": {"median": round(quantile([each.seconds for each in while_away], 0.5), 2),
-                            "longest": round(max((each.seconds for each in while_away), default=0.0), 2)},
+                            "longest": round(max((each.seconds for each in while_away), default=0.0), 2),
+                            "longest_of_witness": round(max(of_witness, default=0.0), 2)},
         "streams_lost": unasked,
         "came_back_meanwhile": cut,
         "newcomers_served_s": round(served, 3),
@@ -171,7 +174,7 @@ async def _newcomers_served(crew: Crew) -> float:
     began = time.monotonic()
     for number, instance in enumerate(crew.living):
         # A second Envoy of a dataplane is given the same as the first.
-        newcomer = Fleet([pairs.node_id(number)])
+        newcomer = Fleet([crew.ring.node_id(number)])
         newcomer.start("127.0.0.1", instance.dp_port)
         envoys = newcomer.envoys.values()
         await until(lambda envoys=envoys: all(each.is_configured() for each in envoys), "newcomer", timeout_s=WAIT_S)  # type: ignore[misc]

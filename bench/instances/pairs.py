@@ -28,28 +28,51 @@ AGAIN_S = 0.5
 WRITES_AT_ONCE = 64
 
 
-def name(number: int) -> str:
-    """The dataplane with a number."""
-    return f"dp-{number:06}"
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """Dataplanes by their numbers from 0 on; names, services and addresses begin with the ring's own words."""
 
+    size: int
+    prefix: str = "dp"
+    net: int = 10
 
-def node_id(number: int) -> str:
-    """The Envoy of the dataplane with a number."""
-    return f"default.{name(number)}"
+    @property
+    def numbers(self) -> range:
+        """Of all of them."""
+        return range(self.size)
 
+    def name(self, number: int) -> str:
+        """The dataplane with a number."""
+        return f"{self.prefix}-{number:06}"
 
-def dataplane(number: int, size: int, address: str) -> dict[str, Any]:
-    """The document of a dataplane."""
-    service, services = number // EACH, size // EACH
-    tags = {"kuma.io/service": f"service-{service}", "kuma.io/protocol": "http"}
-    outbound = {"port": 10_000, "tags": {"kuma.io/service": f"service-{(service + 1) % services}"}}
-    networking = {"address": address, "inbound": [{"port": 8080, "tags": tags}], "outbound": [outbound]}
-    return {"type": "Dataplane", "mesh": "default", "name": name(number), "networking": networking}
+    def node_id(self, number: int) -> str:
+        """Its Envoy."""
+        return f"default.{self.name(number)}"
 
+    def service(self, number: int) -> str:
+        """What it is an instance of."""
+        return f"{self.prefix}-service-{number // EACH}"
 
-def first_address(number: int) -> str:
-    """Where a dataplane is at first."""
-    return f"10.{1 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
+    def clients(self, number: int) -> set[str]:
+        """The Envoys that reach it: the instances of the service before."""
+        before = (number // EACH - 1) % (self.size // EACH)
+        return {self.node_id(before * EACH + index) for index in range(EACH)}
+
+    def dataplane(self, number: int, address: str) -> dict[str, Any]:
+        """Its document."""
+        tags = {"kuma.io/service": self.service(number), "kuma.io/protocol": "http"}
+        following = self.service((number + EACH) % self.size)
+        outbound = {"port": 10_000, "tags": {"kuma.io/service": following}}
+        networking = {"address": address, "inbound": [{"port": 8080, "tags": tags}], "outbound": [outbound]}
+        return {"type": "Dataplane", "mesh": "default", "name": self.name(number), "networking": networking}
+
+    def first_address(self, number: int) -> str:
+        """Where it is at first."""
+        return f"{self.net}.{1 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
+
+    def later_address(self, count: int) -> str:
+        """Where the dataplane goes that moves as the so many-th."""
+        return f"{self.net}.{128 + (count >> 16)}.{count >> 8 & 255}.{count & 255}"
 
 
 @dataclass(slots=True, eq=False)
@@ -78,14 +101,14 @@ class Load:
     """Writes at a rate to any of some instances, until cancelled. Each goes on until one acknowledges it."""
 
     def __init__(
-        self, size: int, *, rate: float, arrivals: Arrivals, apis: Callable[[], Sequence[str]], seed: int = 0
+        self, ring: Ring, *, rate: float, arrivals: Arrivals, apis: Callable[[], Sequence[str]], seed: int = 0
     ) -> None:
-        self._size, self._rate, self._apis, self._arrivals = size, rate, apis, arrivals
+        self._ring, self._rate, self._apis, self._arrivals = ring, rate, apis, arrivals
         self._rng = random.Random(seed)
         self._numbers = itertools.count(1)
         self._newest: dict[int, Move] = {}
         self._writing: set[asyncio.Task[None]] = set()
-        self.acknowledged: dict[str, str] = {name(number): first_address(number) for number in range(size)}
+        self.acknowledged: dict[str, str] = {ring.name(number): ring.first_address(number) for number in ring.numbers}
         """The address of each dataplane that was acknowledged last."""
         self.moves: list[Move] = []
         self.refusals: list[Refusal] = []
@@ -123,31 +146,30 @@ class Load:
 
     def _settled(self) -> int | None:
         for _ in range(10):
-            number = self._rng.randrange(self._size)
+            number = self._rng.randrange(self._ring.size)
             newest = self._newest.get(number)
             if newest is None or (newest.returned and not newest.waiting):
                 return number
         return None
 
     async def _write(self, client: httpx.AsyncClient, number: int) -> None:
-        count, service = next(self._numbers), number // EACH
-        address = f"10.{128 + (count >> 16)}.{count >> 8 & 255}.{count & 255}"
-        before = (service - 1) % (self._size // EACH)
+        ring, address = self._ring, self._ring.later_address(next(self._numbers))
         move = Move(
             kind="move",
             type_url=ENDPOINT,
-            resource=f"service-{service}",
+            resource=ring.service(number),
             shows=lambda facts: _has(facts, address),
-            waiting={node_id(before * EACH + index) for index in range(EACH)},
+            waiting=ring.clients(number),
             started=time.monotonic(),
         )
         self._newest[number] = move
         self._arrivals.expect(move)
-        path, document = f"/meshes/default/dataplanes/{name(number)}", dataplane(number, self._size, address)
+        name = ring.name(number)
+        path, document = f"/meshes/default/dataplanes/{name}", ring.dataplane(number, address)
         while not await self._attempt(client, path, document):
             await asyncio.sleep(AGAIN_S)
         move.returned = time.monotonic()
-        self.acknowledged[name(number)] = address
+        self.acknowledged[name] = address
         self.counts["acknowledged"] += 1
         self.moves.append(move)
 
@@ -175,3 +197,13 @@ def quantile(values: Sequence[float], share: float) -> float:
     """The value below which a share of all is; 0 where there is none."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
+
+
+def spread(delays: Sequence[float]) -> dict[str, float]:
+    """How long pushes took, in seconds."""
+    return {
+        "p50": round(quantile(delays, 0.5), 4),
+        "p99": round(quantile(delays, 0.99), 4),
+        "longest": round(max(delays, default=0.0), 4),
+        "pushes": len(delays),
+    }

@@ -18,9 +18,9 @@ from statistics import median
 from typing import Any
 
 import httpx
-from bench.instances import pairs
 from bench.instances.crew import WAIT_S
-from bench.instances.crew import fill as fill_pairs
+from bench.instances.crew import fill as fill_rings
+from bench.instances.pairs import Ring
 from bench.real_wires.fleet import Fleet, until
 from bench.wire import payload
 from bench.wire.process import BenchmarkError, Process
@@ -49,8 +49,14 @@ async def play(server: Server, directory: Path, *, streams: int, rounds: int) ->
         for count in (1, 2):
             figures[f"workers_{count}"] = await _pushes(server, directory / str(count), bench, count, streams, rounds)
     for kind in ("reading", "stopped"):
-        one, two = (figures[f"workers_{count}"][kind]["seconds"] for count in (1, 2))
-        figures[f"ratio_{kind}"] = round(one / two, 2)
+        one, two = (figures[f"workers_{count}"][kind] for count in (1, 2))
+        figures[f"ratio_{kind}"] = {
+            # As far as workers and client had the cores for themselves.
+            "by_elapsed": round(one["seconds"] / two["seconds"], 2),
+            # However busy the machine was: two are through when the busier is.
+            "by_cpu_of_the_busier": round(one["cpu_of_the_busiest_s"] / two["cpu_of_the_busiest_s"], 2),
+            "cpu_of_both_to_one": round(two["cpu_of_all_workers_s"] / one["cpu_of_all_workers_s"], 2),
+        }
     figures["killed"] = await _killed(server, directory / "killed")
     return figures
 
@@ -166,10 +172,10 @@ def _cpu_s(pid: int) -> float:
 
 async def _killed(server: Server, directory: Path) -> dict[str, Any]:
     """A worker of two is killed: when its proxies have streams again."""
-    url = server.new_store()
-    await fill_pairs(url, PROXIES)
+    url, ring = server.new_store(), Ring(PROXIES)
+    await fill_rings(url, ring)
     workers = await asyncio.to_thread(Workers, directory, url, 2, "--log-level", "warning")
-    fleet = Fleet(pairs.node_id(number) for number in range(PROXIES))
+    fleet = Fleet(map(ring.node_id, ring.numbers))
     try:
         fleet.start("127.0.0.1", workers.dp_port)
         await until(lambda: all(each.is_configured() for each in fleet.envoys.values()), "all", timeout_s=WAIT_S)

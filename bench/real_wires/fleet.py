@@ -73,11 +73,11 @@ class Sidecar:
 class Fleet:
     """Simulated Envoys that stay connected to one address until they are told to stop."""
 
-    def __init__(self, node_ids: Iterable[str], *, seed: int = 0) -> None:
+    def __init__(self, node_ids: Iterable[str], *, seed: int = 0, arrivals: Arrivals | None = None) -> None:
         self.received = Received()
         self.streams: Counter[str] = Counter()
         """How many streams were opened and closed."""
-        self.arrivals = Arrivals()
+        self.arrivals = arrivals or Arrivals()
         """What of the changes has arrived."""
         node = described(METADATA)
         self.envoys = {

@@ -91,6 +91,7 @@ class ControlPlane:
         self.cache = SnapshotCache()
         self.metrics.count_snapshots_with(lambda: len(self.cache))
         self.metrics.count_tasks_with(lambda: len(asyncio.all_tasks()))
+        self.metrics.show_store_with(self._store_failure)
         self.api_url = self.api_tls_url = self.dp_url = self.diagnostics_url = ""
         self.admin_token = ""
         """The administrator's token, at the first start on an empty store only; it is kept nowhere."""
@@ -114,6 +115,9 @@ class ControlPlane:
         if self._store is None:
             raise SettingsError("the control plane is not running; start it, or use it in `async with`")
         return self._store
+
+    def _store_failure(self) -> str:
+        return "" if self._store is None else self._store.failure
 
     # Starting and stopping.
 
@@ -234,7 +238,7 @@ class ControlPlane:
         self.api_url = _url("http", settings.host, port)
         answerer = create_answerer(services, Csds(self._insights.clients, self.cache).own)
         self._spawn(self._questions.follow(answerer), "questions of other instances")
-        diagnostics = HttpServer(create_diagnostics(lambda: self._is_ready, self.metrics.read))
+        diagnostics = HttpServer(create_diagnostics(lambda: self._is_ready, self.metrics.read, self._store_failure))
         if self._socket_path is not None:
             self._private = diagnostics
             await diagnostics.start_at(self._socket_path)

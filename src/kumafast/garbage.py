@@ -7,7 +7,9 @@ refers to it, as ever.
 A look through the objects of 50,000 connected dataplanes takes seconds, in which nobody is served. So what has survived
 three looks is kept: no look comes back to it, and each is as short as what was made since the last. A cycle that was
 kept and dies later stays; when memory has grown by so much that this may be why, all is looked through once, at a
-moment when there is nothing else to do. Reasons and figures: docs/decisions/007.
+moment when there is nothing else to do. What was read at the start, and streams that came, is growth with a reason:
+a crowd that comes to an instance that has just started is no cause for a look in the middle of it. Reasons and figures:
+docs/decisions/007.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ def left_alone() -> Iterator[None]:
 def keep_what_is() -> None:
     """Look for cycles only among what is made from now on: for a process that has just read all that it serves."""
     gc.freeze()
+    _LOOKS.rest()
 
 
 class _Looks:
@@ -61,8 +64,14 @@ class _Looks:
 
     def __init__(self) -> None:
         self.is_on = False
+        self.base = 0
+        """The blocks that there were when all was looked through, and those that have a reason to be there since."""
         self._made = 0
         self._looks = 0
+
+    def rest(self) -> None:
+        """What there is now is no growth."""
+        self.base = sys.getallocatedblocks()
 
     def add(self, objects: int) -> None:
         self._made += objects
@@ -84,6 +93,11 @@ def made(objects: int) -> None:
     """Note that about so many objects were made that stay for now; after some thousand they are looked through."""
     if _LOOKS.is_on:
         _LOOKS.add(objects)
+
+
+def came(blocks: int) -> None:
+    """Note that memory has grown by about so many blocks for a reason that lasts; it goes with the same, below 0."""
+    _LOOKS.base += blocks
 
 
 def begin() -> Callable[[], None]:
@@ -125,19 +139,18 @@ async def follow() -> None:
 
     gc.callbacks.append(wake)
     try:
-        base = sys.getallocatedblocks()
+        _LOOKS.rest()
         while True:
             await grown.wait()
             grown.clear()
             # What shrinks makes room that is not to be filled with the dead.
-            base = min(base, sys.getallocatedblocks())
-            if not _has_grown(base, GROWTH_DUE):
+            _LOOKS.base = min(_LOOKS.base, sys.getallocatedblocks())
+            if not _has_grown(GROWTH_DUE):
                 continue
-            await _quiet(base)
-            if _has_grown(base, GROWTH_DUE):
+            await _quiet()
+            if _has_grown(GROWTH_DUE):
                 look_through_all()
                 grown.clear()
-                base = sys.getallocatedblocks()
     finally:
         gc.callbacks.remove(wake)
 
@@ -147,17 +160,18 @@ def look_through_all() -> int:
     gc.unfreeze()
     found = gc.collect()
     gc.freeze()
+    _LOOKS.rest()
     return found
 
 
-def _has_grown(base: int, share: float) -> bool:
+def _has_grown(share: float) -> bool:
     blocks = sys.getallocatedblocks()
-    return blocks > base * share and blocks - base > GROWTH_MIN_BLOCKS
+    return blocks > _LOOKS.base * share and blocks - _LOOKS.base > GROWTH_MIN_BLOCKS
 
 
-async def _quiet(base: int) -> None:
+async def _quiet() -> None:
     """Return when little has been done for a while, or memory has grown to its limit."""
-    while not _has_grown(base, GROWTH_MAX):
+    while not _has_grown(GROWTH_MAX):
         began, used = time.monotonic(), time.process_time()
         await asyncio.sleep(QUIET_S)
         if time.process_time() - used <= QUIET_SHARE * (time.monotonic() - began):

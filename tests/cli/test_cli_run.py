@@ -239,6 +239,16 @@ def test_help_is_there_at_once_and_loads_no_server() -> None:
     assert printed.splitlines()[-1] == "[]"
 
 
+def test_a_start_loads_nothing_that_it_does_not_need() -> None:
+    program = (
+        "import sys\nimport kumafast.cli.main, kumafast.control_plane\n"
+        "from kumafast.resources.policies.mesh_retry import MeshRetry\n"
+        "print([name for name in ('httpx', 'rich', 'grpc') if name in sys.modules], MeshRetry.__pydantic_complete__)"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "[] False"
+
+
 def test_python_m_kumafast_is_the_command() -> None:
     printed = subprocess.run(
         [sys.executable, "-m", "kumafast", "--version"], capture_output=True, text=True, check=True

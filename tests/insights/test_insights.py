@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -155,6 +155,53 @@ def test_counts_alone_are_written_seldom_and_a_refusal_at_once(monkeypatch: pyte
             assert await store.revision() == before + 2
 
     asyncio.run(main())
+
+
+def test_counts_of_many_are_written_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(insights_module, "COUNTS_S", 3600.0)
+
+    async def main() -> None:
+        count = 2 * insights_module.COUNTS_MAX + 1
+        store = await store_with(*(f"dp-{number}" for number in range(count)))
+        insights = insights_on(store)
+        for number in range(count):
+            insights.stream_opened(f"s{number}", Node(f"default.dp-{number}"))
+        await insights.flush()
+
+        async def acknowledged() -> int:
+            """The dataplanes whose status says that they have acknowledged what they were all sent."""
+            held = (await store.list("DataplaneInsight", "default")).items
+            return sum(
+                each.resource.subscriptions[0].status.total.responses_acknowledged  # type: ignore[attr-defined]
+                for each in held
+            )
+
+        for number in range(count):
+            insights.response_sent(f"s{number}", CLUSTER, "v", 1)
+            insights.response_acknowledged(f"s{number}", CLUSTER, "v")
+        timers: list[Callable[[], None]] = []
+
+        def call_later(_: float, call: Callable[[], None]) -> Timer:
+            timers.append(call)
+            return Timer()
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", call_later)
+        written = []
+        insights._count_now()
+        while insights._dirty:
+            await insights._flush()
+            written.append(await acknowledged())
+            if timers:
+                timers.pop()()
+        assert written == [insights_module.COUNTS_MAX, 2 * insights_module.COUNTS_MAX, count]
+
+    asyncio.run(main())
+
+
+class Timer:
+    """One that is never due by itself."""
+
+    def cancel(self) -> None: ...
 
 
 def test_many_statuses_are_several_commits() -> None:

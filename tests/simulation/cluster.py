@@ -23,7 +23,7 @@ from kumafast.resources import ResourceKey
 from kumafast.store import Commit, StoredResource
 from kumafast.store.image import Image
 from kumafast.store.postgres import leases
-from kumafast.store.postgres.connection import STATEMENT_S, Connection, Target
+from kumafast.store.postgres.connection import STATEMENT_S, Connection, Target, bounded
 from kumafast.store.postgres.database import PIECE_COMMITS, Head, PostgresDatabase, Recorded
 from kumafast.store.watch import CommitLog
 
@@ -275,9 +275,15 @@ class Session:
 
         def others() -> list[dict[str, Any]]:
             return [
-                {"id": name, "asked": lease.asked, "converged": lease.converged, "proxies": lease.proxies}
+                {
+                    "id": name,
+                    "asked": lease.asked,
+                    "converged": lease.converged,
+                    "proxies": lease.proxies,
+                    "is_alive": lease.seen_at > self.cluster.time() - lease_s,
+                }
                 for name, lease in self.cluster.leases.items()
-                if name != own and lease.seen_at > self.cluster.time() - lease_s
+                if name != own
             ]
 
         return cast(list[dict[str, Any]], await self.ask(others))
@@ -382,7 +388,8 @@ class ClusterDatabase(PostgresDatabase):
                 for revision in range(after + 1, min(upto, after + PIECE_COMMITS) + 1)
             ]
 
-        return cast(list[Recorded], await _of(connection).ask(read))
+        async with bounded(connection, STATEMENT_S):
+            return cast(list[Recorded], await _of(connection).ask(read))
 
     async def load(self, connection: Connection) -> tuple[Image, CommitLog, str]:
         def load() -> tuple[Image, CommitLog, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import ClassVar
 
-from kumafast.errors import UnknownTypeError
+from kumafast.errors import StoreUnavailableError, UnknownTypeError
 from kumafast.resources import Resource, ResourceKey, ResourceType, Scope
-from kumafast.store import SqliteStore
+from kumafast.store import SqliteStore, Store, StoredResource
 from kumafast.store.memory import Clock, utc_now
 from kumafast.store.postgres import PostgresStore
 
@@ -95,3 +96,24 @@ async def open_sqlite(path: Path, *, clock: Clock = utc_now) -> SqliteStore:
 
 async def open_postgres(url: str, *, instance: str = "", clock: Clock = utc_now) -> PostgresStore:
     return await PostgresStore.open(url, encode=encode, decode=decode, instance=instance, clock=clock)
+
+
+WAIT_S = 60.0
+"""How long anything may take that happens at all, on a machine with other things to do."""
+
+
+async def reaches(store: Store, revision: int) -> None:
+    """Return when a store has read what was written up to a revision."""
+    async with asyncio.timeout(WAIT_S):
+        while await store.revision() < revision:
+            await asyncio.sleep(0.01)
+
+
+async def insist(store: Store, thing: Thing) -> StoredResource:
+    """Put it, however often that is refused."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                return await store.put(thing)
+            except StoreUnavailableError:
+                await asyncio.sleep(0.05)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 
@@ -10,7 +9,7 @@ import pytest
 from tests.postgresql import Server
 from tests.store import kinds
 from tests.store.contract import replay, take
-from tests.store.kinds import Note, Thing, key, mesh
+from tests.store.kinds import Note, Thing, key, mesh, reaches
 
 from kumafast.errors import ConflictError, NotFoundError, UnknownTypeError
 from kumafast.resources import Resource
@@ -18,8 +17,6 @@ from kumafast.store import Delete, Put
 from kumafast.store.postgres import PostgresStore
 
 pytestmark = pytest.mark.anyio
-
-WAIT_S = 60.0
 
 
 async def open_older(url: str) -> PostgresStore:
@@ -31,12 +28,6 @@ async def open_older(url: str) -> PostgresStore:
         return kinds.decode(content)
 
     return await PostgresStore.open(url, encode=kinds.encode, decode=decode)
-
-
-async def reaches(store: PostgresStore, revision: int) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while await store.revision() < revision:
-            await asyncio.sleep(0.01)
 
 
 async def test_what_it_does_not_know_passes_by_and_is_kept(

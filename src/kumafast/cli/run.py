@@ -139,7 +139,10 @@ def run(
 
     import uvloop
 
-    raise typer.Exit(uvloop.run(serve(settings)))
+    code = uvloop.run(serve(settings))
+    # All of it goes with the process: the interpreter need not look through it for cycles first.
+    garbage.keep_what_is()
+    raise typer.Exit(code)
 
 
 async def serve(settings: Settings) -> int:
@@ -154,14 +157,17 @@ async def serve(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> int:
-    from kumafast.control_plane import ControlPlane
-
     stopping = asyncio.Event()
     stop_on_signals(stopping)
-    control_plane = ControlPlane(settings)
-    # Without a handler it would end the process. Where there is no TLS there is nothing to reload.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, control_plane.reload_certificate)
-    if await start_unless(stopping, control_plane, settings):
+    # What is imported stays as well.
+    with garbage.left_alone():
+        from kumafast.control_plane import ControlPlane
+
+        control_plane = ControlPlane(settings)
+        # Without a handler it would end the process. Where there is no TLS there is nothing to reload.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, control_plane.reload_certificate)
+        is_started = await start_unless(stopping, control_plane, settings)
+    if is_started:
         addresses = {
             "api": control_plane.api_url,
             "dp": control_plane.dp_url,

@@ -7,6 +7,7 @@ something has happened and at most once an interval. Never: a write for each eve
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -36,8 +37,14 @@ RETRY_S_MAX = 5.0
 """The longest pause between attempts while the store cannot be written."""
 
 COUNTS_S = 5.0
-"""How long an insight may lack what only counts or dates it, which moves with each response. Who is connected and what
-was refused does not wait for it."""
+"""How long an insight may lack what only counts or dates it, which moves with each response, where not many have moved.
+Who is connected and what was refused does not wait for it."""
+COUNTS_MAX, COUNTS_AGAIN_S = 500, 1.0
+"""Of how many that is then written at once, and after how many seconds of so many more: a push to ten thousand proxies
+counts for all of them, and each write of it is work for this instance, for PostgreSQL and for all others."""
+
+LOOKED_AT_MAX = 500
+"""How many insights are looked at before everything else has its turn."""
 
 
 class Insights:
@@ -74,7 +81,8 @@ class Insights:
         self._listening: set[str] = set()
         self._dirty: set[ResourceKey] = set()
         # Those of which only counts have moved, until it is time for them.
-        self._counted: set[ResourceKey] = set()
+        # In the order in which they are written.
+        self._counted: dict[ResourceKey, None] = {}
         self._counting: asyncio.TimerHandle | None = None
         self._arrived = asyncio.Event()
 
@@ -166,14 +174,18 @@ class Insights:
         key = None if status is None else _key(status.node.id)
         if key is None or key in self._dirty:
             return
-        self._counted.add(key)
+        self._counted[key] = None
         if self._counting is None:
             self._counting = asyncio.get_running_loop().call_later(COUNTS_S, self._count_now)
 
-    def _count_now(self) -> None:
+    def _count_now(self, *, most: int = COUNTS_MAX) -> None:
         self._counting = None
-        self._dirty |= self._counted
-        self._counted.clear()
+        due = list(itertools.islice(self._counted, most))
+        for key in due:
+            del self._counted[key]
+        if self._counted:
+            self._counting = asyncio.get_running_loop().call_later(COUNTS_AGAIN_S, self._count_now)
+        self._dirty.update(due)
         self._arrived.set()
 
     # The store's side.
@@ -184,11 +196,13 @@ class Insights:
         if members.is_alone:
             await self._arrivals.admit_all()
         now = datetime.fromtimestamp(self._clock(), UTC)
-        left = [
-            stored.resource.key
-            for stored in (await self._store.list(DataplaneInsight.type.name)).items
-            if _ended(stored.resource, members.is_dead, now=now) is not None
-        ]
+        left: list[ResourceKey] = []
+        for number, stored in enumerate((await self._store.list(DataplaneInsight.type.name)).items, start=1):
+            if _is_left(stored.resource, members.is_dead):
+                left.append(stored.resource.key)
+            if not number % LOOKED_AT_MAX:
+                # At this moment the proxies of the dead come, and those that are here are served as ever.
+                await asyncio.sleep(0)
         for start in range(0, len(left), COMMIT_MAX):
             keys = left[start : start + COMMIT_MAX]
             await edits.change(self._store, keys, lambda _, held: _ended(held, members.is_dead, now=now))
@@ -204,7 +218,7 @@ class Insights:
             try:
                 await self.take_over()
             except StoreUnavailableError as error:
-                _LOG.warning("cannot say who went with another instance, will try again: %s", error)
+                _LOG.debug("cannot say who went with another instance, will try again: %s", error)
                 await asyncio.sleep(RETRY_S_MAX)
                 continue
             while members.changes == seen:
@@ -243,7 +257,8 @@ class Insights:
                 await self._flush()
                 retry_s = self._flush_s
             except StoreUnavailableError as error:
-                _LOG.warning("cannot write the status of %d proxies, will try again: %s", len(self._dirty), error)
+                # The store has said why, once.
+                _LOG.debug("cannot write the status of %d proxies, will try again: %s", len(self._dirty), error)
                 retry_s = min(2 * max(retry_s, 0.1), RETRY_S_MAX)
             await asyncio.sleep(retry_s)
 
@@ -251,13 +266,14 @@ class Insights:
         """Write all statuses that have changed since the last time, a slice in each commit."""
         if self._counting is not None:
             self._counting.cancel()
-            self._count_now()
+            self._count_now(most=len(self._counted))
         await self._flush()
 
     async def _flush(self) -> None:
         self._arrived.clear()
         dirty, self._dirty = list(self._dirty), set()
-        self._counted.difference_update(dirty)
+        for key in dirty:
+            self._counted.pop(key, None)
         for start in range(0, len(dirty), COMMIT_MAX):
             keys = dirty[start : start + COMMIT_MAX]
             try:
@@ -299,6 +315,13 @@ class Insights:
 def _key(node_id: str) -> ResourceKey | None:
     named = dataplane_of(node_id)
     return None if named is None else ResourceKey(DataplaneInsight.type.name, *named)
+
+
+def _is_left(held: Resource | None, is_dead: Callable[[str], bool]) -> bool:
+    """Whether an insight has an open stream of an instance that is dead."""
+    return isinstance(held, DataplaneInsight) and any(
+        each.is_online and is_dead(each.control_plane_instance_id) for each in held.subscriptions
+    )
 
 
 def _ended(held: Resource | None, is_dead: Callable[[str], bool], *, now: datetime) -> DataplaneInsight | None:

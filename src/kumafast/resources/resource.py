@@ -111,7 +111,10 @@ class Frozen(BaseModel):
     a field out and writing its default are the same value.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+    # A process meets few of the forms that there are: each is built when the first value of it comes.
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, defer_build=True
+    )
 
 
 TODAYS: Final = object()

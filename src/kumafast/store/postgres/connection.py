@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ _LOG = logging.getLogger(__name__)
 Connection: TypeAlias = asyncpg.Connection
 
 CONNECT_S = 2.0
-"""How long PostgreSQL has to let us in."""
+"""How long PostgreSQL has to let us in, and to set up the session."""
+RECONNECT_S_MAX = 1.0
+"""The longest pause before another attempt to reach a PostgreSQL that is away."""
 STATEMENT_S = 3.0
 """How long a statement may take in PostgreSQL, and how long a transaction may wait there for its client: an instance
 that is stopped in the middle of a write holds the others up for so long."""
@@ -109,10 +112,11 @@ def parse_url(url: str) -> Target:
 
 
 async def connect(target: Target, *, timeout_s: float = CONNECT_S) -> Connection:
-    """A connection to the primary, set up for `target.schema`. Raises one of `UNREACHABLE`."""
+    """A connection to the primary, set up for `target.schema`, within a time. Raises one of `UNREACHABLE`."""
+    deadline = time.monotonic() + timeout_s
     connection = await asyncpg.connect(target.dsn, timeout=timeout_s, target_session_attrs="primary")
     try:
-        async with bounded(connection, timeout_s):
+        async with bounded(connection, max(deadline - time.monotonic(), 0.0)):
             # Said afterwards and not at the beginning, since poolers in between know few of these.
             settings = {**_SESSION, "search_path": target.schema}
             await connection.execute(
@@ -174,10 +178,14 @@ async def disconnect(connection: Connection) -> None:
 
 def unavailable(target: Target, error: BaseException, *, what: str) -> StoreUnavailableError:
     """An error of the driver in words for whoever can mend it."""
-    reason = str(error) or type(error).__name__
+    return StoreUnavailableError(f"{target.name} {what}: {reason(error)}")
+
+
+def reason(error: BaseException) -> str:
+    """What the driver said."""
     if isinstance(error, TimeoutError) and not str(error):
-        reason = "it does not answer"
-    return StoreUnavailableError(f"{target.name} {what}: {reason}")
+        return "it does not answer"
+    return str(error) or type(error).__name__
 
 
 async def history(connection: Connection, store: str) -> History:

@@ -16,9 +16,10 @@ from typing import Any
 
 from kumafast.errors import StoreUnavailableError, UnknownTypeError
 from kumafast.resources.resource import ResourceKey
-from kumafast.store.database import Decode, Encode, Renew, from_us, to_us
+from kumafast.store.contents import from_us, to_us
+from kumafast.store.database import Decode, Encode, Renew
 from kumafast.store.image import Image
-from kumafast.store.postgres.connection import Connection, Target
+from kumafast.store.postgres.connection import STATEMENT_S, Connection, Target, bounded
 from kumafast.store.sealing import SEALED_TYPES
 from kumafast.store.store import Change, Commit, StoredResource
 from kumafast.store.watch import CommitLog
@@ -98,8 +99,11 @@ class PostgresDatabase:
         """The commits after a revision, at most `PIECE_COMMITS`. Raises `StoreUnavailableError` for one that is not
         understood, or that is missing.
         """
-        rows = await connection.fetch(_READ, after, min(upto, after + PIECE_COMMITS))
-        found = [self._commit(revision, list(group)) for revision, group in groupby(rows, key=lambda row: int(row[0]))]
+        async with bounded(connection, STATEMENT_S):
+            rows = await connection.fetch(_READ, after, min(upto, after + PIECE_COMMITS))
+        # A commit may hold the statuses of many proxies: whoever is served here does not wait for them all.
+        by_revision = groupby(rows, key=lambda row: int(row[0]))
+        found = [self._commit(revision, list(group)) async for revision, group in _in_turns(by_revision)]
         expected = list(range(after + 1, min(upto, after + PIECE_COMMITS) + 1))
         if [recorded.commit.revision for recorded in found] != expected:
             raise StoreUnavailableError(f"{self._target.name} is damaged: its log has a gap after revision {after}")

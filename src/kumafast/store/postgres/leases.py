@@ -4,8 +4,9 @@ In: a connection that listens, what this instance has to say. Out: `Members`. Ne
 PostgreSQL's.
 
 An instance is dead once its lease has run out. What is left of it in PostgreSQL, if it is only stopped, is ended then,
-so that the leader's lock, which its session holds, is free. After PostgreSQL was away all leases have run out: nobody
-is called dead before one has been looking, without a break, for as long as a lease lasts.
+so that the leader's lock, which its session holds, is free. After PostgreSQL was away all leases have run out, and the
+others may be in the longest of their pauses: nobody is called dead before they have had the time to come back and say
+that they live (`return_s`). Where one has just been started and finds a lease that holds, PostgreSQL was not away.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import time
 from collections.abc import Callable
 
 from kumafast.store.members import Member, Members
-from kumafast.store.postgres.connection import Connection, Target
+from kumafast.store.postgres.connection import CONNECT_S, RECONNECT_S_MAX, Connection, Target
 
+LOOK_S = 2.0
+"""How often the counter is looked at where nobody calls: a wake-up that was lost costs so long, and a connection that
+leads nowhere is found. With each look goes a word of the instance."""
 LEASE_S = 5.0
-"""How long an instance is alive after its last word; it has one every `LOOK_S` (replica.py)."""
+"""How long an instance is alive after its last word."""
 FORGET_S = 3600.0
 """How long a dead instance's row is kept."""
 
@@ -28,7 +32,8 @@ _RENEW = """
         proxies = excluded.proxies, pid = excluded.pid, session = excluded.session
 """
 _OTHERS = """
-    SELECT id, asked, converged, proxies FROM instances WHERE id <> $1 AND seen_at > now() - make_interval(secs => $2)
+    SELECT id, asked, converged, proxies, seen_at > now() - make_interval(secs => $2) AS is_alive
+    FROM instances WHERE id <> $1
 """
 _END_DEAD = """
     SELECT pg_terminate_backend(activity.pid)
@@ -38,6 +43,15 @@ _END_DEAD = """
 """
 
 
+def return_s() -> float:
+    """Within how many seconds of PostgreSQL's return everybody who lives has said so.
+
+    In the worst case an attempt to connect has just begun that leads nowhere, the longest pause follows, and then the
+    attempt that succeeds; the time of a lease is for what is slow on the way.
+    """
+    return CONNECT_S + RECONNECT_S_MAX + CONNECT_S + LEASE_S
+
+
 class Leases:
     """What one instance has to do with the leases. `members` is what it finds."""
 
@@ -45,16 +59,19 @@ class Leases:
         self._monotonic = monotonic
         self._target = target
         self._members = members
-        self._since: float | None = None
+        self._has_lost = False
+        self._renewed_at: float | None = None
+        # From when on whoever has no lease is dead.
+        self._settled_at = 0.0
         self._is_leading = False
 
     async def renew(self, connection: Connection) -> None:
         """Say that this instance is alive, and see who else is. Call it every `LOOK_S` on one connection."""
         members, own = self._members, self._members.own
-        if self._since is None:
-            self._since = self._monotonic()
         await connection.execute(_RENEW, own, members.asked, members.converged, members.count_proxies())
-        is_settled = self._monotonic() - self._since > LEASE_S
+        rows = await connection.fetch(_OTHERS, own, LEASE_S)
+        others = {row["id"]: Member(row["asked"], row["converged"], row["proxies"]) for row in rows if row["is_alive"]}
+        is_settled = self._settle(was_left=bool(rows) and not others)
         if is_settled:
             await connection.execute(_END_DEAD, own, LEASE_S)
         if not self._is_leading:
@@ -65,13 +82,23 @@ class Leases:
                 await connection.execute(
                     "DELETE FROM instances WHERE seen_at < now() - make_interval(secs => $1)", FORGET_S
                 )
-        rows = await connection.fetch(_OTHERS, own, LEASE_S)
-        others = {row["id"]: Member(row["asked"], row["converged"], row["proxies"]) for row in rows}
         members.see(others, is_leading=self._is_leading, is_settled=is_settled)
+
+    def _settle(self, *, was_left: bool) -> bool:
+        """Note that one has looked; whether one has done so for long enough. `was_left`: nobody there has a lease."""
+        now, before = self._monotonic(), self._renewed_at
+        self._renewed_at = now
+        if before is None:
+            self._settled_at = now + (return_s() if self._has_lost or was_left else LEASE_S)
+        elif now - before > 2 * LOOK_S:
+            # PostgreSQL was away for all the others too, though we were not cut off; or it is we who stood still.
+            self._settled_at = now + return_s()
+        return now > self._settled_at
 
     def lose(self) -> None:
         """The connection has gone, and the lock with it; who else is there is not known any more."""
-        self._since = None
+        self._has_lost = self._has_lost or self._renewed_at is not None
+        self._renewed_at = None
         self._is_leading = False
         self._members.see(self._members.others, is_leading=False, is_settled=False)
 

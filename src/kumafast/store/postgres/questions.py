@@ -80,7 +80,7 @@ class PostgresQuestions:
     async def ask(self, question: str, /, *, wait_s: float = 0.0, first: bool = False, since: int = 0) -> Replies:
         """As `Questions.ask`. `missing` is everybody where PostgreSQL cannot be reached in time."""
         deadline = self._monotonic() + wait_s + ANSWER_S
-        if not await self._is_ready(deadline):
+        if not await self._is_ready(deadline, is_sure=bool(since)):
             return Replies(missing=tuple(sorted(self._members.others)))
         asked = set(self._members.others)
         if not asked:
@@ -95,12 +95,12 @@ class PostgresQuestions:
         finally:
             del self._pending[name]
 
-    async def _is_ready(self, deadline: float) -> bool:
-        """Whether it can be asked, and is known who there is to ask."""
+    async def _is_ready(self, deadline: float, *, is_sure: bool) -> bool:
+        """Whether it can be asked and, to be sure, is known that nobody else lives."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadline - self._monotonic()):
                 await self._connected.wait()
-                while not self._members.is_settled:
+                while is_sure and not self._members.is_settled:
                     await self._members.change()
                 return True
         return False

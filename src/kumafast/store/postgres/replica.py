@@ -19,13 +19,16 @@ from dataclasses import dataclass
 import tenacity
 
 from kumafast.errors import StoreUnavailableError
+from kumafast.store.condition import Condition
 from kumafast.store.draft import Outcome
 from kumafast.store.image import Image
 from kumafast.store.members import Members
 from kumafast.store.memory import Clock, MemoryStore
 from kumafast.store.postgres import connection as connections
+from kumafast.store.postgres import leases
 from kumafast.store.postgres.connection import (
     LOAD_S,
+    RECONNECT_S_MAX,
     STATEMENT_S,
     UNREACHABLE,
     Connect,
@@ -41,14 +44,10 @@ from kumafast.store.watch import CommitLog
 
 _LOG = logging.getLogger(__name__)
 
-LOOK_S = 2.0
-"""How often the counter is looked at where nobody calls: a wake-up that was lost costs so long, and a connection that
-leads nowhere is found."""
-
 _WORDS = "instances"
 """What wakes the others for something else than a commit."""
 
-_RECONNECT = tenacity.wait_random_exponential(multiplier=0.1, max=2.0)
+_RECONNECT = tenacity.wait_random_exponential(multiplier=0.1, max=RECONNECT_S_MAX)
 
 
 @dataclass(slots=True)
@@ -101,10 +100,16 @@ class Replica(MemoryStore):
         self._unsure: Unsure | None = None
         self._wake = asyncio.Event()
         self._has_words = self._has_heard = False
+        self._condition = Condition(target.name, monotonic=monotonic)
         self._away_since: float | None = None
         self._away_reason = ""
         self.work = Work()
         self._following = asyncio.create_task(self._follow(), name="postgres")
+
+    @property
+    def failure(self) -> str:
+        """As `Store.failure`."""
+        return self._away_reason if self._away_since is not None else self._condition.reason
 
     async def close(self) -> None:
         """As `Store.close`."""
@@ -112,10 +117,10 @@ class Replica(MemoryStore):
         self._following.cancel()
         await asyncio.gather(self._following, return_exceptions=True)
 
-    async def _resume(self, connection: Connection) -> Connection:
+    async def _resume(self, connection: Connection, *, within_s: float = STATEMENT_S) -> Connection:
         """A new connection, once it is sure that the history that we know goes on there."""
         try:
-            async with bounded(connection, STATEMENT_S):
+            async with bounded(connection, within_s):
                 identity = str(await connection.fetchval("SELECT store FROM head"))
                 history = await connections.history(connection, identity)
             if history.store != self.identity:
@@ -169,8 +174,7 @@ class Replica(MemoryStore):
             return False
         if head.revision <= self._image.revision:
             return False
-        async with bounded(connection, STATEMENT_S):
-            found = await self._database.read(connection, after=self._image.revision, upto=head.revision)
+        found = await self._database.read(connection, after=self._image.revision, upto=head.revision)
         for recorded in found:
             self._image.apply(recorded.commit)
             self._log.append(recorded.commit)
@@ -196,18 +200,19 @@ class Replica(MemoryStore):
             async with bounded(connection, STATEMENT_S):
                 await connection.add_listener(self._target.channel, self._hear)
             connection.add_termination_listener(lambda _: self._wake.set())
-            renewed = -LOOK_S
+            renewed = -leases.LOOK_S
             while True:
                 self._wake.clear()
                 has_more = await self._look(connection)
-                due_s = renewed + LOOK_S - self._monotonic()
+                # It answers: whoever writes may try.
+                self._note_back()
+                due_s = renewed + leases.LOOK_S - self._monotonic()
                 if self._has_words or self._has_heard or due_s <= 0:
-                    renewed, due_s = self._monotonic(), LOOK_S
+                    renewed, due_s = self._monotonic(), leases.LOOK_S
                     await self._renew(connection)
                 if has_more:
                     await asyncio.sleep(0)
                     continue
-                self._note_back()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(due_s):
                         await self._wake.wait()

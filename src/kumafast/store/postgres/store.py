@@ -7,8 +7,10 @@ A write locks the counter row, reads what others have committed since, is planne
 revision: so plans hold, and whoever sees a revision has seen all before it. Writes that come together share a
 transaction.
 
-Where PostgreSQL is away reads and watches go on from memory, and writes fail once they have waited `WRITE_S`.
-A commit whose answer did not come is looked for in the log, by the mark that each transaction leaves there.
+Where PostgreSQL is away reads and watches go on from memory, and a write fails `WRITE_S` after it came, wherever it is
+by then: nothing that one waits for here is waited for beyond that, and its caller is answered by a timer of his own. A
+commit whose answer did not come is looked for in the log, by the mark that each transaction leaves there; who is
+answered before that is known is told so.
 """
 
 from __future__ import annotations
@@ -53,12 +55,15 @@ from kumafast.store.store import Delete, Put
 from kumafast.store.watch import CommitLog
 
 WRITE_S = 4.0
-"""How long a write may wait for PostgreSQL while nothing is written. A restart or a failover within that is noticed by
-nobody."""
+"""How long a write may take from its arrival on, the time in which it waits for others included; no commit is begun
+after that. A restart or a failover within it is noticed by nobody."""
 COMMIT_S = 0.8
-"""How much longer it may take where all that is left is to commit."""
+"""How much longer its caller waits for the answer to a commit that was begun: what became of it is worth knowing."""
 OPEN_S = 5.0
 """How long opening waits for a PostgreSQL that is just starting."""
+RESERVE_SHARE = 0.25
+"""The share of a write's time that must be left when its turn comes: it would be refused in the middle, and with it
+all those that share its transaction."""
 GROUP_WRITES_MAX = 256
 """The most writes that share a transaction; fewer than the commits that every watch is sure to find (watch.py)."""
 
@@ -72,13 +77,20 @@ _FAULTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Request:
     """One write whose caller waits. There is one for each waiting caller, which bounds the queue."""
 
     operations: tuple[Put | Delete, ...]
     answer: asyncio.Future[Outcome]
     began: float
+    is_unsure: bool = False
+    """Whether a commit with it was begun of which nobody knows whether it was done."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether its caller was told that it is not done. One who has gone was told nothing."""
+        return self.answer.done() and not self.answer.cancelled()
 
 
 class PostgresStore(Replica):
@@ -108,7 +120,7 @@ class PostgresStore(Replica):
         )
         self._floor = self._log.floor
         self._writer: Connection | None = None
-        self._progressed_at = 0.0
+        # Why the last group was not written; empty where it was.
         self._failure = ""
         self._waiting: deque[_Request] = deque()
         self._writing: asyncio.Task[None] | None = None
@@ -190,29 +202,48 @@ class PostgresStore(Replica):
 
     async def _commit(self, operations: tuple[Put | Delete, ...]) -> Outcome:
         self._check_open()
-        request = _Request(operations, asyncio.get_running_loop().create_future(), self._monotonic())
+        loop = asyncio.get_running_loop()
+        request = _Request(operations, loop.create_future(), self._monotonic())
         self._waiting.append(request)
         if self._writing is None:
             # A task of the store's own: nobody who is cancelled takes others along, or what is to be announced.
             self._writing = asyncio.create_task(self._write_waiting(), name="postgres writes")
-        return await request.answer
+        timer = loop.call_later(WRITE_S, self._expire, request)
+        try:
+            return await request.answer
+        finally:
+            timer.cancel()
+
+    def _expire(self, request: _Request, *, is_last: bool = False) -> None:
+        """Answer whoever has waited for long enough, whatever the task that writes is waiting for."""
+        if request.answer.done():
+            return
+        if not request.is_unsure:
+            request.answer.set_exception(self._too_late())
+        elif is_last:
+            request.answer.set_exception(self._unknown())
+        else:
+            asyncio.get_running_loop().call_later(COMMIT_S, lambda: self._expire(request, is_last=True))
 
     async def _write_waiting(self) -> None:
         try:
             while group := self._next_group():
-                results: Sequence[Outcome | Exception]
+                results: Sequence[Outcome | Exception | None]
                 try:
                     self._refuse_when_away()
                     results = await self._record(group)
                 except Exception as error:
                     results = [error] * len(group)
                 for request, result in zip(group, results, strict=True):
-                    if request.answer.done():
+                    if request.answer.done() or result is None:
                         continue
                     if isinstance(result, Outcome):
                         request.answer.set_result(result)
                     else:
                         request.answer.set_exception(result)
+                # They have time left: their turn comes again before that of those who came later.
+                later = [request for request, result in zip(group, results, strict=True) if result is None]
+                self._waiting.extendleft(reversed(later))
                 # Before more is announced: whoever watches gets its turn.
                 await asyncio.sleep(0)
         finally:
@@ -222,19 +253,20 @@ class PostgresStore(Replica):
         group: list[_Request] = []
         while self._waiting and len(group) < GROUP_WRITES_MAX:
             request = self._waiting.popleft()
-            if not request.answer.cancelled():
+            if request.answer.done():
+                continue
+            if self._monotonic() < request.began + WRITE_S * (1 - RESERVE_SHARE):
                 group.append(request)
+            else:
+                request.answer.set_exception(self._too_late())
         return group
 
-    async def _record(self, group: Sequence[_Request]) -> Sequence[Outcome | Exception]:
+    async def _record(self, group: Sequence[_Request]) -> Sequence[Outcome | Exception | None]:
         """Each write's outcome, recorded and announced, or its error; tried again until the first has waited too long.
 
-        Raises what holds for all of them.
+        None is for those that have time left. Raises what holds for all of them.
         """
-        # Who waits because many write is not refused: time runs while nothing is written.
-        deadline = max(group[0].began, self._progressed_at) + WRITE_S
-        if deadline <= self._monotonic():
-            raise StoreUnavailableError(f"{self._target.name} cannot be written to now: {self._failure}")
+        deadline = group[0].began + WRITE_S
         retrying = tenacity.AsyncRetrying(
             stop=lambda state: self._monotonic() + state.upcoming_sleep >= deadline,
             wait=_RETRY,
@@ -242,21 +274,28 @@ class PostgresStore(Replica):
             reraise=True,
         )
         try:
-            return await retrying(self._attempt, group, deadline)
+            results: list[Outcome | Exception] = await retrying(self._attempt, group, deadline)
+            self._failure = ""
+            return results
         except (KumafastError, *UNREACHABLE) as error:
             is_own = isinstance(error, _FAULTS) or not isinstance(error, UNREACHABLE)
             if is_own and len(group) > 1 and self._unsure is None:
                 # One that cannot be recorded must not take its neighbours with it.
                 return [result for request in group for result in await self._record_alone(request)]
             refusal = self._refusal(error)
-            self._failure = str(error) or type(error).__name__
-            raise refusal from error
+            if is_own or self._unsure is not None:
+                raise refusal from error
+            self._failure = connections.reason(error)
+            if self._away_since is None and isinstance(error, asyncpg.PostgresError):
+                # It answers, and takes nothing: its disk is full, or it is read-only.
+                self._condition.failed(str(refusal))
+            return [refusal, *[None] * (len(group) - 1)]
         finally:
             if self._unsure is not None:
                 self._unsure = None
                 self._wake.set()
 
-    async def _record_alone(self, request: _Request) -> Sequence[Outcome | Exception]:
+    async def _record_alone(self, request: _Request) -> Sequence[Outcome | Exception | None]:
         try:
             return await self._record([request])
         except KumafastError as error:
@@ -264,13 +303,20 @@ class PostgresStore(Replica):
 
     def _refusal(self, error: Exception) -> KumafastError:
         if self._unsure is not None:
-            return StoreUnavailableError(
-                f"{self._target.name} went away in the middle of a commit: it may have been written or not; read it "
-                "again before you write"
-            )
+            return self._unknown()
         if isinstance(error, KumafastError):
             return error
         return unavailable(self._target, error, what="cannot be written to now")
+
+    def _too_late(self) -> StoreUnavailableError:
+        reason = self._failure or "it does not answer in time, or too many write"
+        return StoreUnavailableError(f"{self._target.name} cannot be written to now: {reason}")
+
+    def _unknown(self) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"{self._target.name} went away in the middle of a commit: it may have been written or not; read it "
+            "again before you write"
+        )
 
     def _refuse_when_away(self) -> None:
         if self._away_since is not None and self._monotonic() - self._away_since > WRITE_S:
@@ -286,7 +332,7 @@ class PostgresStore(Replica):
         try:
             if self._writer is None or self._writer.is_closed():
                 connection = await self._connect(self._target, timeout_s=min(CONNECT_S, self._left(deadline)))
-                self._writer = await self._resume(connection)
+                self._writer = await self._resume(connection, within_s=min(STATEMENT_S, self._left(deadline)))
             try:
                 return await self._transact(self._writer, group, deadline)
             except BaseException:
@@ -302,19 +348,37 @@ class PostgresStore(Replica):
         transaction = await self._lock(connection, deadline)
         unsure, self._unsure = self._unsure, None
         if unsure is not None and (unsure.is_found or unsure.is_forgotten):
-            await transaction.rollback()
+            async with bounded(connection, self._left(deadline)):
+                await transaction.rollback()
             if unsure.is_found:
                 return unsure.results
             self._unsure = unsure
             raise StoreUnavailableError("the log of before is no longer kept")
+        for request in group:
+            request.is_unsure = False
         draft = Draft(self._image)
         results = [_plan(draft, request.operations, self._clock) for request in group]
         outcomes = [result for result in results if isinstance(result, Outcome)]
         commits = [outcome.commit for outcome in outcomes if outcome.commit is not None]
         if not commits:
-            await transaction.rollback()
-            self._progressed_at = self._monotonic()
+            async with bounded(connection, self._left(deadline)):
+                await transaction.rollback()
             return results
+        await self._finish_transaction(connection, transaction, group, results, deadline)
+        for outcome in outcomes:
+            self._announce(outcome)
+        return results
+
+    async def _finish_transaction(
+        self,
+        connection: Connection,
+        transaction: Any,
+        group: Sequence[_Request],
+        results: list[Outcome | Exception],
+        deadline: float,
+    ) -> None:
+        """Record what is planned, unless it is too late for that."""
+        commits = [each.commit for each in results if isinstance(each, Outcome) and each.commit is not None]
         origin = uuid4().hex
         # A commit that is cut short may have been done or not: better a moment late.
         async with bounded(connection, min(STATEMENT_S, self._left(deadline) + COMMIT_S)):
@@ -322,15 +386,16 @@ class PostgresStore(Replica):
             if self._log.floor - self._floor >= TRIM_STEP:
                 await self._database.forget(connection, floor=self._log.floor)
             await self._database.notify(connection, commits[-1].revision)
+            if self._monotonic() >= deadline or any(request.is_refused for request in group):
+                raise TimeoutError
             self._unsure = Unsure(origin, commits[-1].revision, results)
+            for request in group:
+                request.is_unsure = True
             await transaction.commit()
         self._unsure = None
-        self._progressed_at = self._monotonic()
+        self._condition.worked()
         self._origin = origin
         self.work.transactions += 1
-        for outcome in outcomes:
-            self._announce(outcome)
-        return results
 
     def _left(self, deadline: float) -> float:
         left_s: float = max(deadline - self._monotonic(), 0.05)

@@ -1,0 +1,134 @@
+"""A process of its own that has little to do: how late connected Envoys are told, whatever others have to do then.
+
+In: where the instances are now. Out: when each of its own changes was acknowledged, and when each of its Envoys had it;
+its writes that were refused. Never: a share in the load worth speaking of.
+
+The process that plays thousands of Envoys reads what came late when they all come back at once, and that is no fault of
+the instance that sent it. Monotonic seconds are the same for all processes of a machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import uvloop
+from bench.instances.pairs import EACH, Load, Refusal, Ring
+from bench.real_wires.arrivals import Arrivals
+from bench.real_wires.fleet import Fleet
+
+ENVOYS = 50
+"""At each instance, and never at another."""
+RATE = 10.0
+"""Changes a second, each of which goes to some of its Envoys at every instance."""
+_NICE = -5
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One push: when its write was begun and acknowledged, and when an Envoy at the instance with a number had it."""
+
+    started: float
+    returned: float
+    number: int
+    at: float
+
+    @property
+    def seconds(self) -> float:
+        """From the answer to the write on; a push may be there before it."""
+        return max(0.0, self.at - self.returned)
+
+
+class Witness:
+    """The process, as whoever has it sees it. `ring` are its dataplanes, which must be stored."""
+
+    def __init__(self, instances: int) -> None:
+        self.ring = _ring(instances)
+        context = multiprocessing.get_context("spawn")
+        self._pipe, child = context.Pipe()
+        self._process = context.Process(target=_main, args=(child, instances), daemon=True)
+        self._process.start()
+
+    def tell(self, **news: Any) -> None:
+        """`ports`: of each instance by its number, None where it is not there; `apis`; `is_writing`."""
+        self._pipe.send(news)
+
+    async def take(self) -> tuple[list[Seen], list[Refusal]]:
+        """What it has seen since the last time."""
+        self._pipe.send({"take": True})
+        seen, refusals = await asyncio.to_thread(self._pipe.recv)
+        return seen, refusals
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.join(10)
+        self._pipe.close()
+
+
+def _ring(instances: int) -> Ring:
+    return Ring(ENVOYS * instances, prefix="witness", net=11)
+
+
+def _main(pipe: Connection, instances: int) -> None:
+    # Where it may not be before all others it is one of them.
+    with contextlib.suppress(PermissionError):
+        os.nice(_NICE)
+    uvloop.run(_Process(pipe, instances).run())
+
+
+class _Process:
+    def __init__(self, pipe: Connection, instances: int) -> None:
+        self._pipe, self._ring = pipe, _ring(instances)
+        self._ports: Sequence[int | None] = [None] * instances
+        self._apis: Sequence[str] = ()
+        arrivals = Arrivals()
+        # The clients of each service are at all instances.
+        self._numbers = {self._ring.node_id(number): number % EACH % instances for number in self._ring.numbers}
+        self._fleets = [
+            Fleet((node for node, at in self._numbers.items() if at == number), arrivals=arrivals)
+            for number in range(instances)
+        ]
+        self._load = Load(self._ring, rate=RATE, arrivals=arrivals, apis=lambda: self._apis)
+        self._load.is_paused = True
+
+    async def run(self) -> None:
+        """Until it is ended."""
+        asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._hear)
+        for number, fleet in enumerate(self._fleets):
+            fleet.start("127.0.0.1", lambda number=number: self._port(number))  # type: ignore[misc]
+        await self._load.run()
+
+    def _port(self, number: int) -> int:
+        port = self._ports[number]
+        if port is None:
+            raise ConnectionRefusedError("it is not there")
+        return port
+
+    def _hear(self) -> None:
+        while self._pipe.poll():
+            news = self._pipe.recv()
+            self._ports = news.get("ports", self._ports)
+            self._apis = news.get("apis", self._apis)
+            self._load.is_paused = not news.get("is_writing", not self._load.is_paused)
+            if "take" in news:
+                self._pipe.send(self._taken())
+
+    def _taken(self) -> tuple[list[Seen], list[Refusal]]:
+        seen = [
+            Seen(move.started, move.returned, self._numbers[node], at)
+            for move in self._load.moves
+            for node, at in move.by_node.items()
+        ]
+        refusals, self._load.refusals = self._load.refusals, []
+        # What is still on its way is seen when it is there.
+        self._load.moves = [move for move in self._load.moves if move.waiting]
+        for move in self._load.moves:
+            move.by_node.clear()
+        return seen, refusals
