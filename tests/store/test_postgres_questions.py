@@ -13,7 +13,7 @@ from tests.store import kinds
 
 from kumafast.store import open_questions
 from kumafast.store.members import Member
-from kumafast.store.postgres import PostgresStore, leases, questions, replica
+from kumafast.store.postgres import PostgresStore, leases, questions
 from kumafast.store.postgres.questions import PostgresQuestions
 from kumafast.store.questions import Answerer
 
@@ -24,8 +24,11 @@ WAIT_S = 60.0
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "LEASE_S", 1.0)
-    monkeypatch.setattr(replica, "LOOK_S", 0.2)
+    monkeypatch.setattr(leases, "LEASE_S", 4.0)
+    monkeypatch.setattr(leases, "LOOK_S", 0.2)
+    # A machine that has other things to do is no instance that gives no sign.
+    monkeypatch.setattr(questions, "HEARD_S", WAIT_S)
+    monkeypatch.setattr(questions, "ANSWER_S", WAIT_S)
 
 
 @asynccontextmanager
