@@ -1,7 +1,9 @@
 # make run   sets everything up and runs the demo: a mesh with real Envoys on loopback
 # make test  sets everything up and passes the tests
 # make lint  ruff, mypy, import-linter, cython-lint, clang-format
-# make bench runs the benchmarks; make bench-mesh 2,000 simulated Envoys on real sockets (3 minutes)
+# make bench measures all but what is long, 25 minutes, with a report; some: BENCH='--parts core push', which: BENCH=--list
+# make figures writes README's tables of figures anew, of the newest results
+# make bench-mesh has 2,000 simulated Envoys on real sockets (3 minutes)
 # make bench-compare BASE=main~5  what each kind of change costs now, in terms of what it cost at another revision
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
 # make bench-instances PART=kills  has instances killed under load; outages: PostgreSQL away; workers: one and two of them
@@ -32,7 +34,7 @@ PART ?= kills
 TLS ?= none
 BASE ?= main
 
-.PHONY: build envoy run run-postgres test test-fast lint bench bench-compare bench-mesh bench-wire bench-instances loadtest load-envoys soak profile churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench figures bench-compare bench-mesh bench-wire bench-instances loadtest load-envoys soak profile churn clean
 
 build: $(STAMP)
 
@@ -62,7 +64,10 @@ lint: build
 	@PATH="$(CURDIR)/$(BIN):$$PATH" pre-commit run --all-files
 
 bench: envoy
-	@$(BIN)/python -m pytest bench -q | tee bench/results/$$(date +%F).txt
+	@$(BIN)/python -m bench $(BENCH)
+
+figures: build
+	@$(BIN)/python -m bench.readme
 
 bench-compare: build
 	@$(BIN)/python -m bench.compare $(BASE)
@@ -87,11 +92,10 @@ profile: build
 	@$(BIN)/python -m loadtest --scenario $(CASE) --users $(USERS) --seconds $(SECONDS) --rate $(RATE) --flame
 
 churn: build
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group plot
-	@$(BIN)/python -m bench.churn --minutes $(MINUTES)
+	@$(BIN)/python -m bench --parts churn --minutes $(MINUTES)
+
 bench-mesh: build
-	@$(BIN)/python -m bench.real_wires --output bench/results/real-wires-$$(date +%F).json | \
-		tee bench/results/real-wires-$$(date +%F).txt
+	@$(BIN)/python -m bench --parts envoys
 
 clean:
 	rm -rf build $(VENV)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import multiprocessing
 import ssl
 import sys
@@ -77,6 +78,8 @@ class Side:
     warm_up_s: float
     rows: list[list[Any]] = field(default_factory=list)
     objects_due: float = 0.0
+    levels: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What was held at the end, and by how much it rose since the warm-up, by what it is of."""
     cold: Counter[str] = field(default_factory=Counter)
     """Its objects by type before the first connection, and at the end of the warm-up."""
     warm: Counter[str] | None = None
@@ -105,6 +108,7 @@ class Side:
         for name, (share, least) in {**limits, "objects": (OBJECTS_GROWTH_MAX, 0.0)}.items():
             column = _HEAD.index(name)
             growth, level = grown([(row[0], row[column]) for row in self.rows if row[column] != ""])
+            self.levels[name] = {"level": level, "growth": growth}
             sys.stdout.write(f"{self.name}: {name} {level:,.1f}, {growth:+,.2f} since the warm-up\n")
             if growth > max(level * share, least):
                 found.append(f"{self.name}: {name} grew by {growth:.1f} at {level:.1f}")
@@ -154,7 +158,7 @@ def plot(sides: Sequence[Side], path: Path) -> bool:
     return True
 
 
-def run(seconds: float, folder: Path) -> list[str]:
+def run(seconds: float, folder: Path, output: Path | None = None) -> list[str]:
     """Churn for so long; the findings, of which there should be none."""
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
@@ -182,6 +186,10 @@ def run(seconds: float, folder: Path) -> list[str]:
             at_last = side.server.settle(lambda usage, first=at_first: usage.descriptors == first.descriptors)  # type: ignore[misc]
             sys.stdout.write(f"{side.name}: before {at_first}\n{side.name}: after  {at_last}\n")
             findings += side.findings(at_first, at_last)
+        figures = {"connections": sum(side.rows[-1][2] for side in sides), "minutes": seconds / 60}
+        figures |= {"findings": findings, **{side.name: side.levels for side in sides}}
+        if output is not None:
+            output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         return findings
 
 
@@ -206,10 +214,11 @@ def sample_all(sides: Sequence[Side], seconds: float, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--folder", type=Path, default=Path("bench/results"))
+    parser.add_argument("--folder", type=Path, default=Path("bench/results"), help="for the table and the plot")
+    parser.add_argument("--json", type=Path, help="the figures go here")
     words = parser.parse_args()
     words.folder.mkdir(parents=True, exist_ok=True)
-    findings = run(words.minutes * 60, words.folder)
+    findings = run(words.minutes * 60, words.folder, words.json)
     sys.stdout.write("".join(f"{finding}\n" for finding in findings))
     sys.stdout.write("verdict: it grows\n" if findings else "verdict: flat\n")
     raise SystemExit(bool(findings))

@@ -5,6 +5,9 @@ Never: a verdict; whether 1.02 is noise the spread says.
 
     make bench-compare BASE=main~5
     python -m bench.compare main~5 --size 10000 --rounds 7
+
+Or README and the results that are committed: `python -m bench.compare readme` fails where a figure of README is not
+what they give (`bench.readme`).
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench import readme
 
 ROOT = Path(__file__).resolve().parent.parent
 Costs = dict[str, float]
@@ -39,10 +44,12 @@ class Ratio:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
-    parser.add_argument("base", help="the revision to compare with")
+    parser.add_argument("base", help="the revision to compare with, or `readme`")
     parser.add_argument("--size", type=int, default=1_000, help="dataplanes of the mesh [default: 1000]")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured [default: 5]")
     arguments = parser.parse_args()
+    if arguments.base == "readme":
+        sys.exit(_readme())
     # Whoever ends this leaves no worktree behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with built(arguments.base) as base:
@@ -94,6 +101,12 @@ def table(found: Sequence[Ratio], base: str, size: int) -> str:
     head = f"| {size:,} dataplanes | {base}, ms of CPU | this tree, times that | least to most |\n|---|---|---|---|\n"
     rows = (f"| {r.kind} | {r.base_ms:.2f} | {r.median:.2f} | {r.least:.2f} to {r.most:.2f} |\n" for r in found)
     return head + "".join(rows)
+
+
+def _readme() -> int:
+    found = readme.findings(readme.README.read_text(encoding="utf-8"), readme.results(is_committed=readme.committed()))
+    sys.stdout.write("".join(f"{each}\n" for each in found))
+    return bool(found)
 
 
 def _run(command: Sequence[str], tree: Path) -> None:

@@ -1,13 +1,17 @@
 """What the benchmarks share: figures that are printed at the end of the run, whatever was asserted on them.
 
-In: figures by name. Out: one table in the terminal. Never: a threshold; those are in the benchmarks.
+In: figures by name. Out: one table in the terminal; with `--figures FILE` those that are recorded, as JSON. Never: a
+threshold; those are in the benchmarks.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -17,6 +21,25 @@ Tell = Callable[[str, object], None]
 
 _HERE = Path(__file__).parent
 _FIGURES = pytest.StashKey[list[str]]()
+_RECORDED = pytest.StashKey[dict[str, dict[str, float]]]()
+
+
+class Record(Protocol):
+    """Take figures down for `make bench`, by names that end in their unit: `record(edit_s=0.00003)`."""
+
+    def __call__(self, **figures: float) -> None: ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--figures", type=Path, help="what the benchmarks record goes here, as JSON")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("--figures")
+    if path is not None:
+        recorded = session.config.stash.get(_RECORDED, {})
+        path.write_text(json.dumps(recorded, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,6 +52,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
     lines = request.config.stash.setdefault(_FIGURES, [])
     return lambda line: lines.append(f"{request.node.name}: {line}")
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Record:
+    """Figures go by the module's name without its `test_`, then theirs: `matching.edit_s`."""
+    recorded = request.config.stash.setdefault(_RECORDED, {})
+    module = re.sub("^test_", "", request.path.stem)
+
+    def take_down(**figures: float) -> None:
+        recorded.setdefault(module, {}).update(figures)
+
+    return take_down
 
 
 @pytest.fixture

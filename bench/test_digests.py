@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 from bench import cases
+from bench.conftest import Record
 from bench.timing import best
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -18,7 +19,7 @@ SNAPSHOTS, RESOURCES = 10_000, 500
 
 
 @pytest.mark.gate
-def test_changed_snapshots_against_their_dicts(report: Report) -> None:
+def test_changed_snapshots_against_their_dicts(report: Report, record: Record) -> None:
     """10,000 snapshots of 500 with their predecessors, 1 in 100 changed: at least 200 times comparing dicts."""
     held = cases.versions(RESOURCES)
     sample = SNAPSHOTS // 20
@@ -33,11 +34,12 @@ def test_changed_snapshots_against_their_dicts(report: Report) -> None:
     core = best(lambda: changed_snapshots(old, new), rounds=20)
     dicts = best(lambda: [at for at in range(sample) if before[at] != after[at]]) * 20
     report(f"{core * 1e6:.0f} µs; the dicts {dicts * 1e3:.1f} ms, {dicts / core:.0f} times")
+    record(changed_s=core, changed_dicts_s=dicts)
     assert dicts / core >= 200
 
 
 @pytest.mark.gate
-def test_a_replaced_resource_against_the_whole_snapshot(report: Report) -> None:
+def test_a_replaced_resource_against_the_whole_snapshot(report: Report, record: Record) -> None:
     """One of 500 replaced: at least 100 times cheaper than digesting the snapshot anew."""
     held, wanted = cases.versions(RESOURCES), cases.versions(RESOURCES, generation=2)
     items = list(held.items())
@@ -54,6 +56,7 @@ def test_a_replaced_resource_against_the_whole_snapshot(report: Report) -> None:
     whole = best(lambda: SnapshotDigest(items), rounds=20)
     assert snapshot.value == SnapshotDigest(items).value
     report(f"{each * 1e9:.0f} ns a replacement, {whole * 1e6:.1f} µs for all: {whole / each:.0f} times")
+    record(replace_s=each, whole_s=whole)
     assert whole / each >= 100
 
 

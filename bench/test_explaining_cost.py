@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 import pytest
-from bench.conftest import Tell
+from bench.conftest import Record, Tell
 from bench.regular_mesh import TEAMS, dataplane, name, timeouts
 
 from kumafast.matching.explanation import explain_inbound, explain_outbound
@@ -129,7 +129,7 @@ def explained(proxy: Proxy) -> object:
 
 @pytest.mark.parametrize("answer", [rules_document, explained])
 def test_an_answer_costs_its_proxy_and_not_the_mesh(
-    answer: Callable[[Proxy], object], registries: dict[int, Registry], tell: Tell
+    answer: Callable[[Proxy], object], registries: dict[int, Registry], tell: Tell, record: Record
 ) -> None:
     small, large = cost(registries[SMALL], answer), cost(registries[LARGE], answer)
     tell(
@@ -137,5 +137,7 @@ def test_an_answer_costs_its_proxy_and_not_the_mesh(
         f"{small.seconds * 1e3:.2f} ms of {SMALL} dataplanes, {large.seconds * 1e3:.2f} ms of {LARGE}; "
         f"{large.calls} calls, {large.size} bytes",
     )
+    what = getattr(answer, "__name__", "")
+    record(**{f"{what}_small_cpu_s": small.seconds, f"{what}_cpu_s": large.seconds})
     assert (large.calls, large.size) == (small.calls, small.size)
     assert large.seconds <= GROWTH_MAX * small.seconds

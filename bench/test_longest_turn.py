@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from bench.conftest import Tell
+from bench.conftest import Record, Tell
 from bench.regular_mesh import METADATA, RegularMesh, Sink, dataplane, fill, for_all, name
 
 from kumafast import garbage
@@ -91,7 +91,7 @@ class Crowd:
 
 @pytest.mark.gate
 @pytest.mark.usefixtures("as_served")
-def test_a_change_for_all_never_blocks_the_loop(tell: Tell) -> None:
+def test_a_change_for_all_never_blocks_the_loop(tell: Tell, record: Record) -> None:
     """5,000 proxies that are resolved anew, and 5,000 for whom a policy is another."""
 
     async def main() -> list[float]:
@@ -110,13 +110,14 @@ def test_a_change_for_all_never_blocks_the_loop(tell: Tell) -> None:
 
     turns = asyncio.run(main())
     tell("longest_turn_ms", round(turns[-1] * 1e3, 1))
+    record(change_for_all_s=turns[-1])
     # Of hundreds of turns one or two may be the machine's own doing; slices that are too long would be all of them.
     assert turns[-4] <= BLOCKED_S_MAX
 
 
 @pytest.mark.gate
 @pytest.mark.usefixtures("as_served")
-def test_the_first_client_of_10k_endpoints_never_blocks_the_loop(tell: Tell) -> None:
+def test_the_first_client_of_10k_endpoints_never_blocks_the_loop(tell: Tell, record: Record) -> None:
     async def main() -> list[float]:
         store = MemoryStore()
         await store.put(Mesh(name="default"))
@@ -130,6 +131,7 @@ def test_the_first_client_of_10k_endpoints_never_blocks_the_loop(tell: Tell) -> 
 
     turns = asyncio.run(main())
     tell("longest_turns_ms", [round(turn * 1e3, 1) for turn in turns[-4:]])
+    record(first_client_s=turns[-1])
     # One is the look-up of all who serve it, the others pieces of the work, and at last what is sent.
     assert turns[-4] <= BLOCKED_S_MAX
 

@@ -13,6 +13,7 @@ from threading import Thread
 
 import pytest
 from bench import cases
+from bench.conftest import Record
 from bench.timing import best, slope
 from pytest_benchmark.fixture import BenchmarkFixture
 from tests.oracles import matching_naive as naive
@@ -52,7 +53,7 @@ def scan_row(match: cases.Tags, dataplanes: list[cases.Tags]) -> list[int]:
 
 
 @pytest.mark.gate
-def test_all_pairs_against_the_twin(report: Report) -> None:
+def test_all_pairs_against_the_twin(report: Report, record: Record) -> None:
     """50,000 dataplanes, 10,000 selectors: at least 300 times the twin, which is timed on every 100th selector."""
     case = cases.realistic(DATAPLANES, SELECTORS)
     index, selectors = tag_index(case), selector_set(case.selectors)
@@ -68,11 +69,12 @@ def test_all_pairs_against_the_twin(report: Report) -> None:
         f"{core * 1e3:.1f} ms for {len(matches):,} matches of {pairs:,} pairs, {core / pairs * 1e9:.4f} ns a pair; "
         f"the twin {twin:.1f} s, {twin / core:.0f} times"
     )
+    record(all_pairs_s=core, all_pairs_twin_s=twin, pair_s=core / pairs)
     assert twin / core >= 300
 
 
 @pytest.mark.gate
-def test_one_dataplane_does_not_see_the_other_selectors(report: Report) -> None:
+def test_one_dataplane_does_not_see_the_other_selectors(report: Report, record: Record) -> None:
     """From 100 to 100,000 selectors with the same ten hits: flat, a slope below 0.1."""
     case = cases.realistic(*cases.SIZES["10k"])
     tags = case.dataplanes[0]
@@ -90,6 +92,7 @@ def test_one_dataplane_does_not_see_the_other_selectors(report: Report) -> None:
         seconds.append(best(lambda s=selectors: [s.match(candidate) for _ in range(1_000)], rounds=9) / 1_000)  # type: ignore[misc]
     found = slope(sizes, seconds)
     report(f"{', '.join(f'{second * 1e6:.2f}' for second in seconds)} µs for {sizes} selectors; slope {found:.3f}")
+    record(**{f"one_dataplane_of_{size}_s": second for size, second in zip(sizes, seconds, strict=True)})
     assert found < 0.1
 
 
@@ -145,7 +148,7 @@ def test_one_selector_pays_for_its_matches(report: Report) -> None:
 
 
 @pytest.mark.gate
-def test_an_edit_does_not_rebuild(report: Report) -> None:
+def test_an_edit_does_not_rebuild(report: Report, record: Record) -> None:
     """One policy taken out and put back among 10,000, a thousand times: each edit at least 20 times under a build."""
     selectors = [(id, TagSelector(match)) for id, match in enumerate(cases.realistic(DATAPLANES, SELECTORS).selectors)]
     built = best(lambda: SelectorSet(selectors))
@@ -160,16 +163,17 @@ def test_an_edit_does_not_rebuild(report: Report) -> None:
     candidate = TagSet(cases.realistic(DATAPLANES, SELECTORS).dataplanes[0])
     assert edited.match(candidate) == SelectorSet(selectors).match(candidate)
     report(f"{each * 1e6:.1f} µs an edit, {built * 1e3:.2f} ms to build: {built / each:.0f} times")
+    record(edit_s=each, rebuild_s=built)
     assert built / each >= 20
 
 
 @pytest.mark.gate
-def test_two_threads_are_nearly_twice_as_fast(report: Report) -> None:
+def test_two_threads_are_nearly_twice_as_fast(report: Report, record: Record) -> None:
     """1.7 of the 2 times that there are, where the machine has 2 to give: two threads of zlib say what it gives."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two cores")
     # Rows that are short against the work of finding them: where they are not, two threads mostly wait together for
-    # the kernel to zero pages, and `bench/README.md` says what that does.
+    # the kernel to zero pages, and `docs/measuring.md` says what that does.
     case = cases.between_services(DATAPLANES, SELECTORS * 5)
     index, selectors = tag_index(case), selector_set(case.selectors)
     expected = index.match_all(selectors)
@@ -184,6 +188,7 @@ def test_two_threads_are_nearly_twice_as_fast(report: Report) -> None:
 
     gain, ceiling = _gains(ours, control)
     report(f"two threads {gain:.2f} times one; zlib {ceiling:.2f} times")
+    record(two_threads_times=gain, two_threads_of_zlib_times=ceiling)
     assert all(each.ids == expected.ids and each.offsets == expected.offsets for each in found)
     if ceiling < 1.8:
         pytest.skip(f"no second core was free: two threads of zlib got {ceiling:.2f} times one")
@@ -229,7 +234,7 @@ def _heap_bytes() -> int:
 
 
 @pytest.mark.gate
-def test_memory_of_an_index(report: Report) -> None:
+def test_memory_of_an_index(report: Report, record: Record) -> None:
     """At most 200 bytes for each dataplane of six tags, tag lists included: as counted, and as the allocator says."""
     case = cases.realistic(DATAPLANES, SELECTORS)
     known = [TagSet(tags) for tags in case.dataplanes[::10]]  # the process's table of tags is there already
@@ -239,6 +244,7 @@ def test_memory_of_an_index(report: Report) -> None:
     counted = sys.getsizeof(index) / DATAPLANES
     report(f"{counted:.0f} bytes a dataplane as counted, {allocated:.0f} as allocated")
     assert len(known) == DATAPLANES // 10
+    record(index_counted_bytes=counted, index_allocated_bytes=allocated)
     assert counted <= 200
     assert allocated <= 200
 

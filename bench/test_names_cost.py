@@ -10,7 +10,7 @@ import asyncio
 import time
 
 import pytest
-from bench.conftest import Tell
+from bench.conftest import Record, Tell
 from tests.pipeline import dataplane, service, with_default_mesh
 from tests.test_reconciler_names import Named, redirected
 
@@ -47,10 +47,11 @@ async def _cost_of_a_name(sees: tuple[str, ...]) -> tuple[float, float, int, flo
     ids=["all see it beside 1,000", "all see it beside one", "nobody sees it"],
 )
 def test_a_new_name_is_made_once_for_all_who_see_it(
-    sees: tuple[str, ...], calls: int, resolved: int, tell: Tell, request: pytest.FixtureRequest
+    sees: tuple[str, ...], calls: int, resolved: int, tell: Tell, record: Record, request: pytest.FixtureRequest
 ) -> None:
     seconds, made, looked_at, came = asyncio.run(_cost_of_a_name(sees))
     # Its table, listener, cluster and endpoints.
     assert (made, looked_at) == (calls, resolved)
     case = request.node.callspec.id
+    record(**{f"{case.replace(' ', '_')}_cpu_s": seconds})
     tell(f"a new service, {case}", f"{seconds * 1e3:.0f} ms of CPU; all to come {came:.2f} s")

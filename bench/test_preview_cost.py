@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from bench.conftest import Tell
+from bench.conftest import Record, Tell
 from bench.mixed_policies import COME_TO_NOTHING, POLICIES, concerned, mixed_policies, one_more, selected
 from bench.regular_mesh import METADATA, RegularMesh, cell, dataplane, fill, for_all, name, timeouts
 from tests.oracles.policies_naive import selects, to_conf
@@ -127,7 +127,7 @@ def test_those_are_named_that_the_oracle_names(meshes: dict[int, Asked], policy:
 @pytest.mark.gate
 @pytest.mark.parametrize("kind", sorted(one_more()))
 def test_of_every_kind_those_are_named_that_the_oracle_names_at_their_cost(
-    meshes: dict[int, Asked], kind: str, tell: Tell
+    meshes: dict[int, Asked], kind: str, tell: Tell, record: Record
 ) -> None:
     asked, policy = meshes[SIZE], one_more()[kind]
     assert len({each.type.name for each in asked.written}) >= 14
@@ -138,6 +138,7 @@ def test_of_every_kind_those_are_named_that_the_oracle_names_at_their_cost(
     assert bool(wanted) == (kind not in COME_TO_NOTHING)
     work = preview.work
     tell(f"{kind}, {len(wanted)} affected of {SIZE:,}", f"{seconds * 1000:.1f} ms CPU, {work}")
+    record(**{f"kind.{kind}_cpu_s": seconds})
     assert seconds < DIFF_S_MAX
     # Nobody is looked at but those at one of its ends, and nothing is made but what they get.
     ends = selected(policy, SIZE)
@@ -174,7 +175,9 @@ def test_those_who_are_concerned_cost_as_much_in_any_mesh(meshes: dict[int, Aske
 
 
 @pytest.mark.gate
-def test_connected_or_not_is_the_same_and_what_the_pipeline_then_does(meshes: dict[int, Asked], tell: Tell) -> None:
+def test_connected_or_not_is_the_same_and_what_the_pipeline_then_does(
+    meshes: dict[int, Asked], tell: Tell, record: Record
+) -> None:
     asked = meshes[SIZE]
     policy = first_request(35, of_cell=cell(0, SIZE), called="a-first")
     apart, _ = asked.ask(policy)
@@ -185,6 +188,7 @@ def test_connected_or_not_is_the_same_and_what_the_pipeline_then_does(meshes: di
     everybody, all_s = asked.ask(for_all(8))
     assert state_of(reconciler, cache) == was
     tell("all connected", f"{seconds * 1000:.0f} ms CPU; for all {len(everybody.proxies):,}: {all_s * 1000:.0f} ms")
+    record(one_percent_cpu_s=seconds, all_cpu_s=all_s)
     assert (together.proxies, together.groups) == (apart.proxies, apart.groups)
     assert together.connected == len(together.proxies)
     assert (len(everybody.proxies), everybody.proxies_left_out) == (SIZE, 0)
@@ -195,7 +199,7 @@ def test_connected_or_not_is_the_same_and_what_the_pipeline_then_does(meshes: di
 
 
 @pytest.mark.informational
-def test_a_diff_over_http(meshes: dict[int, Asked], tell: Tell) -> None:
+def test_a_diff_over_http(meshes: dict[int, Asked], tell: Tell, record: Record) -> None:
     reconciler = meshes[SIZE].mesh.reconciler
 
     async def main() -> float:
@@ -216,4 +220,6 @@ def test_a_diff_over_http(meshes: dict[int, Asked], tell: Tell) -> None:
                 assert response.json()["proxies"]["affected"] == SIZE // 100
         return best
 
-    tell("a diff over HTTP", f"{asyncio.run(main()) * 1000:.0f} ms")
+    seconds = asyncio.run(main())
+    tell("a diff over HTTP", f"{seconds * 1000:.0f} ms")
+    record(over_http_s=seconds)

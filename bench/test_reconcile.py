@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 from bench import policy_kinds
-from bench.conftest import Tell
+from bench.conftest import Record, Tell
 from bench.regular_mesh import (
     CLIENTS,
     METADATA,
@@ -245,9 +245,12 @@ def test_a_node_that_connects_costs_the_same_work_in_every_mesh(meshes: dict[int
 
 
 @pytest.mark.gate
-def test_an_endpoint_costs_as_much_processor_time_in_every_mesh(meshes: dict[int, RegularMesh], tell: Tell) -> None:
+def test_an_endpoint_costs_as_much_processor_time_in_every_mesh(
+    meshes: dict[int, RegularMesh], tell: Tell, record: Record
+) -> None:
     costs = {size: _typical(mesh) for size, mesh in meshes.items()}
     tell("endpoint_ms", {size: round(cost * 1e3, 2) for size, cost in costs.items()})
+    record(**{f"endpoint_of_{size}_cpu_s": cost for size, cost in costs.items()})
     assert costs[LARGE] <= GROWTH_MAX * costs[SMALL]
 
 

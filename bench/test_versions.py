@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from bench import cases
+from bench.conftest import Record
 from bench.timing import best
 from pytest_benchmark.fixture import BenchmarkFixture
 from tests.oracles import diff_naive
@@ -16,7 +17,7 @@ Report = Callable[[str], None]
 
 
 @pytest.mark.gate
-def test_difference_against_the_twin(report: Report) -> None:
+def test_difference_against_the_twin(report: Report, record: Record) -> None:
     """500 resources, one changed, one removed, one added: the twin is never faster."""
     held = cases.versions(500)
     names = list(held)
@@ -26,6 +27,7 @@ def test_difference_against_the_twin(report: Report) -> None:
     core = best(lambda: [diff_versions(held, wanted) for _ in range(100)]) / 100
     twin = best(lambda: [diff_naive.diff_versions(held, wanted) for _ in range(100)]) / 100
     report(f"{core * 1e6:.1f} µs; the twin {twin * 1e6:.1f} µs, {twin / core:.1f} times")
+    record(difference_s=core, difference_twin_s=twin)
     assert twin >= core
 
 

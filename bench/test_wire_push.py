@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import pytest
 import uvloop
+from bench.conftest import Record
 from pytest_benchmark.fixture import BenchmarkFixture
 from tests._core.http2_bytes import DATA, OPENING, WINDOW_UPDATE, Peer, frame, message, number
 
@@ -212,7 +213,9 @@ async def _measure_wire() -> float:
 
 
 @pytest.mark.informational
-def test_push_over_sockets_against_the_floor(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> None:
+def test_push_over_sockets_against_the_floor(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], record: Record
+) -> None:
     figures: list[tuple[float, float]] = []
 
     def measure() -> Any:
@@ -220,6 +223,7 @@ def test_push_over_sockets_against_the_floor(benchmark: BenchmarkFixture, capsys
 
     cast(Any, benchmark).pedantic(measure, rounds=3)
     floor, wire = (sorted(column)[1] for column in zip(*figures, strict=True))
+    record(push_cpu_us=wire, floor_cpu_us=floor)
     with capsys.disabled():
         sys.stdout.write(
             f"\n2 KB push and acknowledgement, {CONNECTIONS} connections: {wire:.1f} µs, floor {floor:.1f} µs, "

@@ -85,7 +85,7 @@ class Pipeline:
         return self.generator_calls() - calls, self.touched() - touched
 
     async def settle(self) -> None:
-        await asyncio.wait_for(self.reconciler.reached(await self.store.revision()), 10)
+        await asyncio.wait_for(self.reconciler.reached(await self.store.revision()), 60)
 
     def snapshot(self, name: str, *, mesh: str = "default") -> Snapshot:
         snapshot = self.cache.get(f"{mesh}.{name}")

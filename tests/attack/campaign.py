@@ -7,6 +7,7 @@ which a delay is compared with the worst that there was with nobody attacking in
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import re
@@ -74,6 +75,25 @@ def as_table(results: Sequence[Result], title: str) -> str:
         added = f"{max(0.0, delays.p99_ms - p99):.1f} | {max(0.0, delays.max_ms - longest):.1f}"
         lines.append(f"| {result.name} | {ends} | {seen} | {times} | {added} | {turn:.1f} |")
     return "\n".join([*lines, ""])
+
+
+def as_figures(results: Sequence[Result]) -> dict[str, float]:
+    """What all attacks come to: the longest that a neighbour's push took, beside whom, and the longest turn."""
+    alone = [result for result in results if result.name == NOBODY]
+    beside = [result for result in results if result.name not in (NOBODY, ALL)]
+    together = [result for result in results if result.name == ALL]
+    found = {
+        "attacks": len(beside),
+        "neighbours_lost": sum(result.delays.lost for result in results),
+        "nobody_least_longest_ms": min(result.delays.max_ms for result in alone),
+        "nobody_longest_ms": max(result.delays.max_ms for result in alone),
+        "longest_turn_cpu_s": max(result.during.turn_max_s for result in results),
+    }
+    if beside:
+        found["one_longest_ms"] = max(result.delays.max_ms for result in beside)
+    if together:
+        found["all_at_once_longest_ms"] = max(result.delays.max_ms for result in together)
+    return found
 
 
 def repeat(name: str, target: Target, outcomes: Counter[str]) -> None:
@@ -224,9 +244,12 @@ def main() -> None:
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--only", default="", help="a regular expression of names")
     parser.add_argument("--output", type=Path, help="where to append the table")
+    parser.add_argument("--json", type=Path, help="what all attacks come to goes here")
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         results = run_all(words, create_certificate(Path(folder)) if words.tls else None)
+    if words.json is not None:
+        words.json.write_text(json.dumps(as_figures(results), indent=1) + "\n", encoding="utf-8")
     if words.output is not None:
         wire = "TLS" if words.tls else "plaintext"
         with words.output.open("a", encoding="utf-8") as file:

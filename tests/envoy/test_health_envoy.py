@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import statistics
-import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.envoy.harness import ECHO, EchoService, Mesh, Traffic, free_port, get, rejected, wait_until
 
 pytestmark = pytest.mark.envoy
-
-ROUNDS = int(os.environ.get("KUMAFAST_HEALTH_ROUNDS", "0"))
-"""How often the time is taken, for `bench/results`; the test itself looks at events only."""
 
 
 def probed(mesh: Mesh, name: str, port: int, probe: dict[str, Any]) -> None:
@@ -100,37 +93,3 @@ def test_an_envoy_that_drains_has_no_clients(delta_mesh: Mesh) -> None:
     wait_until(lambda: endpoints(mesh, client) == 0, "it is no endpoint any more")
     sidecar.admin_post("/healthcheck/ok")
     wait_until(lambda: endpoints(mesh, client) == 1, "it is one again")
-
-
-@pytest.mark.informational
-@pytest.mark.skipif(not ROUNDS, reason="KUMAFAST_HEALTH_ROUNDS says how often")
-def test_how_long_it_takes(delta_mesh: Mesh, capsys: pytest.CaptureFixture[str]) -> None:
-    """From the end of a listening socket to an empty cluster at the client, and back; milliseconds of this machine."""
-    mesh = delta_mesh
-    echo = EchoService("echo-1")
-    probed(mesh, "echo-1", echo.port, {"interval": "1s", "tcp": {}})
-    client, _ = mesh.client("web-1", ECHO)
-    wait_until(lambda: endpoints(mesh, client) == 1, "it is there")
-    went, came = [], []
-    for at in range(ROUNDS):
-        # At another moment between two probes each time.
-        time.sleep(at % 10 * 0.1)
-        echo.stop()
-        went.append(_taken(lambda: endpoints(mesh, client) == 0))
-        time.sleep(at * 3 % 10 * 0.1)
-        echo = EchoService("echo-1", port=echo.port)
-        came.append(_taken(lambda: endpoints(mesh, client) == 1))
-    echo.stop()
-    with capsys.disabled():
-        for what, times in (("leaves", went), ("comes back", came)):
-            line = f"{what}: median {statistics.median(times):.0f} ms, longest {max(times):.0f} ms of {len(times)}"
-            sys.stdout.write(f"\n{line} (probe interval 1000 ms)\n")
-
-
-def _taken(condition: Callable[[], bool]) -> float:
-    """Milliseconds until a condition holds."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() < began + 30
-        time.sleep(0.002)
-    return 1000 * (time.monotonic() - began)

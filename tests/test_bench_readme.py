@@ -1,0 +1,87 @@
+"""README's figures are those of the committed results, each of them, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bench import readme
+from bench.document import Document, Figure, Run, unit_of
+from bench.figures import ROWS, Row
+from bench.readme import BEGIN, END, MissingFigureError, Results, filled, findings, results, table
+
+TEXT = readme.README.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def held() -> Results:
+    return results(is_committed=readme.committed())
+
+
+def test_readme_says_what_the_committed_results_say(held: Results) -> None:
+    assert findings(TEXT, held) == []
+
+
+def test_a_figure_that_was_changed_is_found(held: Results) -> None:
+    made = table(held)
+    numbers = list(re.finditer(r"\d[\d.,]* (?:µs|ms|s|KB|MB|×)", made))
+    assert len(numbers) > len(ROWS)
+    for number in numbers[:: len(numbers) // 20]:
+        changed = made[: number.start()] + "1" + made[number.start() :]
+        assert any(line.startswith("-|") for line in findings(readme.replaced(TEXT, changed), held)), number.group()
+
+
+def test_a_row_without_a_committed_result_is_found(held: Results) -> None:
+    row = Row(group="A change", what="what nobody measured", figure="{sizes.7.endpoint.sent_cpu_s}")
+    assert findings(TEXT, held, [*ROWS, row]) == ["no committed result has the figure sizes.7.endpoint.sent_cpu_s"]
+
+
+def test_a_result_that_is_not_committed_is_none() -> None:
+    assert results(is_committed=lambda path: False).figures == {}
+
+
+def test_a_number_beside_the_table_is_found(held: Results) -> None:
+    said = TEXT.replace(BEGIN, f"It takes 7 ms, as [said](bench/1.txt) by `make 2`.\n\n{BEGIN}")
+    assert findings(said, held) == ["a number that no committed result gives: It takes 7 ms, as [said by ."]
+    assert findings(TEXT.replace(END, ""), held) != []
+
+
+def _day(date: str, **figures: float) -> Document:
+    day = Document(date)
+    run = Run("core", "make bench BENCH='--parts core'", date, "abc", {"cores": 2, "load_before": 0.5}, 1.0)
+    day.add(run, [Figure(f"core.{name}", value, "us") for name, value in figures.items()])
+    return day
+
+
+def test_the_newest_document_that_has_a_figure_counts(tmp_path: Path) -> None:
+    folder = tmp_path / "bench" / "results"
+    folder.mkdir(parents=True)
+    _day("2026-01-02", new_us=2.0, old_us=8.0).write(folder / "2026-01-02.json")
+    _day("2026-01-03", new_us=4.0).write(folder / "2026-01-03.json")
+    (folder / "2026-01-03-kills.json").write_text(json.dumps({"differences": []}), encoding="utf-8")
+    found = results(tmp_path)
+    row = Row(
+        group="g", what="a", figure="{core.new_us}; {kills:differences.count}", ratio="{core.old_us / core.new_us}"
+    )
+    assert table(found, [row]).splitlines()[-1] == (
+        "| a | 4 µs; 0 |  | 2 × | `make bench BENCH='--parts core'`, `make bench-instances PART=kills` | "
+        "[2026-01-03](bench/results/2026-01-03.json), 2 cores, load 0.5, "
+        "[2026-01-03](bench/results/2026-01-03-kills.json) |"
+    )
+    with pytest.raises(MissingFigureError, match=r"core\.gone"):
+        table(found, [replace(row, peer="{core.gone}")])
+
+
+def test_what_is_divided_has_the_same_unit_or_is_for_each() -> None:
+    held = _results(a_ms=3.0, b_us=1_500.0, count=4)
+    assert filled("{a_ms / b_us}", held, []) == "2 ×"
+    assert filled("{a_ms / count}", held, []) == "750 µs"
+    assert filled("{least ?_*s} to {most ?_*s}", held, []) == "1.5 ms to 3 ms"
+
+
+def _results(**figures: float) -> Results:
+    origin = readme.Origin("make bench", "2026-01-01", "2 cores", "bench/results/2026-01-01.json")
+    return Results({id: (Figure(id, value, unit_of(id)), origin) for id, value in figures.items()})
