@@ -146,8 +146,14 @@ async def _away(crew: Crew, leave: Act, come_back: Act, seconds: float) -> dict[
     # What the restart of PostgreSQL itself takes is not ours.
     await come_back()
     back_at = time.monotonic()
-    back_s = await asyncio.gather(*(_written(crew, instance, back_at) for instance in crew.living))
-    witnessed = (await crew.witness.take())[1]
+    await asyncio.gather(*(_written(crew, instance, back_at) for instance in crew.living))
+    # The witness has tried all the time, at both, and has nothing else to do when they are back.
+    await asyncio.sleep(SETTLE_S)
+    _, witnessed, answers = await crew.witness.take()
+    back_s = [
+        min((at for at in answers.get(instance.api, []) if at >= back_at), default=time.monotonic()) - back_at
+        for instance in crew.living
+    ]
     while_away = [each for each in load.refusals if left_at <= each.at < left_at + seconds]
     of_witness = [each.seconds for each in witnessed if left_at <= each.at < left_at + seconds]
     load.is_paused = True
@@ -193,8 +199,8 @@ async def _read(crew: Crew) -> float:
     return time.monotonic() - began
 
 
-async def _written(crew: Crew, instance: Instance, since: float) -> float:
-    """How long after a moment an instance acknowledged a write."""
+async def _written(crew: Crew, instance: Instance, since: float) -> None:
+    """Return when an instance has acknowledged a write."""
     # A dataplane that nobody reaches, another each time: what is stored already would be no write.
     name = f"probe-{crew.living.index(instance)}"
     path = f"{instance.api}/meshes/default/dataplanes/{name}"
@@ -206,6 +212,6 @@ async def _written(crew: Crew, instance: Instance, since: float) -> float:
             with contextlib.suppress(httpx.TransportError):
                 response = await client.put(path, json=document)
                 if response.status_code < 300:
-                    return time.monotonic() - since
+                    return
                 assert response.status_code == 503, response.text
             await asyncio.sleep(_AGAIN_S)
