@@ -121,7 +121,11 @@ class _Process:
 
     def _hear(self) -> None:
         while self._pipe.poll():
-            news = self._pipe.recv()
+            try:
+                news = self._pipe.recv()
+            except EOFError:
+                # Whoever started it has died.
+                os._exit(1)
             self._ports = news.get("ports", self._ports)
             self._apis = news.get("apis", self._apis)
             self._load.is_paused = not news.get("is_writing", not self._load.is_paused)
