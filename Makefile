@@ -8,6 +8,7 @@
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
 # make bench-instances PART=kills  has instances killed under load; outages: PostgreSQL away; workers: one and two of them
 # make loadtest SCENARIO=rollout USERS=5000  has thousands of Envoys in locust; see loadtest/README.md
+# make load-many STREAMS=50000  has as many delta streams as that, several on a connection, on a whole control plane
 # make run-postgres  a control plane on a PostgreSQL of its own, for a look; both are gone afterwards
 # make load-envoys N=50  has real Envoys with mTLS, and counts the requests through them that fail meanwhile
 # make profile CASE=policy-storm  draws a flame graph of the control plane in a scenario, the compiled core included
@@ -29,12 +30,14 @@ WORKERS ?= 1
 SECONDS ?= 60
 RATE ?= 10
 N ?= 50
+STREAMS ?= 50000
+EACH ?= 10
 CASE ?= steady
 PART ?= kills
 TLS ?= none
 BASE ?= main
 
-.PHONY: build envoy run run-postgres test test-fast lint bench figures bench-compare bench-mesh bench-wire bench-instances loadtest load-envoys soak profile churn clean
+.PHONY: build envoy run run-postgres test test-fast lint bench figures bench-compare bench-mesh bench-wire bench-instances loadtest load-envoys load-many soak profile churn clean
 
 build: $(STAMP)
 
@@ -84,6 +87,9 @@ loadtest: build
 
 load-envoys: envoy
 	@$(BIN)/python -m loadtest.real_envoys --envoys $(N)
+
+load-many: build
+	@$(BIN)/python -m loadtest.many --streams $(STREAMS) --each $(EACH)
 
 soak: build
 	@$(BIN)/python -m loadtest --scenario soak --users $(USERS) --seconds $$(expr $(MINUTES) \* 60) --rate $(RATE)

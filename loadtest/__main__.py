@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that are these Envoys [default: 1]")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long changes are made [default: 60]")
     parser.add_argument("--rate", type=float, default=10.0, help="changes a second, where that is free [default: 10]")
-    parser.add_argument("--spawn-rate", type=float, default=500.0, help="Envoys that begin each second [default: 500]")
+    parser.add_argument("--spawn-rate", type=float, default=300.0, help="Envoys that begin each second [default: 300]")
     parser.add_argument("--tls", choices=TLS, default="none", help="of the Envoys' connections [default: none]")
     parser.add_argument(
         "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run"

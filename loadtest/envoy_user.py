@@ -7,6 +7,7 @@ thousand streams on; what an Envoy asks and holds is `bench.real_wires.simulated
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 import socket
 import ssl
@@ -89,13 +90,15 @@ class EnvoyUser(User):
             else:
                 backoff_s = BACKOFF_S
                 self.worker.streams["opened"] += 1
+                ended = "the run is over"
                 try:
-                    self._converse(self._socket, self.envoy, began)
-                except OSError:
+                    ended = self._converse(self._socket, self.envoy, began)
+                except OSError as error:
                     # Cut, by whichever side; what is held stays.
-                    pass
+                    ended = errno.errorcode.get(error.errno or 0, type(error).__name__)
                 finally:
                     self.worker.streams["closed"] += 1
+                    self.worker.streams[f"closed: {ended}"] += 1
                     self._socket.close()
                     self._socket = None
             gevent.sleep(self._dice.uniform(0, backoff_s))
@@ -115,7 +118,8 @@ class EnvoyUser(User):
             raise
         return connected
 
-    def _converse(self, stream: socket.socket, envoy: SimulatedEnvoy, began: float) -> None:
+    def _converse(self, stream: socket.socket, envoy: SimulatedEnvoy, began: float) -> str:
+        """Read and answer until the stream is over; why it is."""
         frames = ClientFrames(is_tls=self.tls is not None)
         is_new = not envoy.is_configured()
         requests = envoy.opened()
@@ -125,10 +129,10 @@ class EnvoyUser(User):
             if output := frames.output():
                 stream.sendall(output)
             if frames.end or not self._is_wanted.is_set():
-                return
+                return frames.end or "left"
             data = stream.recv(_READ)
             if not data:
-                return
+                return "closed by the control plane"
             at = time.monotonic()
             requests = [request for message in frames.receive(data) for request in envoy.receive(message, at)]
             if is_new and envoy.is_configured():

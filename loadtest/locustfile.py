@@ -18,7 +18,7 @@ from loadtest.plan import Plan
 from loadtest.scenarios import SCENARIOS
 from loadtest.stage import Stage
 from loadtest.worker import Worker
-from locust import events
+from locust import events, runners
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 __all__ = ["EnvoyUser"]
@@ -27,6 +27,10 @@ _LOG = logging.getLogger("loadtest")
 _LATE_EACH_S = 0.02
 _PAGE_S = 60.0
 """How long the page stays when the scenario is over."""
+
+# A process that is busy with thousands of Envoys sends no heartbeat for some seconds. Locust would take it for lost and
+# have the others start its Envoys too. One that really ends is noticed by the crew, which gets no answer of it.
+runners.HEARTBEAT_LIVENESS = runners.MASTER_HEARTBEAT_TIMEOUT = 600
 
 
 @events.init_command_line_parser.add_listener

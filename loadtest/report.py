@@ -7,11 +7,11 @@ In: figures, the outcome and the samples behind them. Out: `report.md`, `figures
 from __future__ import annotations
 
 import datetime
-import itertools
 import json
 import math
 import platform
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,12 @@ from loadtest.control_plane import Sample
 from loadtest.figures import SOAK_S_MIN, quantile
 from loadtest.outcome import Outcome
 
+Curve = list[tuple[float, float]]
+"""Seconds, and what was so then."""
+
+NAMED_SHARE_MIN = 0.08
+"""Of a run: the names of shorter phases are in the tables alone."""
+RATE_OVER_S = 1.0
 DOTS_MAX = 20_000
 """So many arrivals are drawn at most: of more, every so many-th."""
 
@@ -48,9 +54,10 @@ def markdown(figures: dict[str, Any]) -> str:
         f"# {figures['scenario']}: {figures['users']:,} Envoys in {processes}",
         "",
         f"{today}, {platform.system()} on {figures['processors']} processors, TLS: {figures['tls']}, by",
-        f"`make loadtest SCENARIO={figures['scenario']} USERS={figures['users']} WORKERS={figures['workers']}"
-        f" SECONDS={figures['seconds']:g} RATE={figures['rate']:g} TLS={figures['tls']}`.",
+        f"`{figures.get('command') or _command(figures)}`.",
         "",
+        *(f"{note}  " for note in figures.get("notes", ())),
+        *([""] if figures.get("notes") else []),
         f"**{figures['wrong_end_states']} wrong end states** of {figures['holding']:,} Envoys"
         + ("." if not wrong else "; what is wrong:"),
         *(f"- {each}" for each in wrong),
@@ -67,6 +74,11 @@ def markdown(figures: dict[str, Any]) -> str:
         "![timeline](timeline.svg)",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _command(figures: dict[str, Any]) -> str:
+    chosen = f"SCENARIO={figures['scenario']} USERS={figures['users']} WORKERS={figures['workers']}"
+    return f"make loadtest {chosen} SECONDS={figures['seconds']:g} RATE={figures['rate']:g} TLS={figures['tls']}"
 
 
 def _propagation(phases: dict[str, Any]) -> list[str]:
@@ -147,11 +159,14 @@ def _pyplot() -> Any:
 
 
 def _shade(axis: Any, outcome: Outcome, began: float, *, is_named: bool = False) -> None:
+    seconds = outcome.phases[-1].ended - outcome.phases[0].began if outcome.phases else 0.0
     for number, phase in enumerate(outcome.phases):
-        axis.axvspan(phase.began - began, phase.ended - began, color="0.93" if number % 2 else "0.97", zorder=0)
-        if is_named:
-            place = {"xy": (phase.began - began, 1.01), "xycoords": ("data", "axes fraction")}
-            axis.annotate(phase.name, **place, fontsize=7, rotation=30, ha="left", va="bottom")
+        axis.axvspan(phase.began - began, phase.ended - began, color="0.90" if number % 2 else "0.97", zorder=0)
+        # The names of what is shorter would lie upon each other.
+        if is_named and phase.ended - phase.began > NAMED_SHARE_MIN * seconds:
+            middle = (phase.began + phase.ended) / 2 - began
+            place = {"xy": (middle, 1.02), "xycoords": ("data", "axes fraction")}
+            axis.annotate(textwrap.fill(phase.name, 18), **place, fontsize=8, ha="center", va="bottom")
 
 
 def draw_propagation(path: Path, outcome: Outcome) -> None:
@@ -200,45 +215,57 @@ def draw_timeline(path: Path, outcome: Outcome, samples: Sequence[Sample]) -> No
     """Streams, bytes, processors and memory over the seconds of the run."""
     pyplot = _pyplot()
     began = outcome.timeline[0][0] if outcome.timeline else 0.0
-    figure, axes = pyplot.subplots(6, 1, sharex=True, figsize=(9, 12))
-    at = [row[0] - began for row in outcome.timeline]
-    axes[0].plot(at, [row[1] for row in outcome.timeline], color="tab:blue")
-    axes[0].set_ylabel("open streams")
-    pairs = list(itertools.pairwise(outcome.timeline))
-    rates = [(right[2] - left[2]) / max(right[0] - left[0], 1e-3) / 1e6 for left, right in pairs]
-    axes[1].plot(at[1:], rates, color="tab:blue")
-    axes[1].set_ylabel("received, MB/s")
-    steps = list(itertools.pairwise(samples))
-    seconds = [right.at - began for _, right in steps]
-    axes[2].plot(seconds, [_rate(left, right, "server") for left, right in steps], label="server", linewidth=0.9)
-    axes[2].plot(
-        seconds, [_rate(left, right, "client") for left, right in steps], label="busiest client", linewidth=0.9
-    )
-    axes[2].set_ylabel("of a core")
-    axes[2].legend(loc="upper right", fontsize=8)
-    axes[3].plot([each.at - began for each in samples], [each.server_rss_bytes / 1e6 for each in samples])
-    axes[3].set_ylabel("server memory, MB")
-    held = {"descriptors": [each.descriptors for each in samples], "tasks": [each.tasks for each in samples]}
-    for name, counts in held.items():
-        axes[5].plot([each.at - began for each in samples], counts, label=f"server {name}", linewidth=0.9)
-    axes[5].legend(loc="center right", fontsize=8)
-    axes[4].plot([row[0] - began for row in outcome.late], [1000 * row[1] for row in outcome.late], linewidth=0.9)
-    axes[4].set_ylabel("clients late, ms")
-    axes[5].set_xlabel("seconds")
-    for axis in axes:
+    panels: list[tuple[str, list[tuple[str, Curve]]]] = [
+        ("open streams", [("", [(at - began, float(count)) for at, count, _ in outcome.timeline])]),
+        ("received, MB/s", [("", _rates([(at - began, size / 1e6) for at, _, size in outcome.timeline]))]),
+        ("of a core", [("server", _cpu(samples, began, "server")), ("busiest client", _cpu(samples, began, "client"))]),
+        ("server memory, MB", [("", _held(samples, began, lambda sample: sample.server_rss_bytes / 1e6))]),
+        ("server descriptors", [("", _held(samples, began, lambda sample: float(sample.descriptors)))]),
+        ("server tasks", [("", _held(samples, began, lambda sample: float(sample.tasks)))]),
+        ("clients late, ms", [("", [(at - began, 1000 * late) for at, late in outcome.late])]),
+    ]
+    panels = [panel for panel in panels if any(curve for _, curve in panel[1])]
+    figure, axes = pyplot.subplots(len(panels), 1, sharex=True, squeeze=False, figsize=(9, 1.9 * len(panels) + 0.5))
+    for number, (axis, (name, curves)) in enumerate(zip(axes[:, 0], panels, strict=True)):
+        for label, curve in curves:
+            if curve:
+                axis.plot(*zip(*curve, strict=True), label=label, linewidth=1.0)
+        axis.set_ylabel(name)
         axis.set_ylim(bottom=0)
-        _shade(axis, outcome, began, is_named=axis is axes[0])
-    if at:
-        axes[0].set_xlim(0, at[-1])
+        if len(curves) > 1:
+            axis.legend(loc="upper right", fontsize=8)
+        _shade(axis, outcome, began, is_named=number == 0)
+    axes[-1, 0].set_xlabel("seconds")
+    if outcome.timeline:
+        axes[0, 0].set_xlim(0, max(outcome.timeline[-1][0] - began, 1e-3))
+    figure.align_ylabels()
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
 
-def _rate(left: Sample, right: Sample, who: str) -> float:
+def _rates(totals: Sequence[tuple[float, float]]) -> Curve:
+    """What came each second, of what had come until then: over at least `RATE_OVER_S`, for shorter times are noise."""
+    curve: Curve = []
+    last = totals[0] if totals else (0.0, 0.0)
+    for at, total in totals:
+        if at - last[0] >= RATE_OVER_S:
+            # A process that was started again counts from nothing.
+            curve.append((at, max(0.0, (total - last[1]) / (at - last[0]))))
+            last = (at, total)
+    return curve
+
+
+def _cpu(samples: Sequence[Sample], began: float, who: str) -> Curve:
     if who == "server":
-        spent = right.server_cpu_s - left.server_cpu_s
-    else:
-        both = left.clients_cpu_s.keys() & right.clients_cpu_s.keys()
-        spent = max((right.clients_cpu_s[pid] - left.clients_cpu_s[pid] for pid in both), default=0.0)
-    return max(0.0, spent / max(right.at - left.at, 1e-3))
+        return _rates([(sample.at - began, sample.server_cpu_s) for sample in samples])
+    each = [
+        _rates([(sample.at - began, sample.clients_cpu_s[pid]) for sample in samples if pid in sample.clients_cpu_s])
+        for pid in {pid for sample in samples for pid in sample.clients_cpu_s}
+    ]
+    return max(each, key=lambda curve: sum(share for _, share in curve), default=[])
+
+
+def _held(samples: Sequence[Sample], began: float, of: Callable[[Sample], float]) -> Curve:
+    """A gap where there was no process."""
+    return [(sample.at - began, of(sample) if sample.server_rss_bytes else math.nan) for sample in samples]

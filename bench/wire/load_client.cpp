@@ -3,41 +3,22 @@
 // In: options, and lines on stdin: `open`, `expect COUNT`, `counts`, `quit`. Out: a line of JSON for each, when it is
 // done or its time is over. Never: an address but loopback's; a wait without an end.
 #include <getopt.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
 
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <fstream>
 #include <iterator>
 #include <memory>
 
+#include "connection.hpp"
 #include "delta_client.hpp"
-#include "http2_client.hpp"
-#include "socket.hpp"
 
 namespace {
 
-using load::DeltaClient, load::Progress;
+using load::DeltaClient;
 
-constexpr int kEventsMax = 512;
-constexpr int kTickMs = 100;
-// Each source address has 28,000 ports; those of connections that were just closed are not free yet.
-constexpr unsigned kConnectionsForAddress = 4000;
 constexpr unsigned kErrorsShown = 5;
-
-std::int64_t now_ns() {
-    timespec now{};
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
-}
-
-double cpu_us() {
-    timespec now{};
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) / 1e3;
-}
 
 struct Options {
     std::uint16_t port = 0;
@@ -58,48 +39,16 @@ struct Load {
     const Options& options;
     const DeltaClient& client;
     Tally tally;
+    // Of sidecars: those of which every stream had an answer, and those that are closed without.
+    std::size_t answered = 0, failed = 0;
 };
 
-class Sidecar final : public load::Receiver {
+class Sidecar final : public load::Connection {
   public:
-    enum class State { kIdle, kConnecting, kShaking, kOpen, kClosed };
+    Sidecar(Load& load, unsigned index)
+        : Connection(load.options.is_tls), load_(load), index_(index), answers_(load.options.streams) {}
 
-    Sidecar(Load& load, unsigned index) : load_(load), index_(index), http2_(*this), answers_(load.options.streams) {}
-
-    State state = State::kIdle;
-    bool wants_to_write = true;
-
-    int fd() const { return socket_.fd(); }
-    bool is_answered() const { return answered_ == answers_.size(); }
-    bool is_quiet() const { return http2_.out.empty() && http2_.is_drained(); }
-    const load::Socket& socket() const { return socket_; }
-
-    bool connect() {
-        state = State::kConnecting;
-        const unsigned number = load_.options.first + index_;
-        const auto source = static_cast<std::uint8_t>(2 + number / kConnectionsForAddress);
-        if (socket_.connect(load_.options.port, source)) return true;
-        fail("cannot connect");
-        return false;
-    }
-
-    void advance(load::TlsContext* context, std::uint32_t events, std::string& buffer) {
-        if (state == State::kConnecting) {
-            if (events & (EPOLLERR | EPOLLHUP)) return fail("the connection was refused");
-            state = State::kShaking;
-        }
-        if (state == State::kShaking) {
-            const Progress progress = socket_.shake_hands(context);
-            if (progress == Progress::kFailed) return fail("the TLS handshake failed");
-            wants_to_write = false;
-            if (progress == Progress::kWait) return;
-            state = State::kOpen;
-            begin();
-        } else if (events & (EPOLLIN | EPOLLERR | EPOLLHUP)) {
-            read(buffer);
-        }
-        write();
-    }
+    bool connect() { return Connection::connect(load_.options.port, load_.options.first + index_); }
 
     void take_message(std::size_t stream, std::string_view message) override {
         const std::string_view nonce = load::nonce_of(message);
@@ -109,131 +58,47 @@ class Sidecar final : public load::Receiver {
         load_.tally.arrivals_ns.push_back(arrived_ns_);
         if (!answers_[stream]) {
             answers_[stream] = true;
-            ++answered_;
+            if (++answered_ == answers_.size()) ++load_.answered;
         }
         http2_.send(stream, load_.client.acknowledgement(node_number(stream), nonce));
         ++load_.tally.acknowledgements;
     }
 
-    void take_failure(const char* what) override { fail(what); }
+  protected:
+    void begin() override {
+        for (std::size_t at = 0; at < answers_.size(); ++at) {
+            const std::size_t stream = http2_.open_stream(load::kDeltaPath, is_tls_);
+            http2_.send(stream, load_.client.subscription(node_number(stream)));
+        }
+    }
+
+    void failed(const char* what) override {
+        if (answered_ < answers_.size()) ++load_.failed;
+        if (load_.tally.errors++ < kErrorsShown) std::fprintf(stderr, "load_client: sidecar %u: %s\n", index_, what);
+    }
 
   private:
     unsigned node_number(std::size_t stream) const {
         return (load_.options.first + index_) * load_.options.streams + static_cast<unsigned>(stream);
     }
 
-    void begin() {
-        http2_.open();
-        for (std::size_t at = 0; at < answers_.size(); ++at) {
-            const std::size_t stream = http2_.open_stream(load::kDeltaPath, load_.options.is_tls);
-            http2_.send(stream, load_.client.subscription(node_number(stream)));
-        }
-    }
-
-    void read(std::string& buffer) {
-        while (state == State::kOpen) {
-            std::size_t count = 0;
-            const Progress progress = socket_.read(buffer.data(), buffer.size(), count);
-            if (progress == Progress::kFailed) return fail("the server closed the connection");
-            if (progress == Progress::kWait) return;
-            arrived_ns_ = now_ns();
-            http2_.receive({buffer.data(), count});
-            // Without TLS a shorter read has emptied the socket, and epoll would say otherwise.
-            if (!load_.options.is_tls && count < buffer.size()) return;
-        }
-    }
-
-    void write() {
-        if (state != State::kOpen) return;
-        wants_to_write = false;
-        if (http2_.out.empty()) return;
-        const Progress progress = socket_.write(http2_.out);
-        if (progress == Progress::kFailed) return fail("the server does not take what is written");
-        wants_to_write = progress == Progress::kWait;
-        if (!wants_to_write) http2_.out.shrink_to_fit();
-    }
-
-    void fail(const char* what) {
-        if (state == State::kClosed) return;
-        state = State::kClosed;
-        if (load_.tally.errors++ < kErrorsShown) std::fprintf(stderr, "load_client: sidecar %u: %s\n", index_, what);
-    }
-
     Load& load_;
     unsigned index_;
-    load::Socket socket_;
-    load::Http2Client http2_;
     std::vector<bool> answers_;
     std::size_t answered_ = 0;
-    std::int64_t arrived_ns_ = 0;
 };
 
-class Fleet {
+class Fleet final : public load::Poller {
   public:
-    Fleet(const Options& options, const DeltaClient& client) : options_(options), load_{options, client, {}} {
-        if (options.is_tls) tls_ = load::create_tls_context();
+    Fleet(const Options& options, const DeltaClient& client)
+        : Poller(options.is_tls), options_(options), load_{options, client, {}} {
         for (unsigned at = 0; at < options.connections; ++at) {
             sidecars_.push_back(std::make_unique<Sidecar>(load_, at));
         }
-        epoll_event event{};
-        event.events = EPOLLIN;
-        event.data.ptr = nullptr;
-        epoll_ctl(epoll_, EPOLL_CTL_ADD, STDIN_FILENO, &event);
     }
 
-    Fleet(const Fleet&) = delete;
-    Fleet& operator=(const Fleet&) = delete;
-    ~Fleet() { load::free_tls_context(tls_); }
-
-    // Obeys until it is told to quit, or whoever started it is gone.
-    void run() {
-        while (!is_over_) turn();
-    }
-
-  private:
-    void turn() {
-        epoll_event events[kEventsMax];
-        const int count = epoll_wait(epoll_, events, kEventsMax, kTickMs);
-        for (int at = 0; at < count; ++at) {
-            if (events[at].data.ptr == nullptr) {
-                obey();
-            } else {
-                advance(*static_cast<Sidecar*>(events[at].data.ptr), events[at].events);
-            }
-        }
-    }
-
-    void advance(Sidecar& sidecar, std::uint32_t events) {
-        const bool was_answered = sidecar.is_answered();
-        const bool wanted_to_write = sidecar.wants_to_write;
-        sidecar.advance(tls_, events, buffer_);
-        if (sidecar.state == Sidecar::State::kClosed) {
-            epoll_ctl(epoll_, EPOLL_CTL_DEL, sidecar.fd(), nullptr);
-            if (!was_answered) ++finished_;
-            return;
-        }
-        if (!was_answered && sidecar.is_answered()) {
-            ++answered_;
-            ++finished_;
-        }
-        if (sidecar.wants_to_write != wanted_to_write) watch(sidecar, EPOLL_CTL_MOD);
-    }
-
-    void watch(Sidecar& sidecar, int operation) {
-        epoll_event event{};
-        event.events = EPOLLIN | (sidecar.wants_to_write ? EPOLLOUT : 0u);
-        event.data.ptr = &sidecar;
-        epoll_ctl(epoll_, operation, sidecar.fd(), &event);
-    }
-
-    void obey() {
-        char line[256];
-        const ssize_t count = read(STDIN_FILENO, line, sizeof line - 1);
-        if (count <= 0) {
-            is_over_ = true;
-            return;
-        }
-        line[count] = '\0';
+  protected:
+    void obey(const char* line) override {
         unsigned long expected = 0;
         if (std::string_view(line).starts_with("open")) {
             open();
@@ -246,17 +111,14 @@ class Fleet {
         }
     }
 
+  private:
     // All connect, at most `window` at a time; done when every stream has had its first answer and acknowledged it.
     void open() {
         begin();
-        while (!is_over_ && finished_ < sidecars_.size() && !is_late()) {
-            while (begun_ < sidecars_.size() && begun_ - finished_ < options_.window) {
+        while (!is_over_ && finished() < sidecars_.size() && !is_late()) {
+            while (begun_ < sidecars_.size() && begun_ - finished() < options_.window) {
                 Sidecar& sidecar = *sidecars_[begun_++];
-                if (sidecar.connect()) {
-                    watch(sidecar, EPOLL_CTL_ADD);
-                } else {
-                    ++finished_;
-                }
+                if (sidecar.connect()) watch(sidecar, EPOLL_CTL_ADD);
             }
             turn();
         }
@@ -277,16 +139,18 @@ class Fleet {
 
     void begin() {
         load_.tally = {};
-        began_ns_ = now_ns();
-        began_cpu_us_ = cpu_us();
+        began_ns_ = load::now_ns();
+        began_cpu_us_ = load::cpu_us();
     }
 
-    bool is_late() const { return now_ns() - began_ns_ > options_.timeout_s * 1'000'000'000LL; }
+    std::size_t finished() const { return load_.answered + load_.failed; }
+    bool is_late() const { return load::now_ns() - began_ns_ > options_.timeout_s * 1'000'000'000LL; }
 
     // Until every acknowledgement is the kernel's.
     void drain() {
         for (const auto& sidecar : sidecars_) {
-            while (!is_over_ && sidecar->state == Sidecar::State::kOpen && !sidecar->is_quiet() && !is_late()) turn();
+            while (!is_over_ && sidecar->state == load::Connection::State::kOpen && !sidecar->is_quiet() && !is_late())
+                turn();
         }
     }
 
@@ -296,8 +160,8 @@ class Fleet {
         std::printf(
             "{\"event\": \"%s\", \"connected\": %zu, \"pushes\": %lu, \"acknowledgements\": %lu, \"bytes\": %lu, "
             "\"errors\": %lu, \"began_ns\": %ld, \"ended_ns\": %ld, \"cpu_us\": %.0f, \"arrivals_us\": [",
-            event, answered_, tally.pushes, tally.acknowledgements, tally.bytes, tally.errors, began_ns_, now_ns(),
-            cpu_us() - began_cpu_us_);
+            event, load_.answered, tally.pushes, tally.acknowledgements, tally.bytes, tally.errors, began_ns_,
+            load::now_ns(), load::cpu_us() - began_cpu_us_);
         const char* separator = "";
         for (const std::int64_t arrival : tally.arrivals_ns) {
             std::printf("%s%ld", separator, (arrival - began_ns_) / 1000);
@@ -321,15 +185,11 @@ class Fleet {
 
     const Options& options_;
     Load load_;
-    load::TlsContext* tls_ = nullptr;
-    int epoll_ = epoll_create1(EPOLL_CLOEXEC);
     std::vector<std::unique_ptr<Sidecar>> sidecars_;
-    std::string buffer_ = std::string(1u << 18, '\0');
-    std::size_t begun_ = 0, finished_ = 0, answered_ = 0;
+    std::size_t begun_ = 0;
     std::uint64_t reported_ = 0;
     std::int64_t began_ns_ = 0;
     double began_cpu_us_ = 0;
-    bool is_over_ = false;
 };
 
 bool parse(int count, char** arguments, Options& options) {

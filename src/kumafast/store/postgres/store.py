@@ -286,6 +286,9 @@ class PostgresStore(Replica):
             if is_own or self._unsure is not None:
                 raise refusal from error
             self._failure = connections.reason(error)
+            if self._away_since is None and isinstance(error, asyncpg.PostgresError):
+                # It answers, and takes nothing: its disk is full, or it is read-only.
+                self._condition.failed(str(refusal))
             return [refusal, *[None] * (len(group) - 1)]
         finally:
             if self._unsure is not None:
@@ -390,6 +393,7 @@ class PostgresStore(Replica):
                 request.is_unsure = True
             await transaction.commit()
         self._unsure = None
+        self._condition.worked()
         self._origin = origin
         self.work.transactions += 1
 
