@@ -112,7 +112,7 @@ def main() -> int:
 def _command(part: Part, arguments: argparse.Namespace) -> str:
     """What a reader types to have this part again."""
     words = ["--parts", part.name]
-    for name in ("sizes", "connections", "rounds", "minutes"):
+    for name in part.heeds:
         value = getattr(arguments, name)
         if value != _defaults()[name]:
             words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]

@@ -166,6 +166,14 @@ def test_each_plot_is_drawn_of_what_is_there(tmp_path: Path) -> None:
     assert "- push: go-linear: no Go" in summary.markdown(day, drawn)
 
 
+def test_the_command_of_a_part_has_what_was_chosen_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "--rounds", "3", "--sizes", "1000", "10000"])
+    arguments = harness._parse()
+    assert harness._command(PARTS["core"], arguments) == "make bench BENCH='--parts core'"
+    assert harness._command(PARTS["push"], arguments) == "make bench BENCH='--parts push --rounds 3'"
+    assert harness._command(PARTS["sizes"], arguments) == "make bench BENCH='--parts sizes --sizes 1000 10000'"
+
+
 def test_the_usual_parts_fit_in_half_an_hour() -> None:
     assert sum(part.minutes for part in PARTS.values() if not part.is_long) <= 25
     assert summary.of_parts(PARTS.values()).count("only where named") == sum(part.is_long for part in PARTS.values())
