@@ -238,7 +238,9 @@ class World:
         one, once, and nothing else is done more often than without."""
         self.counts["leaps"] += 1
         before, began = instance.clock.utc(), self.loop.time()
-        nodes, issued = [proxy.node_id for proxy in instance.streams], instance.certificates
+        # Also those that have vanished without a word, in which it still believes.
+        nodes = [proxy.node_id for proxy in self.proxies if instance.cache.get(proxy.node_id) is not None]
+        issued = instance.certificates
         timers, revision, others = self.loop.timers, self.cluster.revision, self._other_writes
         instance.clock.jump(seconds)
         moments = [before, instance.clock.utc()]

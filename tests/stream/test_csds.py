@@ -285,7 +285,7 @@ def _answer_of(*nodes: str) -> bytes:
     message = csds_pb2.ClientStatusResponse()
     for node in nodes:
         message.config.add().node.id = node
-    return b"\0" + message.SerializeToString()
+    return b"\0" + bytes(message.SerializeToString())
 
 
 def test_the_clients_of_other_servers_are_shown_with_our_own() -> None:
