@@ -16,6 +16,7 @@ SOURCES: dict[str, tuple[str, str]] = {
     "kuma": ("bench/peers/kuma.json", ""),
     "rollout": (_LOAD.format("rollout-5000*"), "make loadtest SCENARIO=rollout USERS=5000"),
     "reconnect": (_LOAD.format("reconnect-storm-5000*"), "make loadtest SCENARIO=reconnect-storm USERS=5000"),
+    "many": (_LOAD.format("many-50000*"), "make load-many"),
     "sidecars": (_LOAD.format("envoys-50*"), "make load-envoys N=50"),
     "kills": ("bench/results/*-kills.json", "make bench-instances PART=kills"),
 }
@@ -147,6 +148,22 @@ ROWS: tuple[Row, ...] = (
         group=_MANY,
         what="all {reconnect:users} streams cut: CPU for each that comes back; wrong end states",
         figure="{reconnect:phases.all streams cut.server_cpu_s / reconnect:users}; {reconnect:wrong_end_states}",
+    ),
+    Row(
+        group=_MANY,
+        what="{many:users} delta streams, {many:streams_each_connection} on each connection: a new Envoy, CPU; memory "
+        "with all; 50 Envoys sent an endpoint that moved, answer to arrival, p50, p99; wrong end states",
+        figure="{many:phases.connect.server_cpu_s / many:users}; {many:server_rss_mb_max}; "
+        "{many:phases.steady.propagation_ms.p50}, {many:phases.steady.propagation_ms.p99}; {many:wrong_end_states}",
+    ),
+    Row(
+        group=_MANY,
+        what="the same, a policy of what comes in for all; one of all that goes out: request to the last "
+        "acknowledgement; CPU for each stream",
+        figure="{many:phases.a policy of what comes in.acknowledged_s}, "
+        "{many:phases.a policy of what comes in.server_cpu_s / many:users}; "
+        "{many:phases.a policy of all that goes out.acknowledged_s}, "
+        "{many:phases.a policy of all that goes out.server_cpu_s / many:users}",
     ),
     Row(
         group=_MANY,
