@@ -91,6 +91,7 @@ class ControlPlane:
         self.cache = SnapshotCache()
         self.metrics.count_snapshots_with(lambda: len(self.cache))
         self.metrics.count_tasks_with(lambda: len(asyncio.all_tasks()))
+        self.metrics.show_store_with(self._store_failure)
         self.api_url = self.api_tls_url = self.dp_url = self.diagnostics_url = ""
         self.admin_token = ""
         """The administrator's token, at the first start on an empty store only; it is kept nowhere."""
@@ -113,6 +114,9 @@ class ControlPlane:
         if self._store is None:
             raise SettingsError("the control plane is not running; start it, or use it in `async with`")
         return self._store
+
+    def _store_failure(self) -> str:
+        return "" if self._store is None else self._store.failure
 
     # Starting and stopping.
 
@@ -230,11 +234,11 @@ class ControlPlane:
         port = await api.start(settings.host, settings.api_port, is_shared=self._is_worker)
         self.api_url = _url("http", settings.host, port)
         if self._siblings is not None:
-            further = diagnostic_routes(lambda: self._is_ready, self.metrics.read)
+            further = diagnostic_routes(lambda: self._is_ready, self.metrics.read, self._store_failure)
             self._private = HttpServer(create_private(services, further))
             await self._private.start_at(self._siblings.own)
             return
-        diagnostics = HttpServer(create_diagnostics(lambda: self._is_ready, self.metrics.read))
+        diagnostics = HttpServer(create_diagnostics(lambda: self._is_ready, self.metrics.read, self._store_failure))
         self._http.append(diagnostics)
         port = await diagnostics.start(settings.host, settings.diagnostics_port)
         self.diagnostics_url = _url("http", settings.host, port)

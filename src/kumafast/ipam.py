@@ -19,7 +19,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import islice
 from typing import Self, TypeAlias
 
-from kumafast.errors import ConflictError, KumafastError, MeshNotFoundError, NotFoundError
+from kumafast.errors import ConflictError, KumafastError, MeshNotFoundError, NotFoundError, StoreUnavailableError
 from kumafast.registry.address_book import AddressBook
 from kumafast.resources import ResourceKey
 from kumafast.resources.virtual_ip import DOMAIN, HOST, SERVICE, Holder, VirtualIP
@@ -161,7 +161,9 @@ class Allocator:
             # Somebody else was faster, and what is stored is about to be seen here.
             pass
         except KumafastError as error:
-            _LOG.warning("virtual addresses cannot be stored: %s", error)
+            # Where nothing can be stored, the store has said so, once.
+            level = logging.DEBUG if isinstance(error, StoreUnavailableError) else logging.WARNING
+            _LOG.log(level, "virtual addresses cannot be stored: %s", error)
             await asyncio.sleep(_RETRY_S)
         await self._settle()
         return True

@@ -68,7 +68,7 @@ class Layers:
             listener = placed_listener(name, address, port, inbound.rest)
             layer = self._of_inbound[key] = Layer((inbound.cluster, listener))
             self._count(_INBOUND, layer)
-            self.note(layer, collectors_of(inbound.part))
+            self.note(layer, inbound.collectors)
         return layer
 
     def joined(self, parts: Iterable[Part]) -> Layer:
@@ -95,13 +95,15 @@ class Layers:
 class BoundInbound:
     """The inbounds of a class under some policies. Compared by identity: its class has one for equal effects."""
 
-    __slots__ = ("__weakref__", "_cluster", "_rest", "needs_source", "part")
+    __slots__ = ("__weakref__", "_cluster", "_rest", "collectors", "needs_source", "part")
 
     def __init__(self, part: Inbound) -> None:
         self.part = part
         """The inbound at no address."""
         self.needs_source = any(effect.needs_source for effect in part.effects)
         """Whether it is not the same for two proxies, whatever they have in common."""
+        self.collectors = collectors_of(part)
+        """Where it reports to."""
         self._cluster: XdsResource | None = None
         self._rest: bytes | None = None
 
@@ -130,16 +132,16 @@ class InboundClass:
         self._bound: WeakValueDictionary[tuple[Effect, ...], BoundInbound] = WeakValueDictionary()
         # What they are under the policies of one moment; with the first question of a later moment it goes.
         self._subjects: object = None
-        self._made: dict[tuple[Setting, ...], BoundInbound] = {}
+        self._made: dict[tuple[Bindings, int], BoundInbound] = {}
 
     def under(self, bindings: Bindings, position: int) -> BoundInbound:
         """What those are that stand at a position of a dataplane which is bound so: a look-up, but for the first."""
         if self._subjects is not bindings.subjects:
             self._subjects, self._made = bindings.subjects, {}
-        settings = with_proxy(bindings.inbound(position), bindings)
-        bound = self._made.get(settings)
+        bound = self._made.get((bindings, position))
         if bound is None:
-            bound = self._made[settings] = self._with(effects(settings, _INBOUND, self._part.protocol))
+            settings = with_proxy(bindings.inbound(position), bindings)
+            bound = self._made[bindings, position] = self._with(effects(settings, _INBOUND, self._part.protocol))
         return bound
 
     def _with(self, found: tuple[Effect, ...]) -> BoundInbound:

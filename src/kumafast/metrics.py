@@ -78,6 +78,9 @@ class Metrics:
         self._asyncio_tasks = Gauge(
             "kumafast_asyncio_tasks", "Tasks of the event loop that have not ended.", registry=registry
         )
+        self._store_failing = Gauge(
+            "kumafast_store_failing", "1 while nothing can be written to the store, else 0.", registry=registry
+        )
         self._health_streams = Gauge(
             "kumafast_health_streams", "Streams on which proxies report what they probe.", registry=registry
         )
@@ -112,6 +115,10 @@ class Metrics:
     def count_tasks_with(self, count: Callable[[], int]) -> None:
         """Ask `count` for the number of the loop's tasks whenever the metrics are read."""
         self._asyncio_tasks.set_function(count)
+
+    def show_store_with(self, failure: Callable[[], str]) -> None:
+        """Ask `failure` why nothing can be written, if so, whenever the metrics are read."""
+        self._store_failing.set_function(lambda: float(bool(failure())))
 
     def count_health_streams_with(self, count: Callable[[], int]) -> None:
         """Ask `count` for the number of streams of health discovery whenever the metrics are read."""

@@ -18,7 +18,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-from kumafast.errors import CompactedError, ConflictError, KumafastError, MeshNotFoundError, NotFoundError
+from kumafast.errors import (
+    CompactedError,
+    ConflictError,
+    KumafastError,
+    MeshNotFoundError,
+    NotFoundError,
+    StoreUnavailableError,
+)
 from kumafast.resources import Dataplane, Mesh, MeshService, Resource, ResourceKey, validate, with_defaults
 from kumafast.resources.fields import FrozenMap
 from kumafast.resources.hostname_generator import initial_generators
@@ -184,7 +191,9 @@ class ServiceGenerator:
                 # Somebody else was faster, and what is stored is about to be seen here.
                 return
             except KumafastError as error:
-                _LOG.warning("generated services cannot be stored: %s", error)
+                # Where nothing can be stored, the store has said so, once.
+                level = logging.DEBUG if isinstance(error, StoreUnavailableError) else logging.WARNING
+                _LOG.log(level, "generated services cannot be stored: %s", error)
                 self._has_failed = True
                 return
             for key in batch:

@@ -466,8 +466,10 @@ class Publisher:
     def count(self, generator: str, layer: Layer) -> None:
         """Note that a generator made a layer."""
         self._metrics.generator_calls(generator).inc()
-        self.work.generated += 1
-        self.work.encoded_bytes += sum(len(resource.body) for resource in layer)
+        work = self.work
+        work.generated += 1
+        for resource in layer.resources:
+            work.encoded_bytes += len(resource.body)
 
 
 def _seen_otherwise(was: Mapping[Reached, Viewed], now: Mapping[Reached, Viewed]) -> Iterator[Reached]:

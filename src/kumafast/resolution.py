@@ -73,10 +73,15 @@ from kumafast.virtual_groups import VirtualGroups, WantedPort, named_ports, own_
 _GroupKey: TypeAlias = tuple[bool, bool, bool, tuple[Port, ...], tuple[Cluster, ...]]
 
 
+# Never written to.
+_AS_ALL: dict[Reached, str] = {}
+
+
 class Plan:
     """One proxy, resolved but for its policies."""
 
     __slots__ = (
+        "_called",
         "_dataplane",
         "_dns",
         "_fixed",
@@ -117,6 +122,9 @@ class Plan:
         self._outbounds = outbounds
         self.reached = tuple(reached for group in outbounds for reached in group.reached)
         """The destinations whose endpoints it needs."""
+        # Most proxies call all of them as everybody does, and share the one mapping that says so.
+        groups = (group for group in outbounds if isinstance(group, OutboundGroup))
+        self._called = {each: name for group in groups for each, name in group.called.items()} or _AS_ALL
         self.views: Mapping[Reached, Viewed] = {}
         """Those of them whose endpoints it sees in a way of its own, as of the last call of `layers`."""
 
@@ -133,18 +141,20 @@ class Plan:
             made.append(layers.of(let_through(self._transparent, bindings, self._source)))
         if self._dns is not None:
             made.append(self._dns)
-        made.extend(slot.layer(bindings, layers) for slot in self._inbounds)
-        made.extend(group.layer(bindings, self._source, self._sender) for group in self._outbounds)
-        on_host = host_parts(bindings.proxy, self._host) if bindings.proxy else ()
+        for slot in self._inbounds:
+            made.append(slot.layer(bindings, layers))
+        for group in self._outbounds:
+            made.append(group.layer(bindings, self._source, self._sender))
+        for_proxy = bindings.proxy
+        on_host = host_parts(for_proxy, self._host) if for_proxy else ()
         made.append(layers.joined(on_host) if on_host else NOTHING)
-        for_proxy, collectors = bindings.proxy, layers.collectors(made)
+        collectors = layers.collectors(made)
         parts = (*proxy_parts(for_proxy), *collectors) if for_proxy else collectors
         made.append(layers.joined(parts) if parts else NOTHING)
         return self._templated(made, bindings) if for_proxy else tuple(made)
 
     def _views(self, bindings: Bindings) -> Mapping[Reached, Viewed]:
-        groups = (group for group in self._outbounds if isinstance(group, OutboundGroup))
-        called = {each: name for group in groups for each, name in group.called.items()}
+        called = self._called
         is_viewing = not bindings.kinds.isdisjoint(VIEWING)
         if not is_viewing and not called:
             return {}

@@ -15,6 +15,7 @@ from typing import Generic, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from kumafast.generation.proxy import DnsTable
+from kumafast.memo import remembered
 from kumafast.registry.reach import Destination
 from kumafast.registry.virtual_hosts import Sight
 from kumafast.resources import Dataplane
@@ -27,6 +28,8 @@ WantedPort: TypeAlias = tuple[str, int, Destination]
 """An address, a port, and what it is to lead to."""
 
 _GROUPS_MAX = 4_096
+# A table of names is made anew with each name that comes, and nearly all of it was in the one before.
+_ADDRESSES_MAX = 65_536
 
 
 class _Moment(Generic[Group]):
@@ -95,6 +98,7 @@ def _table(sight: Sight, *, port: int, has_ipv6: bool) -> DnsTable:
     )
 
 
+@remembered(_ADDRESSES_MAX)
 def _addresses(address: str, *, has_ipv6: bool) -> tuple[str, ...]:
     parsed = ip_address(address)
     if not has_ipv6 or parsed.version == 6:

@@ -8,46 +8,49 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import subprocess
-import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.postgresql import Server
 from tests.store import kinds
+from tests.store.crashes import POSTGRES_POINTS, Dying, History, Rounds
 from tests.store.kinds import Thing
 
 from kumafast.errors import CompactedError, StoreUnavailableError
 from kumafast.resources import ResourceKey
 from kumafast.store import Put, StoredResource
-from kumafast.store.postgres import PostgresStore, connection
+from kumafast.store.postgres import PostgresStore
 from kumafast.store.postgres import store as postgres_store
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-POINTS = ("append", "commit", "notify", "forget", "lock")
 ROUNDS = int(os.environ.get("KUMAFAST_CRASH_ROUNDS", "2"))
 """At each point, before and after; more for a longer look."""
-WRITES = 400
+
+
+@pytest.fixture(scope="module")
+def dying() -> Iterator[Dying]:
+    with Dying() as source:
+        yield source
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("point", POINTS)
-async def test_a_kill_loses_nothing_and_makes_up_nothing(postgresql: Server, point: str, when: str) -> None:
+@pytest.mark.parametrize("point", POSTGRES_POINTS)
+async def test_a_kill_loses_nothing_and_makes_up_nothing(
+    postgresql: Server, dying: Dying, tmp_path: Path, point: str, when: str
+) -> None:
     chance = random.Random(f"{point} {when}")
     url = postgresql.new_store()
+    rounds = Rounds(dying, tmp_path, url)
     beside = await kinds.open_postgres(url)
     belief = Belief()
     following = asyncio.create_task(belief.follow(beside))
-    acknowledged: set[str] = set()
-    for round_ in range(ROUNDS):
-        at = chance.randrange(2, 12)
-        writing = asyncio.create_task(_write_beside(beside, f"beside-{round_}", acknowledged))
-        acknowledged |= await asyncio.to_thread(_until_killed, url, f"{round_}", point, when, at)
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
-        await _check(url, acknowledged, last=await beside.revision())
+    for number in range(ROUNDS):
+        writing = asyncio.create_task(_write_beside(beside, f"beside-{number}", rounds.history))
+        result = await rounds.one(point, when, number=number, chance=chance, beside=writing)
+        assert not result.broken
     last = await beside.put(Thing(name="last"))
     async with asyncio.timeout(60):
         while belief.revision < last.revision and not following.done():
@@ -80,82 +83,13 @@ class Belief:
                     self.revision = commit.revision
 
 
-async def _write_beside(store: PostgresStore, prefix: str, acknowledged: set[str]) -> None:
+async def _write_beside(store: PostgresStore, prefix: str, history: History) -> None:
     for number in range(100_000):
         name = f"{prefix}-{number}"
+        history.begun.add(name)
         await store.write([Put(Thing(name=name)), Put(Thing(name=name + "-twin"))])
-        acknowledged.add(name)
+        history.acknowledged.add(name)
         await asyncio.sleep(0.005)
-
-
-async def _check(url: str, acknowledged: set[str], *, last: int) -> None:
-    """A newcomer finds what was acknowledged, both halves of each write, and a log without gaps."""
-    store = await kinds.open_postgres(url)
-    held = {stored.resource.name: stored for stored in (await store.list("Thing")).items}
-    assert acknowledged <= held.keys()
-    for name, stored in held.items():
-        twin = name.removesuffix("-twin") if name.endswith("-twin") else name + "-twin"
-        assert held[twin].revision == stored.revision
-    assert await store.revision() >= last
-    await store.close()
-    admin = await connection.connect(connection.parse_url(url))
-    # Of one moment: a write whose caller was cancelled may still be on its way.
-    async with admin.transaction(isolation="repeatable_read"):
-        floor, revision = await admin.fetchrow("SELECT floor, revision FROM head")
-        rows = await admin.fetch("SELECT DISTINCT revision FROM changes ORDER BY revision")
-    assert [row["revision"] for row in rows] == list(range(floor + 1, revision + 1))
-    await admin.close()
-
-
-def _until_killed(url: str, prefix: str, point: str, when: str, at: int) -> set[str]:
-    """What a child acknowledged until it killed itself."""
-    child = subprocess.run(
-        [sys.executable, "-c", _CHILD, url, prefix, point, when, str(at), str(WRITES)],
-        capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False, timeout=120,
-    )  # fmt: skip
-    assert child.returncode == -9, f"it was never at the point: {child.returncode}\n{child.stderr}"
-    return {name for name in child.stdout.splitlines() if name}
-
-
-_CHILD = """
-import asyncio, os, signal, sys
-import asyncpg
-from kumafast.store import Put, watch
-from kumafast.store.postgres import database, store as stores
-from tests.store import kinds
-
-url, prefix, point, when, at, count = sys.argv[1:]
-# A short log, so that it is cut often.
-watch.HISTORY_CHANGES_MAX, watch.HISTORY_COMMITS_MIN, stores.TRIM_STEP = 40, 20, 5
-
-owner = asyncpg.transaction.Transaction if point == "commit" else database.PostgresDatabase
-real = getattr(owner, point)
-left = int(at)
-
-async def fails(*arguments, **named):
-    global left
-    left -= 1
-    if left == 0 and when == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = await real(*arguments, **named)
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-
-async def main():
-    store = await kinds.open_postgres(url)
-    setattr(owner, point, fails)
-
-    async def write(writer):
-        for number in range(writer, int(count), 4):
-            name = f"{prefix}-{number}"
-            await store.write([Put(kinds.Thing(name=name)), Put(kinds.Thing(name=name + "-twin"))])
-            os.write(1, (name + "\\n").encode())
-
-    await asyncio.gather(*(write(writer) for writer in range(4)))
-
-asyncio.run(main())
-"""
 
 
 async def test_postgresql_is_killed_among_writes(mortal: Server, monkeypatch: pytest.MonkeyPatch) -> None:

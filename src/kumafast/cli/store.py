@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Check, export and import what is stored.")
 
 FAULTS_SHOWN = 50
+_MISSING = "the store is damaged; what could be read was exported, and of the rest this is known:"
 
 
 @app.command("check")
@@ -60,21 +61,25 @@ def export(
     store: StoreOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Write all that a store holds, secrets as they are sealed, into a file for its owner only."""
-    from kumafast.store import contents as formats
-    from kumafast.store import transfer
+    """Write all that a store holds, secrets as they are sealed, into a file for its owner only.
 
-    contents = asyncio.run(transfer.read(_settings(config, store, data_dir).store_url))
+    Of a damaged store what can be read is written, and what cannot is said, with exit code 1.
+    """
+    from kumafast.store import contents as formats
+
+    contents, missing = asyncio.run(_read(_settings(config, store, data_dir).store_url))
     lines = formats.to_lines(contents)
     if str(file) == "-":
         sys.stdout.buffer.writelines(lines)
         sys.stdout.buffer.flush()
+        _refuse_faults(missing, _MISSING)
         return
     try:
         _write(file, lines)
     except OSError as error:
         raise CommandError(f"cannot write {file}: {error.strerror or error}") from error
     typer.echo(f"exported {_described(contents)}")
+    _refuse_faults(missing, _MISSING)
 
 
 @app.command("import")
@@ -97,6 +102,18 @@ def import_(
     _refuse_faults(contents.faults(formats.decode_unsealed), f"{file} cannot be used")
     asyncio.run(transfer.fill(settings.store_url, contents))
     typer.echo(f"imported {_described(contents)}")
+
+
+async def _read(url: str) -> tuple[Contents, list[str]]:
+    """All that a store holds, of a damaged one what can be read; and what is wrong."""
+    from kumafast.store import transfer
+    from kumafast.store.sqlite_file import DamagedError
+
+    try:
+        return await transfer.read(url), []
+    except DamagedError as error:
+        contents, missing = await transfer.salvage(url)
+        return contents, [str(error).partition(";")[0], *missing]
 
 
 def _settings(

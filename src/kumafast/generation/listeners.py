@@ -35,6 +35,8 @@ _OUTSIDE = "external"
 
 # One for each protocol, and a protocol is whatever a user wrote in a tag.
 _PROTOCOLS_MAX = 64
+# Ways to be bound of inbounds on the same port.
+_WORKLOADS_MAX = 4_096
 # As many services and policies for them; each is a listener without its address, a kilobyte or two.
 _RESTS_MAX = 16_384
 
@@ -279,11 +281,9 @@ def _outbound_tcp(outbound: Outbound) -> tcp_proxy_pb2.TcpProxy:
 
 def _inbound_http(inbound: Inbound) -> http_connection_manager_pb2.HttpConnectionManager:
     manager = _Hcm()
-    manager.CopyFrom(_any_inbound(inbound.protocol))
-    manager.stat_prefix = names.stat_name(inbound.cluster_name)
-    routes.lead_inbound(manager.route_config, inbound)
+    manager.CopyFrom(_to_workload(inbound.cluster_name, inbound.protocol, inbound.effects))
+    routes.name_inbound(manager.route_config, inbound)
     for effect in inbound.effects:
-        effect.on_inbound_http(manager)
         effect.watch(manager, Call(INBOUND, inbound.service, inbound.source))
     return manager
 
@@ -351,6 +351,20 @@ def _any_outbound(protocol: str) -> http_connection_manager_pb2.HttpConnectionMa
     manager = _connection_manager(protocol)
     manager.route_config.CopyFrom(routes.any_outbound())
     manager.normalize_path.value = True
+    return manager
+
+
+@remembered(_WORKLOADS_MAX)
+def _to_workload(
+    cluster: str, protocol: str, effects: tuple[Effect, ...]
+) -> http_connection_manager_pb2.HttpConnectionManager:
+    """Requests to a workload under some policies, whatever its service is called: services on one port share it."""
+    manager = _Hcm()
+    manager.CopyFrom(_any_inbound(protocol))
+    manager.stat_prefix = names.stat_name(cluster)
+    routes.lead_to_workload(manager.route_config, cluster)
+    for effect in effects:
+        effect.on_inbound_http(manager)
     return manager
 
 

@@ -19,7 +19,7 @@ _EVERYTHING_NAME = http_routes.matches_name([Match(path=PathMatch(type=PREFIX, v
 def any_inbound() -> route_pb2.RouteConfiguration:
     """Everything to the workload, for as long as it takes: the client's sidecar is the one that sets a limit.
 
-    Which workload is for `lead_inbound` to say.
+    Which workload is for `lead_to_workload` to say, and of which service for `name_inbound`.
     """
     route = route_components_pb2.Route(
         match=route_components_pb2.RouteMatch(prefix="/"),
@@ -36,10 +36,15 @@ def any_inbound() -> route_pb2.RouteConfiguration:
     )
 
 
-def lead_inbound(routes: route_pb2.RouteConfiguration, inbound: Inbound) -> None:
-    """Make the routes of any inbound those of this one."""
-    name = inbound.name or names.inbound_route_name(inbound.service)
-    _lead(routes, name=name, service=inbound.service, cluster=inbound.cluster_name)
+def lead_to_workload(routes: route_pb2.RouteConfiguration, cluster: str) -> None:
+    """Make the routes of any inbound lead to one workload."""
+    routes.virtual_hosts[0].routes[0].route.cluster = cluster
+
+
+def name_inbound(routes: route_pb2.RouteConfiguration, inbound: Inbound) -> None:
+    """Call the routes of a workload by its service."""
+    routes.name = inbound.name or names.inbound_route_name(inbound.service)
+    routes.virtual_hosts[0].name = inbound.service
 
 
 def any_outbound() -> route_pb2.RouteConfiguration:
@@ -62,11 +67,13 @@ def any_outbound() -> route_pb2.RouteConfiguration:
 def lead_outbound(routes: route_pb2.RouteConfiguration, outbound: Outbound) -> None:
     """Make the routes of any outbound those of this one."""
     name = outbound.name or names.outbound_route_name(outbound.service)
-    _lead(routes, name=name, service=outbound.service, cluster=outbound.cluster_name)
+    host = routes.virtual_hosts[0]
+    routes.name, host.name = name, outbound.service
+    host.routes[0].route.cluster = outbound.cluster_name
     if outbound.route is not None:
-        requests.lead(routes.virtual_hosts[0], outbound.route)
+        requests.lead(host, outbound.route)
     elif outbound.is_external:
-        routes.virtual_hosts[0].routes[0].route.auto_host_rewrite.value = True
+        host.routes[0].route.auto_host_rewrite.value = True
 
 
 def lead_connections(proxy: tcp_proxy_pb2.TcpProxy, outbound: Outbound) -> None:
@@ -81,10 +88,3 @@ def send_connections(proxy: tcp_proxy_pb2.TcpProxy, legs: tuple[Leg, ...]) -> No
         return
     for leg in legs:
         proxy.weighted_clusters.clusters.add(name=leg.cluster_name, weight=leg.weight)
-
-
-def _lead(routes: route_pb2.RouteConfiguration, *, name: str, service: str, cluster: str) -> None:
-    routes.name = name
-    host = routes.virtual_hosts[0]
-    host.name = service
-    host.routes[0].route.cluster = cluster

@@ -55,7 +55,8 @@ class Arrivals:
                 except ConflictError:
                     continue
                 except StoreUnavailableError as error:
-                    _LOG.warning("%s in mesh %s listens; it is opened to clients later: %s", key.name, key.mesh, error)
+                    # The store has said why, once.
+                    _LOG.debug("%s in mesh %s listens; it is opened to clients later: %s", key.name, key.mesh, error)
                     await asyncio.sleep(RETRY_S)
         except NotFoundError:
             return

@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Self
 
 from kumafast import node_parts
-from kumafast.errors import CompactedError, KumafastError, NotFoundError
+from kumafast.errors import CompactedError, KumafastError, NotFoundError, StoreUnavailableError
 from kumafast.generation import health_discovery as discovery
 from kumafast.generation import names
 from kumafast.generation.health_discovery import Probe, Timing
@@ -158,7 +158,9 @@ class WorkloadHealth:
                 await self.flush()
                 retry_s = FLUSH_S
             except KumafastError as error:
-                _LOG.warning("cannot write the health of %d dataplanes, will try again: %s", len(self._due), error)
+                # Where nothing can be stored, the store has said so, once.
+                level = logging.DEBUG if isinstance(error, StoreUnavailableError) else logging.WARNING
+                _LOG.log(level, "cannot write the health of %d dataplanes, will try again: %s", len(self._due), error)
                 retry_s = min(2 * max(retry_s, 0.1), RETRY_S_MAX)
             await asyncio.sleep(retry_s)
 

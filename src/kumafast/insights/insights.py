@@ -218,7 +218,7 @@ class Insights:
             try:
                 await self.take_over()
             except StoreUnavailableError as error:
-                _LOG.warning("cannot say who went with another instance, will try again: %s", error)
+                _LOG.debug("cannot say who went with another instance, will try again: %s", error)
                 await asyncio.sleep(RETRY_S_MAX)
                 continue
             while members.changes == seen:
@@ -257,7 +257,8 @@ class Insights:
                 await self._flush()
                 retry_s = self._flush_s
             except StoreUnavailableError as error:
-                _LOG.warning("cannot write the status of %d proxies, will try again: %s", len(self._dirty), error)
+                # The store has said why, once.
+                _LOG.debug("cannot write the status of %d proxies, will try again: %s", len(self._dirty), error)
                 retry_s = min(2 * max(retry_s, 0.1), RETRY_S_MAX)
             await asyncio.sleep(retry_s)
 

@@ -105,7 +105,11 @@ class InboundItem:
 
 @dataclass(frozen=True, slots=True, eq=True)
 class CompiledPolicy:
-    """What matching needs of a policy. It is kept in many sets, so its hash is that of its key."""
+    """What matching needs of a policy. It is kept in many sets, so its hash is computed once.
+
+    What it says is part of the hash: results are remembered by it, and those of the last dozens of edits of one policy
+    would else be told apart by a comparison with each.
+    """
 
     key: ResourceKey
     is_target_ref: bool
@@ -135,7 +139,7 @@ class CompiledPolicy:
         named = frozenset(name for item in self.outbound for name in item.names)
         object.__setattr__(self, "services", None if ANY_SERVICE in named else named)
         object.__setattr__(self, "is_general", all(item.service in ("", ANY_SERVICE) for item in self.outbound))
-        object.__setattr__(self, "_hash", hash(self.key))
+        object.__setattr__(self, "_hash", hash((self.key, self.weight, self.outbound, self.inbound, self.proxy)))
 
     def __hash__(self) -> int:
         return self._hash

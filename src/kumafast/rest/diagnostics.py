@@ -17,16 +17,32 @@ from kumafast.metrics import CONTENT_TYPE
 from kumafast.rest.endpoint import UNKNOWN_PATH, fixed
 
 
-def create_diagnostics(is_ready: Callable[[], bool], read_metrics: Callable[[], Awaitable[bytes]]) -> Starlette:
-    """`/ready` is 200 once everything serves, 503 before that; `/healthy` is 200 always; `/metrics` is Prometheus'."""
-    return Starlette(routes=[*diagnostic_routes(is_ready, read_metrics), Route("/{rest:path}", UNKNOWN_PATH)])
+def create_diagnostics(
+    is_ready: Callable[[], bool],
+    read_metrics: Callable[[], Awaitable[bytes]],
+    store_failure: Callable[[], str] = lambda: "",
+) -> Starlette:
+    """`/ready` is 200 once everything serves, 503 before that; `/healthy` is 200 always; `/metrics` is Prometheus'.
+
+    While nothing can be written `/ready` is 200 and says why: proxies and readers are served, and should not be sent
+    elsewhere.
+    """
+    routes = diagnostic_routes(is_ready, read_metrics, store_failure)
+    return Starlette(routes=[*routes, Route("/{rest:path}", UNKNOWN_PATH)])
 
 
-def diagnostic_routes(is_ready: Callable[[], bool], read_metrics: Callable[[], Awaitable[bytes]]) -> list[Route]:
+def diagnostic_routes(
+    is_ready: Callable[[], bool],
+    read_metrics: Callable[[], Awaitable[bytes]],
+    store_failure: Callable[[], str] = lambda: "",
+) -> list[Route]:
     """The same, for an application that answers more."""
 
     async def ready(_: Request) -> Response:
-        return PlainTextResponse("ready\n") if is_ready() else PlainTextResponse("not ready\n", 503)
+        if not is_ready():
+            return PlainTextResponse("not ready\n", 503)
+        failure = store_failure()
+        return PlainTextResponse(f"ready, but nothing can be written: {failure}\n" if failure else "ready\n")
 
     async def healthy(_: Request) -> Response:
         return PlainTextResponse("healthy\n")

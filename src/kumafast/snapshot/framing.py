@@ -42,6 +42,7 @@ def number(field: int, value: int) -> bytes:
     return varint(field << 3) + varint(value) if value else b""
 
 
+@lru_cache(4096)
 def any_head(type_url: str, length: int) -> bytes:
     """An `Any` up to its value, which is the `length` bytes of body that must follow."""
     # Any { type_url = 1; value = 2 }, with the value last so that the body closes every message around it.

@@ -12,18 +12,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import orjson
 
-from kumafast.errors import KumafastError, StoreUnavailableError
+from kumafast.errors import KumafastError, StoreUnavailableError, UnknownTypeError
 from kumafast.resources import decode
 from kumafast.resources.resource import Resource, ResourceKey, Scope
 from kumafast.store.draft import MESH_TYPE
 from kumafast.store.sealing import SEALED_TYPES
 
 FORMAT = 1
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Row(NamedTuple):
@@ -64,31 +69,33 @@ class Contents:
 
     def faults(self, decode: Callable[[bytes], Resource]) -> list[str]:
         """Everything that is wrong, in words; nothing for a store that is as it should be."""
-        return [*self._unreadable(decode), *self._misplaced(decode), *self._log_faults()]
+        return [*(words for row in self.resources for words in self.faults_of(row, decode)), *self._log_faults()]
 
-    def _unreadable(self, decode: Callable[[bytes], Resource]) -> Iterator[str]:
-        for row in self.resources:
-            try:
-                resource = decode(row.content)
-            except (KumafastError, ValueError, KeyError) as error:
-                yield f"{_words(row.key)} cannot be read: {error}"
-                continue
-            if resource.key != row.key:
-                yield f"{_words(row.key)} holds {_words(resource.key)}"
-            if not 0 < row.revision <= self.revision:
-                yield f"{_words(row.key)} is of revision {row.revision}, and the store is at {self.revision}"
+    def faults_of(self, row: Row, decode: Callable[[bytes], Resource]) -> Iterator[str]:
+        """What is wrong with one of the resources."""
+        try:
+            resource = decode(row.content)
+        except UnknownTypeError as error:
+            # What a newer kumafast has put there is its own, and stays.
+            if orjson.loads(row.content).get("type") != row.type:
+                yield f"{described(row.key)} cannot be read: {error}"
+            return
+        except (KumafastError, ValueError, KeyError) as error:
+            yield f"{described(row.key)} cannot be read: {error}"
+            return
+        if resource.key != row.key:
+            yield f"{described(row.key)} holds {described(resource.key)}"
+        if not 0 < row.revision <= self.revision:
+            yield f"{described(row.key)} is of revision {row.revision}, and the store is at {self.revision}"
+        kind = resource.type
+        if kind.scope is Scope.MESH and ResourceKey(MESH_TYPE, "", row.mesh) not in self._keys:
+            yield f"{described(row.key)} is in a mesh that is not there"
+        if kind.owner is not None and row.key._replace(type=kind.owner) not in self._keys:
+            yield f"{described(row.key)} belongs to a {kind.owner} that is not there"
 
-    def _misplaced(self, decode: Callable[[bytes], Resource]) -> Iterator[str]:
-        keys = {row.key for row in self.resources}
-        for row in self.resources:
-            try:
-                kind = decode(row.content).type
-            except (KumafastError, ValueError, KeyError):
-                continue
-            if kind.scope is Scope.MESH and ResourceKey(MESH_TYPE, "", row.mesh) not in keys:
-                yield f"{_words(row.key)} is in a mesh that is not there"
-            if kind.owner is not None and row.key._replace(type=kind.owner) not in keys:
-                yield f"{_words(row.key)} belongs to a {kind.owner} that is not there"
+    @cached_property
+    def _keys(self) -> frozenset[ResourceKey]:
+        return frozenset(row.key for row in self.resources)
 
     def _log_faults(self) -> Iterator[str]:
         revisions = sorted({row.revision for row in self.log})
@@ -102,12 +109,12 @@ class Contents:
         for key, change in newest.items():
             row = held.get(key)
             if (None if row is None else row.revision) != (None if change.content is None else change.revision):
-                yield f"{_words(key)} is not what the log says of it at revision {change.revision}"
+                yield f"{described(key)} is not what the log says of it at revision {change.revision}"
             elif row is not None and row.content != change.content:
-                yield f"{_words(key)} is not as the log has it at revision {change.revision}"
+                yield f"{described(key)} is not as the log has it at revision {change.revision}"
         for key, row in held.items():
             if row.revision > self.floor and key not in newest:
-                yield f"{_words(key)} is of revision {row.revision}, of which the log knows nothing"
+                yield f"{described(key)} is of revision {row.revision}, of which the log knows nothing"
 
 
 def to_lines(contents: Contents) -> Iterator[bytes]:
@@ -163,5 +170,16 @@ def _row(document: dict[str, Any]) -> Row:
     return Row(**{**document, "content": orjson.dumps(document["content"])})
 
 
-def _words(key: ResourceKey) -> str:
+def described(key: ResourceKey) -> str:
+    """A resource as people name it."""
     return f"{key.type} {key.name}" + (f" of mesh {key.mesh}" if key.mesh else "")
+
+
+def to_us(time: datetime) -> int:
+    """A time as rows have it."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def from_us(time_us: int) -> datetime:
+    """A row's time."""
+    return _EPOCH + timedelta(microseconds=time_us)

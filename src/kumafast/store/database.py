@@ -10,22 +10,23 @@ history in memory (watch.py) and at most `TRIM_STEP` revisions longer, since for
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from kumafast import garbage
-from kumafast.errors import StoreUnavailableError
+from kumafast.errors import StoreUnavailableError, UnknownTypeError
 from kumafast.resources.resource import Resource, ResourceKey
-from kumafast.store.contents import Contents, LogRow, Row
+from kumafast.store import sqlite_file
+from kumafast.store.acknowledged import Acknowledged
+from kumafast.store.contents import Contents, LogRow, Row, from_us, to_us
 from kumafast.store.image import Image
 from kumafast.store.sealing import SEALED_TYPES
 from kumafast.store.store import Change, Commit, StoredResource
@@ -38,35 +39,11 @@ Decode = Callable[[bytes], Resource]
 Renew = Callable[[bytes], bytes | None]
 """What a stored content should be instead; None where it should be as it is."""
 
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x6B756D61
-"""`kuma` in ASCII, in the file's header: what tells our file from another program's database."""
 TRIM_STEP = 1_000
 CHECKPOINT_CHANGES = 64
 """Changes after which the write-ahead log is moved into the file at the next moment without a write: in some
 milliseconds. SQLite would do it within a commit, of 4 MB at once, and whoever waits for that waits 25 to 55 ms."""
-LOCK_WAIT_S = 1.0
-"""How long opening waits for a process that is just letting go of the file."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-_SCHEMA = f"""
-    CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-    CREATE TABLE resources (
-        type TEXT NOT NULL, mesh TEXT NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL,
-        creation_us INTEGER NOT NULL, modification_us INTEGER NOT NULL, content BLOB NOT NULL,
-        PRIMARY KEY (type, mesh, name)
-    );
-    CREATE TABLE changes (
-        revision INTEGER NOT NULL, position INTEGER NOT NULL,
-        type TEXT NOT NULL, mesh TEXT NOT NULL, name TEXT NOT NULL,
-        creation_us INTEGER, modification_us INTEGER, content BLOB,
-        PRIMARY KEY (revision, position)
-    ) WITHOUT ROWID;
-    PRAGMA application_id = {APPLICATION_ID};
-    PRAGMA user_version = {SCHEMA_VERSION};
-"""
 
 _PUT = """
     INSERT INTO resources (type, mesh, name, revision, creation_us, modification_us, content)
@@ -93,16 +70,21 @@ class Database:
         decode: Decode,
         renew: Renew | None = None,
     ) -> None:
-        self._path = path
+        self.path = self._path = path
         self._connection = connection
         self._encode = encode
         self._decode = decode
         self._renew = renew
+        self._inode = sqlite_file.inode(path)
         self._floor = 0
+        self._unread: dict[ResourceKey, Row] = {}
+        self._unknown_types: set[str] = set()
+        self.is_doubtful = False
+        """Whether the file may not be what was acknowledged: `verify` it before anything is written."""
         # Changes in the write-ahead log; where writes leave no moment free SQLite moves it by itself.
         self._unmoved = 0
         # The time that was read last.
-        self._created = (0, _EPOCH)
+        self._created = (0, from_us(0))
         self.identity = ""
 
     @classmethod
@@ -113,19 +95,7 @@ class Database:
         locked, damaged, not ours, written by a newer kumafast, not to be written.
         """
         path = path.expanduser().absolute()
-        try:
-            _create(path)
-            connection = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreUnavailableError(f"cannot open the store {path}: {error}") from error
-        try:
-            _prepare(connection, path)
-            return cls(path, connection, encode=encode, decode=decode, renew=renew)
-        except BaseException as error:
-            connection.close()
-            if isinstance(error, sqlite3.Error):
-                raise _refusal(path, error) from error
-            raise
+        return cls(path, sqlite_file.connect(path), encode=encode, decode=decode, renew=renew)
 
     def load(self) -> tuple[Image, CommitLog]:
         """All that the file holds. Raises `StoreUnavailableError` where it is damaged or cannot be understood."""
@@ -138,13 +108,11 @@ class Database:
                 log = self._load_log(image)
                 self._renew_all()
         except sqlite3.Error as error:
-            raise _refusal(self._path, error) from error
+            raise sqlite_file.refusal(self._path, error) from error
         except (KeyError, ValueError) as error:
-            raise StoreUnavailableError(f"the store {self._path} is damaged: {error!r}") from error
+            raise sqlite_file.damaged(self._path, repr(error)) from error
         if image.revision > log.revision:
-            raise StoreUnavailableError(
-                f"the store {self._path} is damaged: it holds revision {image.revision}, its log ends at {log.revision}"
-            )
+            raise sqlite_file.damaged(self._path, f"it holds revision {image.revision}, its log ends at {log.revision}")
         image.revision = log.revision
         return image, log
 
@@ -152,9 +120,10 @@ class Database:
         """Write commits in one transaction and return when they are on the disk; forget the log up to `floor`.
 
         Raises `StoreUnavailableError` where the file cannot be written, or what a resource's encoding raises; then
-        nothing is written.
+        nothing is written, or `is_doubtful` says that this is not sure.
         """
         connection = self._connection
+        self._check_place()
         try:
             if connection.in_transaction:
                 # What the last call could not finish. Undone here and not there, because this may fail for as long as
@@ -167,10 +136,8 @@ class Database:
                 connection.execute("DELETE FROM changes WHERE revision <= ?", (floor,))
                 connection.execute("UPDATE meta SET value = ? WHERE name = 'floor'", (floor,))
             connection.execute("COMMIT")
-        except BaseException as error:
-            if isinstance(error, sqlite3.Error):
-                raise StoreUnavailableError(f"the store {self._path} cannot be written: {error}") from error
-            raise
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
         if is_long:
             self._floor = floor
         self._unmoved += sum(len(commit.changes) for commit in commits)
@@ -181,34 +148,110 @@ class Database:
         return self._unmoved >= CHECKPOINT_CHANGES
 
     def checkpoint(self) -> None:
-        """Move the write-ahead log into the file. Nothing depends on it: where it fails the log stays as it is."""
+        """Move the write-ahead log into the file. Raises `StoreUnavailableError`; the log stays as it is then."""
         self._unmoved = 0
         try:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.Error as error:
-            _LOG.warning("the log of the store %s cannot be moved into it: %s", self._path, error)
+            raise self._failure(error) from error
+
+    def try_out(self) -> None:
+        """Write something that is of no meaning. Raises `StoreUnavailableError` where that cannot be done."""
+        self._check_place()
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('tried', ?)", (time.time_ns(),))
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+
+    def verify(self, image: Image, log: CommitLog) -> list[str]:
+        """Find out what is on the disk, and make it what was acknowledged: `image` and `log`. What was wrong, in words.
+
+        The file is opened anew, past what the kernel remembers of it. One that is damaged, or gone, is written anew.
+        Raises `StoreUnavailableError` where that cannot be done; `is_doubtful` then stays.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        acknowledged = Acknowledged(image, log, self.identity, self._unread, self._unknown_types)
+        try:
+            sqlite_file.forget_cached(self._path)
+            try:
+                wrong = self._reopen(acknowledged)
+            except sqlite_file.DamagedError as error:
+                wrong = [str(error).partition(";")[0]]
+                self._write_anew(acknowledged)
+            self._inode = sqlite_file.inode(self._path)
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        except OSError as error:
+            raise sqlite_file.unusable(self._path, error) from error
+        self._floor = sqlite_file.number(self._connection, "SELECT value FROM meta WHERE name = 'floor'")
+        self._unmoved, self.is_doubtful = 0, False
+        return wrong
+
+    def _reopen(self, acknowledged: Acknowledged) -> list[str]:
+        if not self._path.exists():
+            raise sqlite_file.damaged(self._path, "it is not there")
+        self._connection = sqlite_file.connect(self._path, identity=self.identity)
+        try:
+            return self._restore_to(acknowledged, self._connection)
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise sqlite_file.refusal(self._path, error) from error
+
+    def _write_anew(self, acknowledged: Acknowledged) -> None:
+        # Beside it, so that whoever dies in the middle does not leave a store with less in it than there was.
+        beside = sqlite_file.anew(self._path)
+        with contextlib.closing(sqlite_file.connect(beside, identity=self.identity)) as connection:
+            self._restore_to(acknowledged, connection)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        sqlite_file.take_place(self._path, beside)
+        self._connection = sqlite_file.connect(self._path)
+
+    def _restore_to(self, acknowledged: Acknowledged, connection: sqlite3.Connection) -> list[str]:
+        name = f"the store {self._path}"
+        return acknowledged.restore(connection, encode=self._encode, decode=self._decode, name=name)
+
+    def _check_place(self) -> None:
+        """Whether the file is still the one that was opened: writes to one that was removed would be lost."""
+        if sqlite_file.inode(self._path) != self._inode:
+            self.is_doubtful = True
+            raise sqlite_file.UnwritableError(
+                f"the store {self._path} was removed, or another file was put in its place"
+            )
+
+    def _failure(self, error: sqlite3.Error) -> sqlite_file.UnwritableError:
+        # A full disk, and one that may not be written to, take nothing. Whatever else it was, that a commit failed does
+        # not say that it is not on the disk, nor that what was there before still is.
+        if sqlite_file.primary_code(error) not in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_TOOBIG}:
+            self.is_doubtful = True
+        return sqlite_file.refusal(self._path, error, what="cannot be written")
 
     def contents(self) -> Contents:
         """All rows, once the file itself is found whole. Raises `StoreUnavailableError`."""
         try:
             found = [str(row[0]) for row in self._connection.execute("PRAGMA integrity_check(20)")]
             if found != ["ok"]:
-                raise StoreUnavailableError(f"the store {self._path} is damaged: {'; '.join(found)}")
+                raise sqlite_file.damaged(self._path, "; ".join(found))
             resources = self._connection.execute(f"SELECT {', '.join(Row._fields)} FROM resources ORDER BY 1, 2, 3")
             log = self._connection.execute(
                 f"SELECT {', '.join(LogRow._fields)} FROM changes ORDER BY revision, position"
             )
-            floor = _number(self._connection, "SELECT value FROM meta WHERE name = 'floor'")
-            newest = _number(self._connection, f"SELECT coalesce(max(revision), {floor}) FROM changes")
+            floor = sqlite_file.number(self._connection, "SELECT value FROM meta WHERE name = 'floor'")
+            newest = sqlite_file.number(self._connection, f"SELECT coalesce(max(revision), {floor}) FROM changes")
             return Contents(newest, floor, [Row(*row) for row in resources], [LogRow(*row) for row in log])
         except sqlite3.Error as error:
-            raise _refusal(self._path, error) from error
+            raise sqlite_file.refusal(self._path, error) from error
 
     def fill(self, contents: Contents) -> None:
         """Take all that another store held, in one transaction. Raises `StoreUnavailableError` where one is here."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            if _number(self._connection, "SELECT (SELECT count(*) FROM resources) + (SELECT count(*) FROM changes)"):
+            if sqlite_file.number(
+                self._connection, "SELECT (SELECT count(*) FROM resources) + (SELECT count(*) FROM changes)"
+            ):
                 raise StoreUnavailableError(f"the store {self._path} is in use; only an empty one is filled")
             columns = ", ".join(Row._fields)
             self._connection.executemany(
@@ -274,7 +317,12 @@ class Database:
         with closing(rows):
             for type_name, mesh, name, revision, creation_us, modification_us, content in rows:
                 key = ResourceKey(type_name, mesh, name)
-                image.place(self._restore(key, revision, creation_us, modification_us, content), key)
+                stored = self._restore(key, revision, creation_us, modification_us, content)
+                if stored is not None:
+                    image.place(stored, key)
+                else:
+                    image.unread.add(key)
+                    self._unread[key] = Row(*key, revision, creation_us, modification_us, content)
                 if revision > image.revision:
                     image.revision = revision
         return image
@@ -294,12 +342,15 @@ class Database:
         for _, position, type_name, mesh, name, is_gone in rows:
             key = ResourceKey(type_name, mesh, name)
             if is_gone:
-                yield Change(key, None)
+                # A commit of what is not known here is one without changes: revisions have no gaps.
+                if type_name not in self._unknown_types:
+                    yield Change(key, None)
                 continue
             current = image.find(key)
             if current is None or current.revision != revision:
                 current = self._restore(key, revision, *self._held_then(revision, position))
-            yield Change(key, current)
+            if current is not None:
+                yield Change(key, current)
 
     def _held_then(self, revision: int, position: int) -> Any:
         return self._connection.execute(
@@ -309,87 +360,26 @@ class Database:
 
     def _restore(
         self, key: ResourceKey, revision: int, creation_us: int, modification_us: int, content: bytes
-    ) -> StoredResource:
+    ) -> StoredResource | None:
+        """What a row holds; None where it is of a type that only a newer kumafast knows, and stays as it is."""
         try:
             resource = self._decode(content)
+        except UnknownTypeError:
+            if key.type not in self._unknown_types:
+                self._unknown_types.add(key.type)
+                _LOG.warning(
+                    "the store %s holds %ss, which a newer kumafast has put there: they stay, and do nothing here",
+                    self._path,
+                    key.type,
+                )
+            return None
         except Exception as error:
             raise StoreUnavailableError(f"the store {self._path} holds {key}, which cannot be read: {error}") from error
         if (resource.type.name, resource.mesh, resource.name) != key:
-            raise StoreUnavailableError(f"the store {self._path} is damaged: {resource.key} is kept as {key}")
+            raise sqlite_file.damaged(self._path, f"{resource.key} is kept as {key}")
         # Most are as they were created, and those of one commit were created together.
         if creation_us != self._created[0]:
             self._created = (creation_us, from_us(creation_us))
         created = self._created[1]
         modified = created if modification_us == creation_us else from_us(modification_us)
         return StoredResource(resource, revision, created, modified)
-
-
-def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-    except FileExistsError:
-        # Not to be opened here: closing a second descriptor would drop the locks of a store that this process has open.
-        if path.is_file() and path.stat().st_mode & 0o077:
-            path.chmod(0o600)
-        return
-    os.close(descriptor)
-    # The file's name must outlive a crash too.
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    # Before anything is changed: another program's database is left exactly as it is.
-    application_id, version = _number(connection, "PRAGMA application_id"), _number(connection, "PRAGMA user_version")
-    is_new = application_id == 0 and version == 0 and not _number(connection, "SELECT count(*) FROM sqlite_master")
-    if not is_new and application_id != APPLICATION_ID:
-        raise StoreUnavailableError(
-            f"{path} is a database of another program, not a kumafast store; choose another path"
-        )
-    if version > SCHEMA_VERSION:
-        raise StoreUnavailableError(
-            f"the store {path} was written by a newer kumafast (schema {version}, this one knows {SCHEMA_VERSION});"
-            " run that one, or choose another path"
-        )
-    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    if mode != "wal":
-        raise StoreUnavailableError(f"cannot open the store {path}: its file system allows no write-ahead log")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("BEGIN IMMEDIATE")
-    if is_new:
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            connection.execute(statement)
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", [("identity", uuid4().hex), ("floor", 0)])
-    connection.execute("COMMIT")
-    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
-        raise StoreUnavailableError(f"the store {path} is damaged ({found}); restore it from a copy or move it away")
-
-
-def _refusal(path: Path, error: sqlite3.Error) -> StoreUnavailableError:
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = code & 0xFF if code is not None else None
-    if primary in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return StoreUnavailableError(
-            f"the store {path} is in use by another process; stop that one or choose another path"
-        )
-    if primary in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
-        return StoreUnavailableError(f"the store {path} is damaged ({error}); restore it from a copy or move it away")
-    return StoreUnavailableError(f"cannot open the store {path}: {error}")
-
-
-def _number(connection: sqlite3.Connection, query: str) -> int:
-    return int(connection.execute(query).fetchone()[0])
-
-
-def to_us(time: datetime) -> int:
-    return (time - _EPOCH) // _MICROSECOND
-
-
-def from_us(time_us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=time_us)

@@ -69,6 +69,12 @@ class Image:
             self.revision, tuple(stored for name in meshes if name in shelves for stored in shelves[name].in_order())
         )
 
+    def all(self) -> Iterator[StoredResource]:
+        """Every resource."""
+        for shelves in self._shelves.values():
+            for shelf in shelves.values():
+                yield from shelf.in_order()
+
     def in_mesh(self, mesh: str) -> Iterator[StoredResource]:
         """Every resource of a mesh-scoped type in a mesh."""
         for shelves in self._shelves.values():

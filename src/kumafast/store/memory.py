@@ -54,6 +54,11 @@ class MemoryStore:
         """As `Store.identity`."""
         return self._identity
 
+    @property
+    def failure(self) -> str:
+        """As `Store.failure`."""
+        return ""
+
     async def get(self, key: ResourceKey) -> StoredResource:
         """As `Store.get`."""
         self._check_open()

@@ -88,6 +88,11 @@ class Store(Protocol):
         """The instances that are on this store."""
         ...
 
+    @property
+    def failure(self) -> str:
+        """Why nothing can be written now; empty while it can, as far as anybody has tried."""
+        ...
+
     async def get(self, key: ResourceKey) -> StoredResource:
         """The stored resource; `NotFoundError` where there is none."""
         ...

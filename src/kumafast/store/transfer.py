@@ -10,7 +10,8 @@ import asyncio
 from pathlib import Path
 
 from kumafast.errors import SettingsError, StoreUnavailableError
-from kumafast.store.contents import Contents
+from kumafast.store import salvage as salvaging
+from kumafast.store.contents import Contents, decode_unsealed
 from kumafast.store.database import Database
 from kumafast.store.sealing import Keyring, Sealing
 
@@ -25,6 +26,17 @@ async def read(url: str) -> Contents:
 
         return await transfer.read(url)
     raise _not_durable(scheme)
+
+
+async def salvage(url: str) -> tuple[Contents, list[str]]:
+    """What can be read of a store that `read` finds damaged, and what cannot.
+
+    Raises `StoreUnavailableError` where that is nothing, or it is in PostgreSQL, which has its own ways.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme != "sqlite":
+        raise StoreUnavailableError("of a damaged database restore a backup of it, or what `pg_dump` can read of it")
+    return await asyncio.to_thread(salvaging.salvage, Path(rest).expanduser(), decode_unsealed)
 
 
 async def fill(url: str, contents: Contents) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import tenacity
 
 from kumafast.errors import StoreUnavailableError
+from kumafast.store.condition import Condition
 from kumafast.store.draft import Outcome
 from kumafast.store.image import Image
 from kumafast.store.members import Members
@@ -99,10 +100,16 @@ class Replica(MemoryStore):
         self._unsure: Unsure | None = None
         self._wake = asyncio.Event()
         self._has_words = self._has_heard = False
+        self._condition = Condition(target.name, monotonic=monotonic)
         self._away_since: float | None = None
         self._away_reason = ""
         self.work = Work()
         self._following = asyncio.create_task(self._follow(), name="postgres")
+
+    @property
+    def failure(self) -> str:
+        """As `Store.failure`."""
+        return self._away_reason if self._away_since is not None else self._condition.reason
 
     async def close(self) -> None:
         """As `Store.close`."""
