@@ -68,11 +68,11 @@ def markdown(day: Document, drawn: Sequence[Path]) -> str:
     lines = [f"# Benchmarks of {day.date}", "", f"{len(day.runs)} parts, {seconds / 60:.0f} minutes.", ""]
     lines += ["| part | command | date | revision | machine | load before, after | seconds | went wrong |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
-    for run in day.runs.values():
+    for part, run in day.runs.items():
         about = run.machine
         where = f"{about['cores']} cores, {about['kernel']}, Python {about['python']}"
         load = f"{about.get('load_before', '')}, {about.get('load_after', '')}"
-        cells = [run.part, f"`{run.command}`", run.date, run.commit, where, load, f"{run.seconds:.0f}", run.error or ""]
+        cells = [part, f"`{run.command}`", run.date, run.commit, where, load, f"{run.seconds:.0f}", run.error or ""]
         lines.append(f"| {' | '.join(cells)} |")
     left_out = [f"- {run.part}: {each}" for run in day.runs.values() for each in run.left_out]
     lines += ["", "## Left out", "", *left_out] if left_out else []

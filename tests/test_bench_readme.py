@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bench import readme
+from bench import compare, readme
 from bench.document import ROOT, Document, Figure, Run, unit_of
 from bench.figures import ROWS, Row
 from bench.readme import BEGIN, END, MissingFigureError, Results, filled, findings, results, table
@@ -32,6 +33,19 @@ def test_a_figure_that_was_changed_is_found(held: Results) -> None:
     for number in numbers[:: len(numbers) // 20]:
         changed = made[: number.start()] + "1" + made[number.start() :]
         assert any(line.startswith("-|") for line in findings(readme.replaced(TEXT, changed), held)), number.group()
+
+
+def test_the_command_fails_where_readme_says_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench.compare", "readme"])
+    with pytest.raises(SystemExit, match="0"):
+        compare.main()
+    (tmp_path / "README.md").write_text(TEXT.replace(" ms;", " s;", 1), encoding="utf-8")
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    with pytest.raises(SystemExit, match="1"):
+        compare.main()
+    assert "--- README.md" in capsys.readouterr().out
 
 
 def test_a_row_without_a_committed_result_is_found(held: Results) -> None:
