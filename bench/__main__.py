@@ -7,6 +7,7 @@ gave it.
     make bench                                    # everything but the long parts
     make bench BENCH='--parts core push'          # some; the day's other parts stay as they are
     make bench BENCH='--parts sizes --sizes 1000 10000'
+    make bench BENCH=--all                        # the long parts too, an hour and a quarter
     make bench BENCH=--list
 """
 
@@ -80,7 +81,7 @@ def main() -> int:
         return 0
     # Whoever ends this ends the part that runs, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    chosen = [PARTS[name] for name in arguments.parts]
+    chosen = [PARTS[name] for name in (PARTS if arguments.all else arguments.parts)]
     sizes = Sizes(
         dataplanes=arguments.sizes,
         connections=arguments.connections,
@@ -106,13 +107,13 @@ def main() -> int:
     _say(f"{path.with_suffix('.md')}, {len(drawn)} plots; {(time.monotonic() - began) / 60:.1f} minutes in all")
     if failed:
         _say(f"not as it should be: {', '.join(failed)}")
-    return bool(failed)
+    return int(bool(failed))
 
 
 def _command(part: Part, arguments: argparse.Namespace) -> str:
     """What a reader types to have this part again."""
     words = ["--parts", part.name]
-    for name in ("sizes", "connections", "rounds", "minutes"):
+    for name in part.heeds:
         value = getattr(arguments, name)
         if value != _defaults()[name]:
             words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
@@ -134,6 +135,7 @@ def _parse() -> argparse.Namespace:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=form)
     parser.add_argument("--parts", nargs="+", choices=[*PARTS], default=usual, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--all", action="store_true", help="every part, the long ones too")
     parser.add_argument("--list", action="store_true", help="say what the parts are and how long they take")
     parser.add_argument("--sizes", nargs="+", type=int, help="dataplanes of the meshes, for `sizes`")
     parser.add_argument("--connections", nargs="+", type=int, help="for `push`, plaintext")

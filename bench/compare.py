@@ -106,7 +106,7 @@ def table(found: Sequence[Ratio], base: str, size: int) -> str:
 def _readme() -> int:
     found = readme.findings(readme.README.read_text(encoding="utf-8"), readme.results(is_committed=readme.committed()))
     sys.stdout.write("".join(f"{each}\n" for each in found))
-    return bool(found)
+    return int(bool(found))
 
 
 def _run(command: Sequence[str], tree: Path) -> None:

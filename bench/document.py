@@ -61,10 +61,17 @@ class Document:
     figures: dict[str, list[Figure]] = field(default_factory=dict)
 
     def add(self, run: Run, figures: Iterable[Figure]) -> None:
-        """Put a part's run in the place of its last. One that failed and has no figure leaves the older figures."""
+        """Put a part's run in the place of its last. What one that failed did not measure stays as it was."""
         found = list(figures)
-        if found or run.part not in self.runs:
-            self.runs[run.part], self.figures[run.part] = run, found
+        measured = {each.id for each in found}
+        earlier = [part for part in self.runs if part == run.part or part.startswith(f"{run.part}, before ")]
+        for part in earlier:
+            was, held = self.runs.pop(part), self.figures.pop(part)
+            kept = [each for each in held if run.error and each.id not in measured]
+            if kept:
+                name = f"{run.part}, before {len(earlier)}" if part == run.part else part
+                self.runs[name], self.figures[name] = was, kept
+        self.runs[run.part], self.figures[run.part] = run, found
 
     def by_id(self) -> dict[str, tuple[Figure, Run]]:
         """Each figure with its run."""

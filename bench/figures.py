@@ -16,6 +16,15 @@ SOURCES: dict[str, tuple[str, str]] = {
     "kuma": ("bench/peers/kuma.json", ""),
     "rollout": (_LOAD.format("rollout-5000*"), "make loadtest SCENARIO=rollout USERS=5000"),
     "reconnect": (_LOAD.format("reconnect-storm-5000*"), "make loadtest SCENARIO=reconnect-storm USERS=5000"),
+    "steady": (_LOAD.format("steady-5000*"), "make loadtest SCENARIO=steady USERS=5000"),
+    "steady15": (_LOAD.format("steady-15000*"), "make loadtest SCENARIO=steady USERS=15000 WORKERS=2"),
+    "rollout15": (_LOAD.format("rollout-15000*"), "make loadtest SCENARIO=rollout USERS=15000 WORKERS=2"),
+    "reconnect15": (
+        _LOAD.format("reconnect-storm-15000*"),
+        "make loadtest SCENARIO=reconnect-storm USERS=15000 WORKERS=2",
+    ),
+    "many": (_LOAD.format("many-50000*"), "make load-many STREAMS=50000"),
+    "soak": (_LOAD.format("soak-2000*"), "make soak MINUTES=60 USERS=2000"),
     "sidecars": (_LOAD.format("envoys-50*"), "make load-envoys N=50"),
     "kills": ("bench/results/*-kills.json", "make bench-instances PART=kills"),
 }
@@ -31,10 +40,12 @@ class Row:
     figure: str
     peer: str = ""
     ratio: str = ""
+    is_optional: bool = False
+    """Left out where nothing of its source was committed: of what is long, and is not run each time."""
 
 
-_CHANGE, _MANY, _WIRE, _START = "A change", "Many Envoys", "The wire", "Start and memory"
-_CORE, _POLICIES, _HARM = "The compiled core", "What a policy would do", "Under attack"
+_CHANGE, _MANY, _WIRE = "A change, a start", "Many Envoys", "The wire beside its peers"
+_CORE, _HARM = "The compiled core", "Attacks and churn"
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -135,18 +146,74 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         group=_MANY,
-        what="a rolling deploy of {rollout:phases.rollout.changes.instance} instances among {rollout:users} Envoys in "
-        "locust, while others took {rollout:phases.rollout.others_core_share} cores: CPU for an instance, "
-        "its new Envoy "
-        "included; request to arrival, p50, p99; wrong end states",
+        what="{steady:users} Envoys in locust, {steady:rate} changes a second, others took "
+        "{steady:phases.steady.others_core_share} cores: request to arrival, p50, p99; CPU of all; wrong end states",
+        figure="{steady:phases.steady.from_request_ms.p50}, {steady:phases.steady.from_request_ms.p99}; "
+        "{steady:phases.steady.server_cpu_s} in {steady:phases.steady.seconds} s; {steady:wrong_end_states}",
+    ),
+    Row(
+        group=_MANY,
+        what="{steady15:users} Envoys in locust, {steady15:rate} changes a second, others took "
+        "{steady15:phases.steady.others_core_share} cores: request to arrival, p50, p99; CPU of all; wrong end states",
+        figure="{steady15:phases.steady.from_request_ms.p50}, {steady15:phases.steady.from_request_ms.p99}; "
+        "{steady15:phases.steady.server_cpu_s} in {steady15:phases.steady.seconds} s; {steady15:wrong_end_states}",
+        is_optional=True,
+    ),
+    Row(
+        group=_MANY,
+        what="a rolling deploy of {rollout:phases.rollout.changes.instance} instances among {rollout:users}, "
+        "others took {rollout:phases.rollout.others_core_share} cores: CPU for an instance, its new Envoy included; "
+        "request to arrival, p50, p99; wrong end states",
         figure="{rollout:phases.rollout.server_cpu_s / rollout:phases.rollout.changes.instance}; "
         "{rollout:phases.rollout.from_request_ms.p50}, {rollout:phases.rollout.from_request_ms.p99}; "
         "{rollout:wrong_end_states}",
     ),
     Row(
         group=_MANY,
+        what="a rolling deploy of {rollout15:phases.rollout.changes.instance} instances among {rollout15:users}, "
+        "others took {rollout15:phases.rollout.others_core_share} cores: CPU for an instance, its new Envoy included; "
+        "request to arrival, p50, p99; wrong end states",
+        figure="{rollout15:phases.rollout.server_cpu_s / rollout15:phases.rollout.changes.instance}; "
+        "{rollout15:phases.rollout.from_request_ms.p50}, {rollout15:phases.rollout.from_request_ms.p99}; "
+        "{rollout15:wrong_end_states}",
+        is_optional=True,
+    ),
+    Row(
+        group=_MANY,
         what="all {reconnect:users} streams cut: CPU for each that comes back; wrong end states",
         figure="{reconnect:phases.all streams cut.server_cpu_s / reconnect:users}; {reconnect:wrong_end_states}",
+    ),
+    Row(
+        group=_MANY,
+        what="all {reconnect15:users} streams cut: CPU for each that comes back; wrong end states",
+        figure="{reconnect15:phases.all streams cut.server_cpu_s / reconnect15:users}; {reconnect15:wrong_end_states}",
+        is_optional=True,
+    ),
+    Row(
+        group=_MANY,
+        what="{many:users} delta streams, {many:streams_each_connection} on each connection: a new Envoy, CPU; memory "
+        "with all; 50 Envoys sent an endpoint that moved, answer to arrival, p50, p99; wrong end states",
+        figure="{many:phases.connect.server_cpu_s / many:users}; {many:server_rss_mb_max}; "
+        "{many:phases.steady.propagation_ms.p50}, {many:phases.steady.propagation_ms.p99}; {many:wrong_end_states}",
+        is_optional=True,
+    ),
+    Row(
+        group=_MANY,
+        what="the same, a policy of what comes in for all; one of all that goes out: request to the last "
+        "acknowledgement; CPU for each stream",
+        figure="{many:phases.a policy of what comes in.acknowledged_s}, "
+        "{many:phases.a policy of what comes in.server_cpu_s / many:users}; "
+        "{many:phases.a policy of all that goes out.acknowledged_s}, "
+        "{many:phases.a policy of all that goes out.server_cpu_s / many:users}",
+        is_optional=True,
+    ),
+    Row(
+        group=_MANY,
+        what="a soak of {soak:seconds} s, {soak:users} Envoys, everything comes and goes: memory, MB, and what it rose "
+        "by after the warm-up; descriptors",
+        figure="{soak:slopes.soak.memory, MB.level}, {soak:slopes.soak.memory, MB.growth}; "
+        "{soak:slopes.soak.descriptors.level}, {soak:slopes.soak.descriptors.growth}",
+        is_optional=True,
     ),
     Row(
         group=_MANY,
@@ -216,7 +283,7 @@ ROWS: tuple[Row, ...] = (
         ratio="{wire.storm.go-linear.10000.connect_us / wire.storm.kumafast-linear.10000.connect_us}",
     ),
     Row(
-        group=_START,
+        group=_CHANGE,
         what="50,000 dataplanes: SQLite opened, loaded and indexed; all snapshots computed; peak memory; a snapshot",
         figure="{sizes.50000.load_cpu_s}; {sizes.50000.snapshots_cpu_s}; {sizes.50000.peak_bytes}; "
         "{sizes.50000.proxy_bytes}",
@@ -238,7 +305,7 @@ ROWS: tuple[Row, ...] = (
         "{churn.TLS.rss_mb.growth}",
     ),
     Row(
-        group=_POLICIES,
+        group=_CHANGE,
         what="10,000 dataplanes, 1,000 policies of 14 kinds: a diff of a policy about 1 %, by CPU, and over HTTP; "
         "about "
         "all; of one of each older kind; `_rules` of one dataplane",

@@ -92,7 +92,7 @@ def _add(found: Results, source: str, path: Path, root: Path, command: str) -> N
     about = held.get("machine", {})
     cores = about.get("cores") or held.get("processors")
     machine = _machine({**about, "cores": cores}) if cores else ""
-    origin = Origin(command, _day(path, root), machine, str(path.relative_to(root)))
+    origin = Origin(held.get("command", command), _day(path, root), machine, str(path.relative_to(root)))
     for figure in flattened(held):
         found.figures[f"{source}:{figure.id}"] = (figure, origin)
 
@@ -108,13 +108,24 @@ def _machine(about: dict[str, Any]) -> str:
 
 
 def table(held: Results, rows: Sequence[Row] = ROWS) -> str:
-    """The table, a group of rows after the other. Raises `MissingFigureError`."""
-    lines: list[str] = []
+    """The table, each group under its name. Raises `MissingFigureError`."""
+    lines = [f"| {' | '.join(_HEAD)} |", "|" + "---|" * len(_HEAD)]
     for group in dict.fromkeys(row.group for row in rows):
-        lines += [f"**{group}**", "", f"| {' | '.join(_HEAD)} |", "|" + "---|" * len(_HEAD)]
-        lines += [_line(row, held) for row in rows if row.group == group]
-        lines.append("")
-    return "\n".join(lines)
+        lines.append(f"| **{group}** |" + " |" * (len(_HEAD) - 1))
+        for row in rows:
+            if row.group == group:
+                lines += _lines(row, held)
+    return "\n".join(lines) + "\n"
+
+
+def _lines(row: Row, held: Results) -> list[str]:
+    try:
+        return [_line(row, held)]
+    except MissingFigureError:
+        sources = {each.partition(":")[0] for each in _REFERENCE.findall(row.what + row.figure)}
+        if row.is_optional and not any(id.partition(":")[0] in sources for id in held.figures):
+            return []
+        raise
 
 
 def _line(row: Row, held: Results) -> str:

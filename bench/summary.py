@@ -36,7 +36,7 @@ def shown(value: float, unit: str) -> str:
     """A value as people read it.
 
     >>> shown(0.00142, "s"), shown(2240054, "kb"), shown(569.3, "times"), shown(9132, ""), shown(-0.0004, "s")
-    ('1.42 ms', '2.24 GB', '569 ×', '9,132', '-400 µs')
+    ('1.42 ms', '2.24 GB', '569 ×', '9,132', '−400 µs')
     """
     if unit not in _UNITS:
         words = {"times": " ×", "percent": " %"}.get(unit, f" {unit}" if unit else "")
@@ -58,7 +58,8 @@ def _digits(value: float) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     rounded = float(f"{value:.{_DIGITS}g}")
-    return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (_DIGITS - 1) else f"{rounded:g}"
+    text = f"{rounded:,.0f}" if abs(rounded) >= 10 ** (_DIGITS - 1) else f"{rounded:g}"
+    return text.replace("-", "−", 1)
 
 
 def markdown(day: Document, drawn: Sequence[Path]) -> str:
@@ -67,11 +68,11 @@ def markdown(day: Document, drawn: Sequence[Path]) -> str:
     lines = [f"# Benchmarks of {day.date}", "", f"{len(day.runs)} parts, {seconds / 60:.0f} minutes.", ""]
     lines += ["| part | command | date | revision | machine | load before, after | seconds | went wrong |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
-    for run in day.runs.values():
+    for part, run in day.runs.items():
         about = run.machine
         where = f"{about['cores']} cores, {about['kernel']}, Python {about['python']}"
         load = f"{about.get('load_before', '')}, {about.get('load_after', '')}"
-        cells = [run.part, f"`{run.command}`", run.date, run.commit, where, load, f"{run.seconds:.0f}", run.error or ""]
+        cells = [part, f"`{run.command}`", run.date, run.commit, where, load, f"{run.seconds:.0f}", run.error or ""]
         lines.append(f"| {' | '.join(cells)} |")
     left_out = [f"- {run.part}: {each}" for run in day.runs.values() for each in run.left_out]
     lines += ["", "## Left out", "", *left_out] if left_out else []
@@ -99,7 +100,9 @@ def of_parts(parts: Iterable[Part]) -> str:
         for part in known
     ]
     usual = sum(part.minutes for part in known if not part.is_long)
-    return "\n".join([*lines, f"all that are not long: {usual:g} minutes on two idle cores"]) + "\n"
+    lines.append(f"all that are not long: {usual:g} minutes on two idle cores")
+    lines.append("thousands of Envoys, real ones, instances, soaks: commands of their own, in docs/measuring.md")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,7 +32,8 @@ _SERIAL = itertools.count(1)
 class Server:
     """One cluster. It can be stopped in every way that matters, and started again at the same port."""
 
-    def __init__(self, *, settings: Sequence[str] = ()) -> None:
+    def __init__(self, *, settings: Sequence[str] = (), prepare: Callable[[Path], None] | None = None) -> None:
+        """`prepare` is called with the data directory while it is empty."""
         self._account = _account()
         self.folder = Path(tempfile.mkdtemp(prefix="kumafast-postgresql-"))
         self._give_away(self.folder)
@@ -41,6 +42,10 @@ class Server:
         # A crash of the machine is nothing that tests could make; without this the kernel keeps what was written.
         self._settings = ("fsync=off", *settings)
         self._process: subprocess.Popen[bytes] | None = None
+        if prepare is not None:
+            self.data.mkdir()
+            prepare(self.data)
+            self._give_away(self.data)
         password = self.folder / "password"
         password.write_text(_PASSWORD)
         self._give_away(password)

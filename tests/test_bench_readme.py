@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bench import readme
-from bench.document import Document, Figure, Run, unit_of
+from bench import compare, readme
+from bench.document import ROOT, Document, Figure, Run, unit_of
 from bench.figures import ROWS, Row
 from bench.readme import BEGIN, END, MissingFigureError, Results, filled, findings, results, table
 
@@ -34,6 +35,19 @@ def test_a_figure_that_was_changed_is_found(held: Results) -> None:
         assert any(line.startswith("-|") for line in findings(readme.replaced(TEXT, changed), held)), number.group()
 
 
+def test_the_command_fails_where_readme_says_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench.compare", "readme"])
+    with pytest.raises(SystemExit, match="0"):
+        compare.main()
+    (tmp_path / "README.md").write_text(TEXT.replace(" ms;", " s;", 1), encoding="utf-8")
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    with pytest.raises(SystemExit, match="1"):
+        compare.main()
+    assert "--- README.md" in capsys.readouterr().out
+
+
 def test_a_row_without_a_committed_result_is_found(held: Results) -> None:
     row = Row(group="A change", what="what nobody measured", figure="{sizes.7.endpoint.sent_cpu_s}")
     assert findings(TEXT, held, [*ROWS, row]) == ["no committed result has the figure sizes.7.endpoint.sent_cpu_s"]
@@ -47,6 +61,20 @@ def test_a_number_beside_the_table_is_found(held: Results) -> None:
     said = TEXT.replace(BEGIN, f"It takes 7 ms, as [said](bench/1.txt) by `make 2`.\n\n{BEGIN}")
     assert findings(said, held) == ["a number that no committed result gives: It takes 7 ms, as [said by ."]
     assert findings(TEXT.replace(END, ""), held) != []
+
+
+def test_a_row_of_what_is_long_is_there_once_it_was_measured(tmp_path: Path) -> None:
+    rows = [row for row in ROWS if row.is_optional and "{many:" not in row.figure]
+    assert len(rows) == 4
+    assert len(table(results(tmp_path), rows).splitlines()) == 2 + 1
+    for scenario, users in (("steady", 15_000), ("rollout", 15_000), ("reconnect-storm", 15_000), ("soak", 2_000)):
+        path = max(ROOT.glob(f"loadtest/results/*-{scenario}-*/figures.json"))
+        copy = tmp_path / "loadtest" / "results" / f"2026-01-02-{scenario}-{users}" / "figures.json"
+        copy.parent.mkdir(parents=True)
+        copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert len(table(results(tmp_path), rows).splitlines()) == 2 + 1 + len(rows)
+    with pytest.raises(MissingFigureError, match="soak:gone"):
+        table(results(tmp_path), [replace(rows[-1], figure="{soak:gone}")])
 
 
 def _day(date: str, **figures: float) -> Document:

@@ -84,13 +84,17 @@ def test_a_document_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert again.figures == {"core": [Figure("wire.push_us", 6.71235, "us", (6.5, 7.0), {"go-linear": 64.0})]}
 
 
-def test_a_part_replaces_itself_unless_it_came_to_nothing() -> None:
+def test_a_part_replaces_itself_but_for_what_a_failed_one_did_not_measure() -> None:
     day = Document("2026-01-02")
-    day.add(_run("core"), [Figure("a", 1, "")])
-    day.add(_run("core", error="exit status 1"), [])
-    assert (day.figures["core"], day.runs["core"].error) == ([Figure("a", 1, "")], None)
-    day.add(_run("core", command="again"), [Figure("b", 2, "")])
-    assert day.by_id() == {"b": (Figure("b", 2, ""), day.runs["core"])}
+    first, failed, again = _run("core"), _run("core", error="exit status 1"), _run("core", command="again")
+    day.add(first, [Figure("a", 1, ""), Figure("b", 1, "")])
+    day.add(failed, [Figure("b", 2, "")])
+    day.add(failed, [])
+    assert day.by_id() == {"a": (Figure("a", 1, ""), first), "b": (Figure("b", 2, ""), failed)}
+    assert day.runs["core"] is failed
+    day.add(again, [Figure("b", 3, "")])
+    assert day.by_id() == {"b": (Figure("b", 3, ""), again)}
+    assert list(day.runs) == ["core"]
 
 
 def _wire_row(server: str, cpu_us: float, *, part: str = "push", connections: int = 1_000) -> dict[str, object]:
@@ -164,6 +168,14 @@ def test_each_plot_is_drawn_of_what_is_there(tmp_path: Path) -> None:
     again = [path.read_bytes() for path in drawn]
     assert [path.read_bytes() for path in drawing.draw(day, tmp_path)] == again
     assert "- push: go-linear: no Go" in summary.markdown(day, drawn)
+
+
+def test_the_command_of_a_part_has_what_was_chosen_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "--rounds", "3", "--sizes", "1000", "10000"])
+    arguments = harness._parse()
+    assert harness._command(PARTS["core"], arguments) == "make bench BENCH='--parts core'"
+    assert harness._command(PARTS["push"], arguments) == "make bench BENCH='--parts push --rounds 3'"
+    assert harness._command(PARTS["sizes"], arguments) == "make bench BENCH='--parts sizes --sizes 1000 10000'"
 
 
 def test_the_usual_parts_fit_in_half_an_hour() -> None:

@@ -176,16 +176,12 @@ class Database:
         acknowledged = Acknowledged(image, log, self.identity, self._unread, self._unknown_types)
         try:
             sqlite_file.forget_cached(self._path)
-            wrong = []
             try:
-                if not self._path.exists():
-                    raise sqlite_file.damaged(self._path, "it is not there")
-                self._connection = sqlite_file.connect(self._path, identity=self.identity)
+                wrong = self._reopen(acknowledged)
             except sqlite_file.DamagedError as error:
                 wrong = [str(error).partition(";")[0]]
                 self._write_anew(acknowledged)
             self._inode = sqlite_file.inode(self._path)
-            wrong += self._restore_to(acknowledged, self._connection)
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise self._failure(error) from error
@@ -194,6 +190,16 @@ class Database:
         self._floor = sqlite_file.number(self._connection, "SELECT value FROM meta WHERE name = 'floor'")
         self._unmoved, self.is_doubtful = 0, False
         return wrong
+
+    def _reopen(self, acknowledged: Acknowledged) -> list[str]:
+        if not self._path.exists():
+            raise sqlite_file.damaged(self._path, "it is not there")
+        self._connection = sqlite_file.connect(self._path, identity=self.identity)
+        try:
+            return self._restore_to(acknowledged, self._connection)
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise sqlite_file.refusal(self._path, error) from error
 
     def _write_anew(self, acknowledged: Acknowledged) -> None:
         # Beside it, so that whoever dies in the middle does not leave a store with less in it than there was.

@@ -122,6 +122,7 @@ class PostgresStore(Replica):
         self._writer: Connection | None = None
         # Why the last group was not written; empty where it was.
         self._failure = ""
+        self._answers_no = False
         self._waiting: deque[_Request] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -271,11 +272,12 @@ class PostgresStore(Replica):
             stop=lambda state: self._monotonic() + state.upcoming_sleep >= deadline,
             wait=_RETRY,
             retry=tenacity.retry_if_exception_type(UNREACHABLE) & tenacity.retry_if_not_exception_type(_FAULTS),
+            before_sleep=lambda state: self._note_failure(state.outcome and state.outcome.exception()),
             reraise=True,
         )
         try:
             results: list[Outcome | Exception] = await retrying(self._attempt, group, deadline)
-            self._failure = ""
+            self._failure, self._answers_no = "", False
             return results
         except (KumafastError, *UNREACHABLE) as error:
             is_own = isinstance(error, _FAULTS) or not isinstance(error, UNREACHABLE)
@@ -285,11 +287,8 @@ class PostgresStore(Replica):
             refusal = self._refusal(error)
             if is_own or self._unsure is not None:
                 raise refusal from error
-            self._failure = connections.reason(error)
-            if self._away_since is None and isinstance(error, asyncpg.PostgresError):
-                # It answers, and takes nothing: its disk is full, or it is read-only.
-                self._condition.failed(str(refusal))
-            return [refusal, *[None] * (len(group) - 1)]
+            self._note_failure(error)
+            return [self._too_late(), *[None] * (len(group) - 1)]
         finally:
             if self._unsure is not None:
                 self._unsure = None
@@ -310,7 +309,16 @@ class PostgresStore(Replica):
 
     def _too_late(self) -> StoreUnavailableError:
         reason = self._failure or "it does not answer in time, or too many write"
-        return StoreUnavailableError(f"{self._target.name} cannot be written to now: {reason}")
+        refusal = StoreUnavailableError(f"{self._target.name} cannot be written to now: {reason}")
+        if self._answers_no and self._away_since is None:
+            self._condition.failed(str(refusal))
+        return refusal
+
+    def _note_failure(self, error: object) -> None:
+        if isinstance(error, Exception):
+            self._failure = connections.reason(error)
+            # It answers, and takes nothing: its disk is full, or it is read-only.
+            self._answers_no = isinstance(error, asyncpg.PostgresError)
 
     def _unknown(self) -> StoreUnavailableError:
         return StoreUnavailableError(
