@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from bench.instances import kills, outages
+from bench.instances.cable import Cable
 from bench.instances.crew import Crew
 from tests.postgresql import Server, running
 
@@ -25,7 +26,7 @@ async def test_a_kill_loses_no_write_and_sends_nobody_what_it_holds(postgresql: 
 
 async def test_while_postgresql_is_away_all_goes_on_but_writes(tmp_path: Path) -> None:
     with running() as server:
-        async with outages.Cable(server.port).laid() as cable:
+        async with Cable(server.port).laid() as cable:
             url = server.new_store().replace(f":{server.port}/", f":{cable.port}/")
             crew = Crew(tmp_path, url, size=SIZE, rate=RATE)
             # Longer than a write waits.

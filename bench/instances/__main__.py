@@ -18,6 +18,7 @@ from typing import Any
 
 import uvloop
 from bench.instances import kills, outages, report, upgrade, workers
+from bench.instances.cable import Cable
 from bench.instances.crew import Crew
 from tests.postgresql import Server, running
 
@@ -55,7 +56,7 @@ async def _kills(server: Server, directory: Path, arguments: argparse.Namespace)
 
 
 async def _outages(server: Server, directory: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    async with outages.Cable(server.port).laid() as cable:
+    async with Cable(server.port).laid() as cable:
         url = server.new_store().replace(f":{server.port}/", f":{cable.port}/")
         crew = Crew(directory, url, size=arguments.size, rate=arguments.rate)
         return await outages.play(crew, server, cable, seconds=arguments.seconds)

@@ -79,7 +79,7 @@ async def _kill(crew: Crew, number: int, load_s: float) -> tuple[dict[str, Any],
     crew.load.moves.clear()
     seen = [
         each.seconds
-        for each in (await crew.witness.take())[0]
+        for each in (await crew.witness.take()).seen
         if each.number == other and killed_at <= each.started <= load_until
     ]
     instance = await crew.start(number)

@@ -11,10 +11,11 @@ import contextlib
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
+from bench.instances.cable import Cable
 from bench.instances.crew import WAIT_S, Crew
 from bench.instances.pairs import quantile
 from bench.real_wires.fleet import Fleet, until
@@ -25,68 +26,6 @@ CUT_SHARE = 0.05
 """Of the streams, that end in the middle of an outage, so that their Envoys come back while it lasts."""
 SETTLE_S = 3.0
 _AGAIN_S = 0.05
-
-
-class Cable:
-    """A TCP proxy that can be cut: then bytes and connections wait, and nobody is told."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self._whole = asyncio.Event()
-        self._whole.set()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self.port = 0
-
-    @contextlib.asynccontextmanager
-    async def laid(self) -> AsyncIterator[Cable]:
-        """While this lasts it leads somewhere."""
-        server = await asyncio.start_server(self._take, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            for task in tuple(self._tasks):
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def cut(self) -> None:
-        """Let nothing through."""
-        self._whole.clear()
-
-    def mend(self) -> None:
-        """Let everything through again, what has waited too."""
-        self._whole.set()
-
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        try:
-            await self._whole.wait()
-            with contextlib.suppress(OSError):
-                to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._to)
-                pumps = [
-                    asyncio.create_task(self._pump(reader, to_writer)),
-                    asyncio.create_task(self._pump(to_reader, writer)),
-                ]
-                try:
-                    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for pump in pumps:
-                        pump.cancel()
-                    await asyncio.gather(*pumps, return_exceptions=True)
-                    to_writer.close()
-        finally:
-            writer.close()
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65_536):
-                await self._whole.wait()
-                writer.write(data)
-                await writer.drain()
 
 
 Act = Callable[[], Awaitable[None]]
@@ -146,8 +85,14 @@ async def _away(crew: Crew, leave: Act, come_back: Act, seconds: float) -> dict[
     # What the restart of PostgreSQL itself takes is not ours.
     await come_back()
     back_at = time.monotonic()
-    back_s = await asyncio.gather(*(_written(crew, instance, back_at) for instance in crew.living))
-    witnessed = (await crew.witness.take())[1]
+    await asyncio.gather(*(_written(crew, instance, back_at) for instance in crew.living))
+    # The witness has tried all the time, at both, and has nothing else to do when they are back.
+    await asyncio.sleep(SETTLE_S)
+    _, witnessed, answers = await crew.witness.take()
+    back_s = [
+        min((at for at in answers.get(instance.api, []) if at >= back_at), default=time.monotonic()) - back_at
+        for instance in crew.living
+    ]
     while_away = [each for each in load.refusals if left_at <= each.at < left_at + seconds]
     of_witness = [each.seconds for each in witnessed if left_at <= each.at < left_at + seconds]
     load.is_paused = True
@@ -193,8 +138,8 @@ async def _read(crew: Crew) -> float:
     return time.monotonic() - began
 
 
-async def _written(crew: Crew, instance: Instance, since: float) -> float:
-    """How long after a moment an instance acknowledged a write."""
+async def _written(crew: Crew, instance: Instance, since: float) -> None:
+    """Return when an instance has acknowledged a write."""
     # A dataplane that nobody reaches, another each time: what is stored already would be no write.
     name = f"probe-{crew.living.index(instance)}"
     path = f"{instance.api}/meshes/default/dataplanes/{name}"
@@ -206,6 +151,6 @@ async def _written(crew: Crew, instance: Instance, since: float) -> float:
             with contextlib.suppress(httpx.TransportError):
                 response = await client.put(path, json=document)
                 if response.status_code < 300:
-                    return time.monotonic() - since
+                    return
                 assert response.status_code == 503, response.text
             await asyncio.sleep(_AGAIN_S)

@@ -112,6 +112,8 @@ class Load:
         """The address of each dataplane that was acknowledged last."""
         self.moves: list[Move] = []
         self.refusals: list[Refusal] = []
+        self.answers: dict[str, list[float]] = {}
+        """When writes were acknowledged, by the API that did."""
         self.counts: Counter[str] = Counter()
         self.is_paused = False
 
@@ -178,12 +180,14 @@ class Load:
         if not apis:
             return False
         try:
-            response = await client.put(self._rng.choice(apis) + path, json=document)
+            api = self._rng.choice(apis)
+            response = await client.put(api + path, json=document)
             status = str(response.status_code)
         except (httpx.TransportError, AttributeError) as error:
             # AttributeError: anyio looks at a connection of uvloop that was lost as soon as it was made.
             status = type(error).__name__
         if status == "200":
+            self.answers.setdefault(api, []).append(time.monotonic())
             return True
         self.refusals.append(Refusal(began, time.monotonic() - began, status))
         return False

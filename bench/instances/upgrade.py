@@ -104,7 +104,7 @@ async def _step(
     # What another revision makes of the same need not be the same; and today's store brings the tables forward.
     differences = await crew.differences() if is_today else "not compared"
     stayed = None if replaced is None else 1 - replaced[0]
-    seen, refused = await crew.witness.take()
+    seen, refused, _ = await crew.witness.take()
     return {
         "schema_held": await _held(crew.url),
         "replaced_s": round(replaced_s, 2),

@@ -16,7 +16,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 from bench.instances.pairs import EACH, Load, Refusal, Ring
@@ -45,6 +45,14 @@ class Seen:
         return max(0.0, self.at - self.returned)
 
 
+class Taken(NamedTuple):
+    """Pushes; writes that were refused; when writes were acknowledged, by the API that did."""
+
+    seen: list[Seen]
+    refusals: list[Refusal]
+    answers: dict[str, list[float]]
+
+
 class Witness:
     """The process, as whoever has it sees it. `ring` are its dataplanes, which must be stored."""
 
@@ -59,11 +67,11 @@ class Witness:
         """`ports`: of each instance by its number, None where it is not there; `apis`; `is_writing`."""
         self._pipe.send(news)
 
-    async def take(self) -> tuple[list[Seen], list[Refusal]]:
+    async def take(self) -> Taken:
         """What it has seen since the last time."""
         self._pipe.send({"take": True})
-        seen, refusals = await asyncio.to_thread(self._pipe.recv)
-        return seen, refusals
+        taken: Taken = await asyncio.to_thread(self._pipe.recv)
+        return taken
 
     def stop(self) -> None:
         """End it."""
@@ -113,22 +121,27 @@ class _Process:
 
     def _hear(self) -> None:
         while self._pipe.poll():
-            news = self._pipe.recv()
+            try:
+                news = self._pipe.recv()
+            except EOFError:
+                # Whoever started it has died.
+                os._exit(1)
             self._ports = news.get("ports", self._ports)
             self._apis = news.get("apis", self._apis)
             self._load.is_paused = not news.get("is_writing", not self._load.is_paused)
             if "take" in news:
                 self._pipe.send(self._taken())
 
-    def _taken(self) -> tuple[list[Seen], list[Refusal]]:
+    def _taken(self) -> Taken:
         seen = [
             Seen(move.started, move.returned, self._numbers[node], at)
             for move in self._load.moves
             for node, at in move.by_node.items()
         ]
         refusals, self._load.refusals = self._load.refusals, []
+        answers, self._load.answers = self._load.answers, {}
         # What is still on its way is seen when it is there.
         self._load.moves = [move for move in self._load.moves if move.waiting]
         for move in self._load.moves:
             move.by_node.clear()
-        return seen, refusals
+        return Taken(seen, refusals, answers)
