@@ -97,7 +97,9 @@ class World:
             await self._start(number)
         first = self.instances[0]
         assert first is not None
-        await first.store.write([Put(each) for each in _beginning()])
+        beginning = _beginning()
+        await first.store.write([Put(each) for each in beginning])
+        self._possible = {each.key: [each] for each in beginning if each.type.name == "Dataplane"}
         lives = [asyncio.create_task(proxy.live()) for proxy in self.proxies]
         watching = asyncio.create_task(self._watch_turns())
         troubles = [asyncio.create_task(self._repeat(self._write, WRITE_EVERY_S)),
