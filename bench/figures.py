@@ -191,10 +191,20 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         group=_MANY,
-        what="{many:users} delta streams on one control plane, a policy edited that all show: until the last ACK; CPU; "
-        "memory at most; wrong end states",
-        figure="{many:acknowledged_s.a policy of all that goes out}; "
-        "{many:phases.a policy of all that goes out.server_cpu_s}; {many:server_rss_mb_max}; {many:wrong_end_states}",
+        what="{many:users} delta streams, {many:streams_each_connection} on each connection: a new Envoy, CPU; memory "
+        "with all; 50 Envoys sent an endpoint that moved, answer to arrival, p50, p99; wrong end states",
+        figure="{many:phases.connect.server_cpu_s / many:users}; {many:server_rss_mb_max}; "
+        "{many:phases.steady.propagation_ms.p50}, {many:phases.steady.propagation_ms.p99}; {many:wrong_end_states}",
+        is_optional=True,
+    ),
+    Row(
+        group=_MANY,
+        what="the same, a policy of what comes in for all; one of all that goes out: request to the last "
+        "acknowledgement; CPU for each stream",
+        figure="{many:phases.a policy of what comes in.acknowledged_s}, "
+        "{many:phases.a policy of what comes in.server_cpu_s / many:users}; "
+        "{many:phases.a policy of all that goes out.acknowledged_s}, "
+        "{many:phases.a policy of all that goes out.server_cpu_s / many:users}",
         is_optional=True,
     ),
     Row(

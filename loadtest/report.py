@@ -24,7 +24,8 @@ Curve = list[tuple[float, float]]
 
 NAMED_SHARE_MIN = 0.08
 """Of a run: the names of shorter phases are in the tables alone."""
-RATE_OVER_S = 1.0
+WINDOWS_MAX = 300
+"""A line of a plot has about so many points at most: in a long run each stands for more than a second."""
 DOTS_MAX = 20_000
 """So many arrivals are drawn at most: of more, every so many-th."""
 
@@ -181,21 +182,18 @@ def draw_propagation(path: Path, outcome: Outcome) -> None:
     if shown:
         # As a picture within the drawing: thousands of dots as lines are megabytes.
         axis.scatter(*zip(*shown, strict=True), s=2, color="0.6", label="an arrival", rasterized=True)
-        seconds: dict[int, list[float]] = {}
+        window_s = _window_s(max(at for at, _ in dots))
+        windows: dict[int, list[float]] = {}
         for at, delay in dots:
-            seconds.setdefault(int(at), []).append(delay)
+            windows.setdefault(int(at / window_s), []).append(delay)
+        of_what = "a second" if window_s == 1 else f"{window_s:.0f} s"
         for share, color in ((0.5, "tab:blue"), (0.99, "tab:red")):
-            # A second without a write is a gap.
-            every = range(min(seconds), max(seconds) + 1)
-            line = [quantile(seconds[second], share) if second in seconds else math.nan for second in every]
-            axis.plot(
-                [second + 0.5 for second in every],
-                line,
-                marker=".",
-                color=color,
-                linewidth=1.2,
-                label=f"p{100 * share:.0f} of a second",
-            )
+            # A window without a write is a gap.
+            every = range(min(windows), max(windows) + 1)
+            line = [quantile(windows[window], share) if window in windows else math.nan for window in every]
+            middles = [window_s * (window + 0.5) for window in every]
+            label = f"p{100 * share:.0f} of {of_what}"
+            axis.plot(middles, line, marker=".", markersize=3, color=color, linewidth=1.0, label=label)
     if outcome.configured:
         new = [(at - began, 1000 * seconds) for at, seconds in outcome.configured][
             :: len(outcome.configured) // 5_000 + 1
@@ -222,7 +220,7 @@ def draw_timeline(path: Path, outcome: Outcome, samples: Sequence[Sample]) -> No
         ("server memory, MB", [("", _held(samples, began, lambda sample: sample.server_rss_bytes / 1e6))]),
         ("server descriptors", [("", _held(samples, began, lambda sample: float(sample.descriptors)))]),
         ("server tasks", [("", _held(samples, began, lambda sample: float(sample.tasks)))]),
-        ("clients late, ms", [("", [(at - began, 1000 * late) for at, late in outcome.late])]),
+        ("clients late, ms", [("", _most([(at - began, 1000 * late) for at, late in outcome.late]))]),
     ]
     panels = [panel for panel in panels if any(curve for _, curve in panel[1])]
     figure, axes = pyplot.subplots(len(panels), 1, sharex=True, squeeze=False, figsize=(9, 1.9 * len(panels) + 0.5))
@@ -244,12 +242,29 @@ def draw_timeline(path: Path, outcome: Outcome, samples: Sequence[Sample]) -> No
     pyplot.close(figure)
 
 
+def _window_s(seconds: float) -> float:
+    """Whole seconds that a point of a plot stands for, of a run of so many; less than one would be noise."""
+    return max(1.0, math.ceil(seconds / WINDOWS_MAX))
+
+
+def _most(curve: Curve) -> Curve:
+    """The highest of each window."""
+    window_s = _window_s(curve[-1][0]) if curve else 1.0
+    windows: dict[int, tuple[float, float]] = {}
+    for at, value in curve:
+        window = int(at / window_s)
+        if window not in windows or value > windows[window][1]:
+            windows[window] = (at, value)
+    return list(windows.values())
+
+
 def _rates(totals: Sequence[tuple[float, float]]) -> Curve:
-    """What came each second, of what had come until then: over at least `RATE_OVER_S`, for shorter times are noise."""
+    """What came each second, of what had come until then."""
     curve: Curve = []
     last = totals[0] if totals else (0.0, 0.0)
+    window_s = _window_s(totals[-1][0]) if totals else 1.0
     for at, total in totals:
-        if at - last[0] >= RATE_OVER_S:
+        if at - last[0] >= window_s:
             # A process that was started again counts from nothing.
             curve.append((at, max(0.0, (total - last[1]) / (at - last[0]))))
             last = (at, total)
@@ -268,4 +283,5 @@ def _cpu(samples: Sequence[Sample], began: float, who: str) -> Curve:
 
 def _held(samples: Sequence[Sample], began: float, of: Callable[[Sample], float]) -> Curve:
     """A gap where there was no process."""
+    samples = samples[:: len(samples) // (4 * WINDOWS_MAX) + 1]
     return [(sample.at - began, of(sample) if sample.server_rss_bytes else math.nan) for sample in samples]

@@ -68,6 +68,7 @@ def _copy(store: Path, copy: Path) -> None:
 
 
 def _compare(envoy: Holder, reconciler: Reconciler, cache: SnapshotCache) -> Iterator[str]:
+    # They stay connected: with the last of those who are alike what they share would go, and be made anew for the next.
     reconciler.connect("truth", Node(envoy.node_id, metadata=METADATA))
     snapshot = cache.get(envoy.node_id)
     if snapshot is None:
@@ -81,4 +82,3 @@ def _compare(envoy: Holder, reconciler: Reconciler, cache: SnapshotCache) -> Ite
             yield f"{envoy.node_id} {type_url.rpartition('.')[2]}: {names[:5]}"
     if envoy.warming:
         yield f"{envoy.node_id} waits for the endpoints of {sorted(envoy.warming)[:5]}"
-    reconciler.disconnect("truth", envoy.node_id)

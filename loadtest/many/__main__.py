@@ -79,7 +79,8 @@ def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[s
     different = asyncio.run(truth.differences(control_plane.store, outcome.holdings))
     made = figures.of(plan, outcome, control_plane.samples, different, tls="none")
     made["streams_each_connection"] = arguments.each
-    made["acknowledged_s"] = played.acknowledged_s
+    for name, seconds in played.acknowledged_s.items():
+        made["phases"][name]["acknowledged_s"] = seconds
     made["command"] = f"make load-many STREAMS={arguments.streams} EACH={arguments.each}"
     made["notes"] = [
         f"{connections:,} connections with {arguments.each} streams each; each stream is a node of its own.",

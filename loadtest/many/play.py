@@ -10,7 +10,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import httpx
@@ -25,6 +25,7 @@ from kumafast.resources.document import to_document
 CONVERGE_S_MAX = 600.0
 _WRITERS = 16
 _SETTLE_S = 0.5
+_TOLD_EACH_S = 1.0
 
 
 class Play:
@@ -95,7 +96,7 @@ class Play:
         with self._phase(name):
             started, returned, revision = self._write(write)
             self._converge(revision)
-            self.acknowledged_s[name] = round(time.monotonic() - started, 3)
+            self.acknowledged_s[name] = round(self._ended - started, 3)
             self._settle()
             told = self._envoys.ask("tell")
             began = told["began_ns"] / 1e9
@@ -117,7 +118,7 @@ class Play:
         self._ended = 0.0
         yield name
         counts = self._envoys.ask("count")
-        self._note_timeline(counts)
+        self._tell(counts, name)
         self._bytes += counts["bytes"]
         if counts["errors"] or counts["acknowledgements"] != counts["messages"] or counts["unsent"]:
             self.outcome.problems.append(f"{name}: {counts}")
@@ -125,7 +126,6 @@ class Play:
         received = {key: counts[key] for key in ("bytes", "resources", "removed", "held_already", "for_warming")}
         received |= {"messages": counts["messages"], "wrong_versions": counts["wrong_versions"]}
         self.outcome.phases.append(PhasePlayed(name, began, self._ended or time.monotonic(), streams, received))
-        self._tell(counts, name)
 
     def _write(self, write: Write) -> tuple[float, float, int]:
         """When it was asked for, when it was answered, the revision that it made. Raises HTTPStatusError."""
@@ -138,8 +138,16 @@ class Play:
     def _converge(self, revision: int) -> None:
         """Wait until the control plane has everybody's acknowledgement of a revision."""
         timeout = f"{CONVERGE_S_MAX:.0f}s"
-        report = self._http.get("/_convergence", params={"revision": revision, "timeout": timeout}).json()
-        self._ended = time.monotonic()
+
+        def ask() -> tuple[dict[str, Any], float]:
+            answer = self._http.get("/_convergence", params={"revision": revision, "timeout": timeout})
+            return answer.json(), time.monotonic()
+
+        with ThreadPoolExecutor(1) as asking:
+            asked = asking.submit(ask)
+            while not wait([asked], _TOLD_EACH_S).done:
+                self._note_timeline()
+            report, self._ended = asked.result()
         if not report["is_converged"] or report["rejected"]:
             self.outcome.problems.append(f"revision {revision}: {len(report['waiting'])} have not acknowledged it")
 
@@ -151,12 +159,13 @@ class Play:
             before = now
             time.sleep(_SETTLE_S)
 
-    def _note_timeline(self, counts: dict[str, Any] | None = None) -> None:
-        counts = counts or self._envoys.ask("count")
-        opened = counts["configured"]
-        self.outcome.timeline.append((time.monotonic(), opened, self._bytes + counts["bytes"]))
+    def _note_timeline(self) -> None:
+        self._note(self._envoys.ask("count"))
+
+    def _note(self, counts: dict[str, Any]) -> None:
+        self.outcome.timeline.append((time.monotonic(), counts["configured"], self._bytes + counts["bytes"]))
 
     def _tell(self, counts: dict[str, Any], name: str = "connect") -> None:
-        self.outcome.timeline.append((time.monotonic(), counts["configured"], self._bytes + counts["bytes"]))
+        self._note(counts)
         sys.stdout.write(f"{name}: {counts['configured']} configured, {counts['messages']} messages\n")
         sys.stdout.flush()

@@ -187,3 +187,55 @@ def test_what_could_not_be_made_is_a_refusal_of_ours() -> None:
         assert {each.node for each in (await world.wait(2)).rejected} == {"a", "new"}
 
     asyncio.run(main())
+
+
+def test_waiting_for_many_costs_as_much_as_they_are_and_not_as_much_for_each() -> None:
+    class Counted(SnapshotCache):
+        looks = 0
+
+        def get(self, key: str) -> Snapshot | None:
+            self.looks += 1
+            return super().get(key)
+
+    async def main() -> None:
+        world = World()
+        cache = Counted()
+        world.cache, world.convergence = cache, Convergence(cache=cache, progress=world.progress)
+        names = [f"node-{number}" for number in range(300)]
+        snapshots = {name: world.publish(name, 1) for name in names}
+        for name in names:
+            world.convergence.stream_opened(name, Node(name))
+        waiting = asyncio.create_task(world.wait(1))
+        for name in names:
+            # The waiter has time to look after each.
+            for _ in range(3):
+                await asyncio.sleep(0)
+            if name == names[-50]:
+                # From here on it is woken by each.
+                await asyncio.sleep(0.05)
+            world.convergence.stream_synced(name, snapshots[name])
+        report = await waiting
+        assert report.is_converged
+        assert report.proxies == len(names)
+        # All at first, when all were seen to be synced and twice for the report; each of them, each event.
+        assert cache.looks <= 8 * len(names)
+
+    asyncio.run(main())
+
+
+def test_who_comes_while_others_are_waited_for_is_waited_for_too() -> None:
+    async def main() -> None:
+        world = World()
+        snapshots = {name: world.publish(name, 7) for name in ("early", "late")}
+        world.convergence.stream_opened("early", Node("early"))
+        waiting = asyncio.create_task(world.wait(7))
+        await asyncio.sleep(0)
+        world.convergence.stream_opened("late", Node("late"))
+        world.convergence.stream_synced("early", snapshots["early"])
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        world.convergence.stream_synced("late", snapshots["late"])
+        assert (await waiting).is_converged
+
+    asyncio.run(main())

@@ -19,8 +19,7 @@ from kumafast.templates import Failure
 
 MANY = 64
 LOOK_AGAIN_S = 0.01
-"""While more than so many proxies are waited for, a waiter looks who is left at most this often: a look costs as much
-as there are streams, and each of them acknowledges."""
+"""While more than so many proxies are waited for, a waiter is woken at most this often: each of them acknowledges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +151,8 @@ class Convergence:
             async with asyncio.timeout(timeout_s):
                 await self._progress.reached(revision)
                 is_reached = True
-                while left := self._waiting():
-                    await self._moved.wait()
-                    if len(left) > MANY:
-                        await asyncio.sleep(LOOK_AGAIN_S)
+                while left := [id_ for id_, stream in self._streams.items() if self._is_waited_for(stream)]:
+                    await self._all_moved(left)
         except TimeoutError:
             pass
         waiting = tuple(sorted(self._waiting()))
@@ -193,13 +190,25 @@ class Convergence:
             if newest is not None and newest.version(type_url) == version
         ]
 
+    async def _all_moved(self, left: list[str]) -> None:
+        """Wait until each of these streams was seen to be synced, or gone. Who comes or falls behind meanwhile is not
+        looked at: of those who are left one is, so all of the wait costs as much as there are streams, not each event.
+        """
+        while left:
+            stream = self._streams.get(left[-1])
+            if stream is None or not self._is_waited_for(stream):
+                left.pop()
+                continue
+            await self._moved.wait()
+            if len(left) > MANY:
+                await asyncio.sleep(LOOK_AGAIN_S)
+
     def _waiting(self) -> set[str]:
-        waiting = set()
-        for stream in self._streams.values():
-            newest = self._cache.get(stream.node_id)
-            if newest is not None and stream.synced is not newest and not self._refusals(stream):
-                waiting.add(stream.node_id)
-        return waiting
+        return {stream.node_id for stream in self._streams.values() if self._is_waited_for(stream)}
+
+    def _is_waited_for(self, stream: _Stream) -> bool:
+        newest = self._cache.get(stream.node_id)
+        return newest is not None and stream.synced is not newest and not self._refusals(stream)
 
     def _wake(self) -> None:
         self._moved.set()
