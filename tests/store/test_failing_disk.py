@@ -25,7 +25,7 @@ from kumafast.errors import StoreUnavailableError
 from kumafast.store import transfer
 from kumafast.store.sqlite_file import DamagedError
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 class Child:
@@ -244,7 +244,6 @@ async def test_a_file_that_is_damaged_beneath_it_is_written_anew(child: Child, d
     assert child.path.with_name(f"{child.path.name}.damaged").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 7, 30, 60])
 async def test_a_power_cut_while_a_file_is_set_right_leaves_no_less_than_there_was(tmp_path: Path, after: int) -> None:
     child = Child(tmp_path)
