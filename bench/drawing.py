@@ -81,7 +81,7 @@ def _sizes(axes: Any, values: Values) -> bool:
         line = [(int(size), seconds * 1e3) for size, seconds in kuma[release][name].items()]
         axes.plot(*zip(*line, strict=True), style, color="tab:gray", label=label)
     axes.set(xscale="log", yscale="log", xlabel="dataplanes, all connected", ylabel="processor time of a change, ms")
-    _finish(axes, "What a change costs by the size of the mesh")
+    _finish(axes, "What a change costs, with streams in memory; of Kuma, all of it")
     return True
 
 

@@ -19,18 +19,19 @@ from datetime import timedelta
 from typing import Self
 
 from kumafast import node_parts
-from kumafast.errors import CompactedError, KumafastError, NotFoundError, StoreUnavailableError
+from kumafast.errors import KumafastError, NotFoundError, StoreUnavailableError
 from kumafast.generation import health_discovery as discovery
 from kumafast.generation import names
 from kumafast.generation.health_discovery import Probe, Timing
 from kumafast.insights import edits
+from kumafast.insights.following import follow_changes
 from kumafast.resources import Dataplane, Resource, ResourceKey
 from kumafast.resources.durations import as_timedelta
 from kumafast.resources.networking import Health as InboundHealth
 from kumafast.resources.networking import Inbound
 from kumafast.settings import Settings
 from kumafast.snapshot.node import Node, dataplane_of
-from kumafast.store import Store
+from kumafast.store import Change, Store
 
 _LOG = logging.getLogger(__name__)
 
@@ -135,19 +136,15 @@ class WorkloadHealth:
 
     async def watch(self) -> None:
         """Look again at the dataplanes that are written while their Envoys are here, until cancelled."""
-        after = await self._store.revision()
-        while True:
-            try:
-                async for commit in self._store.watch(after=after):
-                    after = commit.revision
-                    for change in commit.changes:
-                        if change.key in self._streams:
-                            self._ask(change.key)
-                return
-            except CompactedError:
-                after = await self._store.revision()
-                for key in self._streams:
-                    self._ask(key)
+        await follow_changes(self._store, changed=self._look_at, missed=self._look_at_all)
+
+    def _look_at(self, change: Change) -> None:
+        if change.key in self._streams:
+            self._ask(change.key)
+
+    def _look_at_all(self) -> None:
+        for key in self._streams:
+            self._ask(key)
 
     async def follow(self) -> None:
         """Tell Envoys what to probe and write what they have found, until cancelled."""

@@ -13,19 +13,20 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from kumafast.errors import CompactedError, KumafastError, StoreUnavailableError
+from kumafast.errors import KumafastError, StoreUnavailableError
 from kumafast.insights import edits
 from kumafast.insights.arrivals import Arrivals
 from kumafast.insights.clients import Clients, StreamStatus
 from kumafast.insights.convergence import Convergence
 from kumafast.insights.edits import COMMIT_MAX
+from kumafast.insights.following import follow_changes
 from kumafast.insights.status import CertificateFacts, certified, failed, insight, is_elsewhere
 from kumafast.metrics import Metrics
 from kumafast.resources import DataplaneInsight, Resource, ResourceKey
 from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node, dataplane_of
 from kumafast.snapshot.resource import LISTENER, SECRET
-from kumafast.store import Store
+from kumafast.store import Change, Store
 from kumafast.templates import Failure
 
 _LOG = logging.getLogger(__name__)
@@ -226,20 +227,14 @@ class Insights:
 
     async def keep_true(self) -> None:
         """Say again what is true of our own streams wherever somebody who took us for dead says otherwise."""
-        after = await self._store.revision()
-        while True:
-            try:
-                async for commit in self._store.watch(after=after):
-                    after = commit.revision
-                    for change in commit.changes:
-                        self._check_own(change.key, None if change.stored is None else change.stored.resource)
-                return
-            except CompactedError:
-                after = await self._store.revision()
-                self._dirty.update(self._by_proxy)
-                self._arrived.set()
+        await follow_changes(self._store, changed=self._check_own, missed=self._write_all)
 
-    def _check_own(self, key: ResourceKey, stored: Resource | None) -> None:
+    def _write_all(self) -> None:
+        self._dirty.update(self._by_proxy)
+        self._arrived.set()
+
+    def _check_own(self, change: Change) -> None:
+        key, stored = change.key, None if change.stored is None else change.stored.resource
         streams = self._by_proxy.get(key)
         if not streams or not isinstance(stored, DataplaneInsight):
             return

@@ -29,15 +29,22 @@ def merge(confs: Iterable[Mapping[str, Any]]) -> FrozenMap[str, Any]:
     >>> merge([{"rules": [{"matches": "a", "x": 1}, {"matches": "b"}]}, {"rules": [{"matches": "a", "y": 2}]}])
     {'rules': ({'matches': 'a', 'x': 1, 'y': 2}, {'matches': 'b'})}
     """
-    merged: dict[str, Any] = {}
+    merged: FrozenMap[str, Any] = FrozenMap()
     for conf in confs:
-        merged = _patched(merged, conf)
-    frozen = freeze(merged)
+        merged = _patched(merged, _frozen(conf))
+    return merged
+
+
+def _frozen(conf: Mapping[str, Any]) -> FrozenMap[str, Any]:
+    # What policies say is frozen when they are compiled, and what is made of frozen parts is frozen.
+    if isinstance(conf, FrozenMap):
+        return conf
+    frozen = freeze(conf)
     assert isinstance(frozen, FrozenMap)
     return frozen
 
 
-def _patched(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+def _patched(target: Mapping[str, Any], patch: Mapping[str, Any]) -> FrozenMap[str, Any]:
     result = dict(target)
     for key, value in patch.items():
         before = result.get(key)
@@ -46,26 +53,26 @@ def _patched(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, A
         elif isinstance(value, Mapping):
             result[key] = _patched(before if isinstance(before, Mapping) else {}, value)
         elif key.startswith(_APPENDED) and isinstance(value, list | tuple):
-            result[key] = [*(before if isinstance(before, list | tuple) else ()), *value]
+            result[key] = (*(before if isinstance(before, list | tuple) else ()), *value)
         elif _is_by_key(key, value):
             result[key] = _by_matches([*reversed(before or ()), *reversed(value)])
         else:
             result[key] = value
-    return result
+    return FrozenMap(result)
 
 
 def _is_by_key(key: str, value: Any) -> bool:
     return key == _BY_KEY and isinstance(value, list | tuple) and any(_KEY in item for item in value)
 
 
-def _by_matches(rules: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _by_matches(rules: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     """One rule for each key; these come in reverse, so that the last of a key says what counts and where it stands."""
     found: dict[Any, Mapping[str, Any]] = {}
     for rule in rules:
         key = rule.get(_KEY)
         known = found.pop(key, None)
         found[key] = rule if known is None else _patched(known, rule)
-    return list(reversed(found.values()))
+    return tuple(reversed(found.values()))
 
 
 def givers(confs: Iterable[Mapping[str, Any]]) -> dict[Path, tuple[int, ...]]:
@@ -75,8 +82,8 @@ def givers(confs: Iterable[Mapping[str, Any]]) -> dict[Path, tuple[int, ...]]:
     {('http', 'retries'): (0,), ('http', 'on'): (1,)}
     """
     found: dict[Path, tuple[int, ...]] = {}
-    merged: dict[str, Any] = {}
-    for position, conf in enumerate(confs):
+    merged: FrozenMap[str, Any] = FrozenMap()
+    for position, conf in enumerate(map(_frozen, confs)):
         _give(found, (), merged, conf, position)
         merged = _patched(merged, conf)
     return found

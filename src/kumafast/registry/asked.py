@@ -12,7 +12,7 @@ from kumafast.registry.reach import Destination, destination_of
 from kumafast.resources.networking import Outbound
 
 LISTS_MAX = 2_048
-"""How many lists are remembered; then all are forgotten."""
+"""How many lists are remembered; then the oldest is forgotten."""
 
 
 class Asked:
@@ -33,7 +33,7 @@ class Asked:
             tagged = (outbound.destination_tags for outbound in outbounds)
             found = tuple(dict.fromkeys(destination_of(tags) for tags in tagged if tags))
         if len(self._known) >= LISTS_MAX:
-            self._known.clear()
+            del self._known[next(iter(self._known))]
         self._known[key] = (outbounds, found)
         return found
 
