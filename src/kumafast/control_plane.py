@@ -28,8 +28,7 @@ from kumafast.identity.access import ADMIN_GROUP, AnonymousAccess
 from kumafast.identity.admission import admit
 from kumafast.identity.proxies import ProxyAccess
 from kumafast.identity.rollout import Rollout
-from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyset
-from kumafast.identity.token_keys import TokenKeys
+from kumafast.identity.token_keys import TokenKeys, offline_keys
 from kumafast.identity.tokens import UserClaims
 from kumafast.insights import Clients, Convergence, ConvergenceReport, HealthDefaults, Insights, WorkloadHealth
 from kumafast.ipam import Allocator, Ranges
@@ -44,13 +43,14 @@ from kumafast.resources import Mesh, Resource, ResourceKey, initial_resources, v
 from kumafast.rest.access import AccessRules
 from kumafast.rest.api import create_api
 from kumafast.rest.bootstrap import create_dp_app
-from kumafast.rest.diagnostics import create_diagnostics, diagnostic_routes
+from kumafast.rest.diagnostics import create_diagnostics
 from kumafast.rest.http_server import HttpServer
-from kumafast.rest.services import ALONE, ApiServices, DpServices
-from kumafast.rest.siblings import Siblings, create_private
+from kumafast.rest.services import ApiServices, DpServices
+from kumafast.rest.siblings import Siblings, create_answerer, others_clients
 from kumafast.settings import Settings
 from kumafast.snapshot import SnapshotCache
 from kumafast.store import Change, Put, Store, StoredResource
+from kumafast.store.questions import ALONE, Questions
 from kumafast.stream import Csds, Hds, TlsFiles, XdsServer
 from kumafast.stream_access import Door
 
@@ -82,10 +82,10 @@ class ControlPlane:
     ['default', 'payments']
     """
 
-    def __init__(self, settings: Settings | None = None, *, siblings: Siblings | None = None) -> None:
-        """With `siblings` it is one of several workers: it shares its ports, and has diagnostics for them only."""
+    def __init__(self, settings: Settings | None = None, *, socket_path: Path | None = None) -> None:
+        """With `socket_path` it is one of several workers: it shares its ports, and has its diagnostics there."""
         self.settings = settings or Settings()
-        self._siblings = siblings
+        self._socket_path = socket_path
         self.instance_id = f"{socket.gethostname()}-{uuid.uuid4().hex[:4]}"
         self.metrics = Metrics()
         self.cache = SnapshotCache()
@@ -103,6 +103,7 @@ class ControlPlane:
         self._convergence: Convergence | None = None
         self._allocator: Allocator | None = None
         self._xds: XdsServer | None = None
+        self._questions: Questions = ALONE
         self._http: list[HttpServer] = []
         self._private: HttpServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -133,6 +134,7 @@ class ControlPlane:
         self._store = await stores.open_store(
             settings.store_url, keyring=stores.keyring_of(settings), instance=self.instance_id
         )
+        self._questions = stores.open_questions(self._store, settings.store_url)
         await self._ensure_default_mesh()
         await ensure_generators(self._store)
         ranges = Ranges.given(settings)
@@ -164,7 +166,7 @@ class ControlPlane:
             certificate_of=reconciler.certificates.get,
             failure_of=reconciler.failure,
         )
-        self._keys = TokenKeys(self._store, offline=_offline_keys(settings))
+        self._keys = TokenKeys(self._store, offline=offline_keys(settings.dp_token_keys))
         await self._keys.load()
         await self._greet(self._keys)
         self._spawn(self._keys.follow(), "token keys")
@@ -202,6 +204,7 @@ class ControlPlane:
         settings = self.settings
         keys = self._keys
         assert keys is not None
+        assert self._insights is not None
         rules = AccessRules(
             verify=keys.verify_user,
             is_localhost_admin=settings.localhost_is_admin,
@@ -221,7 +224,7 @@ class ControlPlane:
             foresee=self._foresee,
             rejections=convergence.rejections,
             trace=self._trace,
-            siblings=self._siblings or ALONE,
+            siblings=Siblings(self._questions),
             token_keys=keys,
             access=rules,
             settings_document=settings.as_shown(),
@@ -233,19 +236,20 @@ class ControlPlane:
         self._http.append(api)
         port = await api.start(settings.host, settings.api_port, is_shared=self._is_worker)
         self.api_url = _url("http", settings.host, port)
-        if self._siblings is not None:
-            further = diagnostic_routes(lambda: self._is_ready, self.metrics.read, self._store_failure)
-            self._private = HttpServer(create_private(services, further))
-            await self._private.start_at(self._siblings.own)
-            return
+        answerer = create_answerer(services, Csds(self._insights.clients, self.cache).own)
+        self._spawn(self._questions.follow(answerer), "questions of other instances")
         diagnostics = HttpServer(create_diagnostics(lambda: self._is_ready, self.metrics.read, self._store_failure))
+        if self._socket_path is not None:
+            self._private = diagnostics
+            await diagnostics.start_at(self._socket_path)
+            return
         self._http.append(diagnostics)
         port = await diagnostics.start(settings.host, settings.diagnostics_port)
         self.diagnostics_url = _url("http", settings.host, port)
 
     @property
     def _is_worker(self) -> bool:
-        return self._siblings is not None
+        return self._socket_path is not None
 
     async def _foresee(self, changes: Sequence[Change]) -> Preview:
         reconciler = self._reconciler
@@ -298,8 +302,11 @@ class ControlPlane:
         assert self._keys is not None
         door = None if self._proxies is None else Door(self._proxies, self._keys)
         authenticate = None if door is None else door.authenticate
-        csds = Csds(clients, self.cache, authorize=None if door is None else door.authorize)
-        handlers = csds.handlers() if settings.has_csds else {}
+        handlers = {}
+        if settings.has_csds:
+            authorize = None if door is None else door.authorize
+            others = partial(others_clients, self._questions)
+            handlers = Csds(clients, self.cache, authorize=authorize, others=others).handlers()
         if settings.hds_enabled:
             health = WorkloadHealth(self.store, defaults=HealthDefaults.of(settings))
             self.metrics.count_health_streams_with(health.__len__)
@@ -476,22 +483,6 @@ class ControlPlane:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-def _offline_keys(settings: Settings) -> Keyset:
-    keys: dict[str, bytes] = {}
-    for entry in filter(None, settings.dp_token_keys.split(",")):
-        kid, _, path = entry.strip().partition("=")
-        if not kid or not path:
-            raise SettingsError(f"dp_token_keys has the form KID=PATH,KID=PATH, got {entry.strip()!r}")
-        try:
-            keys[kid] = Path(path).expanduser().read_bytes()
-        except OSError as error:
-            raise SettingsError(f"dp_token_keys: cannot read {path}: {error.strerror}") from error
-    try:
-        return public_keyset(keys)
-    except SigningKeyError as error:
-        raise SettingsError(f"dp_token_keys: {error}") from error
 
 
 def _url(scheme: str, host: str, port: int) -> str:

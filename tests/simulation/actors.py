@@ -17,6 +17,7 @@ from bench.regular_mesh import Sink
 from tests.simulation.cluster import TARGET, Cluster, ClusterDatabase, Link
 from tests.simulation.virtual_time import VirtualLoop, WallClock
 
+from kumafast import spread
 from kumafast.insights import Convergence, Insights
 from kumafast.ipam import Allocator, Ranges
 from kumafast.metrics import Metrics
@@ -30,6 +31,8 @@ from kumafast.store.postgres.connection import History
 KEEPALIVE_S = 60.0
 """So long an instance may believe in a stream whose other end has vanished."""
 SLOW_SHARE, SLOW_S = 0.1, 30.0
+SOFT_LIMIT = 6
+"""Of proxies on an instance."""
 
 
 class Stage(Protocol):
@@ -58,6 +61,8 @@ class Instance:
         self.tasks: list[asyncio.Task[None]] = []
         # In the order in which they came: a set's is another in each run.
         self.streams: list[Proxy] = []
+        self.opened: list[float] = []
+        """When each stream that it has ever had was opened."""
         self.is_serving = False
 
     async def start(self) -> None:
@@ -90,15 +95,27 @@ class Instance:
         chores = [
             self.reconciler.follow(), insights.follow(), insights.keep_true(),
             store.members.lead(insights.follow_members), store.members.lead(allocator.follow),
+            spread.follow(store.members, limit=SOFT_LIMIT, shed=self._shed),
         ]  # fmt: skip
+        store.members.count_proxies = lambda: len(self.cache)
         self.tasks = [asyncio.create_task(chore) for chore in chores]
         self.is_serving = True
+
+    async def _shed(self, count: int) -> None:
+        self._world.counts["sent away"] += count
+        for proxy in self.streams[:count]:
+            proxy.lose()
+
+    @property
+    def certificates(self) -> int:
+        """How many it has issued."""
+        return int(self.metrics.certificates_issued._value.get())
 
     def die(self) -> None:
         """End without a word: nothing of it runs any more, and its sessions are cut."""
         self.is_serving = False
         world = self._world
-        world.counts["certificates"] += int(self.metrics.certificates_issued._value.get())
+        world.counts["certificates"] += self.certificates
         for task in (*self.tasks, self.store._following):
             task.cancel()
         for session in tuple(world.cluster.sessions):
@@ -145,6 +162,7 @@ class Proxy:
         self._lost.clear()
         self._woken.set()
         instance.streams.append(self)
+        instance.opened.append(world.loop.time())
         instance.observers.stream_opened(stream_id, Node(self.node_id))
         self._instance, self.instance_name = instance, instance.name
         self._sink = sink = Sink(self.node_id, instance.cache, [])

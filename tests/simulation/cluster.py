@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, cast
 
@@ -39,7 +40,7 @@ class Link:
         self._chance = chance
         self.is_cut = False
         # In the order in which they came: a set's is another in each run.
-        self.waiting: list[asyncio.Future[None]] = []
+        self.waiting: list[Callable[[], None]] = []
 
     def latency_s(self) -> float:
         """How long something takes one way."""
@@ -49,8 +50,8 @@ class Link:
         """Let everything through that has waited."""
         self.is_cut = False
         waiting, self.waiting = self.waiting, []
-        for future in waiting:
-            _finish(future)
+        for arrive in waiting:
+            arrive()
 
 
 @dataclass(slots=True)
@@ -163,24 +164,42 @@ class Session:
     # What travels.
 
     async def ask(self, do: Callable[[], Any]) -> Any:
-        """Have PostgreSQL do something; its answer."""
-        await self._travel()
-        result = do()
-        if isinstance(result, Awaitable):
-            result = await result
-        await self._travel()
-        return result
+        """Have PostgreSQL do something that takes no time; its answer."""
+        answer: list[Any] = []
 
-    async def _travel(self) -> None:
-        loop = asyncio.get_running_loop()
-        await self.wait(lambda future: loop.call_later(self.link.latency_s(), _finish, future))
-        while self.link.is_cut or self.cluster.stopped is not None:
-            link = self.link if self.link.is_cut else self.cluster.stopped
-            assert link is not None
-            await self.wait(link.waiting.append)
-        if not self.cluster.is_up:
+        def travel(future: asyncio.Future[None]) -> None:
+            def arrive() -> None:
+                try:
+                    answer.append(do())
+                except Exception as error:
+                    future.set_exception(error)
+                else:
+                    self._send(future, partial(_finish, future))
+
+            self._send(future, arrive)
+
+        await self.wait(travel)
+        return answer[0]
+
+    async def travel(self) -> None:
+        """One way between the two."""
+        await self.wait(lambda future: self._send(future, partial(_finish, future)))
+
+    def _send(self, future: asyncio.Future[None], then: Callable[[], None]) -> None:
+        """Have something arrive, as long as somebody waits for what follows from it."""
+        asyncio.get_running_loop().call_later(self.link.latency_s(), self._arrive, future, then)
+
+    def _arrive(self, future: asyncio.Future[None], then: Callable[[], None]) -> None:
+        link = self.link if self.link.is_cut else self.cluster.stopped
+        if future.done():
+            return
+        if link is not None:
+            link.waiting.append(partial(self._arrive, future, then))
+        elif self.cluster.is_up:
+            then()
+        else:
+            future.set_exception(ConnectionRefusedError("nobody listens"))
             self.terminate()
-            raise ConnectionRefusedError("nobody listens")
 
     async def wait(self, register: Callable[[asyncio.Future[None]], object]) -> None:
         """Wait for a future that somebody finishes, or the end of the session. Raises what the driver would."""
@@ -337,25 +356,25 @@ class ClusterDatabase(PostgresDatabase):
     async def lock(self, connection: Connection) -> Head:
         session, cluster = _of(connection), self._cluster
 
-        async def take() -> Head:
-            if cluster.holder is None:
-                cluster.holder = session
-            else:
-                timers = []
+        await session.travel()
+        if cluster.holder is None:
+            cluster.holder = session
+        else:
+            timers = []
 
-                def queue(future: asyncio.Future[None]) -> None:
-                    cluster.queue.append((session, future))
-                    timers.append(asyncio.get_running_loop().call_later(STATEMENT_S, _cancel, future))
+            def queue(future: asyncio.Future[None]) -> None:
+                cluster.queue.append((session, future))
+                timers.append(asyncio.get_running_loop().call_later(STATEMENT_S, _cancel, future))
 
-                try:
-                    await session.wait(queue)
-                finally:
-                    timers[0].cancel()
-            # Who holds it and does nothing loses it with the session.
-            asyncio.get_running_loop().call_later(2 * STATEMENT_S, self._end_idle, session, cluster.revision)
-            return self._head()
-
-        return cast(Head, await session.ask(take))
+            try:
+                await session.wait(queue)
+            finally:
+                timers[0].cancel()
+        # Who holds it and does nothing loses it with the session.
+        asyncio.get_running_loop().call_later(2 * STATEMENT_S, self._end_idle, session, cluster.revision)
+        head = self._head()
+        await session.travel()
+        return head
 
     def _end_idle(self, session: Session, revision: int) -> None:
         if self._cluster.holder is session and self._cluster.revision == revision:

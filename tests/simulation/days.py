@@ -19,18 +19,19 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
 from tests.pipeline import dataplane, service
 from tests.simulation import virtual_time
-from tests.simulation.actors import Instance, Proxy
+from tests.simulation.actors import SLOW_S, Instance, Proxy
 from tests.simulation.cluster import Cluster
 from tests.simulation.virtual_time import VirtualLoop, WallClock
 
 from kumafast.errors import KumafastError, StoreUnavailableError
 from kumafast.identity.backends import create_builtin
+from kumafast.identity.workload import period_at
 from kumafast.metrics import Metrics
 from kumafast.reconciler import Reconciler
 from kumafast.resources import DataplaneInsight, Mesh, Resource, ResourceKey, Secret, parse
@@ -46,7 +47,16 @@ WRITE_EVERY_S, FAULT_EVERY_S = 90.0, 600.0
 SETTLE_S = 180.0
 """How long after the last fault everything has to be as it should."""
 HOUR_S, YEAR_S = 3600.0, 365 * 86_400.0
-TURNS_A_SECOND_MAX = 20_000
+TURNS_A_SECOND_MAX = 2_000
+LEAP_S = 120.0
+"""So long after a clock was set it is counted what has come of it; clocks are looked at every 30 s."""
+LEAP_TIMERS_MAX, LEAP_WRITES_MAX = 60 * int(LEAP_S), 30
+WRITES_OF_STREAM = 4
+"""Open, taken, closed, and once more where somebody was thought dead."""
+LEAPS_S = (HOUR_S, -HOUR_S, 5 * HOUR_S, -30 * HOUR_S, YEAR_S, -YEAR_S, 10 * YEAR_S)
+"""By how much clocks are set, to be set back some minutes later, which is within the life of any certificate."""
+LIFETIME = timedelta(hours=24)
+"""Of certificates."""
 
 
 @dataclass
@@ -87,7 +97,9 @@ class World:
             await self._start(number)
         first = self.instances[0]
         assert first is not None
-        await first.store.write([Put(each) for each in _beginning()])
+        beginning = _beginning()
+        await first.store.write([Put(each) for each in beginning])
+        self._possible = {each.key: [each] for each in beginning if each.type.name == "Dataplane"}
         lives = [asyncio.create_task(proxy.live()) for proxy in self.proxies]
         watching = asyncio.create_task(self._watch_turns())
         troubles = [asyncio.create_task(self._repeat(self._write, WRITE_EVERY_S)),
@@ -107,8 +119,8 @@ class World:
                 instance.die()
         await asyncio.gather(*lives, watching, return_exceptions=True)
         issued, streams = self.counts["certificates"], self.counts["streams"]
-        # One for each stream, for each of its life of a day, and for each jump over what it had.
-        if issued > streams + PROXIES * (2 * self.seconds / (24 * HOUR_S) + self.counts["jumps"]) + PROXIES:
+        # One for each stream, for each of its life of a day, and for each leap over what it had.
+        if issued > streams + self.counts["overdue after leaps"] + PROXIES * (2 * self.seconds / (24 * HOUR_S) + 1):
             faults.append(f"{issued} certificates were issued for {streams} streams")
         return Outcome(faults, self._digest.hexdigest(), self.counts)
 
@@ -218,11 +230,47 @@ class World:
         """The clock of one is set, by hours or by years, forward or back, and set right later."""
         instance = self._one()
         if instance is not None:
-            seconds = self.chance.choice([HOUR_S, -HOUR_S, 5 * HOUR_S, -30 * HOUR_S, YEAR_S, -YEAR_S, 10 * YEAR_S])
-            self.counts["jumps"] += 2
-            instance.clock.jump(seconds)
-            await asyncio.sleep(self.chance.expovariate(1 / 600))
-            instance.clock.jump(-seconds)
+            seconds = self.chance.choice(LEAPS_S)
+            for leap_s in (seconds, -seconds):
+                await self._leap(instance, leap_s)
+                await asyncio.sleep(self.chance.expovariate(1 / 600))
+
+    async def _leap(self, instance: Instance, seconds: float) -> None:
+        """Set a clock, and see that nobody makes more of it than there is: who has a certificate of another time gets
+        one, once, and nothing else is done more often than without."""
+        self.counts["leaps"] += 1
+        before, began = instance.clock.utc(), self.loop.time()
+        # Also those that have vanished without a word, in which it still believes.
+        nodes = [proxy.node_id for proxy in self.proxies if instance.cache.get(proxy.node_id) is not None]
+        issued = instance.certificates
+        timers, revision, others = self.loop.timers, self.cluster.revision, self._other_writes
+        instance.clock.jump(seconds)
+        moments = [before, instance.clock.utc()]
+        await asyncio.sleep(LEAP_S)
+        moments.append(instance.clock.utc())
+        # Who has just come is sent its certificate when it takes it, which may be in a while.
+        due = sum(opened > began - SLOW_S for opened in instance.opened)
+        overdue = 0
+        for node_id in nodes:
+            periods = [period_at(node_id, lifetime=LIFETIME, now=moment) for moment in moments]
+            overdue += (periods[0] != periods[1]) + (periods[1] != periods[2])
+        due += overdue
+        issued = instance.certificates - issued
+        timers = self.loop.timers - timers
+        writes = self.cluster.revision - revision - (self._other_writes - others)
+        self.counts["overdue after leaps"] += overdue
+        for name, number in (("timers", timers), ("writes", writes)):
+            self.counts[f"most {name}"] = max(self.counts[f"most {name}"], number)
+        if issued > due or timers > LEAP_TIMERS_MAX or writes > LEAP_WRITES_MAX:
+            self.storms.append(
+                f"{instance.name}'s clock was set by {seconds:.0f} s at {began:.0f}: {issued} certificates, {due} "
+                f"of which were due, {timers} timers and {writes} writes in {LEAP_S:.0f} s"
+            )
+
+    @property
+    def _other_writes(self) -> int:
+        """At most so many commits come of users, and of streams that come and go."""
+        return self.counts["written"] + self.counts["refused"] + WRITES_OF_STREAM * self.counts["streams"]
 
     # Looking.
 

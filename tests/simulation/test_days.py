@@ -12,6 +12,7 @@ from tests.simulation import days, virtual_time
 from tests.simulation.cluster import Cluster
 from tests.simulation.virtual_time import StuckError, VirtualLoop, WallClock
 
+from kumafast import certificates
 from kumafast.store import Commit
 
 SEEDS = range(100, 103)
@@ -65,6 +66,30 @@ def test_a_timer_that_storms_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(days, "FAILURES", [("storms", storm)])
     assert any("turns in one second" in fault for fault in days.play(0, hours=0.3).faults)
+
+
+@pytest.mark.parametrize(("leap_s", "is_renewed"), [(60.0, False), (-60.0, False), (days.YEAR_S, True)])
+def test_a_clock_that_is_set_there_and_back_renews_once_what_is_of_another_time(
+    leap_s: float, is_renewed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(days, "FAILURES", [("clocks set", days.World.jump)])
+    monkeypatch.setattr(days, "LEAPS_S", (leap_s,))
+    outcome = days.play(4, hours=1.5)
+    assert outcome.faults == []
+    assert outcome.counts["leaps"] > 4
+    renewed = outcome.counts["certificates"] - outcome.counts["streams"]
+    # And some whose time has come meanwhile: a period has 16 hours, of which 1.5 pass.
+    assert renewed <= outcome.counts["overdue after leaps"] + days.PROXIES // 2
+    assert (renewed > outcome.counts["leaps"]) == is_renewed
+
+
+def test_certificates_that_leaps_make_for_nothing_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(days, "FAILURES", [("clocks set", days.World.jump)])
+    monkeypatch.setattr(days, "LEAPS_S", (days.HOUR_S,))
+    # As if each hour needed one.
+    monkeypatch.setattr(certificates, "period_at", lambda *_, now, **__: int(now.timestamp() // 3600))
+    faults = days.play(4, hours=1.0).faults
+    assert any("certificates, " in fault and "'s clock was set by" in fault for fault in faults), faults
 
 
 def test_time_passes_when_there_is_nothing_to_do() -> None:

@@ -7,25 +7,54 @@ the machine's clock.
 from __future__ import annotations
 
 import asyncio
+import heapq
+from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+_Ts = TypeVarTuple("_Ts")
 
 
 class StuckError(Exception):
     """Everybody waits for somebody else, and nothing will ever happen."""
 
 
+class _Timer(asyncio.TimerHandle):
+    """asyncio's handle with nothing that is for debugging: there are some ten million in a day of the simulation."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+    ) -> None:
+        self._when, self._callback, self._args = when, callback, args
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Have it never run, or not keep what it would have run with."""
+        self._cancelled = True
+        self._callback, self._args = _nothing, ()
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
-    """asyncio's own loop, with a clock that jumps to the next timer instead of waiting for it."""
+    """asyncio's own loop, with a clock that jumps to the next timer instead of waiting for it.
+
+    Timers of one moment run in the order in which they were set.
+    """
+
+    _ready: deque[_Timer]
+    _stopping: bool
 
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
-        # What the loop asks for news of sockets, and how long to wait for them: for good here.
-        self._selector = self
+        self._timers: list[tuple[float, int, _Timer]] = []
+        self.timers = 0
+        """How many timers have been set."""
         self.turns = 0
         """How often it has gone round."""
 
@@ -33,19 +62,58 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """The seconds since the beginning."""
         return self._now
 
-    def select(self, timeout: float | None) -> list[Any]:
-        """No socket has news; the time of waiting is over at once."""
-        if timeout is None:
-            raise StuckError
+    def call_soon(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """As asyncio's."""
+        handle = _Timer(self._now, callback, args, context)
+        self._ready.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon
+
+    def call_later(
+        self, delay: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As asyncio's."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As asyncio's."""
+        timer = _Timer(when, callback, args, context)
+        self.timers += 1
+        heapq.heappush(self._timers, (when, self.timers, timer))
+        return timer
+
+    def _run_once(self) -> None:
+        ready, timers = self._ready, self._timers
+        if not ready and not self._stopping:
+            while timers and timers[0][2]._cancelled:
+                heapq.heappop(timers)
+            if not timers:
+                raise StuckError
+            self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            timer = heapq.heappop(timers)[2]
+            if not timer._cancelled:
+                ready.append(timer)
         self.turns += 1
-        self._now += max(timeout, 0.0)
-        return []
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            try:
+                handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.call_exception_handler({"message": f"exception in {handle._callback}", "exception": error})
 
-    def _process_events(self, events: list[Any]) -> None:
-        """There are none."""
 
-    def _write_to_self(self) -> None:
-        """Nobody sleeps who would have to be woken."""
+def _nothing() -> None:
+    """What a cancelled timer does."""
 
 
 class WallClock:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,8 @@ SQLITE_DISK_POINTS = {"write": (Kind.WRITE, 200), "sync": (Kind.SYNC, 40), "powe
 transaction, of moving its log into the file, of opening it."""
 POSTGRES_POINTS = ("lock", "append", "commit", "notify", "forget")
 WRITES = 200
+ROUNDS_OF_ONE = 42
+"""After so many deaths another store begins, so that a look at what is left does not take longer and longer."""
 
 
 @dataclass
@@ -197,6 +200,10 @@ class Rounds:
         self._disk = disk
         self.history = History()
 
+    def begin(self, url: str) -> None:
+        """Go on with another store."""
+        self._url, self.history = url, History()
+
     async def one(
         self, point: str, when: str, *, number: int, chance: random.Random, beside: asyncio.Task[None] | None = None
     ) -> Result:
@@ -239,9 +246,13 @@ def sqlite_points() -> list[tuple[str, str]]:
     return [*both, *((point, "during") for point in SQLITE_DISK_POINTS)]
 
 
-async def _many(rounds: Rounds, points: list[tuple[str, str]], count: int, *, seed: int) -> Result:
+async def _many(
+    rounds: Rounds, points: list[tuple[str, str]], count: int, *, seed: int, new_url: Callable[[], str]
+) -> Result:
     chance, total = random.Random(seed), Result()
     for number in range(count):
+        if number % ROUNDS_OF_ONE == 0:
+            rounds.begin(new_url())
         point, when = points[number % len(points)]
         result = await rounds.one(point, when, number=number, chance=chance)
         total.deaths += result.deaths
@@ -257,12 +268,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, sqlite_rounds(Path(folder)) as rounds:
-        in_file = asyncio.run(_many(rounds, sqlite_points(), given.rounds, seed=given.seed))
+        numbers = itertools.count()
+        many = _many(
+            rounds, sqlite_points(), given.rounds, seed=given.seed,
+            new_url=lambda: f"sqlite:{folder}/crash/store-{next(numbers)}.db",
+        )  # fmt: skip
+        in_file = asyncio.run(many)
     _print("sqlite", in_file)
     with tempfile.TemporaryDirectory() as folder, running() as server, Dying() as dying:
         rounds = Rounds(dying, Path(folder), server.new_store())
         points = [(point, when) for point in POSTGRES_POINTS for when in ("before", "after")]
-        in_postgresql = asyncio.run(_many(rounds, points, given.rounds, seed=given.seed))
+        in_postgresql = asyncio.run(_many(rounds, points, given.rounds, seed=given.seed, new_url=server.new_store))
     _print("postgres", in_postgresql)
     return 1 if in_file.broken or in_postgresql.broken else 0
 

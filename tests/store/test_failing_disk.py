@@ -18,13 +18,14 @@ from typing import Any
 
 import pytest
 from tests.store import kinds
-from tests.store.faulty_disk import FaultyDisk, Kind
+from tests.store.faulty_disk import Action, FaultyDisk, Kind
 from tests.store.kinds import Thing
 
 from kumafast.errors import StoreUnavailableError
 from kumafast.store import transfer
+from kumafast.store.sqlite_file import DamagedError
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 class Child:
@@ -63,6 +64,18 @@ class Child:
         line = self._process.stdout.readline()
         assert line, self.log
         return json.loads(line)
+
+    def until_dead(self) -> set[str]:
+        """Write until it is dead; what it has acknowledged."""
+        acknowledged = set()
+        with suppress(BrokenPipeError, AssertionError):
+            for number in range(10_000):
+                if isinstance(self.ask("put", f"again-{number}"), int):
+                    acknowledged.add(f"again-{number}")
+        assert self._process.wait(60) == -9
+        with suppress(BrokenPipeError):
+            self.end()
+        return acknowledged
 
     def end(self) -> None:
         assert self._process.stdin is not None
@@ -229,6 +242,28 @@ async def test_a_file_that_is_damaged_beneath_it_is_written_anew(child: Child, d
     assert child.ask("held") == sorted([*names, "later"])
     await _check_whole(child, *names, "later")
     assert child.path.with_name(f"{child.path.name}.damaged").exists()
+
+
+@pytest.mark.parametrize("after", [0, 7, 30, 60])
+async def test_a_power_cut_while_a_file_is_set_right_leaves_no_less_than_there_was(tmp_path: Path, after: int) -> None:
+    child = Child(tmp_path)
+    child.open(0)
+    names = {f"held-{number}" for number in range(300)}
+    child.ask("put", *names)
+    child.ask("put", "more")
+    _flip(child.path)
+    child.disk.fail(Kind.SYNC)
+    child.ask("put", "refused")
+    child.disk.fail(Kind.WRITE | Kind.SYNC, action=Action.POWER_CUT, after=after)
+    acknowledged = names | {"more"} | child.until_dead()
+    try:
+        store = await kinds.open_sqlite(child.path)
+    except DamagedError:
+        # As it was found; nothing of it is thrown away.
+        return
+    held = {stored.resource.name for stored in (await store.list("Thing")).items}
+    await store.close()
+    assert acknowledged <= held
 
 
 async def test_another_store_in_its_place_is_left_alone(child: Child, tmp_path: Path) -> None:

@@ -279,3 +279,70 @@ def test_a_large_answer_lets_others_have_their_turn() -> None:
             assert turns - before > taken / 0.05
 
     run(main())
+
+
+def _answer_of(*nodes: str) -> bytes:
+    message = csds_pb2.ClientStatusResponse()
+    for node in nodes:
+        message.config.add().node.id = node
+    return b"\0" + bytes(message.SerializeToString())
+
+
+def test_the_clients_of_other_servers_are_shown_with_our_own() -> None:
+    asked: list[bytes] = []
+
+    async def others(data: bytes) -> tuple[list[bytes], list[str]]:
+        asked.append(data)
+        return [_answer_of("there"), _answer_of(), _answer_of("yonder", "beyond")], []
+
+    async def main() -> None:
+        async with world(others=others) as w:
+            w.cache.set("n", named("1", cluster("a")))
+            stream = open_stream(w.channel, ADS + "DeltaAggregatedResources")
+            await stream.write()
+            await stream.read()
+            request = {"excludeResourceContents": True}
+            answer = await w.ask(**request)
+            assert [config.node.id for config in answer.config] == ["n", "there", "yonder", "beyond"]
+            assert asked == [json_format.ParseDict(request, csds_pb2.ClientStatusRequest()).SerializeToString()]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("parts", "missing", "code", "details"),
+    [
+        ([_answer_of("there")], ["host-9f"], grpc.StatusCode.UNAVAILABLE, "of host-9f, which live, there is no answer"),
+        ([b"\x01too long"], [], grpc.StatusCode.RESOURCE_EXHAUSTED, "too long"),
+        ([_answer_of("x" * 3000)], [], grpc.StatusCode.RESOURCE_EXHAUSTED, "would be longer than 2000 bytes"),
+    ],
+)
+def test_what_other_servers_do_not_show_is_said(
+    parts: list[bytes], missing: list[str], code: grpc.StatusCode, details: str
+) -> None:
+    async def others(_: bytes) -> tuple[list[bytes], list[str]]:
+        return parts, missing
+
+    async def main() -> None:
+        async with world(others=others, response_bytes_max=2000) as w:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await w.ask()
+            assert caught.value.code() == code
+            assert details in (caught.value.details() or "")
+
+    run(main())
+
+
+def test_what_another_server_is_told_has_no_more_than_our_own_and_says_why_not() -> None:
+    async def main() -> None:
+        async with world() as w:
+            w.cache.set("n", named("1", cluster("a"), cluster("b")))
+            stream = open_stream(w.channel, ADS + "DeltaAggregatedResources")
+            await stream.write()
+            await stream.read()
+            told = await Csds(w.clients, w.cache).own(b"")
+            assert told[:1] == b"\0"
+            assert len(csds_pb2.ClientStatusResponse.FromString(told[1:]).config) == 1
+            assert (await Csds(w.clients, w.cache, response_bytes_max=10).own(b""))[:1] == b"\x01"
+
+    run(main())

@@ -53,6 +53,7 @@ def wait_for_envoys(client: ApiClient, revision: int | None, *, timeout: str, si
     report = json_of(client.get("/_convergence", params=query, timeout_s=timeout_s + _GRACE_S))
     rejected = [line for entry in report.get("rejected") or [] for line in refusal_lines(entry)]
     waiting = [f"{node} has not acknowledged" for node in report.get("waiting") or []]
+    waiting += [f"the instance {name} does not say whether its proxies have" for name in report.get("missing") or []]
     if rejected:
         refused = "an Envoy rejected it" if all(map(_is_sent, report["rejected"])) else "it cannot be applied"
         raise CommandError(f"the change is stored, but {refused}:", [*rejected, *waiting])

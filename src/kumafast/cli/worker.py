@@ -22,7 +22,6 @@ from kumafast.cli import run
 from kumafast.cli.failure import print_error
 from kumafast.control_plane import ControlPlane
 from kumafast.errors import KumafastError
-from kumafast.rest.siblings import Siblings
 from kumafast.settings import Settings
 
 DRAIN = b"drain\n"
@@ -34,13 +33,13 @@ def main() -> int:
     settings = Settings(**order["settings"])
     run.configure_logging(settings.log_level, worker=order["worker"])
     try:
-        return uvloop.run(_serve(settings, Siblings(Path(order["socket"]))))
+        return uvloop.run(_serve(settings, Path(order["socket"])))
     except KumafastError as error:
         print_error(error)
         return 1
 
 
-async def _serve(settings: Settings, siblings: Siblings) -> int:
+async def _serve(settings: Settings, socket_path: Path) -> int:
     stop_looking = garbage.begin()
     looking = asyncio.create_task(garbage.follow(), name="garbage")
     stopping, draining = asyncio.Event(), asyncio.Event()
@@ -48,7 +47,7 @@ async def _serve(settings: Settings, siblings: Siblings) -> int:
     # To read the certificate anew is the business of the worker that replaces this one.
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: None)
     listening = asyncio.create_task(_listen(stopping, draining), name="supervisor")
-    control_plane = ControlPlane(settings, siblings=siblings)
+    control_plane = ControlPlane(settings, socket_path=socket_path)
     try:
         if await run.start_unless(stopping, control_plane, settings):
             _say(

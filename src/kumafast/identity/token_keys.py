@@ -9,10 +9,11 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-from kumafast.errors import CompactedError, ConflictError, MeshNotFoundError
+from kumafast.errors import CompactedError, ConflictError, MeshNotFoundError, SettingsError
 from kumafast.identity import signing_keys, tokens
-from kumafast.identity.signing_keys import Keyset
+from kumafast.identity.signing_keys import Keyset, SigningKeyError, public_keyset
 from kumafast.identity.tokens import DataplaneClaims, UserClaims, Verified, Verifier
 from kumafast.resources import GlobalSecret, ResourceKey, Secret
 from kumafast.store import Store
@@ -149,3 +150,20 @@ class TokenKeys:
             stored = (await self._store.get(secret.key)).resource
         assert isinstance(stored, Secret | GlobalSecret)
         self._take_in(stored.key, stored)
+
+
+def offline_keys(setting: str) -> Keyset:
+    """The public keys that the setting `dp_token_keys` names. Raises `SettingsError`."""
+    keys: dict[str, bytes] = {}
+    for entry in filter(None, setting.split(",")):
+        kid, _, path = entry.strip().partition("=")
+        if not kid or not path:
+            raise SettingsError(f"dp_token_keys has the form KID=PATH,KID=PATH, got {entry.strip()!r}")
+        try:
+            keys[kid] = Path(path).expanduser().read_bytes()
+        except OSError as error:
+            raise SettingsError(f"dp_token_keys: cannot read {path}: {error.strerror}") from error
+    try:
+        return public_keyset(keys)
+    except SigningKeyError as error:
+        raise SettingsError(f"dp_token_keys: {error}") from error

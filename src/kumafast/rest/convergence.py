@@ -47,12 +47,13 @@ def convergence(services: ApiServices) -> Handler:
         while True:
             query = f"revision={revision}&since={first}&timeout={left_s:.3f}s"
             own, others = await asyncio.gather(
-                _own(services, revision, first, left_s), services.siblings.ask(request, query=query, wait_s=left_s)
+                _own(services, revision, first, left_s),
+                services.siblings.ask(request, query=query, wait_s=left_s, since=revision),
             )
-            # The proxies of a worker that went away are with others by now.
+            # The proxies of an instance that went away are with others by now.
             left_s = deadline - time.monotonic()
             if others.is_complete or left_s <= _LEFT_S_MIN:
-                return json_response(_joined([own, *others.documents]))
+                return json_response(_joined([own, *others.documents], missing=others.missing))
 
     return wait
 
@@ -70,14 +71,15 @@ async def _own(services: ApiServices, revision: int, first: int, timeout_s: floa
     }
 
 
-def _joined(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One report about the proxies of all."""
+def _joined(reports: Sequence[Mapping[str, Any]], *, missing: Sequence[str]) -> dict[str, Any]:
+    """One report about the proxies of all; `missing` are instances that did not say how theirs are."""
     return {
         "revision": max(report["revision"] for report in reports),
-        "is_converged": all(report["is_converged"] for report in reports),
+        "is_converged": all(report["is_converged"] for report in reports) and not missing,
         "proxies": sum(report["proxies"] for report in reports),
         "waiting": sorted({node for report in reports for node in report["waiting"]}),
         "rejected": [each for report in reports for each in report["rejected"]],
+        "missing": list(missing),
         "seconds": max(report["seconds"] for report in reports),
     }
 

@@ -27,16 +27,6 @@ def create_diagnostics(
     While nothing can be written `/ready` is 200 and says why: proxies and readers are served, and should not be sent
     elsewhere.
     """
-    routes = diagnostic_routes(is_ready, read_metrics, store_failure)
-    return Starlette(routes=[*routes, Route("/{rest:path}", UNKNOWN_PATH)])
-
-
-def diagnostic_routes(
-    is_ready: Callable[[], bool],
-    read_metrics: Callable[[], Awaitable[bytes]],
-    store_failure: Callable[[], str] = lambda: "",
-) -> list[Route]:
-    """The same, for an application that answers more."""
 
     async def ready(_: Request) -> Response:
         if not is_ready():
@@ -50,8 +40,11 @@ def diagnostic_routes(
     async def show_metrics(_: Request) -> Response:
         return Response(await read_metrics(), headers={"Content-Type": CONTENT_TYPE})
 
-    return [
-        Route("/ready", fixed({"GET": ready})),
-        Route("/healthy", fixed({"GET": healthy})),
-        Route("/metrics", fixed({"GET": show_metrics})),
-    ]
+    return Starlette(
+        routes=[
+            Route("/ready", fixed({"GET": ready})),
+            Route("/healthy", fixed({"GET": healthy})),
+            Route("/metrics", fixed({"GET": show_metrics})),
+            Route("/{rest:path}", UNKNOWN_PATH),
+        ]
+    )

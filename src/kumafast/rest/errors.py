@@ -76,6 +76,13 @@ class UnreachableError(Exception):
     """An Envoy could not reach the control plane, or not verify it, as the request would have it."""
 
 
+class NoAnswerError(Exception):
+    """Other instances, of which the request may be, give no answer."""
+
+    def __init__(self, what: str, count: int) -> None:
+        super().__init__(f"{what}, which {'does' if count == 1 else 'do'} not answer")
+
+
 class UnknownPathError(Exception):
     """Nothing is served at the path."""
 
@@ -144,6 +151,8 @@ def translate(error: Exception, method: str) -> Response | None:
             return std_error(409, title="Conflict", detail=str(error) or "Conflict")
         case BodyTooLargeError():
             return std_error(413, title=title, detail=str(error))
+        case NoAnswerError():
+            return std_error(503, title=title, detail=str(error))
         case StoreUnavailableError():
             return std_error(503, title=title, detail=str(error) or "The store is unavailable")
     return None

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from kumafast.generation.differences import as_json
 from kumafast.rest.endpoint import Handler
-from kumafast.rest.errors import AbsentError, BadRequestError, json_response
+from kumafast.rest.errors import AbsentError, BadRequestError, NoAnswerError, json_response
 from kumafast.rest.inspection import find_proxy
 from kumafast.rest.services import ApiServices
 from kumafast.snapshot.resource import SECRET, XdsResource
@@ -44,9 +44,11 @@ def show_config(services: ApiServices) -> Handler:
         else:
             after = before
         if before is None or after is None:
-            others = await services.siblings.ask(request)
+            others = await services.siblings.ask(request, first=True)
             if others.documents:
                 return json_response(others.documents[0])
+            if others.missing:
+                raise NoAnswerError(f"{node_id} may be connected to {', '.join(others.missing)}", len(others.missing))
             raise AbsentError("Failed to fetch dataplane insight")
         wanted = config_document(after)
         answer: dict[str, Json] = {"xds": wanted}

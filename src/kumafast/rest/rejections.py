@@ -44,6 +44,7 @@ def rejections(services: ApiServices) -> Handler:
         items = await documents(services, refused)
         others = await services.siblings.ask(request)
         items += [item for document in others.documents for item in document["items"]]
-        return json_response({"total": len(items), "items": items})
+        missing = {"missing": list(others.missing)} if others.missing else {}
+        return json_response({"total": len(items), "items": items, **missing})
 
     return show

@@ -96,22 +96,28 @@ class Picture(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the other workers of a command say: a document each; complete where none went away without an answer."""
+    """What the other instances say: a document each; who gave none, although it lives; complete where none went away
+    without an answer."""
 
     documents: Sequence[Mapping[str, Any]] = ()
+    missing: Sequence[str] = ()
     is_complete: bool = True
 
 
 class Siblings(Protocol):
-    """The other workers of a command, which have proxies of their own."""
+    """The other instances, which have proxies of their own."""
 
-    async def ask(self, request: Request, /, *, query: str = "", wait_s: float = 0.0) -> Answers: ...
+    async def ask(
+        self, request: Request, /, *, query: str = "", wait_s: float = 0.0, first: bool = False, since: int = 0
+    ) -> Answers: ...
 
 
 class _Alone:
-    """The one process of a command."""
+    """The one instance of its store."""
 
-    async def ask(self, _: Request, /, *, query: str = "", wait_s: float = 0.0) -> Answers:
+    async def ask(
+        self, _: Request, /, *, query: str = "", wait_s: float = 0.0, first: bool = False, since: int = 0
+    ) -> Answers:
         return Answers()
 
 

@@ -1,80 +1,101 @@
-"""What workers of one command ask of each other: each knows the proxies that are connected to itself only.
+"""What instances of one store, workers among them, ask each other: each knows the proxies that are connected to itself.
 
-In: a request to one of them. Out: the answers of all others, from the sockets that they have in a directory which only
-their user can enter. Never: the state of a proxy that is kept twice; an answer that is asked for on and on.
-
-A worker that has died leaves a socket at which nobody answers: its proxies are about to come to another one.
+In: a request to one of them. Out: the answers of all others, and who gave none. Never: the state of a proxy that is
+kept twice; an answer that is asked for on and on: whoever is asked answers for itself alone.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from urllib.parse import unquote
 
+import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Scope
 
 from kumafast.rest.convergence import convergence
 from kumafast.rest.endpoint import UNKNOWN_PATH, fixed
 from kumafast.rest.proxy_config import show_config
 from kumafast.rest.rejections import rejections
 from kumafast.rest.services import ALONE, Answers, ApiServices
+from kumafast.store.questions import Answerer, Questions
 
-SOCKETS = "*.sock"
-_CONNECT_S = 2.0
-_ANSWER_S = 5.0
+CLIENTS_PATH = "/_clients"
+"""What stands with the clients of an instance, for CSDS; the query is the request's bytes in hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Siblings:
-    """The workers of one command as one of them sees them. `own` is where it answers the others."""
+    """The other instances as one of them sees them."""
 
-    own: Path
+    questions: Questions
 
-    async def ask(self, request: Request, *, query: str = "", wait_s: float = 0.0) -> Answers:
-        """What all others answer to the request, or to it with another query, each after `wait_s` at most."""
-        sockets = sorted(path for path in self.own.parent.glob(SOCKETS) if path != self.own)
+    async def ask(
+        self, request: Request, *, query: str = "", wait_s: float = 0.0, first: bool = False, since: int = 0
+    ) -> Answers:
+        """What all others answer to the request, or to it with another query; the rest as `Questions.ask` has it."""
         target = f"{request.url.path}?{query or request.url.query}"
-        answers = await asyncio.gather(*(_get(path, target, wait_s) for path in sockets))
+        replies = await self.questions.ask(target, wait_s=wait_s, first=first, since=since)
         return Answers(
-            documents=[answer for answer in answers if isinstance(answer, dict)],
-            is_complete=not any(answer is _LOST for answer in answers),
+            documents=[orjson.loads(body) for body in replies.bodies.values() if body],
+            missing=replies.missing,
+            is_complete=replies.is_complete,
         )
 
 
-_LOST = object()
+async def others_clients(questions: Questions, request: bytes) -> tuple[Sequence[bytes], Sequence[str]]:
+    """What the others say to a request of CSDS, and who says nothing."""
+    replies = await questions.ask(f"{CLIENTS_PATH}?{request.hex()}")
+    return tuple(replies.bodies.values()), replies.missing
 
 
-async def _get(path: Path, target: str, wait_s: float) -> Any:
-    """A document; None where nobody is there, or has nothing to say; `_LOST` where somebody went away meanwhile."""
-    # Who has no siblings asks nobody, and its import is a twentieth of a start.
-    import httpx
-
-    timeout = httpx.Timeout(wait_s + _ANSWER_S, connect=_CONNECT_S)
-    try:
-        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path)), timeout=timeout) as client:
-            response = await client.get(f"http://worker{target}")
-            return response.json() if response.status_code == 200 else None
-    except httpx.ConnectError:
-        return None
-    except httpx.TransportError:
-        return _LOST
-
-
-def create_private(services: ApiServices, further: Sequence[Route]) -> Starlette:
-    """What a worker answers the others, of its own proxies only; and `further` routes."""
+def create_answerer(services: ApiServices, clients: Callable[[bytes], Awaitable[bytes]]) -> Answerer:
+    """What an instance answers the others: about its own proxies only. `clients` gives CSDS's answer to a request."""
     own = dataclasses.replace(services, siblings=ALONE)
-    return Starlette(
+
+    async def show_clients(request: Request) -> Response:
+        return Response(await clients(bytes.fromhex(request.url.query)))
+
+    app = Starlette(
         routes=[
             Route("/_convergence", fixed({"GET": convergence(own)})),
             Route("/meshes/{mesh}/_rejections", fixed({"GET": rejections(own)})),
             Route("/meshes/{mesh}/dataplanes/{name}/_config", fixed({"GET": show_config(own)})),
-            *further,
+            Route(CLIENTS_PATH, fixed({"GET": show_clients})),
             Route("/{rest:path}", UNKNOWN_PATH),
         ]
     )
+
+    async def answer(question: str) -> bytes:
+        path, _, query = question.partition("?")
+        return await _get(app, unquote(path), query)
+
+    return answer
+
+
+async def _get(app: ASGIApp, path: str, query: str) -> bytes:
+    """The body of what an application answers, without a server in between; empty where it is no 200."""
+    scope: Scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": path, "raw_path": path.encode(), "root_path": "", "query_string": query.encode(),
+        "headers": [(b"host", b"instance")], "client": None, "server": None,
+    }  # fmt: skip
+    statuses: list[int] = []
+    parts: list[bytes] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+        else:
+            parts.append(message.get("body", b""))
+
+    await app(scope, receive, send)
+    return b"".join(parts) if statuses == [200] else b""

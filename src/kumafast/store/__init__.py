@@ -5,7 +5,7 @@ Never: validation of what a resource says, or any knowledge of proxies.
 """
 
 from kumafast.store.memory import MemoryStore
-from kumafast.store.opening import keyring_of, open_store
+from kumafast.store.opening import keyring_of, open_questions, open_store
 from kumafast.store.sealing import Keyring
 from kumafast.store.sqlite import SqliteStore
 from kumafast.store.store import Change, Commit, Delete, Listing, Put, Store, StoredResource
@@ -22,5 +22,6 @@ __all__ = [
     "Store",
     "StoredResource",
     "keyring_of",
+    "open_questions",
     "open_store",
 ]

@@ -101,11 +101,15 @@ class Members:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
-    async def all_converged(self, revision: int) -> None:
-        """Return when the proxies of all others have what is stored at a revision."""
+    def want(self, revision: int) -> None:
+        """Have the others tell when their proxies have what is stored at a revision."""
         if revision > self.asked:
             self.asked = revision
             self._say()
+
+    async def all_converged(self, revision: int) -> None:
+        """Return when the proxies of all others have what is stored at a revision."""
+        self.want(revision)
         while not self.is_settled or any(member.converged < revision for member in self.others.values()):
             await self.change()
 

@@ -11,6 +11,7 @@ from kumafast.errors import SettingsError
 from kumafast.settings import Settings
 from kumafast.store.members import Members
 from kumafast.store.memory import MemoryStore
+from kumafast.store.questions import ALONE, Questions
 from kumafast.store.sealing import Keyring
 from kumafast.store.sqlite import SqliteStore
 from kumafast.store.store import Store
@@ -42,6 +43,15 @@ async def open_store(url: str, *, keyring: Keyring | None = None, instance: str 
 
         return await PostgresStore.open(url, keyring=keyring, instance=instance)
     raise SettingsError(f"store {scheme!r} is unknown; {_CHOICES}")
+
+
+def open_questions(store: Store, url: str) -> Questions:
+    """The way to the other instances of a store that was opened by this URL."""
+    if url.startswith(("postgresql:", "postgres:")):
+        from kumafast.store.postgres.questions import PostgresQuestions
+
+        return PostgresQuestions(url, store.members)
+    return ALONE
 
 
 def keyring_of(settings: Settings) -> Keyring:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from envoy.admin.v3 import config_dump_shared_pb2 as dump_pb2
@@ -74,8 +74,16 @@ class ClientStatus(Protocol):
         ...
 
 
+Others = Callable[[bytes], Awaitable[tuple[Sequence[bytes], Sequence[str]]]]
+"""What `Csds.own` of other instances says to a request, and the names of those who say nothing."""
+
+_WHOLE, _REFUSED = b"\x00", b"\x01"
+
+
 class Csds:
-    """Answers for the clients of one server. `clients` is gone through for each request."""
+    """Answers for the clients of one server, and of the others that it can ask. `clients` is gone through for each
+    request.
+    """
 
     def __init__(
         self,
@@ -84,9 +92,11 @@ class Csds:
         *,
         response_bytes_max: int = RESPONSE_BYTES_MAX,
         authorize: Authorize | None = None,
+        others: Others | None = None,
     ) -> None:
         """`authorize` judges who asks, for each request; without it everybody is answered."""
         self._authorize = authorize
+        self._others = others
         self._clients = clients
         self._cache = cache
         self._response_bytes_max = response_bytes_max
@@ -116,7 +126,29 @@ class Csds:
         except PermissionDeniedError as error:
             raise CallError(Status.PERMISSION_DENIED, str(error)) from error
 
+    async def own(self, data: bytes) -> bytes:
+        """What another instance is told that was asked: a byte, then our part of the answer or why there is none."""
+        try:
+            return _WHOLE + await self._own(data)
+        except CallError as error:
+            return _REFUSED + str(error).encode()
+
     async def _answer(self, data: bytes) -> bytes:
+        own = await self._own(data)
+        if self._others is None:
+            return own
+        parts, missing = await self._others(data)
+        if missing:
+            raise CallError(Status.UNAVAILABLE, f"of {', '.join(missing)}, which live, there is no answer")
+        for part in parts:
+            if part[:1] != _WHOLE:
+                raise CallError(Status.RESOURCE_EXHAUSTED, part[1:].decode())
+        if len(own) + sum(map(len, parts)) > self._response_bytes_max:
+            raise _too_long(self._response_bytes_max)
+        # A message that follows another of its kind adds to it.
+        return b"".join((own, *(part[1:] for part in parts)))
+
+    async def _own(self, data: bytes) -> bytes:
         try:
             request = csds_pb2.ClientStatusRequest.FromString(data)
             is_meant = node_predicate(request.node_matchers)
@@ -159,16 +191,20 @@ class _Answer:
 
     def _check(self, size: int) -> None:
         if size > self._bytes_max:
-            raise CallError(
-                Status.RESOURCE_EXHAUSTED,
-                f"the answer would be longer than {self._bytes_max} bytes; "
-                "name fewer nodes in node_matchers, or set exclude_resource_contents",
-            )
+            raise _too_long(self._bytes_max)
 
     async def pause(self) -> None:
         if time.monotonic() - self._began > _SLICE_S:
             await asyncio.sleep(0)
             self._began = time.monotonic()
+
+
+def _too_long(bytes_max: int) -> CallError:
+    return CallError(
+        Status.RESOURCE_EXHAUSTED,
+        f"the answer would be longer than {bytes_max} bytes; "
+        "name fewer nodes in node_matchers, or set exclude_resource_contents",
+    )
 
 
 def _node(node: Node) -> base_pb2.Node:
