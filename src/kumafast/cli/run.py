@@ -208,7 +208,8 @@ async def _start(control_plane: ControlPlane, settings: Settings) -> None:
 def cannot_start(error: OSError, settings: Settings) -> CommandError:
     """What is to be done where something cannot be opened."""
     if error.errno == errno.EADDRINUSE:
-        ports = ", ".join(str(getattr(settings, f"{name}_port")) for name in ("api", "dp", "diagnostics"))
+        asked = (getattr(settings, f"{name}_port") for name in ("api", "dp", "diagnostics"))
+        ports = ", ".join(str(port) for port in asked if port)
         return CommandError(
             f"another process listens on {settings.host} at one of the ports {ports} ({error.strerror or error}); "
             "stop it, or choose others with --api-port, --dp-port and --diagnostics-port (0 = any free one)"
