@@ -33,7 +33,7 @@ from kumafast.stream import standings
 SIZE = 50
 ENVOYS = 10
 WARM, ROUNDS, SAMPLES = 120, 20, 4
-BLOCKS_MAX = 14.0
+BLOCKS_MAX = 6.0
 """For each change. What a bounded cache takes and gives back in turns is some hundred blocks."""
 PATIENCE_S = 60.0
 

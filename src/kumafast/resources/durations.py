@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
-from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator
 
+from kumafast.memo import remembered
 from kumafast.resources.fields import Text
 
 _NANOSECONDS = {
@@ -35,7 +35,7 @@ _NANOSECONDS_MAX = 2**63 - 1
 _KNOWN_MAX = 4_096
 
 
-@lru_cache(maxsize=_KNOWN_MAX)
+@remembered(_KNOWN_MAX)
 def nanoseconds(text: str) -> int:
     """The length of a duration such as `1h0m0.5s`. ValueError where it is none, or over Go's 292 years."""
     if len(text) > _LENGTH_MAX or not _WHOLE.fullmatch(text):
@@ -47,7 +47,7 @@ def nanoseconds(text: str) -> int:
     return -length if text.startswith("-") else length
 
 
-@lru_cache(maxsize=_KNOWN_MAX)
+@remembered(_KNOWN_MAX)
 def as_timedelta(text: str) -> timedelta:
     """A duration in microseconds, rounded away from zero: Envoy takes zero for no limit at all."""
     length = nanoseconds(text)
@@ -55,7 +55,7 @@ def as_timedelta(text: str) -> timedelta:
     return timedelta(microseconds=-microseconds if length < 0 else microseconds)
 
 
-@lru_cache(maxsize=_KNOWN_MAX)
+@remembered(_KNOWN_MAX)
 def go_text(length: int) -> str:
     """Nanoseconds as Go prints them.
 
