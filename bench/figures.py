@@ -27,6 +27,8 @@ SOURCES: dict[str, tuple[str, str]] = {
     "soak": (_LOAD.format("soak-2000*"), "make soak MINUTES=60 USERS=2000"),
     "sidecars": (_LOAD.format("envoys-50*"), "make load-envoys N=50"),
     "kills": ("bench/results/*-kills.json", "make bench-instances PART=kills"),
+    "outages": ("bench/results/*-outages.json", "make bench-instances PART=outages"),
+    "workers": ("bench/results/*-workers.json", "make bench-instances PART=workers"),
 }
 """By name: which files, of which the newest counts, and the command that writes one."""
 
@@ -227,6 +229,29 @@ ROWS: tuple[Row, ...] = (
         "the time: "
         "acknowledged writes; Envoys that hold something else; resources sent again that were held",
         figure="{kills:acknowledged}; {kills:differences.count}; {kills:sent_again}",
+    ),
+    Row(
+        group=_MANY,
+        what="the same: all hold everything, 5 s of load after the kill included, at the longest; a push to who "
+        "stayed, as another process saw it, p50, p99",
+        figure="{kills:all_equal_s.longest}; {kills:survivors_push_s.witness.p50}, "
+        "{kills:survivors_push_s.witness.p99}",
+    ),
+    Row(
+        group=_MANY,
+        what="PostgreSQL stopped, killed and cut off, {outages:seconds} s each, under the same load: the longest "
+        "wait for a 503; streams lost",
+        figure="{outages:stopped.refused_after_s.longest}, {outages:killed.refused_after_s.longest}, "
+        "{outages:cut off.refused_after_s.longest}; {outages:stopped.streams_lost}, {outages:killed.streams_lost}, "
+        "{outages:cut off.streams_lost}",
+    ),
+    Row(
+        group=_MANY,
+        what="pushes of 2 KB to {workers:streams} streams a second by two workers, by one; a worker killed: its "
+        "proxies are back after",
+        figure="{workers:workers_2.stopped.pushes_a_second}; {workers:killed.back_after_s}",
+        peer="{workers:workers_1.stopped.pushes_a_second}",
+        ratio="{workers:workers_2.stopped.pushes_a_second / workers:workers_1.stopped.pushes_a_second}",
     ),
     Row(
         group=_WIRE,

@@ -90,10 +90,12 @@ def results(root: Path = ROOT, *, is_committed: Callable[[str], bool] = lambda p
 def _add(found: Results, source: str, path: Path, root: Path, command: str) -> None:
     held: Any = json.loads(path.read_text(encoding="utf-8"))
     about = held.get("machine", {})
+    if "load_average_before" in about:
+        about = {**about, "load_before": about["load_average_before"]}
     cores = about.get("cores") or held.get("processors")
     machine = _machine({**about, "cores": cores}) if cores else ""
     origin = Origin(held.get("command", command), _day(path, root), machine, str(path.relative_to(root)))
-    for figure in flattened(held):
+    for figure in flattened(held.get("figures", held)):
         found.figures[f"{source}:{figure.id}"] = (figure, origin)
 
 

@@ -19,6 +19,10 @@ LOAD_S = 5.0
 """How long the load goes on after a kill, before all is compared."""
 
 
+STEADY_S = 1.0
+"""How long the load goes on with both there, before a kill."""
+
+
 async def play(crew: Crew, *, kills: int, load_s: float = LOAD_S) -> dict[str, Any]:
     """The figures, in seconds."""
     each: list[dict[str, Any]] = []
@@ -29,6 +33,7 @@ async def play(crew: Crew, *, kills: int, load_s: float = LOAD_S) -> dict[str, A
         await asyncio.sleep(load_s)
         for number in range(kills):
             load.is_paused = False
+            await asyncio.sleep(STEADY_S)
             figures, seen, delays = await _kill(crew, number % 2, load_s)
             each.append(figures)
             witnessed += seen
@@ -84,6 +89,9 @@ async def _kill(crew: Crew, number: int, load_s: float) -> tuple[dict[str, Any],
     ]
     instance = await crew.start(number)
     await crew.balance(instance)
+    await crew.all_connected()
+    # Who comes back after a pause of its own has not stayed.
+    await crew.witness.all_connected()
     figures = {
         "moved": moved,
         "connected_s": round(connected_at - killed_at, 3),

@@ -28,6 +28,7 @@ ENVOYS = 50
 RATE = 10.0
 """Changes a second, each of which goes to some of its Envoys at every instance."""
 _NICE = -5
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,41 +60,53 @@ class Witness:
     def __init__(self, instances: int) -> None:
         self.ring = _ring(instances)
         context = multiprocessing.get_context("spawn")
-        self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_main, args=(child, instances), daemon=True)
+        news, self._news = context.Pipe(duplex=False)
+        # Of its own: a loop that listens to a pipe makes writing to it fail where the pipe is full.
+        self._answers, answers = context.Pipe(duplex=False)
+        self._process = context.Process(target=_main, args=(news, answers, instances), daemon=True)
         self._process.start()
 
     def tell(self, **news: Any) -> None:
         """`ports`: of each instance by its number, None where it is not there; `apis`; `is_writing`."""
-        self._pipe.send(news)
+        self._news.send(news)
 
     async def take(self) -> Taken:
         """What it has seen since the last time."""
-        self._pipe.send({"take": True})
-        taken: Taken = await asyncio.to_thread(self._pipe.recv)
+        self._news.send({"take": True})
+        taken: Taken = await asyncio.to_thread(self._answers.recv)
         return taken
+
+    async def all_connected(self) -> None:
+        """Return when each of its Envoys has a stream. All instances must be there."""
+        while True:
+            self._news.send({"count": True})
+            connected: int = await asyncio.to_thread(self._answers.recv)
+            if connected == self.ring.size:
+                return
+            await asyncio.sleep(_LOOK_S)
 
     def stop(self) -> None:
         """End it."""
         self._process.terminate()
         self._process.join(10)
-        self._pipe.close()
+        self._news.close()
+        self._answers.close()
 
 
 def _ring(instances: int) -> Ring:
     return Ring(ENVOYS * instances, prefix="witness", net=11)
 
 
-def _main(pipe: Connection, instances: int) -> None:
+def _main(news: Connection, answers: Connection, instances: int) -> None:
     # Where it may not be before all others it is one of them.
     with contextlib.suppress(PermissionError):
         os.nice(_NICE)
-    uvloop.run(_Process(pipe, instances).run())
+    uvloop.run(_Process(news, answers, instances).run())
 
 
 class _Process:
-    def __init__(self, pipe: Connection, instances: int) -> None:
-        self._pipe, self._ring = pipe, _ring(instances)
+    def __init__(self, news: Connection, answers: Connection, instances: int) -> None:
+        self._news, self._answers, self._ring = news, answers, _ring(instances)
         self._ports: Sequence[int | None] = [None] * instances
         self._apis: Sequence[str] = ()
         arrivals = Arrivals()
@@ -108,7 +121,7 @@ class _Process:
 
     async def run(self) -> None:
         """Until it is ended."""
-        asyncio.get_running_loop().add_reader(self._pipe.fileno(), self._hear)
+        asyncio.get_running_loop().add_reader(self._news.fileno(), self._hear)
         for number, fleet in enumerate(self._fleets):
             fleet.start("127.0.0.1", lambda number=number: self._port(number))  # type: ignore[misc]
         await self._load.run()
@@ -120,9 +133,9 @@ class _Process:
         return port
 
     def _hear(self) -> None:
-        while self._pipe.poll():
+        while self._news.poll():
             try:
-                news = self._pipe.recv()
+                news = self._news.recv()
             except EOFError:
                 # Whoever started it has died.
                 os._exit(1)
@@ -130,7 +143,9 @@ class _Process:
             self._apis = news.get("apis", self._apis)
             self._load.is_paused = not news.get("is_writing", not self._load.is_paused)
             if "take" in news:
-                self._pipe.send(self._taken())
+                self._answers.send(self._taken())
+            if "count" in news:
+                self._answers.send(sum(fleet.connected for fleet in self._fleets))
 
     def _taken(self) -> Taken:
         seen = [

@@ -138,6 +138,7 @@ async def test_convergence(client: httpx.AsyncClient, convergence: Convergence) 
         "is_converged": True,
         "proxies": 3,
         "waiting": [],
+        "missing": [],
         "rejected": [],
         "seconds": 0.25,
     }

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
@@ -63,6 +64,8 @@ class Instance:
         self.streams: list[Proxy] = []
         self.opened: list[float] = []
         """When each stream that it has ever had was opened."""
+        self.leaps: list[tuple[float, datetime, datetime]] = []
+        """When its clock was set, what it showed, and what it showed then."""
         self.is_serving = False
 
     async def start(self) -> None:

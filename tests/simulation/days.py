@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import itertools
 import os
 import random
 import sys
@@ -245,15 +246,15 @@ class World:
         issued = instance.certificates
         timers, revision, others = self.loop.timers, self.cluster.revision, self._other_writes
         instance.clock.jump(seconds)
-        moments = [before, instance.clock.utc()]
+        instance.leaps.append((began, before, instance.clock.utc()))
         await asyncio.sleep(LEAP_S)
-        moments.append(instance.clock.utc())
+        # Two may set the clock of one in turns: what is due of the other's leap may come in the time of this one.
+        leaps = [moments for at, *moments in instance.leaps if at > began - LEAP_S]
+        moments = [*itertools.chain(*leaps), instance.clock.utc()]
         # Who has just come is sent its certificate when it takes it, which may be in a while.
         due = sum(opened > began - SLOW_S for opened in instance.opened)
-        overdue = 0
-        for node_id in nodes:
-            periods = [period_at(node_id, lifetime=LIFETIME, now=moment) for moment in moments]
-            overdue += (periods[0] != periods[1]) + (periods[1] != periods[2])
+        periods = [[period_at(node, lifetime=LIFETIME, now=moment) for moment in moments] for node in nodes]
+        overdue = sum(one != other for each in periods for one, other in itertools.pairwise(each))
         due += overdue
         issued = instance.certificates - issued
         timers = self.loop.timers - timers

@@ -136,7 +136,6 @@ async def test_who_dies_over_its_answer_is_not_missing_but_what_was_said_is_inco
 async def test_while_postgresql_is_away_nobody_can_be_asked_and_afterwards_everybody(
     mortal: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(questions, "ANSWER_S", 0.5)
     url = mortal.new_store()
 
     async def say(_: str) -> bytes:
@@ -146,7 +145,10 @@ async def test_while_postgresql_is_away_nobody_can_be_asked_and_afterwards_every
         await _until(lambda: store.members.others)
         assert (await asked.ask("/who", wait_s=WAIT_S)).bodies == {"two": b"here"}
         await asyncio.to_thread(mortal.stop)
-        assert (await asked.ask("/who")).missing == ("two",)
+        # Nobody will answer; who does needs longer on a busy machine.
+        with monkeypatch.context() as soon:
+            soon.setattr(questions, "ANSWER_S", 0.5)
+            assert (await asked.ask("/who")).missing == ("two",)
         await asyncio.to_thread(mortal.start)
         async with asyncio.timeout(WAIT_S):
             while (await asked.ask("/who", wait_s=WAIT_S)).bodies != {"two": b"here"}:
