@@ -235,6 +235,19 @@ def test_what_was_made_for_times_to_come_is_due_when_the_clock_goes_back(monkeyp
     asyncio.run(main())
 
 
+def test_what_was_made_while_the_clock_was_ahead_between_two_looks_is_due() -> None:
+    held = Held()
+    before = held.version()
+    assert held.certificates.take_due() == []
+    # It is later than at the last look, and earlier than where the clock has been since.
+    held.now += 10_000 * LIFE.total_seconds()
+    assert held.version() != before
+    held.now -= 10_000 * LIFE.total_seconds() - 1
+    assert held.certificates.take_due() == [NODE]
+    assert held.version() == before
+    assert held.certificates.take_due() == []
+
+
 def test_a_gateway_without_inbounds_has_the_names_of_its_own_tags() -> None:
     held = Held()
     gateway = dataplane("edge", inbound=[], gateway={"tags": {"kuma.io/service": "edge"}})

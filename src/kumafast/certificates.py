@@ -51,6 +51,8 @@ class Certificates:
         # The layer refers to the certificate and never the other way round: layers are not looked through for cycles.
         self._held: dict[str, tuple[Certificate, Layer]] = {}
         self._renewals = Renewals()
+        # The latest time that one was made for: what is held may be of a time to come where the clock shows less.
+        self._made_for = 0.0
         self._is_due_earlier = asyncio.Event()
 
     def get(self, node_id: str) -> Certificate | None:
@@ -61,6 +63,7 @@ class Certificates:
     def layer(self, mesh: MeshIdentity, node_id: str, dataplane: Dataplane) -> Layer:
         """The layer with the secret that a node is to have now."""
         now = self._now()
+        self._made_for = max(self._made_for, now.timestamp())
         wanted = wanted_identity(mesh, node_id, dataplane, now=now)
         self._renew_at(node_id, now.timestamp() + period_end_s(node_id, lifetime=mesh.lifetime, now=now))
         held = self._held.get(node_id)
@@ -85,24 +88,24 @@ class Certificates:
             self._is_due_earlier.clear()
             due = self._renewals.next
             wait_s = None if due is None else min(max(due - self._clock(), 0.0) + _DUE_TOGETHER_S, _SLEEP_MAX_S)
-            looked_at = self._clock()
             try:
                 async with asyncio.timeout(wait_s):
                     await self._is_due_earlier.wait()
             except TimeoutError:
-                if self._clock() < looked_at:
-                    self._take_back()
                 nodes = self.take_due()
                 if nodes:
                     expire(nodes)
 
     def take_due(self) -> list[str]:
         """The nodes that need another certificate by now. Each is named once; `layer` makes what it is to have."""
+        if self._clock() < self._made_for:
+            self._take_back()
         return self._renewals.take(self._clock())
 
     def _take_back(self) -> None:
         """The clock has gone back: what was made for times to come, which nobody takes now, is due."""
         now = self._now()
+        self._made_for = now.timestamp()
         for node_id, (certificate, _) in self._held.items():
             identity = certificate.identity
             if identity.period > period_at(node_id, lifetime=identity.lifetime, now=now):
