@@ -81,9 +81,9 @@ async def test_a_full_disk_refuses_writes_until_there_is_room(small: Server) -> 
 
 
 async def test_one_that_is_read_only_refuses_writes_until_it_is_not(
-    postgresql: Server, caplog: pytest.LogCaptureFixture
+    mortal: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = postgresql.new_store()
+    url = mortal.new_store()
     stores = [await kinds.open_postgres(url) for _ in range(2)]
     await stores[0].put(Thing(name="a"))
     admin = await connection.connect(connection.parse_url(url))
