@@ -1,8 +1,8 @@
 """However much comes and goes, a control plane that goes on holds what it held: counted in Python's memory blocks.
 
 A whole control plane with its store in a file, its API and simulated Envoys on sockets, in a process of its own: what
-other tests have left in theirs is no growth. Each axis of change turns until what is bounded is full, then as often again
-while blocks are counted. A value that is kept for a change is 24 blocks at least, a policy for all 450.
+other tests have left in theirs is no growth. Each axis of change turns until what is bounded is full, then as often
+again while blocks are counted. A value that is kept for a change is 24 blocks at least, a policy for all 450.
 """
 
 from __future__ import annotations
