@@ -150,6 +150,8 @@ async def test_while_postgresql_is_away_nobody_can_be_asked_and_afterwards_every
             soon.setattr(questions, "ANSWER_S", 0.5)
             assert (await asked.ask("/who")).missing == ("two",)
         await asyncio.to_thread(mortal.start)
+        # A question that comes before the other listens again is heard by nobody.
+        monkeypatch.setattr(questions, "HEARD_S", 2.0)
         async with asyncio.timeout(WAIT_S):
             while (await asked.ask("/who", wait_s=WAIT_S)).bodies != {"two": b"here"}:
                 await asyncio.sleep(0.05)
