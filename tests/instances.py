@@ -10,8 +10,8 @@ import asyncio
 import base64
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,20 @@ class Workers(Instance):
         """What `/metrics` shows, without labels."""
         families = text_string_to_metric_families(httpx.get(f"{self.diagnostics}/metrics", timeout=30).text)
         return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
+
+
+@contextmanager
+def pair(directory: Path, url: str) -> Iterator[tuple[Instance, Instance]]:
+    """Two on one store. The first of them has come first, and leads."""
+    first = Instance(directory / "first", url)
+    try:
+        second = Instance(directory / "second", url)
+        try:
+            yield first, second
+        finally:
+            second.stop()
+    finally:
+        first.stop()
 
 
 class Balancer:

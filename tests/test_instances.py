@@ -26,6 +26,7 @@ from tests.instances import (
     insights_of,
     is_open_at_one,
     online,
+    pair,
     settled,
     shown,
 )
@@ -45,17 +46,8 @@ def mortal() -> Iterator[Server]:
 
 @pytest.fixture
 def instances(mortal: Server, tmp_path: Path) -> Iterator[tuple[Instance, Instance]]:
-    """The first of them has come first, and leads."""
-    url = mortal.new_store()
-    first = Instance(tmp_path / "first", url)
-    try:
-        second = Instance(tmp_path / "second", url)
-        try:
-            yield first, second
-        finally:
-            second.stop()
-    finally:
-        first.stop()
+    with pair(tmp_path, mortal.new_store()) as two:
+        yield two
 
 
 async def test_what_one_is_told_all_do_and_a_death_costs_nothing(instances: tuple[Instance, Instance]) -> None:

@@ -19,7 +19,7 @@ from bench.real_wires.fleet import Fleet, until
 from bench.real_wires.simulated_envoy import SimulatedEnvoy
 from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from tests.cli.running import PROGRAM, environment
-from tests.instances import NAMES, NODES, WAIT_S, Instance, dataplane, fill, shown
+from tests.instances import NAMES, NODES, WAIT_S, Instance, dataplane, fill, pair, shown
 from tests.postgresql import Server
 
 from kumafast.snapshot.resource import ENDPOINT
@@ -38,16 +38,8 @@ class Mute:
 
 @pytest.fixture
 def instances(postgresql: Server, tmp_path: Path) -> Iterator[tuple[Instance, Instance]]:
-    url = postgresql.new_store()
-    first = Instance(tmp_path / "first", url)
-    try:
-        second = Instance(tmp_path / "second", url)
-        try:
-            yield first, second
-        finally:
-            second.stop()
-    finally:
-        first.stop()
+    with pair(tmp_path, postgresql.new_store()) as two:
+        yield two
 
 
 async def _apply(instance: Instance, directory: Path, timeout_s: int, port: int) -> tuple[int, str]:
