@@ -8,17 +8,16 @@ In: sizes. Out: lines as they are measured, and figures as JSON by size. Never: 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.regular_mesh import Cost, RegularMesh, dataplane, fill, for_all, for_cell, for_inbounds
+from bench.mesh_cost import started
+from bench.regular_mesh import Cost, RegularMesh, dataplane, for_all, for_cell, for_inbounds
 
 from kumafast import garbage
 from kumafast.resources import Resource
@@ -43,12 +42,7 @@ KINDS = {
 
 def measure(size: int) -> dict[str, Any]:
     """Figures of one size; `changes` has (median, least, most) until the last snapshot, and with in-memory streams."""
-    mesh = RegularMesh(size)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "mesh.db"
-        asyncio.run(fill(path, size))
-        mesh.start(path)
-    mesh.attach_sinks()
+    mesh = started(size)
     found: dict[str, Any] = {
         "load_cpu_s": mesh.load_s,
         "snapshots_cpu_s": mesh.snapshots_s,
@@ -63,9 +57,9 @@ def measure(size: int) -> dict[str, Any]:
     for kind, name in KINDS.items():
         published, sent = (found["changes"][kind][each][0] * 1e3 for each in ("published_cpu_s", "sent_cpu_s"))
         _say(f"        {name}: {published:.2f} ms published, {sent:.2f} ms with the streams")
-    started = time.process_time()
+    began = time.process_time()
     garbage.look_through_all()
-    found["look_for_cycles_s"] = time.process_time() - started
+    found["look_for_cycles_s"] = time.process_time() - began
     _say(f"        a look for dead cycles through everything: {found['look_for_cycles_s'] * 1e3:.0f} ms")
     return found
 

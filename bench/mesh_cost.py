@@ -23,15 +23,21 @@ from kumafast.resources import Resource
 from kumafast.store import Change
 
 
-def measure(size: int) -> dict[str, float]:
-    """Milliseconds by what was done."""
-    end = garbage.begin()
+def started(size: int) -> RegularMesh:
+    """A mesh that was read from a store in a file, with a stream to each proxy."""
     mesh = RegularMesh(size)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mesh.db"
         asyncio.run(fill(path, size))
         mesh.start(path)
     mesh.attach_sinks()
+    return mesh
+
+
+def measure(size: int) -> dict[str, float]:
+    """Milliseconds by what was done."""
+    end = garbage.begin()
+    mesh = started(size)
     new = dataplane(7, size, host="10.200.200.200").model_copy(update={"name": "dp-new"})
     kinds: dict[str, tuple[int, Callable[[int], Resource | Change]]] = {
         "an endpoint": (21, lambda number: Change(new.key, None) if number % 2 else new),

@@ -8,17 +8,16 @@ over what it costs: a timer of the process's own CPU time looks at the stack ins
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from bench.regular_mesh import RegularMesh, fill, for_all, for_cell, for_inbounds
+from bench.mesh_cost import started
+from bench.regular_mesh import for_all, for_cell, for_inbounds
 
 from kumafast import garbage
 from kumafast.resources import Resource
@@ -83,12 +82,7 @@ def main() -> None:
     size, kind = int(sys.argv[1]), sys.argv[2]
     rounds, change = KINDS[kind]
     end = garbage.begin()
-    mesh = RegularMesh(size)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "mesh.db"
-        asyncio.run(fill(path, size))
-        mesh.start(path)
-    mesh.attach_sinks()
+    mesh = started(size)
     mesh.change(change(2))
     samples = Samples()
     with samples.taken():
