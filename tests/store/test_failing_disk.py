@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,7 +70,9 @@ class Child:
         """Write until it is dead; what it has acknowledged."""
         acknowledged = set()
         with suppress(BrokenPipeError, AssertionError):
-            for number in range(10_000):
+            # Ten thousand refusals may come before the disk is tried again, and nothing is written after the last.
+            until = time.monotonic() + 60
+            for number in itertools.takewhile(lambda _: time.monotonic() < until, itertools.count()):
                 if isinstance(self.ask("put", f"again-{number}"), int):
                     acknowledged.add(f"again-{number}")
         assert self._process.wait(60) == -9
