@@ -7,18 +7,15 @@ Never: trust in what a disk holds after it has refused a write or a sync (docs/d
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from kumafast.resources.resource import Resource, ResourceKey
-from kumafast.store.contents import Row, to_us
+from kumafast.resources.resource import ResourceKey
+from kumafast.store.contents import Decode, Encode, Row, to_us
 from kumafast.store.image import Image
 from kumafast.store.sqlite_file import UnwritableError
 from kumafast.store.store import Change, StoredResource
 from kumafast.store.watch import CommitLog
-
-Encode = Callable[[Resource], bytes]
-Decode = Callable[[bytes], Resource]
 
 _RESOURCE = f"INSERT OR REPLACE INTO resources ({', '.join(Row._fields)}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 

@@ -25,6 +25,10 @@ from kumafast.resources.resource import Resource, ResourceKey, Scope
 from kumafast.store.draft import MESH_TYPE
 from kumafast.store.sealing import SEALED_TYPES
 
+Encode = Callable[[Resource], bytes]
+Decode = Callable[[bytes], Resource]
+"""A resource as a row has it, and back."""
+
 FORMAT = 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,11 +71,11 @@ class Contents:
     resources: list[Row] = field(repr=False)
     log: list[LogRow] = field(default_factory=list, repr=False)
 
-    def faults(self, decode: Callable[[bytes], Resource]) -> list[str]:
+    def faults(self, decode: Decode) -> list[str]:
         """Everything that is wrong, in words; nothing for a store that is as it should be."""
         return [*(words for row in self.resources for words in self.faults_of(row, decode)), *self._log_faults()]
 
-    def faults_of(self, row: Row, decode: Callable[[bytes], Resource]) -> Iterator[str]:
+    def faults_of(self, row: Row, decode: Decode) -> Iterator[str]:
         """What is wrong with one of the resources."""
         try:
             resource = decode(row.content)

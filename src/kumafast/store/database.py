@@ -23,10 +23,10 @@ from typing import Any
 
 from kumafast import garbage
 from kumafast.errors import StoreUnavailableError, UnknownTypeError
-from kumafast.resources.resource import Resource, ResourceKey
+from kumafast.resources.resource import ResourceKey
 from kumafast.store import sqlite_file
 from kumafast.store.acknowledged import Acknowledged
-from kumafast.store.contents import Contents, LogRow, Row, from_us, to_us
+from kumafast.store.contents import Contents, Decode, Encode, LogRow, Row, from_us, to_us
 from kumafast.store.image import Image
 from kumafast.store.sealing import SEALED_TYPES
 from kumafast.store.store import Change, Commit, StoredResource
@@ -34,8 +34,6 @@ from kumafast.store.watch import CommitLog
 
 _LOG = logging.getLogger(__name__)
 
-Encode = Callable[[Resource], bytes]
-Decode = Callable[[bytes], Resource]
 Renew = Callable[[bytes], bytes | None]
 """What a stored content should be instead; None where it should be as it is."""
 

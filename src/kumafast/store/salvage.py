@@ -13,16 +13,16 @@ import shutil
 import sqlite3
 import struct
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from kumafast.errors import StoreUnavailableError
-from kumafast.resources.resource import Resource, ResourceKey
+from kumafast.resources.resource import ResourceKey
 from kumafast.store import sqlite_file
-from kumafast.store.contents import Contents, Row, described
+from kumafast.store.contents import Contents, Decode, Row, described
 
 _COLUMNS = ", ".join(Row._fields)
 _ROWS = f"SELECT rowid, {_COLUMNS} FROM resources"
@@ -31,7 +31,7 @@ _NAMES = "SELECT type, mesh, name FROM resources INDEXED BY sqlite_autoindex_res
 _PAGE = 4096
 
 
-def salvage(path: Path, decode: Callable[[bytes], Resource]) -> tuple[Contents, list[str]]:
+def salvage(path: Path, decode: Decode) -> tuple[Contents, list[str]]:
     """All that can be read, and what could not. Raises `StoreUnavailableError` where that is nothing."""
     with tempfile.TemporaryDirectory(prefix="kumafast-salvage-") as folder:
         copy = Path(folder) / "store.db"
@@ -55,14 +55,7 @@ def salvage(path: Path, decode: Callable[[bytes], Resource]) -> tuple[Contents, 
     return contents, missing
 
 
-def _nothing(path: Path, reason: str) -> StoreUnavailableError:
-    return StoreUnavailableError(
-        f"nothing can be read of the store {path}: {reason}; move it away and put a backup in its place with "
-        "`kumafast store import BACKUP`"
-    )
-
-
-def _read(connection: sqlite3.Connection, decode: Callable[[bytes], Resource]) -> tuple[Contents, list[str]]:
+def _read(connection: sqlite3.Connection, decode: Decode) -> tuple[Contents, list[str]]:
     connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     held: dict[ResourceKey, Row] = {}
     for values in _table_rows(connection):
@@ -88,7 +81,7 @@ def _read(connection: sqlite3.Connection, decode: Callable[[bytes], Resource]) -
     return kept, [*lost, *dropped]
 
 
-def _usable(contents: Contents, decode: Callable[[bytes], Resource]) -> tuple[Contents, list[str]]:
+def _usable(contents: Contents, decode: Decode) -> tuple[Contents, list[str]]:
     """Without those that a store would not take: that say something else than their row, or miss mesh or owner."""
     dropped: list[str] = []
     while True:

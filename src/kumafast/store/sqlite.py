@@ -27,7 +27,8 @@ from pathlib import Path
 from kumafast.errors import StoreUnavailableError
 from kumafast.resources import Decoder
 from kumafast.store.condition import Condition
-from kumafast.store.database import Database, Decode, Encode, Renew
+from kumafast.store.contents import Decode, Encode
+from kumafast.store.database import Database, Renew
 from kumafast.store.draft import Draft, Outcome
 from kumafast.store.image import Image
 from kumafast.store.members import Members

@@ -16,8 +16,8 @@ from typing import Any
 
 from kumafast.errors import StoreUnavailableError, UnknownTypeError
 from kumafast.resources.resource import ResourceKey
-from kumafast.store.contents import from_us, to_us
-from kumafast.store.database import Decode, Encode, Renew
+from kumafast.store.contents import Decode, Encode, from_us, to_us
+from kumafast.store.database import Renew
 from kumafast.store.image import Image
 from kumafast.store.postgres.connection import STATEMENT_S, Connection, Target, bounded
 from kumafast.store.sealing import SEALED_TYPES

@@ -28,7 +28,8 @@ import tenacity
 
 from kumafast import garbage
 from kumafast.errors import KumafastError, StoreUnavailableError
-from kumafast.store.database import TRIM_STEP, Decode, Encode, Renew
+from kumafast.store.contents import Decode, Encode
+from kumafast.store.database import TRIM_STEP, Renew
 from kumafast.store.draft import Draft, Outcome
 from kumafast.store.image import Image
 from kumafast.store.memory import Clock, utc_now
