@@ -114,11 +114,15 @@ class Fleet:
     def wait_for_exactly_the_contents(self, mode: Mode) -> None:
         """Wait until the mode's Envoy holds what it was sent, all of it active, and nothing else."""
 
-        def is_so() -> bool:
-            dump = self.envoys[mode].dump()
-            return dump.keys() == self.expected(mode) and not any("warming_state" in entry for entry in dump.values())
+        wait_until(lambda: self._holds_the_contents(mode), f"{mode} holds exactly what it was sent", timeout_s=10)
 
-        wait_until(is_so, f"{mode} holds exactly what it was sent", timeout_s=10)
+    def is_settled(self, mode: Mode) -> bool:
+        """Whether the mode's Envoy has answered all that it was sent, and holds what it has to."""
+        return not self.server.unanswered(str(mode)) and self._holds_the_contents(mode)
+
+    def _holds_the_contents(self, mode: Mode) -> bool:
+        dump = self.envoys[mode].dump()
+        return dump.keys() == self.expected(mode) and not any("warming_state" in entry for entry in dump.values())
 
     def stream_count(self, mode: Mode) -> int:
         """How many streams of the mode's Envoy the server process has now."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,15 @@ class ServerProcess:
         """What happened on a node's streams, or on the one with a number: `["sent", type, version, size]`, …."""
         events = self._ask({"events": since})
         return [event[2:] for event in events if event[0] == node and stream in (None, event[1])]
+
+    def unanswered(self, node: str) -> int:
+        """How many responses on the node's streams that are still open it has neither acknowledged nor rejected."""
+        step = {"sent": 1, "acknowledged": -1, "rejected": -1}
+        counts: Counter[int] = Counter()
+        for owner, stream, kind, *_ in self._ask({"events": 0}):
+            if owner == node:
+                counts[stream] = 0 if kind == "closed" else counts[stream] + step.get(kind, 0)
+        return counts.total()
 
     def events_count(self) -> int:
         """How many events of all nodes there were: where to look from for later ones."""
