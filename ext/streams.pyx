@@ -209,6 +209,12 @@ cdef class Stream(Waiting):
         self.target = target
         target.add(self)
 
+    def stand(self, Standing standing not None, /):
+        """Begin there, and not where new streams do. Only before its first request counts."""
+        standing.members += 1
+        self.standing.leave()
+        self.standing = standing
+
     # As a receiver of the connection's.
 
     def message_received(self, bytes data not None, bint is_followed=False, /):

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import gevent
 from bench.real_wires.client_frames import ClientFrames
-from bench.real_wires.simulated_envoy import SimulatedEnvoy
+from bench.real_wires.simulated_envoy import PATIENCE_S, SimulatedEnvoy
 from gevent.event import Event
 from loadtest.plan import Plan
 from loadtest.worker import Worker
@@ -123,6 +123,8 @@ class EnvoyUser(User):
         frames = ClientFrames(is_tls=self.tls is not None)
         is_new = not envoy.is_configured()
         requests = envoy.opened()
+        if envoy.warming:
+            gevent.spawn_later(PATIENCE_S, envoy.wait_no_longer, tuple(envoy.warming))
         while True:
             for request in requests:
                 frames.send(request)

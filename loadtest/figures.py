@@ -61,7 +61,7 @@ def _wrong(plan: Plan, outcome: Outcome, phases: dict[str, Any], different: Sequ
         yield f"{len(outcome.holdings)} of {plan.users} Envoys have said what they hold"
     yield from outcome.problems[:SHOWN_MAX]
     for name, phase in phases.items():
-        for what in ("missed", "held_already", "wrong_versions"):
+        for what in ("missed", "held_already", "wrong_versions", "given_up"):
             count = phase[what] if what == "missed" else phase["received"].get(what, 0)
             if count:
                 yield f"{name}: {what} {count}"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from bench.real_wires.arrivals import Arrivals
 from bench.real_wires.client_wire import ClientWire
 from bench.real_wires.envoy_node import described
-from bench.real_wires.simulated_envoy import Received, SimulatedEnvoy
+from bench.real_wires.simulated_envoy import PATIENCE_S, Received, SimulatedEnvoy
 from bench.regular_mesh import METADATA
 
 CONNECTING_MAX = 200
@@ -41,6 +41,8 @@ class Sidecar:
         """Say what is wanted."""
         self._streams["opened"] += 1
         self._send(self.envoy.opened())
+        if self.envoy.warming:
+            asyncio.get_running_loop().call_later(PATIENCE_S, self.envoy.wait_no_longer, tuple(self.envoy.warming))
 
     def closed(self) -> None:
         """The stream is over; what was received stays."""

@@ -134,12 +134,14 @@ class RawEnvoy:
         directory: Path,
         *,
         admin_port: int,
+        xds_port: int | None = None,
     ) -> None:
+        """`xds_port` is where it connects to where that is not the server itself."""
         self.mode = mode
         self.node = str(mode)
         self.admin_port = admin_port
-        xds_port = server.mtls_port if mode.is_mtls else server.plain_port
-        bootstrap = _bootstrap(mode, node=self.node, xds_port=xds_port, authority=authority, admin_port=self.admin_port)
+        port = xds_port or (server.mtls_port if mode.is_mtls else server.plain_port)
+        bootstrap = _bootstrap(mode, node=self.node, xds_port=port, authority=authority, admin_port=self.admin_port)
         file = directory / f"{self.node}.json"
         file.write_text(json.dumps(bootstrap), encoding="utf-8")
         self.log = directory / f"{self.node}.log"

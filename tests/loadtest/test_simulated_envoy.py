@@ -161,3 +161,29 @@ def test_what_is_sent_for_nothing_or_wrongly_is_counted() -> None:
     assert talk.received.wrong_versions == 1
     assert talk.received.messages == {CLUSTER: 1, ENDPOINT: 3, LISTENER: 1}
     assert talk.told[-1] == ("default.dp-1", ENDPOINT, "a", 5.0)
+
+
+def test_cluster_that_warms_when_the_stream_ends_waits_and_gives_up() -> None:
+    """The endpoints that it held serve on, as with Envoy's `initial_fetch_timeout`; what it never held it waits for."""
+    talk = configured()
+    talk.respond(CLUSTER, {"a": cluster("a", seconds=2), "new": cluster("new")})
+    talk.open()
+    assert talk.envoy.warming == {"a", "new"}
+    talk.envoy.wait_no_longer(("a", "new"))
+    assert talk.envoy.warming == {"new"}
+    assert talk.received.given_up == 1
+
+
+def test_what_the_end_of_the_stream_may_have_left_unanswered_is_counted_apart() -> None:
+    talk = configured()
+    talk.respond(ENDPOINT, {"a": endpoints("a", "10.0.0.2")})
+    talk.open()
+    talk.respond(ENDPOINT, {"a": endpoints("a", "10.0.0.2")})
+    assert (talk.received.unanswered, talk.received.held_already) == (1, 0)
+    # Once is right; and of a stream that had none before it ended nothing was left.
+    talk.respond(ENDPOINT, {"a": endpoints("a", "10.0.0.2")})
+    assert (talk.received.unanswered, talk.received.held_already) == (1, 1)
+    talk.open()
+    talk.open()
+    talk.respond(ENDPOINT, {"a": endpoints("a", "10.0.0.2")})
+    assert (talk.received.unanswered, talk.received.held_already) == (1, 2)

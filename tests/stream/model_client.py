@@ -52,7 +52,7 @@ class ModelClient:
 
     def reconnect(self) -> None:
         """Open a new stream and ask again for all that was asked for, saying what is held."""
-        self.session = Session(self.variant)
+        self.session = Session(self.variant, unfinished=self.session.unfinished)
         self.received = []
         held, self.held = self.held, {}
         for type_url, old in held.items():

@@ -151,7 +151,7 @@ class Envoys(RuleBasedStateMachine):
             self.publish()
             assert len(self.client.received) <= before + 1
 
-    def publish(self) -> None:
+    def _make_snapshot(self) -> None:
         contents: dict[str, dict[str, str]] = {
             CLUSTER: self.clusters,
             ENDPOINT: self.endpoints,
@@ -159,6 +159,9 @@ class Envoys(RuleBasedStateMachine):
             ROUTE: self.listeners,
         }
         self.snapshot = snapshot_of(contents)
+
+    def publish(self) -> None:
+        self._make_snapshot()
         self.client.settle(self.snapshot)
         if BAD not in str(self.clusters):
             assert not self.client.session.is_holding, "Envoy must never wait for the time-out"
@@ -168,6 +171,29 @@ class Envoys(RuleBasedStateMachine):
             assert self.client.held[LISTENER].resources == self.listeners
             if ENDPOINT in self.client.held:
                 assert self.client.held[ENDPOINT].resources.items() >= self.endpoints.items()
+
+    @rule(
+        clusters=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["1", "2", "3"]), min_size=1, max_size=4),
+        heard=st.integers(0, 6),
+        is_last_answer_lost=st.booleans(),
+    )
+    def cut(self, clusters: dict[str, str], heard: int, is_last_answer_lost: bool) -> None:
+        """The stream ends while a change is on its way: after so many responses one is lost, or its answer is."""
+        self.clusters = clusters
+        self.endpoints = {name: self.endpoints.get(name, "1") for name in clusters}
+        self._make_snapshot()
+        client = self.client
+        for _ in range(heard):
+            if (response := client.session.respond(self.snapshot)) is None:
+                break
+            client.hear(response)
+        response = client.session.respond(self.snapshot)
+        if response is not None and is_last_answer_lost:
+            session, client.session = client.session, client.session.copy()
+            client.hear(response)
+            client.session = session
+        client.reconnect()
+        self.publish()
 
     @rule()
     def reconnect(self) -> None:

@@ -21,7 +21,9 @@ from kumafast.stream.admission import Authenticate, UnauthenticatedError
 from kumafast.stream.large_requests import LargeRequests
 from kumafast.stream.messages import Acknowledged, Event, Sent, Variant
 from kumafast.stream.observer import NodeObserver
+from kumafast.stream.session import Session
 from kumafast.stream.standings import Standings
+from kumafast.stream.unfinished import Unfinished
 
 _LOG = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class Fleet(Streams):
         self._large_requests = LargeRequests(has_read=self._standings.has_read, fail=self.fail)
         self._targets: dict[str, Target] = {}
         self._unfollow: Callable[[], None] | None = None
+        self._unfinished = Unfinished()
         self._count = 0
         self._authenticate = authenticate
         # Of streams whose first request has not come: what is to be judged then.
@@ -114,7 +117,8 @@ class Fleet(Streams):
 
         Raises `ProtocolError`, and `UnauthenticatedError` for a client that is not let in.
         """
-        variant: Variant = stream.standing.session.variant
+        session: Session = stream.standing.session
+        variant = session.variant
         if node_bytes is not None:
             node: Node | None = wire.decode_node(node_bytes)
             # What cannot be read opens nothing.
@@ -133,6 +137,8 @@ class Fleet(Streams):
         elif target.goal is not None:
             self._standings.share(target.goal)
         stream.aim(target)
+        if self._unfinished and session.is_told_once and (unfinished := self._unfinished.take(key)):
+            stream.stand(self._standings.comeback(unfinished))
         if self._observer is not None:
             stream.name = str(uuid.uuid4())
             self._tell(stream, self._observer.stream_opened, node)
@@ -177,6 +183,10 @@ class Fleet(Streams):
         target = stream.target
         if target is None:
             return
+        session: Session | None = stream.standing.session
+        # Of one that could not go on nothing is known.
+        if session is not None and (unfinished := session.unfinished):
+            self._unfinished.note(target.key, unfinished)
         if not target:
             self._targets.pop(target.key, None)
         if self._observer is not None:

@@ -7,7 +7,7 @@ Never: sockets, clocks, asyncio. The order among types is here; the rules within
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 
 from kumafast._core import NAMES_MAX
 from kumafast.snapshot.collection import CollectionPointer
@@ -69,10 +69,12 @@ class Session:
         *,
         number_response: Numbering = count_up,
         epoch: str | None = None,
+        unfinished: Iterable[str] = (),
     ) -> None:
         """`type_url` is the one type of a per-type service; None means ADS.
 
         `epoch` is of no other stream, and part of the names that this one gives; without it one is made up.
+        `unfinished` is what the client's last stream left so.
         """
         self.variant = variant
         self._type_url = type_url
@@ -83,7 +85,9 @@ class Session:
         """The number of the last nonce; they only grow, so that none comes twice."""
         # Clusters that were sent and whose endpoints have not been sent since. Envoy keeps a cluster that it is sent
         # anew warming until its ClusterLoadAssignment comes again, and does not ask for it (rule 50).
-        self._warming: set[str] = set()
+        self._warming: set[str] = set(unfinished)
+        # Those whose endpoints have been sent since, which the client has not answered.
+        self._landing: frozenset[str] = frozenset()
         self._epoch = epoch
         # Names that are this stream's alone, once it has given one.
         self._collections: Collections | None = None
@@ -94,7 +98,7 @@ class Session:
         """Another session in the same state, which goes its own way from here."""
         twin = Session(self.variant, self._type_url, number_response=self._number_response, epoch=self._epoch)
         twin.last_number = self.last_number
-        twin._warming = self._warming.copy()
+        twin._warming, twin._landing = self._warming.copy(), self._landing
         twin._collections = None if self._collections is None else self._collections.copy()
         twin.is_holding = self.is_holding
         twin._substreams = {
@@ -108,6 +112,24 @@ class Session:
     def is_own(self) -> bool:
         """Whether what it sends is for one client, once: a client that comes back may not be sent a name again."""
         return self._collections is not None
+
+    @property
+    def is_told_once(self) -> bool:
+        """Whether a client that comes back is not sent what it holds, of clusters and endpoints alike.
+
+        By names SotW sends everything anew (rule 22); of a service of one type no session knows both sides.
+        """
+        return self._type_url is None and self.variant is Variant.DELTA
+
+    @property
+    def unfinished(self) -> frozenset[str]:
+        """Clusters that may be warming if the stream ends now, without a word of it when their client comes back.
+
+        It says then that it holds the endpoints, in the version that is right, and waits for them all the same.
+        """
+        if not self.is_told_once:
+            return frozenset()
+        return self._landing.union(self._warming) if self._warming else self._landing
 
     def rest_key(self) -> Hashable | None:
         """What all sessions have in common that will answer alike from now on; None while anything is unsettled.
@@ -141,6 +163,8 @@ class Session:
             raise ProtocolError(f"a stream may ask for at most {NAMES_MAX} names of a type")
         if event is None:
             return []
+        if type_url == ENDPOINT:
+            self._landing = frozenset()
         if has_collections and self._collections is not None:
             self._collections.land(is_rejected=isinstance(event, Rejected))
         if type_url == CLUSTER and isinstance(event, Rejected):
@@ -227,7 +251,10 @@ class Session:
             named = self._with_collections(type_url, draft)
         self.last_number = self._number_response(type_url, named, self.last_number, named is not draft)
         nonce = str(self.last_number)
+        cold = frozenset(self._warming) if type_url == ENDPOINT and self._warming else None
         substream.send(draft, nonce, snapshot)
+        if cold is not None:
+            self._landing = cold - self._warming
         if type_url == CLUSTER:
             endpoints = snapshot.resources(ENDPOINT)
             if draft.removed:

@@ -92,6 +92,10 @@ class Standings:
             found = self._origins[variant, type_url] = Standing(session, is_origin=True)
         return found
 
+    def comeback(self, unfinished: frozenset[str]) -> Standing:
+        """Where an aggregated delta stream begins whose client's last one left these clusters `unfinished`."""
+        return Standing(Session(Variant.DELTA, number_response=self._number, unfinished=unfinished))
+
     def goal(self, snapshot: Snapshot | None) -> Snapshot | None:
         """The one snapshot that stands for all with its content and its versions' names."""
         if snapshot is None:
