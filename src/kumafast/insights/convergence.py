@@ -119,7 +119,7 @@ class Convergence:
     def response_acknowledged(self, stream_id: str, type_url: str) -> None:
         """A node took a type."""
         stream = self._streams.get(stream_id)
-        if stream is not None:
+        if stream is not None and stream.refused:
             stream.refused.pop(type_url, None)
 
     def stream_synced(self, stream_id: str, snapshot: Snapshot) -> None:
