@@ -206,9 +206,17 @@ def sample_all(sides: Sequence[Side], seconds: float, path: Path) -> None:
             said = "; ".join(
                 f"{row[1]} {row[2]} made, {row[3]:.0f} MB, {row[5]} fds, p99 {row[10]:.1f} ms" for row in rows
             )
-            sys.stdout.write(f"\r{passed:6.0f} of {seconds:.0f} s: {said}   ")
-            sys.stdout.flush()
+            _tell(f"{passed:6.0f} of {seconds:.0f} s: {said}", second=int(passed))
             time.sleep(max(0.0, 1.0 - (time.monotonic() - began - passed)))
+
+
+def _tell(progress: str, *, second: int) -> None:
+    """On a terminal one line that changes; in a file a line each minute."""
+    if sys.stdout.isatty():
+        sys.stdout.write(f"\r{progress}   ")
+    elif second % 60 == 0:
+        sys.stdout.write(progress + "\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
