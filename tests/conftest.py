@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,30 @@ settings.load_profile("kumafast")
 
 # Tests start hundreds of processes, each of which would compile the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have one authority stand for all whom Python trusts by default, here and in the processes that tests start.
+
+    Each client of httpx reads all of those, which takes longer than what most tests do with it. Nobody here talks with
+    anybody beyond this machine.
+    """
+    from kumafast.identity.authority import create_authority
+
+    before = os.environ.get("SSL_CERT_FILE")
+    file = tempfile.NamedTemporaryFile(prefix="kumafast-trusted-", suffix=".pem")  # noqa: SIM115
+    file.write(create_authority("nobody", now=datetime.now(UTC)).certificate)
+    file.flush()
+    os.environ["SSL_CERT_FILE"] = file.name
+
+    def forget() -> None:
+        del os.environ["SSL_CERT_FILE"]
+        if before is not None:
+            os.environ["SSL_CERT_FILE"] = before
+        file.close()
+
+    config.add_cleanup(forget)
+
 
 # Fast and pure ones first: a broken rule shows in seconds, not after the Envoys.
 _ORDER = ("slow", "envoy")

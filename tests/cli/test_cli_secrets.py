@@ -7,6 +7,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,16 @@ def contents(api: str) -> dict[str, bytes]:
     return {f"{each.get('mesh', '')}/{each['name']}": base64.b64decode(each["data"]) for each in listed}
 
 
-def traces(content: bytes) -> Iterator[bytes]:
-    """What would betray a secret: its bytes, its base64, and for a key in PEM its lines and the numbers in it."""
+@cache
+def traces(content: bytes) -> tuple[bytes, ...]:
+    """What would betray a secret: its bytes, its base64, and for a key in PEM its lines and the numbers in it.
+
+    Each is asked for at hundreds of places, and reading a key takes some 100 ms: OpenSSL tests whether it is one.
+    """
+    return tuple(_traces(content))
+
+
+def _traces(content: bytes) -> Iterator[bytes]:
     yield content
     yield base64.b64encode(content)
     if b"PRIVATE KEY" in content:
