@@ -1,9 +1,11 @@
 """Where the processor time of a push goes, by sampling: from the snapshots of a change to the last acknowledgement.
 
-In: the size of a regular mesh, a kind of change. Out: microseconds of CPU for each message, and a table of functions.
+In: the size of a regular mesh, a kind of change. Out: microseconds of CPU for each message, and for each status of a
+proxy that is written to a file after it; a table of functions, of the push without those.
 Never: sockets, HTTP/2, the clients' own work: between a server's writes and what it is told nobody looks.
 
     python -m bench.push_profile 2000 outbounds
+    python -m bench.push_profile 2000 outbounds figures
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from kumafast.metrics import Metrics
 from kumafast.observers import Observers
 from kumafast.resources import Resource
 from kumafast.snapshot.resource import CLUSTER, ENDPOINT, LISTENER
-from kumafast.store import Change, MemoryStore
+from kumafast.store import Change, SqliteStore, Store
 from kumafast.stream.ads import Fleet
 from kumafast.stream.messages import Variant
 
@@ -42,12 +44,16 @@ _TAKEN = 1
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """CPU seconds of the server for one change: snapshots with their goals, first messages, all that answers bring."""
+    """CPU seconds of the server for one change: snapshots with their goals, first messages, all that answers bring, and
+    the statuses of those who were pushed to, all at once.
+    """
 
     published_s: float
     pushed_s: float
     answered_s: float
+    stored_s: float
     messages: int
+    statuses: int
 
 
 class Connection:
@@ -83,18 +89,19 @@ class PushedMesh(RegularMesh):
     """A regular mesh whose Envoys have streams of a server, which is watched as a control plane's is."""
 
     fleet: Fleet
+    insights: Insights
     connections: list[Connection]
 
-    async def open_all(self) -> None:
-        """Have every dataplane's Envoy configured."""
+    async def open_all(self, store: Store) -> None:
+        """Have every dataplane's Envoy configured, and its status in a store."""
         metrics = Metrics()
         convergence = Convergence(
             cache=self.cache, progress=self.reconciler, observe_seconds=metrics.proxy_convergence_seconds.observe
         )
-        insights = Insights(
-            store=MemoryStore(), convergence=convergence, metrics=metrics, instance_id="kumafast", flush_ms=1e9
+        self.insights = Insights(
+            store=store, convergence=convergence, metrics=metrics, instance_id="kumafast", flush_ms=1e9
         )
-        observers = Observers(self.reconciler, insights)
+        observers = Observers(self.reconciler, self.insights)
         self.fleet = Fleet(self.cache, observer=observers, instance_id="kumafast", finish=lambda *_: None)
         self.connections = [Connection(self.fleet) for _ in range(self.size)]
         for number, connection in enumerate(self.connections):
@@ -109,6 +116,7 @@ class PushedMesh(RegularMesh):
             ):
                 connection.stream.message_received(request)
         await self._settle(None)
+        await self.insights.flush()
 
     async def push(self, change: Resource | Change, samples: Samples | None) -> Push:
         """Commit a change, and have all that follows from it sent and answered."""
@@ -120,11 +128,16 @@ class PushedMesh(RegularMesh):
             while self.reconciler.publish_slice():
                 pass
             published = time.process_time() - started
-        pushed, answered = await self._settle(samples)
-        return Push(published, pushed, answered, self.fleet.tally.sent - before)
+        pushed, answered, statuses = await self._settle(samples)
+        started = time.process_time()
+        await self.insights.flush()
+        stored = time.process_time() - started
+        return Push(published, pushed, answered, stored, self.fleet.tally.sent - before, statuses)
 
-    async def _settle(self, samples: Samples | None) -> tuple[float, float]:
+    async def _settle(self, samples: Samples | None) -> tuple[float, float, int]:
+        """CPU seconds of first messages and of what answers bring; how many streams were sent something."""
         pushed = answered = 0.0
+        told: set[Stream] = set()
         while True:
             with _taken(samples):
                 started = time.process_time()
@@ -133,7 +146,8 @@ class PushedMesh(RegularMesh):
                 pushed += time.process_time() - started
             said = [(each.stream, answer) for each in self.connections for answer in each.answers()]
             if not said:
-                return pushed, answered
+                return pushed, answered, len(told)
+            told.update(stream for stream, _ in said)
             with _taken(samples):
                 started = time.process_time()
                 for stream, answer in said:
@@ -162,28 +176,38 @@ async def measure(size: int, kind: str, samples: Samples | None) -> list[Push]:
         path = Path(folder) / "mesh.db"
         await fill(path, size)
         await mesh.load(path)
-    mesh.connect_all()
-    await mesh.open_all()
-    rounds, change = _changes(size)[kind]
-    return [await mesh.push(change(number), samples if number > 1 else None) for number in range(rounds + 2)][2:]
+        mesh.connect_all()
+        store = await SqliteStore.open(path)
+        await mesh.open_all(store)
+        rounds, change = _changes(size)[kind]
+        pushes = [await mesh.push(change(number), samples if number > 1 else None) for number in range(rounds + 2)]
+        await store.close()
+    return pushes[2:]
 
 
 def main() -> None:
-    """Measure what the arguments ask for; without a table where there is a third."""
+    """Measure what the arguments ask for: figures where there is a third, else a table."""
     size, kind = int(sys.argv[1]), sys.argv[2]
+    # While samples are taken the process's clock is as coarse as they are.
     samples = Samples() if len(sys.argv) < 4 else None
     end = garbage.begin()
     pushes = asyncio.run(measure(size, kind, samples))
     end()
-    messages = pushes[0].messages
-    parts = {
-        part: statistics.median(getattr(each, part) for each in pushes) * 1e6 / messages
-        for part in ("published_s", "pushed_s", "answered_s")
-    }
-    shown = ", ".join(f"{us:.2f} {part.removesuffix('_s')}" for part, us in parts.items())
-    sys.stdout.write(f"{kind} of {size}, {messages} messages; µs of CPU for each: {shown}\n")
-    if samples is not None:
-        sys.stdout.write(f"{samples.table()}\n")
+    sys.stdout.write(f"{samples.table() if samples is not None else _figures(pushes)}\n")
+
+
+def _figures(pushes: list[Push]) -> str:
+    messages, statuses = pushes[0].messages, pushes[0].statuses
+
+    def typical(part: str, count: int) -> str:
+        microseconds = statistics.median(getattr(each, f"{part}_s") for each in pushes) * 1e6 / count
+        return f"{microseconds:.2f} {part}"
+
+    shown = ", ".join(typical(part, messages) for part in ("published", "pushed", "answered"))
+    return (
+        f"µs of CPU for each of {messages} messages: {shown}; for each of {statuses} statuses: "
+        f"{typical('stored', statuses)}"
+    )
 
 
 if __name__ == "__main__":
