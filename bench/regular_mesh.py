@@ -265,7 +265,8 @@ class RegularMesh:
         self.sinks: dict[str, Sink] = {}
         self.load_s = self.snapshots_s = 0.0
         self.bytes_per_proxy = self.peak_bytes = 0.0
-        self._revision = 0
+        self.revision = 0
+        """Of the last commit."""
         self._stored: StoredResource | None = None
 
     def start(self, path: Path) -> None:
@@ -273,16 +274,21 @@ class RegularMesh:
         # What the process holds of other tests is not the mesh's.
         held = _resident_bytes()
         _forget_peak()
-        asyncio.run(self._load(path))
+        asyncio.run(self.load(path))
         before = _resident_bytes()
+        self.connect_all()
+        self.bytes_per_proxy = (_resident_bytes() - before) / self.size
+        self.peak_bytes = _peak_bytes() - held
+
+    def connect_all(self) -> None:
+        """Compute the snapshot of every dataplane."""
         started = time.process_time()
         for number in range(self.size):
             self.reconciler.connect(name(number), Node(f"default.{name(number)}", metadata=METADATA))
         self.snapshots_s = time.process_time() - started
-        self.bytes_per_proxy = (_resident_bytes() - before) / self.size
-        self.peak_bytes = _peak_bytes() - held
 
-    async def _load(self, path: Path) -> None:
+    async def load(self, path: Path) -> None:
+        """Read the store in a file."""
         started = time.process_time()
         # As `kumafast run` starts.
         with garbage.left_alone():
@@ -291,7 +297,7 @@ class RegularMesh:
             await self.reconciler.load()
             garbage.keep_what_is()
         self.load_s = time.process_time() - started
-        self._revision = await store.revision()
+        self.revision = await store.revision()
         self._stored = (await store.list("Dataplane")).items[0]
         await store.close()
 
@@ -303,20 +309,23 @@ class RegularMesh:
             sink.drink()
             sink.responses = []
 
-    def change(self, *changes: Resource | Change) -> Cost:
-        """Commit these and let everybody have what follows from it."""
+    def commit(self, *changes: Resource | Change) -> list[Change]:
+        """These as they are read from a store, as of the next revision."""
         assert self._stored is not None
-        commit = [
-            change
-            if isinstance(change, Change)
-            else Change(change.key, StoredResource(change, 1, self._stored.creation_time, self._stored.creation_time))
+        at = self._stored.creation_time
+        self.revision += 1
+        return [
+            change if isinstance(change, Change) else Change(change.key, StoredResource(change, 1, at, at))
             for change in changes
         ]
+
+    def change(self, *changes: Resource | Change) -> Cost:
+        """Commit these and let everybody have what follows from it."""
+        commit = self.commit(*changes)
         before = replace(self.reconciler.work)
         self.woken.clear()
-        self._revision += 1
         started = time.process_time()
-        self.reconciler.take_in(commit, revision=self._revision)
+        self.reconciler.take_in(commit, revision=self.revision)
         while self.reconciler.publish_slice():
             pass
         published = time.process_time()
@@ -324,7 +333,7 @@ class RegularMesh:
         for sink in sinks:
             sink.drink()
         drunk = time.process_time()
-        assert self.reconciler.revision == self._revision
+        assert self.reconciler.revision == self.revision
         messages, size, lists = _received(sinks)
         return Cost(
             resolved=self.reconciler.work.resolved - before.resolved,

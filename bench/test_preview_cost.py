@@ -48,7 +48,7 @@ class Asked:
         self.written = mixed_policies()
         path = folder / f"{size}.db"
         asyncio.run(self._fill(path, size))
-        asyncio.run(self.mesh._load(path))
+        asyncio.run(self.mesh.load(path))
 
     async def _fill(self, path: Path, size: int) -> None:
         await fill(path, size)

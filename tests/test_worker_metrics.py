@@ -20,7 +20,7 @@ def _samples(exposition: bytes) -> dict[tuple[str, str], float]:
 def _worker(*, connected: int, pushes: int, seconds: float) -> Metrics:
     metrics = Metrics()
     metrics.connected_proxies.set(connected)
-    metrics.xds("type.googleapis.com/envoy.config.cluster.v3.Cluster").pushes.inc(pushes)
+    metrics.xds("type.googleapis.com/envoy.config.cluster.v3.Cluster").pushes += pushes
     metrics.reconcile_seconds.observe(seconds)
     return metrics
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from kumafast.insights import Insights
 from kumafast.reconciler import Reconciler
-from kumafast.snapshot import Snapshot
 from kumafast.snapshot.node import Node
 
 
@@ -19,23 +18,16 @@ class Observers:
         self._reconciler = reconciler
         self._insights = insights
         self._nodes: dict[str, str] = {}
+        # What comes with each message of each stream goes to the insights without a stop here.
+        self.response_sent = insights.response_sent
+        self.response_acknowledged = insights.response_acknowledged
+        self.response_rejected = insights.response_rejected
+        self.stream_synced = insights.stream_synced
 
     def stream_opened(self, stream_id: str, node: Node) -> None:
         self._nodes[stream_id] = node.id
         self._insights.stream_opened(stream_id, node)
         self._reconciler.connect(stream_id, node)
-
-    def response_sent(self, stream_id: str, type_url: str, version: str, size: int) -> None:
-        self._insights.response_sent(stream_id, type_url, version, size)
-
-    def response_acknowledged(self, stream_id: str, type_url: str, version: str) -> None:
-        self._insights.response_acknowledged(stream_id, type_url, version)
-
-    def response_rejected(self, stream_id: str, type_url: str, version: str, message: str) -> None:
-        self._insights.response_rejected(stream_id, type_url, version, message)
-
-    def stream_synced(self, stream_id: str, snapshot: Snapshot) -> None:
-        self._insights.stream_synced(stream_id, snapshot)
 
     def stream_closed(self, stream_id: str) -> None:
         node_id = self._nodes.pop(stream_id, None)

@@ -35,6 +35,28 @@ async def test_put_creates_then_updates(client: httpx.AsyncClient, store: Memory
     assert stored.address == "127.0.0.2"
 
 
+async def test_a_dataplane_that_moves_keeps_the_very_outbounds_that_it_had(
+    client: httpx.AsyncClient, store: MemoryStore
+) -> None:
+    """Those that were read together share theirs, and go on to when one of them has moved."""
+    document = dataplane_document()
+    document["networking"]["outbound"] = [{"port": 10001, "tags": {"kuma.io/service": "backend"}}]
+    await client.put(ITEM, json=document)
+    before = (await store.get(KEY)).resource
+    document["networking"]["address"] = "127.0.0.2"
+    await client.put(ITEM, json=document)
+    moved = (await store.get(KEY)).resource
+    assert isinstance(before, Dataplane)
+    assert isinstance(moved, Dataplane)
+    assert moved.address == "127.0.0.2"
+    assert moved.outbounds[0] is before.outbounds[0]
+    document["networking"]["outbound"][0]["port"] = 10002
+    await client.put(ITEM, json=document)
+    led = (await store.get(KEY)).resource
+    assert isinstance(led, Dataplane)
+    assert led.outbounds[0].port == 10002
+
+
 async def test_put_of_what_is_stored_is_no_commit(client: httpx.AsyncClient, store: MemoryStore) -> None:
     await client.put(ITEM, json=dataplane_document())
     again = await client.put(ITEM, json=dataplane_document())

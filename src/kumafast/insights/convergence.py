@@ -103,7 +103,8 @@ class Convergence:
         self._progress = progress
         self._observe_seconds = observe_seconds
         self._streams: dict[str, _Stream] = {}
-        self._moved = asyncio.Event()
+        # Of those who wait: there is none while nobody does, for a push to ten thousand streams wakes as often.
+        self._moved: asyncio.Event | None = None
 
     def stream_opened(self, stream_id: str, node: Node) -> None:
         """A node is connected; it is waited for from now on."""
@@ -119,7 +120,7 @@ class Convergence:
     def response_acknowledged(self, stream_id: str, type_url: str) -> None:
         """A node took a type."""
         stream = self._streams.get(stream_id)
-        if stream is not None:
+        if stream is not None and stream.refused:
             stream.refused.pop(type_url, None)
 
     def stream_synced(self, stream_id: str, snapshot: Snapshot) -> None:
@@ -199,6 +200,8 @@ class Convergence:
             if stream is None or not self._is_waited_for(stream):
                 left.pop()
                 continue
+            if self._moved is None:
+                self._moved = asyncio.Event()
             await self._moved.wait()
             if len(left) > MANY:
                 await asyncio.sleep(LOOK_AGAIN_S)
@@ -211,8 +214,9 @@ class Convergence:
         return newest is not None and stream.synced is not newest and not self._refusals(stream)
 
     def _wake(self) -> None:
-        self._moved.set()
-        self._moved = asyncio.Event()
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
 
 
 def _is_of(rejection: Rejection, concerned: set[str], first: int) -> bool:

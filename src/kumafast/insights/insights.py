@@ -78,6 +78,8 @@ class Insights:
         # What each proxy is known to run with: noted when it has all of a snapshot.
         self._certificates: dict[ResourceKey, CertificateFacts | None] = {}
         self._by_proxy: dict[ResourceKey, dict[str, StreamStatus]] = {}
+        # Whose each open stream of a dataplane is, so that none of its events need look at the name of its node.
+        self._keys: dict[str, ResourceKey] = {}
         # The streams whose Envoy has taken listeners.
         self._listening: set[str] = set()
         self._dirty: set[ResourceKey] = set()
@@ -96,14 +98,15 @@ class Insights:
         status = self.clients.stream(stream_id)
         if key is not None and status is not None:
             self._by_proxy.setdefault(key, {})[stream_id] = status
-        self._mark(node.id)
+            self._keys[stream_id] = key
+            self._mark(key)
         self._convergence.stream_opened(stream_id, node)
 
     def response_sent(self, stream_id: str, type_url: str, version: str, size: int) -> None:
         """A response went out."""
-        xds = self._metrics.xds(type_url)
-        xds.pushes.inc()
-        xds.bytes.inc(size)
+        counted = self._metrics.xds(type_url)
+        counted.pushes += 1
+        counted.bytes += size
         self.clients.response_sent(stream_id, type_url, version, size)
         self._mark_counted(stream_id)
 
@@ -111,13 +114,13 @@ class Insights:
         """The client took a response."""
         self.clients.response_acknowledged(stream_id, type_url, version)
         self._mark_counted(stream_id)
-        if type_url == LISTENER:
+        if type_url == LISTENER and stream_id not in self._listening:
             self._note_arrival(stream_id)
         self._convergence.response_acknowledged(stream_id, type_url)
 
     def response_rejected(self, stream_id: str, type_url: str, version: str, message: str) -> None:
         """The client refused a response."""
-        self._metrics.xds(type_url).rejects.inc()
+        self._metrics.xds(type_url).rejects += 1
         self.clients.response_rejected(stream_id, type_url, version, message)
         self._mark_stream(stream_id)
         self._convergence.response_rejected(stream_id, type_url, version, message)
@@ -132,6 +135,7 @@ class Insights:
         """A stream has ended."""
         self._convergence.stream_closed(stream_id)
         self._mark_stream(stream_id)
+        self._keys.pop(stream_id, None)
         self._listening.discard(stream_id)
         self.clients.stream_closed(stream_id)
 
@@ -140,40 +144,35 @@ class Insights:
     def failed(self, node_id: str) -> None:
         """What cannot be made for a node is something else than before, or nothing any more."""
         if (key := _key(node_id)) in self._by_proxy and key is not None:
-            self._mark(node_id)
+            self._mark(key)
 
     def _note_arrival(self, stream_id: str) -> None:
-        status = self.clients.stream(stream_id)
-        key = None if status is None else _key(status.node.id)
-        if key is not None and stream_id not in self._listening:
+        key = self._keys.get(stream_id)
+        if key is not None:
             self._listening.add(stream_id)
             self._arrivals.listeners_taken(key.mesh, key.name)
 
     def _note_certificate(self, stream_id: str, snapshot: Snapshot) -> None:
-        status = self.clients.stream(stream_id)
-        key = None if status is None else _key(status.node.id)
-        if status is None or key is None:
+        key = self._keys.get(stream_id)
+        if key is None:
             return
-        runs_with = self._certificate_of(status.node.id) if snapshot.resources(SECRET) else None
+        runs_with = self._certificate_of(_node_id(key)) if snapshot.resources(SECRET) else None
         if key not in self._certificates or self._certificates[key] is not runs_with:
             self._certificates[key] = runs_with
-            self._mark(status.node.id)
+            self._mark(key)
 
     def _mark_stream(self, stream_id: str) -> None:
-        status = self.clients.stream(stream_id)
-        if status is not None:
-            self._mark(status.node.id)
-
-    def _mark(self, node_id: str) -> None:
-        key = _key(node_id)
+        key = self._keys.get(stream_id)
         if key is not None:
-            self._dirty.add(key)
-            self._arrived.set()
+            self._mark(key)
+
+    def _mark(self, key: ResourceKey) -> None:
+        self._dirty.add(key)
+        self._arrived.set()
 
     def _mark_counted(self, stream_id: str) -> None:
-        status = self.clients.stream(stream_id)
-        key = None if status is None else _key(status.node.id)
-        if key is None or key in self._dirty:
+        key = self._keys.get(stream_id)
+        if key is None or key in self._counted or key in self._dirty:
             return
         self._counted[key] = None
         if self._counting is None:
@@ -292,7 +291,7 @@ class Insights:
         )
         if key in self._certificates and not has_left:
             mtls = certified(self._certificates[key], mtls)
-        failure = failed(self._failure_of(f"{key.mesh}.{key.name}")) if is_here else None
+        failure = failed(self._failure_of(_node_id(key))) if is_here else None
         if has_left and before is not None:
             # It is for whoever it has gone to to say.
             failure = before.failure
@@ -310,6 +309,10 @@ class Insights:
 def _key(node_id: str) -> ResourceKey | None:
     named = dataplane_of(node_id)
     return None if named is None else ResourceKey(DataplaneInsight.type.name, *named)
+
+
+def _node_id(key: ResourceKey) -> str:
+    return f"{key.mesh}.{key.name}"
 
 
 def _is_left(held: Resource | None, is_dead: Callable[[str], bool]) -> bool:

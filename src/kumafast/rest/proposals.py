@@ -52,6 +52,8 @@ async def propose(
         raise InvalidResourceError(admission.violations)
     in_mesh = () if mesh is None else resource.remarks_in(mesh)
     warnings = (*_ignored(document), *resource.remarks(), *in_mesh)
+    if existing is not None:
+        complete = complete.sharing(existing.resource)
     return Proposal(complete, existing, admission.companions, warnings)
 
 

@@ -19,7 +19,7 @@ from kumafast.snapshot.snapshot import Snapshot
 from kumafast.stream import wire
 from kumafast.stream.admission import Authenticate, UnauthenticatedError
 from kumafast.stream.large_requests import LargeRequests
-from kumafast.stream.messages import Acknowledged, Event, Sent, Variant
+from kumafast.stream.messages import Acknowledged, Event, Rejected, Sent, Variant
 from kumafast.stream.observer import NodeObserver
 from kumafast.stream.session import Session
 from kumafast.stream.standings import Standings
@@ -226,17 +226,18 @@ class Fleet(Streams):
         """Tell what a move did."""
         observer = self._observer
         for event in events:
-            if isinstance(event, Sent):
-                if observer is not None:
-                    self._tell(stream, observer.response_sent, event.type_url, event.version, event.size)
-            elif isinstance(event, Acknowledged):
-                if observer is not None:
-                    self._tell(stream, observer.response_acknowledged, event.type_url, event.version)
-            else:
+            if isinstance(event, Rejected):
                 kind, key = event.type_url.rpartition(".")[2], stream.target.key if stream.target is not None else ""
                 _LOG.warning("%s refused %s %s: %s", key, kind, event.version, event.message)
-                if observer is not None:
-                    self._tell(stream, observer.response_rejected, event.type_url, event.version, event.message)
+            if observer is None:
+                continue
+            if isinstance(event, Sent):
+                report: Callable[..., None] = observer.response_sent
+            elif isinstance(event, Acknowledged):
+                report = observer.response_acknowledged
+            else:
+                report = observer.response_rejected
+            self._tell(stream, report, *event)
 
     def settled(self, stream: Stream, is_synced: bool) -> None:
         """Tell once for each snapshot that a client has all of it."""
