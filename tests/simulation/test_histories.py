@@ -5,6 +5,7 @@ A failing seed prints the shortest history found that fails. `KUMAFAST_HISTORIES
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections import Counter
@@ -43,6 +44,15 @@ def metrics() -> Metrics:
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     _make_small(monkeypatch)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def left_out() -> Iterator[None]:
+    """Looks for dead cycles leave out what was there before, which is all other tests."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
