@@ -5,6 +5,7 @@ In: figures of parts. Out: `bench/results/<date>.json`, read and written. Never:
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import platform
@@ -139,6 +140,16 @@ def machine() -> dict[str, Any]:
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "load_before": round(os.getloadavg()[0], 1),
+    }
+
+
+def origin(command: str, before: dict[str, Any]) -> dict[str, Any]:
+    """What a document of its own says of itself; `before` is `machine()` of when its run began."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "revision": commit(),
+        "command": command,
+        "machine": {**before, "load_after": round(os.getloadavg()[0], 1)},
     }
 
 

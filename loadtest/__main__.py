@@ -18,6 +18,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from bench import document
 from bench.real_wires import truth
 from loadtest.control_plane import TLS, WatchedControlPlane
 from loadtest.outcome import Outcome
@@ -64,6 +65,7 @@ def main() -> None:
 
 def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[str]:
     """One run and its report; what is not as it should be."""
+    before = document.machine()
     flame = folder / "flame.svg" if arguments.flame else None
     control_plane = WatchedControlPlane(directory, users=arguments.users, tls=arguments.tls, flame=flame)
     with control_plane.running():
@@ -94,6 +96,7 @@ def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[s
     # The paths of this run say nothing to a reader.
     shown = replace(plan, directory="", ca="", certificate="", key="")
     made = figures.of(shown, outcome, control_plane.samples, different, tls=arguments.tls)
+    made = {**document.origin(report.command(made), before), **made}
     report.write(folder, made, outcome, control_plane.samples, draws=not arguments.no_plots)
     return list(made["wrong"])
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from bench import document
 from bench.real_wires import process_cost
 from tests.envoy.harness import EchoService as Echo
 from tests.envoy.harness import Mesh, Sidecar, free_port, rejected, wait_until
@@ -242,7 +243,6 @@ def _figures(
 
 def markdown(figures: dict[str, Any]) -> str:
     """The report as text."""
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
     rows = [
         f"| {name} | {phase['seconds']} | {phase['answered']} | {phase['failed']} | {phase['server_cpu_s']} |"
         for name, phase in figures["phases"].items()
@@ -250,7 +250,7 @@ def markdown(figures: dict[str, Any]) -> str:
     lines = [
         f"# {figures['envoys']} real Envoys with mTLS",
         "",
-        f"{today}, by `make load-envoys N={figures['envoys']}`: {figures['rate']:g} requests a second,",
+        f"{_where(figures)}: {figures['rate']:g} requests a second,",
         f"**{figures['failed']} failed** of {figures['answered'] + figures['failed']}, none of them tried twice;",
         f"{figures['tls_connections']} TLS connections between Envoys.",
         "",
@@ -260,6 +260,16 @@ def markdown(figures: dict[str, Any]) -> str:
         *(["", "Wrong:", "", *(f"- {each}" for each in figures["wrong"])] if figures["wrong"] else []),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _where(figures: dict[str, Any]) -> str:
+    """When, on what and by which command; of a document that does not say so only the command."""
+    about = figures.get("machine")
+    if about is None:
+        return f"By `make load-envoys N={figures['envoys']}`"
+    load = f"load {about['load_before']:g} before and {about['load_after']:g} after"
+    machine = f"{about['kernel']}, Python {about['python']}, {about['cores']} cores, {load}"
+    return f"{figures['date']}, {machine}, revision {figures['revision']}, by `{figures['command']}`"
 
 
 def _batches(items: list[str]) -> Iterator[list[str]]:
@@ -295,6 +305,7 @@ def main() -> None:
         parser.error(f"--envoys must be a multiple of {ENVOYS_STEP}")
     # Whoever ends this ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = document.machine()
     with tempfile.TemporaryDirectory() as directory:
         figures = play(
             Path(directory),
@@ -303,6 +314,7 @@ def main() -> None:
             edits=arguments.edits,
             is_restarted=not arguments.no_restart,
         )
+    figures = {**document.origin(f"make load-envoys N={arguments.envoys}", before), **figures}
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     folder = arguments.output or ROOT / "loadtest" / "results" / f"{today}-envoys-{arguments.envoys}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -54,8 +54,8 @@ def markdown(figures: dict[str, Any]) -> str:
     lines = [
         f"# {figures['scenario']}: {figures['users']:,} Envoys in {processes}",
         "",
-        f"{today}, {platform.system()} on {figures['processors']} processors, TLS: {figures['tls']}, by",
-        f"`{figures.get('command') or _command(figures)}`.",
+        f"{figures.get('date', today)}, {_machine(figures)}, TLS: {figures['tls']}, by",
+        f"`{figures.get('command') or command(figures)}`.",
         "",
         *(f"{note}  " for note in figures.get("notes", ())),
         *([""] if figures.get("notes") else []),
@@ -77,9 +77,34 @@ def markdown(figures: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _command(figures: dict[str, Any]) -> str:
-    chosen = f"SCENARIO={figures['scenario']} USERS={figures['users']} WORKERS={figures['workers']}"
-    return f"make loadtest {chosen} SECONDS={figures['seconds']:g} RATE={figures['rate']:g} TLS={figures['tls']}"
+def command(figures: dict[str, Any]) -> str:
+    """How a user asks for such a run; what is as the Makefile has it is left out.
+
+    >>> run = {"scenario": "soak", "users": 2000, "workers": 1, "seconds": 3600.0, "rate": 10.0, "tls": "none"}
+    >>> command(run)
+    'make soak MINUTES=60 USERS=2000'
+    >>> command({**run, "scenario": "steady", "workers": 2, "seconds": 30.0})
+    'make loadtest SCENARIO=steady USERS=2000 WORKERS=2 SECONDS=30'
+    """
+    seconds, rate = f"{figures['seconds']:g}", f"{figures['rate']:g}"
+    usual = {"WORKERS": "1", "SECONDS": "60", "RATE": "10", "TLS": "none"}
+    chosen = {"WORKERS": str(figures["workers"]), "SECONDS": seconds, "RATE": rate, "TLS": figures["tls"]}
+    asked = f"make loadtest SCENARIO={figures['scenario']} USERS={figures['users']}"
+    is_soak = figures["scenario"] == "soak" and figures["workers"] == 1 and figures["tls"] == "none"
+    if is_soak and figures["seconds"] % 60 == 0:
+        asked = f"make soak MINUTES={figures['seconds'] / 60:g} USERS={figures['users']}"
+        del chosen["SECONDS"]
+    return " ".join([asked, *(f"{name}={value}" for name, value in chosen.items() if value != usual[name])])
+
+
+def _machine(figures: dict[str, Any]) -> str:
+    about = figures.get("machine")
+    if about is None:  # of a document that said no more of its machine
+        return f"{platform.system()} on {figures['processors']} processors"
+    load = f"load {about['load_before']:g} before and {about['load_after']:g} after"
+    return (
+        f"{about['kernel']}, Python {about['python']}, {about['cores']} cores, {load}, revision {figures['revision']}"
+    )
 
 
 def _propagation(phases: dict[str, Any]) -> list[str]:

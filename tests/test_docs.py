@@ -1,4 +1,4 @@
-"""The examples in docstrings are run: what a reader copies works."""
+"""The examples in docstrings are run, and links lead somewhere: what a reader copies or follows works."""
 
 from __future__ import annotations
 
@@ -46,7 +46,15 @@ def test_the_server_for_others_has_examples(name: str) -> None:
     assert sum(len(each.examples) for each in found) > 0
 
 
-SECURITY = Path(__file__).parent.parent / "docs" / "security.md"
+ROOT = Path(__file__).parent.parent
+SECURITY = ROOT / "docs" / "security.md"
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("loadtest/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    assert [each for each in links if "://" not in each and not (page.parent / each).exists()] == []
 
 
 def _commands(text: str) -> list[list[str]]:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench import document
 from bench.real_wires import truth
 from bench.wire.process import ROOT
 from loadtest.control_plane import WatchedControlPlane
@@ -51,6 +52,7 @@ def main() -> None:
 
 def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[str]:
     """One run and its report; what is not as it should be."""
+    before = document.machine()
     outcome = Outcome()
     control_plane = WatchedControlPlane(directory, users=arguments.streams, tls="none")
     with control_plane.running():
@@ -81,7 +83,8 @@ def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[s
     made["streams_each_connection"] = arguments.each
     for name, seconds in played.acknowledged_s.items():
         made["phases"][name]["acknowledged_s"] = seconds
-    made["command"] = f"make load-many STREAMS={arguments.streams} EACH={arguments.each}"
+    command = f"make load-many STREAMS={arguments.streams} EACH={arguments.each}"
+    made = {**document.origin(command, before), **made}
     made["notes"] = [
         f"{connections:,} connections with {arguments.each} streams each; each stream is a node of its own.",
         *(
