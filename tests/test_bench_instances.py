@@ -77,3 +77,9 @@ def test_a_ring_closes() -> None:
 
 def test_the_spread_of_nothing_is_nothing() -> None:
     assert spread([]) == {"p50": 0, "p99": 0, "longest": 0, "pushes": 0}
+
+
+def test_a_document_with_the_fields_of_the_other_documents_is_shown() -> None:
+    about = {"cores": 4, "kernel": "Linux", "python": "3.12", "load_before": 0.4, "load_after": 1.5}
+    text = report.markdown({"kills.json": {**_kills(), "machine": about}})
+    assert "4 cores, load average 0.4 before it" in text

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import uvloop
+from bench.document import machine, origin
 from bench.instances import kills, outages, report, upgrade, workers
 from bench.instances.cable import Cable
 from bench.instances.crew import Crew
@@ -34,16 +33,12 @@ def main() -> None:
     parser.add_argument("--base", default="HEAD~1", help="the revision that is upgraded from, or `schema`")
     parser.add_argument("--output", type=Path, help="the figures as JSON go here")
     arguments = parser.parse_args()
-    document: dict[str, Any] = {
-        "part": arguments.part,
-        "date": datetime.now(UTC).date().isoformat(),
-        "revision": upgrade.revision_of("HEAD"),
-        "command": " ".join(["python -m bench.instances", *sys.argv[1:]]).partition(" --output")[0],
-        "machine": {"cores": os.cpu_count(), "load_average_before": round(os.getloadavg()[0], 1)},
-    }
+    command = " ".join(["python -m bench.instances", *sys.argv[1:]]).partition(" --output")[0]
+    before = machine()
     began = time.monotonic()
     with running() as server, tempfile.TemporaryDirectory() as directory:
-        document["figures"] = uvloop.run(PARTS[arguments.part](server, Path(directory), arguments))
+        figures = uvloop.run(PARTS[arguments.part](server, Path(directory), arguments))
+    document = {"part": arguments.part, **origin(command, before), "figures": figures}
     document["seconds"] = round(time.monotonic() - began, 1)
     sys.stdout.write(report.text(document))
     if arguments.output:

@@ -133,7 +133,8 @@ def markdown(documents: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _section(name: str, document: Mapping[str, Any]) -> Iterator[str]:
     machine = document["machine"]
-    load = machine["load_average_before"]
+    # Older documents have a name of their own for it.
+    load = machine["load_before"] if "load_before" in machine else machine["load_average_before"]
     yield f"\n## `{document['part']}` ({name})\n\n{machine['cores']} cores, load average {load:.1f} before it, "
     yield f"{document['seconds']:.0f} s, `{document['command']}` at {document['revision']}\n\n"
     yield "| what | figure | limit |\n|---|---|---|\n"
