@@ -55,7 +55,8 @@ def main() -> None:
     # Whoever ends this ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    name = f"{today}-{arguments.scenario}-{arguments.users}"
+    # What is sampled is slower for that: its figures are none, and must not stand for those of the scenario.
+    name = f"{today}-{arguments.scenario}-{arguments.users}" + ("-profile" if arguments.flame else "")
     folder = arguments.output or ROOT / "loadtest" / "results" / name
     with tempfile.TemporaryDirectory() as directory:
         wrong = play(arguments, Path(directory), folder)
