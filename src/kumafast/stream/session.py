@@ -62,20 +62,6 @@ class Session:
     ('1', ['backend'])
     """
 
-    __slots__ = (
-        "_collections",
-        "_epoch",
-        "_in_order",
-        "_landing",
-        "_number_response",
-        "_substreams",
-        "_type_url",
-        "_warming",
-        "is_holding",
-        "last_number",
-        "variant",
-    )
-
     def __init__(
         self,
         variant: Variant,
