@@ -135,3 +135,13 @@ def test_malformed(subscription: dict[str, Any], field: str, message: str) -> No
     with pytest.raises(MalformedResourceError) as caught:
         parse({**ECHO, "subscriptions": [subscription]})
     assert [(v.field, v.message) for v in caught.value.violations] == [(f"subscriptions[0].{field}", message)]
+
+
+def test_a_lean_value_is_equal_and_a_copy_of_it_is_its_own() -> None:
+    one = Responses(responses_sent=3, responses_rejected=1).lean()
+    other = Responses(responses_sent=4, responses_rejected=2).lean()
+    assert one == Responses(responses_sent=3, responses_rejected=1)
+    assert one.model_fields_set is other.model_fields_set
+    copied = one.model_copy(update={"responses_acknowledged": 2})
+    assert copied.model_fields_set == {"responses_sent", "responses_acknowledged", "responses_rejected"}
+    assert one.model_fields_set == other.model_fields_set == {"responses_sent", "responses_rejected"}

@@ -295,7 +295,7 @@ class Insights:
         if has_left and before is not None:
             # It is for whoever it has gone to to say.
             failure = before.failure
-        return found.model_copy(update={"mtls": mtls, "failure": failure})
+        return found.model_copy(update={"mtls": mtls, "failure": failure}).lean()
 
     def _forget_ended(self, key: ResourceKey) -> None:
         streams = self._by_proxy.get(key, {})

@@ -51,7 +51,7 @@ def subscription(stream: StreamStatus, *, instance_id: str) -> Subscription:
         last_error=None if refused is None else _last_error(stream.last_refused, refused),
         types=tuple(_details(type_url, of_type) for type_url, of_type in types.items()),
         **{name: _responses([types[type_url]]) for name, type_url in _COUNTED.items() if type_url in types},
-    )
+    ).lean()
     return Subscription(
         id=stream.id,
         control_plane_instance_id=instance_id,
@@ -59,7 +59,7 @@ def subscription(stream: StreamStatus, *, instance_id: str) -> Subscription:
         disconnect_time=_time(stream.disconnected_at),
         status=status,
         version=_node_of(stream).version,
-    )
+    ).lean()
 
 
 def _responses(types: Iterable[TypeStatus]) -> Responses:
@@ -74,7 +74,7 @@ def _responses(types: Iterable[TypeStatus]) -> Responses:
 @remembered(_COUNTS_MAX)
 def _counts(sent: int, acknowledged: int, rejected: int) -> Responses:
     """One object for all that have the same: an insight has five, and most proxies were sent as much as others."""
-    return Responses(responses_sent=sent, responses_acknowledged=acknowledged, responses_rejected=rejected)
+    return Responses(responses_sent=sent, responses_acknowledged=acknowledged, responses_rejected=rejected).lean()
 
 
 def _last_error(type_url: str, status: TypeStatus) -> LastError:
@@ -98,7 +98,7 @@ def _details(type_url: str, status: TypeStatus) -> TypeResponses:
         rejected_version=status.rejected_version,
         rejected_time=_time(status.rejected_at or None),
         error=status.error,
-    )
+    ).lean()
 
 
 def _time(seconds: float | None) -> datetime | None:
