@@ -50,7 +50,7 @@ def main() -> None:
     )
     parser.add_argument("--tls", choices=TLS, default="none", help="of the Envoys' connections [default: none]")
     parser.add_argument(
-        "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run"
+        "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run, or to Ctrl-C"
     )
     parser.add_argument("--flame", action="store_true", help="a flame graph of the control plane beside the report")
     parser.add_argument("--no-plots", action="store_true", help="the report without its plots")
@@ -139,6 +139,11 @@ def _run_locust(plan: Plan, control_plane: WatchedControlPlane, *, spawn_rate: f
     control_plane.client_pid = locust.pid
     try:
         return locust.wait()
+    except KeyboardInterrupt:
+        # Of one that was played to its end only the page was still there.
+        if not (plan.keeps_page and plan.outcome_file.exists()):
+            raise
+        return 0
     finally:
         if locust.poll() is None:
             locust.terminate()
