@@ -48,6 +48,19 @@ def shown(value: float, unit: str) -> str:
     return f"{_digits(base / scale)} {name}" if base else f"0 {name}"
 
 
+def shown_with_spread(value: float, unit: str, spread: tuple[float, float]) -> str:
+    """The value, and in brackets what it was at least and at most; their unit where it is another.
+
+    >>> shown_with_spread(0.00537, "s", (0.00487, 0.00579)), shown_with_spread(694, "us", (638, 2730))
+    ('5.37 ms (4.87 to 5.79)', '694 µs (638 µs to 2.73 ms)')
+    """
+    texts = [shown(each, unit) for each in (value, *spread)]
+    name, edges = texts[0].partition(" ")[2], texts[1:]
+    if all(edge.partition(" ")[2] == name for edge in edges):
+        edges = [edge.partition(" ")[0] for edge in edges]
+    return f"{texts[0]} ({edges[0]} to {edges[1]})"
+
+
 def in_base(value: float, unit: str) -> tuple[float, str]:
     """The value in its family's base, and the family: what two figures may be divided by each other in."""
     family, factor = _UNITS.get(unit, (unit, 1.0))
