@@ -7,7 +7,7 @@ In: a `Document` and the names of its plots. Out: text. Never: a figure that the
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -119,7 +119,11 @@ def of_parts(parts: Iterable[Part]) -> str:
 
 
 def main() -> None:
-    path = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="python -m bench.summary", description="A day's report and plots, again.")
+    parser.add_argument("document", type=Path, help="bench/results/DATE.json")
+    path = parser.parse_args().document
+    if not path.is_file():
+        parser.error(f"there is no {path}")
     day = document.read(path)
     drawn = drawing.draw(day, path.parent)
     path.with_suffix(".md").write_text(markdown(day, drawn), encoding="utf-8")
