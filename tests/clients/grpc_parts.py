@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from tests.clients.xds_server import ROOT, ServerProcess
 
 _GO = ROOT / "tests" / "clients" / "grpc_go"
 _BUILD_TIMEOUT_S = 240
+_END_TIMEOUT_S = 10
 
 
 class Backend:
@@ -71,6 +73,14 @@ class Calls:
     errors: list[str]
 
 
+class ClientKilledError(Exception):
+    """A signal has ended a client's process: a fault within gRPC, since nothing here sends one."""
+
+
+class ClientKilledWarning(UserWarning):
+    """Says in the tests' output that a client was started anew, and what ended the one before."""
+
+
 class GrpcClient:
     """A client process."""
 
@@ -79,16 +89,29 @@ class GrpcClient:
         environment = {**os.environ, "GRPC_XDS_BOOTSTRAP": str(bootstrap), "GRPC_VERBOSITY": "error"}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
         self._child = subprocess.Popen(command, cwd=ROOT, text=True, env=environment, **pipes)
+        self.pid = self._child.pid
 
     def call(self, target: str, count: int) -> Calls:
-        """Make calls on the channel `xds:///TARGET`, one after another."""
+        """Make calls on the channel `xds:///TARGET`, one after another; ClientKilledError where a signal ended it."""
         assert self._child.stdin is not None
         assert self._child.stdout is not None
-        self._child.stdin.write(f"call xds:///{target} {count}\n")
-        self._child.stdin.flush()
-        line = self._child.stdout.readline()
-        assert line, f"the client is gone; see {self._log.name}"
+        try:
+            self._child.stdin.write(f"call xds:///{target} {count}\n")
+            self._child.stdin.flush()
+            line = self._child.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            code = self._child.wait(_END_TIMEOUT_S)
+            if code < 0:
+                raise ClientKilledError(f"the client was ended by {signal.Signals(-code).name}")
+            raise AssertionError(f"the client has ended with {code}; see {self._log.name}")
         return Calls(**json.loads(line))
+
+    def killed_by(self) -> signal.Signals | None:
+        """The signal that has ended the process, if one has."""
+        code = self._child.poll()
+        return signal.Signals(-code) if code is not None and code < 0 else None
 
     def stop(self) -> None:
         """End the process."""
