@@ -100,7 +100,7 @@ class WatchedControlPlane:
     def running(self) -> Iterator[WatchedControlPlane]:
         """With its store filled; it has ended when the block is left, so that the store is at rest."""
         self.store.parent.mkdir(parents=True, exist_ok=True)
-        asyncio.run(fill(self.store, self._users))
+        asyncio.run(fill(self.store, self._users, zone="default"))
         self._start()
         if self._flame is not None:
             self._profiler = profile(self._pid(), self._flame)
