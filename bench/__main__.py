@@ -28,7 +28,7 @@ from pathlib import Path
 
 from bench import document, drawing, ending, summary
 from bench.document import RESULTS, ROOT, Document, Figure, Run
-from bench.flags import count, positive
+from bench.flags import count, mesh_size, positive
 from bench.parts import PARTS, Part, Sizes
 
 _OVERDUE = 5
@@ -171,7 +171,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=[*PARTS], default=usual, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--all", action="store_true", help="every part, the long ones too")
     parser.add_argument("--list", action="store_true", help="say what the parts are and how long they take")
-    parser.add_argument("--sizes", nargs="+", type=count, help="dataplanes of the meshes, for `sizes`")
+    parser.add_argument("--sizes", nargs="+", type=mesh_size, help="dataplanes of the meshes, for `sizes`")
     parser.add_argument("--connections", nargs="+", type=count, help="for `push`, plaintext")
     parser.add_argument("--rounds", type=count, help="pushes that count, of which the median is taken")
     parser.add_argument("--minutes", type=positive, help="for `churn`")

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import ending, readme
-from bench.flags import count
+from bench.flags import count, mesh_size
 
 ROOT = Path(__file__).resolve().parent.parent
 Costs = dict[str, float]
@@ -45,7 +45,7 @@ class Ratio:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
     parser.add_argument("base", help="the revision to compare with, or `readme`")
-    parser.add_argument("--size", type=count, default=1_000, help="dataplanes of the mesh [default: 1000]")
+    parser.add_argument("--size", type=mesh_size, default=1_000, help="dataplanes of the mesh [default: 1000]")
     parser.add_argument("--rounds", type=count, default=5, help="how often each is measured [default: 5]")
     arguments = parser.parse_args()
     if arguments.base == "readme":

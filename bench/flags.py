@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import math
 
+_MESH_STEP = 50
+
 
 def positive(text: str) -> float:
     """A number of seconds, or of something a second.
@@ -30,4 +32,16 @@ def count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
+def mesh_size(text: str) -> int:
+    """Dataplanes of a regular mesh, in which services have ten instances and each dataplane five outbounds.
+
+    >>> mesh_size("1000")
+    1000
+    """
+    value = count(text)
+    if value % _MESH_STEP:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of {_MESH_STEP}")
     return value

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import datetime
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -20,9 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import document, ending
-from bench.flags import count, positive
+from bench.flags import count, mesh_size, positive
 from bench.real_wires import truth
-from loadtest.control_plane import TLS, WatchedControlPlane
+from loadtest.control_plane import TLS, WatchedControlPlane, why_no_descriptors
 from loadtest.outcome import Outcome
 from loadtest.plan import Plan
 from tests.ports import free_port
@@ -31,14 +30,12 @@ from loadtest import figures, report
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIOS = ("steady", "rollout", "policy-storm", "reconnect-storm", "zone-failure", "soak")
-USERS_STEP = 50
-"""In a regular mesh each service has ten instances, and each five outbounds."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     parser.add_argument("--scenario", choices=SCENARIOS, default="steady")
-    parser.add_argument("--users", type=count, default=1_000, help="Envoys: a multiple of 50 [default: 1000]")
+    parser.add_argument("--users", type=mesh_size, default=1_000, help="Envoys: a multiple of 50 [default: 1000]")
     parser.add_argument("--workers", type=count, default=1, help="processes that are these Envoys [default: 1]")
     parser.add_argument("--seconds", type=positive, default=60.0, help="how long changes are made [default: 60]")
     parser.add_argument("--minutes", type=positive, help="the same in minutes")
@@ -50,17 +47,18 @@ def main() -> None:
     )
     parser.add_argument("--tls", choices=TLS, default="none", help="of the Envoys' connections [default: none]")
     parser.add_argument(
-        "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run"
+        "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run, or to Ctrl-C"
     )
     parser.add_argument("--flame", action="store_true", help="a flame graph of the control plane beside the report")
     parser.add_argument("--no-plots", action="store_true", help="the report without its plots")
     parser.add_argument("--output", type=Path, help="the folder of the report [default: one of today's]")
     arguments = parser.parse_args()
-    if arguments.users % USERS_STEP or arguments.users % arguments.workers:
-        parser.error(f"--users must be a multiple of {USERS_STEP} and of --workers")
+    if arguments.users % arguments.workers:
+        parser.error("--users must be a multiple of --workers")
     if arguments.minutes is not None:
         arguments.seconds = 60 * arguments.minutes
-    _allow_descriptors(arguments.users // arguments.workers)
+    if why := why_no_descriptors(arguments.users):
+        parser.error(f"{why}; ask for fewer --users")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     # What is sampled is slower for that: its figures are none, and must not stand for those of the scenario.
     name = f"{today}-{arguments.scenario}-{arguments.users}" + ("-profile" if arguments.flame else "")
@@ -139,6 +137,11 @@ def _run_locust(plan: Plan, control_plane: WatchedControlPlane, *, spawn_rate: f
     control_plane.client_pid = locust.pid
     try:
         return locust.wait()
+    except KeyboardInterrupt:
+        # Of one that was played to its end only the page was still there.
+        if not (plan.keeps_page and plan.outcome_file.exists()):
+            raise
+        return 0
     finally:
         if locust.poll() is None:
             locust.terminate()
@@ -147,13 +150,6 @@ def _run_locust(plan: Plan, control_plane: WatchedControlPlane, *, spawn_rate: f
         with contextlib.suppress(ProcessLookupError):
             os.killpg(locust.pid, signal.SIGKILL)
         locust.wait()
-
-
-def _allow_descriptors(connections: int) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard < connections + 200:
-        raise SystemExit(f"{connections} connections a process need as many descriptors, and {hard} are allowed")
 
 
 if __name__ == "__main__":

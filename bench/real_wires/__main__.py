@@ -10,12 +10,13 @@ from pathlib import Path
 
 import uvloop
 from bench import ending
+from bench.flags import mesh_size
 from bench.real_wires.scenario import play
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.real_wires", description=__doc__)
-    parser.add_argument("--size", type=int, default=2_000, help="dataplanes, each with its Envoy")
+    parser.add_argument("--size", type=mesh_size, default=2_000, help="dataplanes, each with its Envoy")
     parser.add_argument("--rate", type=float, default=10.0, help="changes a second; 0: each when the last has arrived")
     parser.add_argument("--seconds", type=float, default=60.0, help="for so long")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds without a change")

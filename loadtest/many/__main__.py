@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 
 from bench import document, ending
-from bench.flags import count, positive
+from bench.flags import count, mesh_size, positive
 from bench.real_wires import truth
 from bench.regular_mesh import PER_SERVICE
 from bench.wire.process import ROOT
-from loadtest.control_plane import WatchedControlPlane
+from loadtest.control_plane import WatchedControlPlane, why_no_descriptors
 from loadtest.many.client import Envoys
 from loadtest.many.play import Play
 from loadtest.outcome import Outcome
@@ -28,13 +28,11 @@ from loadtest.plan import Plan
 from loadtest import figures, report
 
 RATE, SECONDS = 20.0, 20.0
-STREAMS_STEP = 50
-"""In a regular mesh each service has ten instances, and each five outbounds."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtest.many", description=__doc__)
-    parser.add_argument("--streams", type=count, default=50_000, help="Envoys: a multiple of 50 [default: 50000]")
+    parser.add_argument("--streams", type=mesh_size, default=50_000, help="Envoys: a multiple of 50 [default: 50000]")
     parser.add_argument("--each", type=count, default=10, help="streams on each connection [default: 10]")
     parser.add_argument("--rate", type=positive, default=RATE, help="endpoints that move each second [default: 20]")
     parser.add_argument(
@@ -43,8 +41,10 @@ def main() -> None:
     parser.add_argument("--no-plots", action="store_true", help="the report without its plots")
     parser.add_argument("--output", type=Path, help="the folder of the report [default: one of today's]")
     arguments = parser.parse_args()
-    if arguments.streams % STREAMS_STEP or arguments.streams % arguments.each:
-        parser.error(f"--streams must be a multiple of {STREAMS_STEP} and of --each")
+    if arguments.streams % arguments.each:
+        parser.error("--streams must be a multiple of --each")
+    if why := why_no_descriptors(arguments.streams // arguments.each):
+        parser.error(f"{why}; ask for more streams on --each connection")
     services = arguments.streams // PER_SERVICE
     seconds_most = services / arguments.rate
     if arguments.seconds is None:

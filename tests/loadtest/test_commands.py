@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import doctest
+import resource
 import sys
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ from bench import flags
 from loadtest.__main__ import main as loadtest
 from loadtest.many import __main__ as many
 from loadtest.real_envoys import main as real_envoys
+
+from loadtest import control_plane
 
 
 def test_examples_run() -> None:
@@ -24,13 +27,15 @@ def test_examples_run() -> None:
     [
         (loadtest, "--scenario none", "argument --scenario: invalid choice: 'none'"),
         (loadtest, "--users 0", "argument --users: 0 is less than 1"),
-        (loadtest, "--users 101", "--users must be a multiple of 50 and of --workers"),
+        (loadtest, "--users 101", "argument --users: 101 is not a multiple of 50"),
+        (loadtest, "--users 100 --workers 3", "--users must be a multiple of --workers"),
         (loadtest, "--workers 0", "argument --workers: 0 is less than 1"),
         (loadtest, "--seconds -1", "argument --seconds: -1 is not a number above 0"),
         (loadtest, "--minutes nan", "argument --minutes: nan is not a number above 0"),
         (loadtest, "--rate x", "argument --rate: invalid positive value: 'x'"),
         (many.main, "--streams 0", "argument --streams: 0 is less than 1"),
-        (many.main, "--streams 1001", "--streams must be a multiple of 50 and of --each"),
+        (many.main, "--streams 1001", "argument --streams: 1001 is not a multiple of 50"),
+        (many.main, "--streams 100 --each 3", "--streams must be a multiple of --each"),
         (many.main, "--each 0", "argument --each: 0 is less than 1"),
         (many.main, "--streams 1000 --seconds 20", "with --rate 20 that takes --seconds 5 at most"),
         (real_envoys, "--envoys 0", "argument --envoys: 0 is less than 1"),
@@ -48,6 +53,21 @@ def test_a_value_that_is_none_is_named(
     with pytest.raises(SystemExit, match="2"):
         main()
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("main", "words"), [(loadtest, "--users 500 --workers 5"), (many.main, "--streams 5000 --each 10")]
+)
+def test_more_connections_than_descriptors_are_refused_before_anything_is_started(
+    main: Callable[[], None], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["command", *words.split()])
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (600, 600))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "500 connections need as many descriptors in the control plane, and 600 are" in capsys.readouterr().err
+    assert control_plane.why_no_descriptors(400) == ""
 
 
 @pytest.mark.parametrize(
