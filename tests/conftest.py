@@ -46,13 +46,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # Fast and pure ones first: a broken rule shows in seconds, not after the Envoys. Before them what counts work in large
-# meshes: of several processes it is all one's, for the others take over what comes last, and each mesh is made once.
+# meshes, the longest first: others take over from a process what it has last, so that each mesh is made in one of them.
 _ORDER = ("slow", "envoy")
 
 
-def _rank(item: pytest.Item) -> int:
-    if item.get_closest_marker("counted"):
-        return -1
+def _rank(item: pytest.Item) -> float:
+    counted = item.get_closest_marker("counted")
+    if counted is not None:
+        return -float(counted.kwargs.get("seconds", 1))
     return max((_ORDER.index(mark) + 1 for mark in _ORDER if item.get_closest_marker(mark)), default=0)
 
 
