@@ -92,7 +92,7 @@ load-many: build
 	@$(BIN)/python -m loadtest.many --streams $(STREAMS) --each $(EACH)
 
 soak: build
-	@$(BIN)/python -m loadtest --scenario soak --users $(USERS) --seconds $$(expr $(MINUTES) \* 60) --rate $(RATE)
+	@$(BIN)/python -m loadtest --scenario soak --users $(USERS) --minutes $(MINUTES) --rate $(RATE)
 
 profile: build
 	@$(BIN)/python -m loadtest --scenario $(CASE) --users $(USERS) --seconds $(SECONDS) --rate $(RATE) --flame

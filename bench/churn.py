@@ -25,6 +25,8 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
+from bench import ending
+from bench.flags import positive
 from bench.slope import GROWTH_MAX, GROWTH_MAX_BYTES, WARM_UP, grown
 from tests.attack.foe import DELTA, Foe, Target, data, delta, windows
 from tests.attack.neighbours import Neighbours, be_polite, neighbours
@@ -37,6 +39,7 @@ OBJECTS_GROWTH_MAX = 0.01
 # To count objects is to collect the garbage first, which holds up the server.
 OBJECTS_EACH_S = 10.0
 TYPES_SHOWN = 6
+UNFINISHED = "churn.csv.part"
 _HEAD = [
     *("second", "server", "connections_made", "rss_mb", "malloc_mb", "descriptors", "tasks", "streams", "cpu_s"),
     *("p50_ms", "p99_ms", "max_ms", "objects"),
@@ -45,6 +48,7 @@ _HEAD = [
 
 def come_and_go(port: int, is_tls: bool, pipe: Pipe) -> None:
     """The main function of a process of clients: it says how many there were whenever it is asked."""
+    ending.by_its_parent()
     be_polite()
     context = None
     if is_tls:
@@ -176,7 +180,9 @@ def run(seconds: float, folder: Path, output: Path | None = None) -> list[str]:
             process.start()
             stack.callback(process.kill)
             sides.append(Side(name, server, others, here, seconds * WARM_UP, cold=cold))
-        sample_all(sides, seconds, folder / "churn.csv")
+        # That of the last run stays until there is a whole one.
+        sample_all(sides, seconds, folder / UNFINISHED)
+        (folder / UNFINISHED).replace(folder / "churn.csv")
         for side in sides:
             side.pipe.send("stop")
         is_plotted = plot(sides, folder / "churn.svg")
@@ -220,13 +226,15 @@ def _tell(progress: str, *, second: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser = argparse.ArgumentParser(prog="python -m bench.churn", description=__doc__)
+    parser.add_argument("--minutes", type=positive, default=30.0)
     parser.add_argument("--folder", type=Path, default=Path("bench/results"), help="for the table and the plot")
     parser.add_argument("--json", type=Path, help="the figures go here")
     words = parser.parse_args()
     words.folder.mkdir(parents=True, exist_ok=True)
-    findings = run(words.minutes * 60, words.folder, words.json)
+    unfinished = words.folder / UNFINISHED
+    with ending.early(lambda: f"the seconds until then, in {unfinished}" if unfinished.exists() else ending.NOTHING):
+        findings = run(words.minutes * 60, words.folder, words.json)
     sys.stdout.write("".join(f"{finding}\n" for finding in findings))
     sys.stdout.write("verdict: it grows\n" if findings else "verdict: flat\n")
     raise SystemExit(bool(findings))

@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import readme
+from bench import ending, readme
+from bench.flags import count, mesh_size
 
 ROOT = Path(__file__).resolve().parent.parent
 Costs = dict[str, float]
@@ -45,15 +45,21 @@ class Ratio:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__)
     parser.add_argument("base", help="the revision to compare with, or `readme`")
-    parser.add_argument("--size", type=int, default=1_000, help="dataplanes of the mesh [default: 1000]")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured [default: 5]")
+    parser.add_argument("--size", type=mesh_size, default=1_000, help="dataplanes of the mesh [default: 1000]")
+    parser.add_argument("--rounds", type=count, default=5, help="how often each is measured [default: 5]")
     arguments = parser.parse_args()
     if arguments.base == "readme":
         sys.exit(_readme())
-    # Whoever ends this leaves no worktree behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with built(arguments.base) as base:
-        pairs = []
+    pairs: list[tuple[Costs, Costs]] = []
+    revision = commit_of(arguments.base)
+    if revision is None:
+        parser.error(f"git knows no revision {arguments.base!r}")
+
+    def kept() -> str:
+        done = f"{len(pairs)} of {arguments.rounds} rounds\n\n"
+        return done + table(ratios(pairs), arguments.base, arguments.size) if pairs else ending.NOTHING
+
+    with ending.early(kept), built(revision) as base:
         for number in range(arguments.rounds):
             # Whoever is first meets a cooler machine: they take turns at that too.
             order = (base, ROOT) if number % 2 else (ROOT, base)
@@ -61,6 +67,13 @@ def main() -> None:
             pairs.append((costs[base], costs[ROOT]))
             sys.stderr.write(f"round {number + 1} of {arguments.rounds}\n")
     sys.stdout.write(table(ratios(pairs), arguments.base, arguments.size))
+
+
+def commit_of(revision: str) -> str | None:
+    """The commit that a revision of git names, if it names one."""
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^{commit}"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
 
 
 @contextlib.contextmanager

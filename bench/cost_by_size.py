@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.flags import mesh_size
 from bench.mesh_cost import started
 from bench.regular_mesh import Cost, RegularMesh, dataplane, for_all, for_cell, for_inbounds
 
@@ -109,7 +110,7 @@ def _say(line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.cost_by_size", description=__doc__)
-    parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="dataplanes of the meshes")
+    parser.add_argument("--sizes", nargs="+", type=mesh_size, default=list(SIZES), help="dataplanes of the meshes")
     parser.add_argument("--output", type=Path, help="the figures as JSON go here")
     arguments = parser.parse_args()
     end = garbage.begin()

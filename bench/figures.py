@@ -3,7 +3,8 @@
 In: nothing. Out: rows for `bench.readme`, which fills them. Never: a value; whoever wants another one measures it.
 
 A `{figure}` is one of the newest of the days' documents that has it, or after a colon of the newest file of a source;
-`{a / b}` is a ratio, or so much of a for each b; `{least pattern}` and `{most pattern}` are of all that match.
+`{a / b}` is a ratio, or so much of a for each b; `{least pattern}` and `{most pattern}` are of all that match; `{spread
+figure}` has what it was at least and at most behind it, where that says something.
 """
 
 from __future__ import annotations
@@ -54,21 +55,21 @@ ROWS: tuple[Row, ...] = (
         group=_CHANGE,
         what="store write (SQLite, durable) to the ACK of a real Envoy over TLS, one endpoint; the debounce is up "
         "to 5 ms",
-        figure="{propagation.endpoint_change_to_acknowledgement.delta}",
+        figure="{spread propagation.endpoint_change_to_acknowledgement.delta}",
     ),
     Row(
         group=_CHANGE,
         what="one endpoint, 50 proxies affected: CPU with their in-memory streams, in a mesh of 1,000 / 10,000 / "
         "50,000",
-        figure="{sizes.1000.endpoint.sent_cpu_s} / {sizes.10000.endpoint.sent_cpu_s} / "
-        "{sizes.50000.endpoint.sent_cpu_s}",
+        figure="{spread sizes.1000.endpoint.sent_cpu_s} / {spread sizes.10000.endpoint.sent_cpu_s} / "
+        "{spread sizes.50000.endpoint.sent_cpu_s}",
         peer="Kuma 2.14.3 at 1,000, all of it: {kuma:2.14.3.endpoint_cpu_s.1000}",
     ),
     Row(
         group=_CHANGE,
         what="a policy for 1 %: the same",
-        figure="{sizes.1000.policy_1_percent.sent_cpu_s} / {sizes.10000.policy_1_percent.sent_cpu_s} / "
-        "{sizes.50000.policy_1_percent.sent_cpu_s}",
+        figure="{spread sizes.1000.policy_1_percent.sent_cpu_s} / {spread sizes.10000.policy_1_percent.sent_cpu_s} / "
+        "{spread sizes.50000.policy_1_percent.sent_cpu_s}",
         peer="Kuma 3.0 preview at 1,000, all of it: {kuma:3.0-preview.policy_for_1_percent_cpu_s.1000}",
     ),
     Row(
@@ -81,7 +82,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         group=_CHANGE,
         what="one endpoint of a service of 10,000: spliced, against built anew by protobuf",
-        figure="{reconcile.one_endpoint_of_many.spliced-10000}",
+        figure="{spread reconcile.one_endpoint_of_many.spliced-10000}",
         peer="{reconcile.one_endpoint_of_many.by protobuf-10000}",
         ratio="{reconcile.one_endpoint_of_many.by protobuf-10000 / reconcile.one_endpoint_of_many.spliced-10000}",
     ),
@@ -263,7 +264,8 @@ ROWS: tuple[Row, ...] = (
         group=_WIRE,
         what="the same through `XdsServer`, 10,000 connections, against the floor; go-control-plane's linear cache; "
         "grpc.aio",
-        figure="{wire.push.kumafast-linear.10000.cpu_us}, {wire.push.kumafast-linear.10000.times_floor} the floor",
+        figure="{spread wire.push.kumafast-linear.10000.cpu_us}, "
+        "{wire.push.kumafast-linear.10000.times_floor} the floor",
         peer="{wire.push.go-linear.10000.cpu_us}; {wire.push.grpc-aio.10000.cpu_us}",
         ratio="{wire.push.go-linear.10000.cpu_us / wire.push.kumafast-linear.10000.cpu_us}; "
         "{wire.push.grpc-aio.10000.cpu_us / wire.push.kumafast-linear.10000.cpu_us}",
@@ -271,7 +273,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         group=_WIRE,
         what="a snapshot for each node, 10,000 connections; go-control-plane's snapshot cache",
-        figure="{wire.push.kumafast-mesh.10000.cpu_us}, {wire.push.kumafast-mesh.10000.times_floor} the floor",
+        figure="{spread wire.push.kumafast-mesh.10000.cpu_us}, {wire.push.kumafast-mesh.10000.times_floor} the floor",
         peer="{wire.push.go-snapshot.10000.cpu_us}",
         ratio="{wire.push.go-snapshot.10000.cpu_us / wire.push.kumafast-mesh.10000.cpu_us}",
     ),
@@ -286,7 +288,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         group=_WIRE,
         what="a push over TLS, 5,000 connections, against the plaintext floor; memory; go-control-plane; grpc.aio",
-        figure="{wire.tls.kumafast-linear.5000.cpu_us}, {wire.tls.kumafast-linear.5000.times_floor} the floor; "
+        figure="{spread wire.tls.kumafast-linear.5000.cpu_us}, {wire.tls.kumafast-linear.5000.times_floor} the floor; "
         "{wire.tls.kumafast-linear.5000.resident_after_kb}",
         peer="{wire.tls.go-linear.5000.cpu_us}, {wire.tls.go-linear.5000.resident_after_kb}; "
         "{wire.tls.grpc-aio.5000.cpu_us}, {wire.tls.grpc-aio.5000.resident_after_kb}",
@@ -296,8 +298,9 @@ ROWS: tuple[Row, ...] = (
     Row(
         group=_WIRE,
         what="19,000 connections in one process: CPU of a push, memory of one; 50,000 streams on 5,000",
-        figure="{wire.many.kumafast-linear.19000.cpu_us}, {wire.many.kumafast-linear.19000.times_floor} the floor, "
-        "{wire.many.kumafast-linear.19000.resident_after_kb}; {wire.streams.kumafast-linear.5000.cpu_us}, "
+        figure="{spread wire.many.kumafast-linear.19000.cpu_us}, "
+        "{wire.many.kumafast-linear.19000.times_floor} the floor, "
+        "{wire.many.kumafast-linear.19000.resident_after_kb}; {spread wire.streams.kumafast-linear.5000.cpu_us}, "
         "{wire.streams.kumafast-linear.5000.resident_after_kb}",
     ),
     Row(

@@ -8,6 +8,7 @@ over what it costs: a timer of the process's own CPU time looks at the stack ins
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 from collections import Counter
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from bench.flags import mesh_size
 from bench.mesh_cost import started
 from bench.regular_mesh import for_all, for_cell, for_inbounds
 
@@ -79,7 +81,12 @@ def _name(frame: FrameType) -> str:
 
 def main() -> None:
     """Measure what the arguments ask for."""
-    size, kind = int(sys.argv[1]), sys.argv[2]
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m bench.mesh_profile", description=__doc__, formatter_class=form)
+    parser.add_argument("size", type=mesh_size, help="dataplanes of the mesh")
+    parser.add_argument("kind", choices=KINDS, help="what changes: a policy for 1 %%, for all outbounds, inbounds")
+    arguments = parser.parse_args()
+    size, kind = arguments.size, arguments.kind
     rounds, change = KINDS[kind]
     end = garbage.begin()
     mesh = started(size)

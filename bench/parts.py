@@ -38,6 +38,10 @@ class Part:
     heeds: tuple[str, ...] = ()
     """What may be chosen of it."""
 
+    def minutes_of(self, sizes: Sizes) -> float:
+        """About what it takes: where that may be chosen, what was chosen."""
+        return sizes.minutes if "minutes" in self.heeds else self.minutes
+
 
 def _pytest(*files: str, clock: str = "time.process_time") -> Callable[[Path, Sizes], list[str]]:
     """Benchmarks of files, timed by a clock: by the process's own, but where something else is waited for."""

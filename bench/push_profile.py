@@ -10,6 +10,7 @@ Never: sockets, HTTP/2, the clients' own work: between a server's writes and wha
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import statistics
 import sys
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from bench.flags import mesh_size
 from bench.mesh_profile import Samples
 from bench.regular_mesh import METADATA, RegularMesh, dataplane, fill, for_all, for_cell, for_inbounds, name
 from envoy.service.discovery.v3 import discovery_pb2
@@ -169,6 +171,9 @@ def _changes(size: int) -> dict[str, tuple[int, Callable[[int], Resource | Chang
     }
 
 
+_SHORT = ("endpoint", "one-percent")
+
+
 async def measure(size: int, kind: str, samples: Samples | None) -> list[Push]:
     """What some changes of a kind took."""
     mesh = PushedMesh(size)
@@ -186,12 +191,19 @@ async def measure(size: int, kind: str, samples: Samples | None) -> list[Push]:
 
 
 def main() -> None:
-    """Measure what the arguments ask for: figures where there is a third, else a table."""
-    size, kind = int(sys.argv[1]), sys.argv[2]
+    """Measure what the arguments ask for."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m bench.push_profile", description=__doc__, formatter_class=form)
+    parser.add_argument("size", type=mesh_size, help="dataplanes of the mesh")
+    parser.add_argument("kind", choices=("endpoint", "one-percent", "outbounds", "inbounds"), help="what changes")
+    parser.add_argument("what", choices=("table", "figures"), nargs="?", default="table", help="[default: table]")
+    arguments = parser.parse_args()
+    if arguments.what == "table" and arguments.kind in _SHORT:
+        parser.error(f"{arguments.kind} is too short for samples: ask for its `figures`")
     # While samples are taken the process's clock is as coarse as they are.
-    samples = Samples() if len(sys.argv) < 4 else None
+    samples = Samples() if arguments.what == "table" else None
     end = garbage.begin()
-    pushes = asyncio.run(measure(size, kind, samples))
+    pushes = asyncio.run(measure(arguments.size, arguments.kind, samples))
     end()
     sys.stdout.write(f"{samples.table() if samples is not None else _figures(pushes)}\n")
 

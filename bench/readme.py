@@ -23,7 +23,7 @@ from typing import Any
 from bench import document
 from bench.document import DAY, ROOT, Figure, flattened
 from bench.figures import ROWS, SOURCES, Row
-from bench.summary import in_base, shown
+from bench.summary import in_base, shown, shown_with_spread
 
 README = ROOT / "README.md"
 BEGIN, END = "<!-- figures: by `make figures` -->", "<!-- /figures -->"
@@ -145,9 +145,19 @@ def _when(origin: Origin) -> str:
 
 
 def filled(text: str, held: Results, origins: list[Origin]) -> str:
-    """A text with each `{figure}`, `{figure / figure}`, `{least pattern}` and `{most pattern}` as its value."""
+    """A text with each `{figure}`, `{figure / figure}`, `{least pattern}` and `{most pattern}` as its value.
+
+    `{spread figure}` is the value with the least and the most behind it. Raises `MissingFigureError` where it has none.
+    """
 
     def show(match: re.Match[str]) -> str:
+        word, _, id = match.group(1).partition(" ")
+        if word == "spread":
+            figure, origin = held.take(id)
+            if figure.spread is None:
+                raise MissingFigureError(f"the figure {id} has no spread")
+            origins.append(origin)
+            return shown_with_spread(figure.value, figure.unit, figure.spread)
         value, unit, used = _value(match.group(1), held)
         origins.extend(used)
         return shown(value, unit)

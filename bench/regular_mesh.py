@@ -157,13 +157,17 @@ def service_name(number: int) -> str:
     return f"service-{number:05}"
 
 
-async def fill(path: Path, size: int) -> None:
-    """Write the mesh to a store in a file."""
+async def fill(path: Path, size: int, *, zone: str = "") -> None:
+    """Write the mesh to a store in a file; given a zone, with the labels that its API gives to what is written there.
+
+    Where dataplanes will be written through an API they need them: else each is another when it first moves.
+    """
     store = await SqliteStore.open(path)
     await store.put(Mesh(name="default"))
     await store.write([Put(policy) for policy in policies()])
     for start in range(0, size, 1_000):
-        await store.write([Put(dataplane(number, size)) for number in range(start, min(start + 1_000, size))])
+        made: list[Resource] = [dataplane(number, size) for number in range(start, min(start + 1_000, size))]
+        await store.write([Put(with_defaults(each, zone=zone) if zone else each) for each in made])
     await store.close()
 
 

@@ -7,7 +7,7 @@ In: a `Document` and the names of its plots. Out: text. Never: a figure that the
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -46,6 +46,19 @@ def shown(value: float, unit: str) -> str:
     scales = _FAMILIES[family]
     name, scale = next((each for each in reversed(scales) if abs(base) >= each[1]), scales[0])
     return f"{_digits(base / scale)} {name}" if base else f"0 {name}"
+
+
+def shown_with_spread(value: float, unit: str, spread: tuple[float, float]) -> str:
+    """The value, and in brackets what it was at least and at most; their unit where it is another.
+
+    >>> shown_with_spread(0.00537, "s", (0.00487, 0.00579)), shown_with_spread(694, "us", (638, 2730))
+    ('5.37 ms (4.87 to 5.79)', '694 µs (638 µs to 2.73 ms)')
+    """
+    texts = [shown(each, unit) for each in (value, *spread)]
+    name, edges = texts[0].partition(" ")[2], texts[1:]
+    if all(edge.partition(" ")[2] == name for edge in edges):
+        edges = [edge.partition(" ")[0] for edge in edges]
+    return f"{texts[0]} ({edges[0]} to {edges[1]})"
 
 
 def in_base(value: float, unit: str) -> tuple[float, str]:
@@ -106,7 +119,11 @@ def of_parts(parts: Iterable[Part]) -> str:
 
 
 def main() -> None:
-    path = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="python -m bench.summary", description="A day's report and plots, again.")
+    parser.add_argument("document", type=Path, help="bench/results/DATE.json")
+    path = parser.parse_args().document
+    if not path.is_file():
+        parser.error(f"there is no {path}")
     day = document.read(path)
     drawn = drawing.draw(day, path.parent)
     path.with_suffix(".md").write_text(markdown(day, drawn), encoding="utf-8")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import datetime
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -18,9 +18,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from bench import document
+from bench import document, ending
+from bench.flags import count, mesh_size, positive
 from bench.real_wires import truth
-from loadtest.control_plane import TLS, WatchedControlPlane
+from loadtest.control_plane import TLS, WatchedControlPlane, why_no_descriptors
 from loadtest.outcome import Outcome
 from loadtest.plan import Plan
 from tests.ports import free_port
@@ -29,39 +30,48 @@ from loadtest import figures, report
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIOS = ("steady", "rollout", "policy-storm", "reconnect-storm", "zone-failure", "soak")
-USERS_STEP = 50
-"""In a regular mesh each service has ten instances, and each five outbounds."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtest", description=__doc__)
     parser.add_argument("--scenario", choices=SCENARIOS, default="steady")
-    parser.add_argument("--users", type=int, default=1_000, help="Envoys: a multiple of 50 [default: 1000]")
-    parser.add_argument("--workers", type=int, default=1, help="processes that are these Envoys [default: 1]")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long changes are made [default: 60]")
-    parser.add_argument("--rate", type=float, default=10.0, help="changes a second, where that is free [default: 10]")
-    parser.add_argument("--spawn-rate", type=float, default=300.0, help="Envoys that begin each second [default: 300]")
+    parser.add_argument("--users", type=mesh_size, default=1_000, help="Envoys: a multiple of 50 [default: 1000]")
+    parser.add_argument("--workers", type=count, default=1, help="processes that are these Envoys [default: 1]")
+    parser.add_argument("--seconds", type=positive, default=60.0, help="how long changes are made [default: 60]")
+    parser.add_argument("--minutes", type=positive, help="the same in minutes")
+    parser.add_argument(
+        "--rate", type=positive, default=10.0, help="changes a second, where that is free [default: 10]"
+    )
+    parser.add_argument(
+        "--spawn-rate", type=positive, default=300.0, help="Envoys that begin each second [default: 300]"
+    )
     parser.add_argument("--tls", choices=TLS, default="none", help="of the Envoys' connections [default: none]")
     parser.add_argument(
-        "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run"
+        "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run, or to Ctrl-C"
     )
     parser.add_argument("--flame", action="store_true", help="a flame graph of the control plane beside the report")
     parser.add_argument("--no-plots", action="store_true", help="the report without its plots")
     parser.add_argument("--output", type=Path, help="the folder of the report [default: one of today's]")
     arguments = parser.parse_args()
-    if arguments.users % USERS_STEP or arguments.users % arguments.workers:
-        parser.error(f"--users must be a multiple of {USERS_STEP} and of --workers")
-    _allow_descriptors(arguments.users // arguments.workers)
-    # Whoever ends this ends what it has started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if arguments.users % arguments.workers:
+        parser.error("--users must be a multiple of --workers")
+    if arguments.minutes is not None:
+        arguments.seconds = 60 * arguments.minutes
+    if why := why_no_descriptors(arguments.users):
+        parser.error(f"{why}; ask for fewer --users")
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     # What is sampled is slower for that: its figures are none, and must not stand for those of the scenario.
     name = f"{today}-{arguments.scenario}-{arguments.users}" + ("-profile" if arguments.flame else "")
     folder = arguments.output or ROOT / "loadtest" / "results" / name
-    with tempfile.TemporaryDirectory() as directory:
+    with ending.early(lambda: _kept(folder, has_flame=arguments.flame)), tempfile.TemporaryDirectory() as directory:
         wrong = play(arguments, Path(directory), folder)
     sys.stdout.write(f"{folder / 'report.md'}\n" + "".join(f"wrong: {each}\n" for each in wrong))
     raise SystemExit(bool(wrong))
+
+
+def _kept(folder: Path, *, has_flame: bool) -> str:
+    flame = folder / "flame.svg"
+    return "no report was written" + (f", but {flame}" if has_flame and flame.exists() else "")
 
 
 def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[str]:
@@ -116,21 +126,30 @@ def _run_locust(plan: Plan, control_plane: WatchedControlPlane, *, spawn_rate: f
         command += ["--processes", str(plan.workers), "--master-bind-host", "127.0.0.1"]
         command += ["--master-bind-port", port, "--master-port", port]
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    locust = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path})
+    # Of a terminal it would take the keys and the Ctrl-C, which is for us: with our end we end it, and its workers.
+    locust = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     control_plane.client_pid = locust.pid
     try:
         return locust.wait()
+    except KeyboardInterrupt:
+        # Of one that was played to its end only the page was still there.
+        if not (plan.keeps_page and plan.outcome_file.exists()):
+            raise
+        return 0
     finally:
         if locust.poll() is None:
             locust.terminate()
-            locust.wait(30)
-
-
-def _allow_descriptors(connections: int) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard < connections + 200:
-        raise SystemExit(f"{connections} connections a process need as many descriptors, and {hard} are allowed")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                locust.wait(30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(locust.pid, signal.SIGKILL)
+        locust.wait()
 
 
 if __name__ == "__main__":

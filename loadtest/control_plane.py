@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ SAMPLE_EACH_S = 0.25
 TASKS_EACH_S = 5.0
 PROFILE_HZ = 100
 PROFILE_WRITE_S_MAX = 120.0
+_DESCRIPTORS_OWN = 200
 TLS = ("none", "server", "mutual")
 
 
@@ -98,7 +100,7 @@ class WatchedControlPlane:
     def running(self) -> Iterator[WatchedControlPlane]:
         """With its store filled; it has ended when the block is left, so that the store is at rest."""
         self.store.parent.mkdir(parents=True, exist_ok=True)
-        asyncio.run(fill(self.store, self._users))
+        asyncio.run(fill(self.store, self._users, zone="default"))
         self._start()
         if self._flame is not None:
             self._profiler = profile(self._pid(), self._flame)
@@ -157,6 +159,15 @@ class WatchedControlPlane:
         if self.client_pid is None or not psutil.pid_exists(self.client_pid):
             return []
         return [self.client_pid, *(child.pid for child in psutil.Process(self.client_pid).children(recursive=True))]
+
+
+def why_no_descriptors(connections: int) -> str:
+    """Why a control plane cannot have so many connections here; empty where it can, and from now on may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY or hard >= connections + _DESCRIPTORS_OWN:
+        return ""
+    return f"{connections:,} connections need as many descriptors in the control plane, and {hard:,} are allowed"
 
 
 def profile(pid: int, flame: Path) -> subprocess.Popen[bytes]:

@@ -139,7 +139,8 @@ def _used(samples: Sequence[Sample], began: float, ended: float) -> dict[str, An
     return {
         "server_cpu_s": round(server, 3),
         "server_core_share": round(server / seconds, 3),
-        "server_rss_mb": round(max(memory, default=0) / 1e6, 1),
+        # None was taken of what was over between two samples.
+        "server_rss_mb": round(max(memory) / 1e6, 1) if memory else None,
         "busiest_client_core_share": round(max(clients, default=0.0) / seconds, 3),
         "clients_cpu_s": round(sum(clients), 3),
         "machine_share": round(machine / seconds / processors(), 3),

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from bench import document
+from bench import document, ending
+from bench.flags import count, positive
 from bench.real_wires import process_cost
 from tests.envoy.harness import EchoService as Echo
 from tests.envoy.harness import Mesh, Sidecar, free_port, rejected, wait_until
@@ -90,7 +91,7 @@ class BusyMesh:
             sidecar, reached = self.mesh.client(f"client-{number:02}", *tags)
             self.clients.append(sidecar)
             ports += reached
-        _say(f"{len(self.clients)} clients ask")
+        _say("1 client asks" if clients == 1 else f"{clients} clients ask")
         for port in ports:
             wait_until(lambda port=port: _is_answered(port), "it answers", timeout_s=START_S_MAX)  # type: ignore[misc]
         return ports
@@ -201,7 +202,7 @@ def play(directory: Path, *, envoys: int, rate: float, edits: int, is_restarted:
                 # After another start it is what the new process has used.
                 "server_cpu_s": round(now_cpu - cpu if now_pid == pid else now_cpu, 2),
             }
-            _say(f"{name}: {phases[name]}")
+            _say(f"{name}: {now_answered - answered:,} answered, {now_failed - failed:,} failed")
 
         with contextlib.ExitStack() as running:
             for load in busy.loads:
@@ -251,8 +252,8 @@ def markdown(figures: dict[str, Any]) -> str:
         f"# {figures['envoys']} real Envoys with mTLS",
         "",
         f"{_where(figures)}: {figures['rate']:g} requests a second,",
-        f"**{figures['failed']} failed** of {figures['answered'] + figures['failed']}, none of them tried twice;",
-        f"{figures['tls_connections']} TLS connections between Envoys.",
+        f"**{figures['failed']} failed** of {figures['answered'] + figures['failed']:,}, none of them tried twice;",
+        f"{figures['tls_connections']:,} TLS connections between Envoys.",
         "",
         "| while | seconds | answered | failed | CPU of the control plane, s |",
         "| --- | --- | --- | --- | --- |",
@@ -295,18 +296,16 @@ def _say(line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtest.real_envoys", description=__doc__)
-    parser.add_argument("--envoys", type=int, default=50, help="a multiple of 5 [default: 50]")
-    parser.add_argument("--rate", type=float, default=200.0, help="requests a second [default: 200]")
+    parser.add_argument("--envoys", type=count, default=50, help="a multiple of 5 [default: 50]")
+    parser.add_argument("--rate", type=positive, default=200.0, help="requests a second [default: 200]")
     parser.add_argument("--edits", type=int, default=20, help="edits of policies [default: 20]")
     parser.add_argument("--no-restart", action="store_true", help="the control plane stays")
     parser.add_argument("--output", type=Path, help="the folder of the report [default: one of today's]")
     arguments = parser.parse_args()
-    if arguments.envoys < ENVOYS_STEP or arguments.envoys % ENVOYS_STEP:
+    if arguments.envoys % ENVOYS_STEP:
         parser.error(f"--envoys must be a multiple of {ENVOYS_STEP}")
-    # Whoever ends this ends what it has started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     before = document.machine()
-    with tempfile.TemporaryDirectory() as directory:
+    with ending.early(lambda: "no report was written"), tempfile.TemporaryDirectory() as directory:
         figures = play(
             Path(directory),
             envoys=arguments.envoys,
@@ -321,6 +320,7 @@ def main() -> None:
     (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     (folder / "report.md").write_text(markdown(figures), encoding="utf-8")
     _say(markdown(figures))
+    _say(str(folder / "report.md"))
     raise SystemExit(bool(figures["wrong"]))
 
 

@@ -135,7 +135,7 @@ def _usage(phases: dict[str, Any]) -> list[str]:
             [
                 name,
                 f"{phase['server_cpu_s']} ({phase['server_core_share']})",
-                phase["server_rss_mb"],
+                "–" if phase["server_rss_mb"] is None else phase["server_rss_mb"],
                 ", ".join(f"{count} {kind}" for kind, count in resources.items() if count) or "nothing",
                 phase["busiest_client_core_share"],
                 _some(phase["client_late_ms"], "p50", "max"),
@@ -226,6 +226,7 @@ def draw_propagation(path: Path, outcome: Outcome) -> None:
         axis.scatter(*zip(*new, strict=True), s=2, color="tab:green", label="a new Envoy, configured", rasterized=True)
     _shade(axis, outcome, began, is_named=True)
     axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axis.set_xlabel("seconds; of a write, when it was sent")
     axis.set_ylabel("ms from the request to the arrival")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, fontsize=8, frameon=False)

@@ -220,8 +220,10 @@ def main(arguments: Sequence[str]) -> int:
             try:
                 return control_plane.wait()
             except KeyboardInterrupt:
+                # What ends it is what was asked for: no error, whatever it ends with.
                 control_plane.terminate()
-                return control_plane.wait()
+                control_plane.wait()
+                return 0
 
 
 if __name__ == "__main__":

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from bench.compare import ROOT, Ratio, measured, ratios, table
+import pytest
+from bench import compare
+from bench.compare import ROOT, Ratio, commit_of, measured, ratios, table
+
+
+def test_a_revision_is_a_commit_or_nothing() -> None:
+    assert commit_of("HEAD") == commit_of("HEAD^0")
+    assert commit_of("no-such-revision") is None
+    assert commit_of("--all") is None
+
+
+def test_a_revision_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["compare", "no-such-revision"])
+    with pytest.raises(SystemExit, match="2"):
+        compare.main()
+    assert "git knows no revision 'no-such-revision'" in capsys.readouterr().err
 
 
 def test_ratios_are_within_a_round() -> None:

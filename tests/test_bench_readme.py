@@ -110,6 +110,17 @@ def test_what_is_divided_has_the_same_unit_or_is_for_each() -> None:
     assert filled("{least ?_*s} to {most ?_*s}", held, []) == "1.5 ms to 3 ms"
 
 
+def test_what_varied_has_its_spread_and_a_row_that_names_none_is_found() -> None:
+    held = _results(a_us=694.0, b_ms=5.4)
+    figure, origin = held.figures["a_us"]
+    held.figures["a_us"] = (replace(figure, spread=(638.0, 2_730.0)), origin)
+    origins: list[readme.Origin] = []
+    assert filled("{spread a_us}; {a_us}", held, origins) == "694 µs (638 µs to 2.73 ms); 694 µs"
+    assert origins == [origin, origin]
+    with pytest.raises(MissingFigureError, match="the figure b_ms has no spread"):
+        filled("{spread b_ms}", held, [])
+
+
 def _results(**figures: float) -> Results:
     origin = readme.Origin("make bench", "2026-01-01", "2 cores", "bench/results/2026-01-01.json")
     return Results({id: (Figure(id, value, unit_of(id)), origin) for id, value in figures.items()})

@@ -173,6 +173,34 @@ def test_each_plot_is_drawn_of_what_is_there(tmp_path: Path) -> None:
     assert "- push: go-linear: no Go" in summary.markdown(day, drawn)
 
 
+def test_a_server_that_failed_is_in_the_plot_without_a_bar(tmp_path: Path) -> None:
+    day = Document("2026-01-02")
+    why = "storm: grpc-aio, 10,000 connections: failed, 2648 streams had errors"
+    others = ("storm: go-linear, 10,000 connections: no Go here", "push: go-snapshot, 1,000 connections: no Go here")
+    run = Run("storm", "make bench", "2026-01-02", "abc", MACHINE, 60.0, None, (why, *others))
+    day.add(run, [Figure("wire.storm.kumafast-linear.10000.connect_us", 80.0, "us")])
+    assert drawing._left_out(day, "storm") == {
+        "grpc-aio": "failed at 10,000, see the report",
+        "go-linear": "left out at 10,000, see the report",
+    }
+    rows = drawing._of_servers(
+        {"wire.storm.kumafast-linear.10000.connect_us": 80.0},
+        r"wire\.storm\.([\w-]+)\.(\d+)\.connect_us",
+        drawing._left_out(day, "storm"),
+    )
+    assert [value for _, value, _ in rows] == [
+        80.0,
+        "left out at 10,000, see the report",
+        "failed at 10,000, see the report",
+    ]
+    assert [path.name for path in drawing.draw(day, tmp_path)] == ["2026-01-02-storm.svg"]
+
+
+def test_a_part_takes_as_long_as_it_was_given() -> None:
+    assert PARTS["churn"].minutes_of(Sizes(minutes=2.0)) == 2.0
+    assert PARTS["core"].minutes_of(Sizes(minutes=2.0)) == PARTS["core"].minutes
+
+
 def test_the_command_of_a_part_has_what_was_chosen_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["bench", "--rounds", "3", "--sizes", "1000", "10000"])
     arguments = harness._parse()

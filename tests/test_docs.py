@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import doctest
 import importlib
 import pkgutil
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ports import free_port
 from typer.main import get_command
 
 import kumafast
@@ -48,7 +51,28 @@ def test_the_server_for_others_has_examples(name: str) -> None:
 
 ROOT = Path(__file__).parent.parent
 SECURITY = ROOT / "docs" / "security.md"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+IN_PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("loadtest/*.md")]
+
+
+@pytest.mark.parametrize("example", IN_PYTHON, ids=range(len(IN_PYTHON)))
+def test_the_readme_s_python_runs(example: str) -> None:
+    # As it is written, but for its ports and its store, which others may have.
+    settings = Settings(store="memory", api_port=0, dp_port=0, diagnostics_port=0)
+    example = example.replace("ControlPlane()", "ControlPlane(settings)").replace("18000", str(free_port()))
+    code = compile(example, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+    async def run() -> None:
+        done = eval(code, {"settings": settings})
+        if done is not None:
+            await done
+
+    asyncio.run(run())
+
+
+def test_the_readme_has_python() -> None:
+    assert [word for word in ("ControlPlane()", "XdsServer(", "SelectorSet(") if word not in "".join(IN_PYTHON)] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

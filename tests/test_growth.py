@@ -112,7 +112,7 @@ AXES = ("endpoints", "sidecars", "policies", "policies_for_all", "meshes", "secr
 async def _run(stack: AsyncExitStack, directory: Path) -> Running:
     data = directory / "data"
     data.mkdir()
-    await fill(data / "kumafast.db", SIZE)
+    await fill(data / "kumafast.db", SIZE, zone="default")
     stated: dict[str, Any] = {"data_dir": str(data), "api_port": 0, "dp_port": 0, "diagnostics_port": 0}
     control_plane = await stack.enter_async_context(ControlPlane(Settings(**stated, dp_tls=False, insight_flush_ms=1)))
     client = await stack.enter_async_context(httpx.AsyncClient(base_url=control_plane.api_url, timeout=PATIENCE_S))

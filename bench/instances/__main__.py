@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from bench import ending
 from bench.document import machine, origin
+from bench.flags import count, positive
 from bench.instances import kills, outages, report, upgrade, workers
 from bench.instances.cable import Cable
 from bench.instances.crew import Crew
@@ -23,20 +25,20 @@ from tests.postgresql import Server, running
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.instances", description=__doc__)
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--size", type=int, default=2_000, help="dataplanes, each with its Envoy")
-    parser.add_argument("--rate", type=float, default=100.0, help="changes a second")
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each outage")
-    parser.add_argument("--rounds", type=int, default=7, help="of pushes to all")
+    parser.add_argument("--size", type=count, default=2_000, help="dataplanes, each with its Envoy")
+    parser.add_argument("--rate", type=positive, default=100.0, help="changes a second")
+    parser.add_argument("--kills", type=count, default=20)
+    parser.add_argument("--seconds", type=positive, default=60.0, help="of each outage")
+    parser.add_argument("--rounds", type=count, default=7, help="of pushes to all")
     parser.add_argument("--base", default="HEAD~1", help="the revision that is upgraded from, or `schema`")
     parser.add_argument("--output", type=Path, help="the figures as JSON go here")
     arguments = parser.parse_args()
     command = " ".join(["python -m bench.instances", *sys.argv[1:]]).partition(" --output")[0]
     before = machine()
     began = time.monotonic()
-    with running() as server, tempfile.TemporaryDirectory() as directory:
+    with ending.early(), running() as server, tempfile.TemporaryDirectory() as directory:
         figures = uvloop.run(PARTS[arguments.part](server, Path(directory), arguments))
     document = {"part": arguments.part, **origin(command, before), "figures": figures}
     document["seconds"] = round(time.monotonic() - began, 1)

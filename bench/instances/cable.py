@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import uvloop
+from bench import ending
 
 
 class Cable:
@@ -48,6 +49,7 @@ class Cable:
 
 
 def _main(pipe: Connection, port: int) -> None:
+    ending.by_its_parent()
     uvloop.run(_Process(pipe, port).run())
 
 

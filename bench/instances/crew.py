@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from bench import ending
 from bench.instances.pairs import Load, Ring
 from bench.instances.witness import Witness
 from bench.real_wires import truth
@@ -61,7 +62,9 @@ class Crew:
         self.witness = Witness(len(self.instances))
         self._rng = random.Random(7)
         self._only: int | None = None
-        self._checking = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        self._checking = ProcessPoolExecutor(
+            1, mp_context=multiprocessing.get_context("spawn"), initializer=ending.by_its_parent
+        )
 
     @contextlib.asynccontextmanager
     async def running(self, *, makes_tables: bool = True) -> AsyncIterator[Crew]:

@@ -143,7 +143,7 @@ def _section(name: str, document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.instances.report", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--output", type=Path, help="the Markdown goes here")
     arguments = parser.parse_args()

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import uvloop
+from bench import ending
 from bench.instances.pairs import EACH, Load, Refusal, Ring
 from bench.real_wires.arrivals import Arrivals
 from bench.real_wires.fleet import Fleet
@@ -98,6 +99,7 @@ def _ring(instances: int) -> Ring:
 
 
 def _main(news: Connection, answers: Connection, instances: int) -> None:
+    ending.by_its_parent()
     # Where it may not be before all others it is one of them.
     with contextlib.suppress(PermissionError):
         os.nice(_NICE)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from bench import ending
 from bench.leds.collection_server import CollectionServer, Naming
 from bench.leds.real_envoy import RealEnvoy
 from bench.leds.subscribers import subscribed
@@ -119,7 +120,7 @@ async def measure(*, sizes: list[int], subscribers: int, rounds: int) -> list[Ro
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.leds", description=__doc__)
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[10, 100, 1_000, 10_000], help="endpoints of the service"
     )
@@ -131,7 +132,8 @@ def main() -> None:
     arguments = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    rows = uvloop.run(measure(sizes=arguments.sizes, subscribers=arguments.subscribers, rounds=arguments.rounds))
+    with ending.early():
+        rows = uvloop.run(measure(sizes=arguments.sizes, subscribers=arguments.subscribers, rounds=arguments.rounds))
     text = json.dumps(rows, indent=1)
     if arguments.output:
         arguments.output.write_text(text + "\n", encoding="utf-8")

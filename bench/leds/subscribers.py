@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvloop
+from bench import ending
 from bench.real_wires.client_wire import ClientWire
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -97,6 +98,7 @@ async def _subscribe(port: int, count: int, counters: Counters) -> None:
 
 
 def _run(port: int, count: int, counters: Counters) -> None:
+    ending.by_its_parent()
     uvloop.run(_subscribe(port, count, counters))
 
 

@@ -9,19 +9,21 @@ import tempfile
 from pathlib import Path
 
 import uvloop
+from bench import ending
+from bench.flags import mesh_size
 from bench.real_wires.scenario import play
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=2_000, help="dataplanes, each with its Envoy")
+    parser = argparse.ArgumentParser(prog="python -m bench.real_wires", description=__doc__)
+    parser.add_argument("--size", type=mesh_size, default=2_000, help="dataplanes, each with its Envoy")
     parser.add_argument("--rate", type=float, default=10.0, help="changes a second; 0: each when the last has arrived")
     parser.add_argument("--seconds", type=float, default=60.0, help="for so long")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds without a change")
     parser.add_argument("--directory", type=Path, help="for the store and the log; a temporary one where not given")
     parser.add_argument("--output", type=Path, help="the figures as JSON go here")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
+    with ending.early(), tempfile.TemporaryDirectory() as temporary:
         figures = uvloop.run(
             play(
                 arguments.directory or Path(temporary),

@@ -49,12 +49,12 @@ class RealMesh:
         """With the control plane started; nobody is connected yet."""
         self.store.parent.mkdir(parents=True, exist_ok=True)
         await fill(self.store, self.size)
-        await asyncio.to_thread(self.control_plane.start)
-        self._http = httpx.AsyncClient(base_url=self.control_plane.api, timeout=30)
         try:
-            yield self
+            # Not in a thread: where this is ended meanwhile nobody would know the process yet.
+            self.control_plane.start()
+            async with httpx.AsyncClient(base_url=self.control_plane.api, timeout=30) as self._http:
+                yield self
         finally:
-            await self._http.aclose()
             await self.fleet.stop()
             await asyncio.to_thread(self.control_plane.stop)
 
@@ -88,21 +88,21 @@ class RealMesh:
         """So many changes, one each interval; without an interval each waits until the one before is everywhere."""
         cpu, own, started = process_cost.cpu_seconds(self.pid), time.process_time(), time.monotonic()
         made: list[tuple[Write, Awaited]] = []
-        writes: set[asyncio.Task[None]] = set()
 
         async def make(write: Write) -> None:
             made.append((write, await self._make(write)))
 
         affected: Counter[str] = Counter()
-        for number, write in enumerate(itertools.islice(self.changes, changes)):
-            affected[write.kind] += len(self.changes.clients(write.resource))
-            if interval_s:
-                await asyncio.sleep(max(0.0, started + number * interval_s - time.monotonic()))
-                writes.add(asyncio.create_task(make(write)))
-            else:
-                await make(write)
-                await until(lambda: not self.fleet.arrivals.missing(), f"{write} is everywhere", timeout_s=ARRIVE_S_MAX)
-        await asyncio.gather(*writes)
+        async with asyncio.TaskGroup() as writes:
+            for number, write in enumerate(itertools.islice(self.changes, changes)):
+                affected[write.kind] += len(self.changes.clients(write.resource))
+                if interval_s:
+                    await asyncio.sleep(max(0.0, started + number * interval_s - time.monotonic()))
+                    writes.create_task(make(write))
+                else:
+                    await make(write)
+                    everywhere = f"{write} is everywhere"
+                    await until(lambda: not self.fleet.arrivals.missing(), everywhere, timeout_s=ARRIVE_S_MAX)
         with contextlib.suppress(TimeoutError):
             await until(lambda: not self.fleet.arrivals.missing(), "all changes are everywhere", timeout_s=ARRIVE_S_MAX)
         seconds = time.monotonic() - started

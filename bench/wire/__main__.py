@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import ending
+from bench.flags import count
 from bench.wire.measure import measure
 from bench.wire.process import ROOT, BenchmarkError
 from bench.wire.report import write_report
@@ -115,8 +117,8 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.wire", description="Measure the wire beside its peers.")
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
     parser.add_argument("--servers", nargs="+", choices=[*KUMAFAST, *PEERS], default=[*KUMAFAST, *PEERS])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[1_000, 5_000, 10_000], help="of the part `push`")
-    parser.add_argument("--rounds", type=int, default=7, help="pushes that count; the medians are reported")
+    parser.add_argument("--sizes", nargs="+", type=count, default=[1_000, 5_000, 10_000], help="of the part `push`")
+    parser.add_argument("--rounds", type=count, default=7, help="pushes that count; the medians are reported")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="the folder for the results")
     return parser.parse_args()
 
@@ -127,7 +129,7 @@ def main() -> int:
     if missing is not None:
         sys.stderr.write(f"nothing was measured: {missing}\n")
         return 1
-    with tempfile.TemporaryDirectory() as folder:
+    with ending.early(), tempfile.TemporaryDirectory() as folder:
         bench = prepare(Path(folder), with_go=any(server.startswith("go-") for server in arguments.servers))
         load_before, began = os.getloadavg()[0], time.monotonic()
         figures, skipped = _run(arguments, bench)

@@ -7,6 +7,7 @@ In: the JSON of a run. Out: text. Never: a figure that is not in the JSON.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -130,5 +131,14 @@ def _bounds_of_peers(label: str, row: Row, pushed: dict[tuple[str, str, int], Ro
             yield f"{label}: ≥ {times_min} × less than {peer}", f"{times:.1f}", times >= times_min
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.wire.report", description="The tables of a run again.")
+    parser.add_argument("document", type=Path, help="DATE-wire.json, as `make bench-wire` wrote it")
+    path = parser.parse_args().document
+    if not path.is_file():
+        parser.error(f"there is no {path}")
+    sys.stdout.write(write_report(json.loads(path.read_text(encoding="utf-8"))))
+
+
 if __name__ == "__main__":
-    sys.stdout.write(write_report(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    main()

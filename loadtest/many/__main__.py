@@ -14,10 +14,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import document
+from bench import document, ending
+from bench.flags import count, mesh_size, positive
 from bench.real_wires import truth
+from bench.regular_mesh import PER_SERVICE
 from bench.wire.process import ROOT
-from loadtest.control_plane import WatchedControlPlane
+from loadtest.control_plane import WatchedControlPlane, why_no_descriptors
 from loadtest.many.client import Envoys
 from loadtest.many.play import Play
 from loadtest.outcome import Outcome
@@ -25,26 +27,36 @@ from loadtest.plan import Plan
 
 from loadtest import figures, report
 
-STREAMS_STEP = 50
-"""In a regular mesh each service has ten instances, and each five outbounds."""
+RATE, SECONDS = 20.0, 20.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m loadtest.many", description=__doc__)
-    parser.add_argument("--streams", type=int, default=50_000, help="Envoys: a multiple of 50 [default: 50000]")
-    parser.add_argument("--each", type=int, default=10, help="streams on each connection [default: 10]")
-    parser.add_argument("--rate", type=float, default=20.0, help="endpoints that move each second [default: 20]")
-    parser.add_argument("--seconds", type=float, default=20.0, help="for so long [default: 20]")
+    parser.add_argument("--streams", type=mesh_size, default=50_000, help="Envoys: a multiple of 50 [default: 50000]")
+    parser.add_argument("--each", type=count, default=10, help="streams on each connection [default: 10]")
+    parser.add_argument("--rate", type=positive, default=RATE, help="endpoints that move each second [default: 20]")
+    parser.add_argument(
+        "--seconds", type=positive, help="for so long [default: 20, or less where each service has moved one by then]"
+    )
     parser.add_argument("--no-plots", action="store_true", help="the report without its plots")
     parser.add_argument("--output", type=Path, help="the folder of the report [default: one of today's]")
     arguments = parser.parse_args()
-    if arguments.streams % STREAMS_STEP or arguments.streams % arguments.each:
-        parser.error(f"--streams must be a multiple of {STREAMS_STEP} and of --each")
-    if arguments.rate * arguments.seconds > arguments.streams // 10:
-        parser.error("each service moves an endpoint once: there must be as many services as moves")
+    if arguments.streams % arguments.each:
+        parser.error("--streams must be a multiple of --each")
+    if why := why_no_descriptors(arguments.streams // arguments.each):
+        parser.error(f"{why}; ask for more streams on --each connection")
+    services = arguments.streams // PER_SERVICE
+    seconds_most = services / arguments.rate
+    if arguments.seconds is None:
+        arguments.seconds = min(SECONDS, seconds_most)
+    if arguments.seconds > seconds_most:
+        parser.error(
+            f"each of {services:,} services (--streams by {PER_SERVICE}) moves one endpoint: "
+            f"with --rate {arguments.rate:g} that takes --seconds {seconds_most:g} at most"
+        )
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     folder = arguments.output or ROOT / "loadtest" / "results" / f"{today}-many-{arguments.streams}"
-    with tempfile.TemporaryDirectory() as directory:
+    with ending.early(lambda: "no report was written"), tempfile.TemporaryDirectory() as directory:
         wrong = play(arguments, Path(directory), folder)
     sys.stdout.write(f"{folder / 'report.md'}\n" + "".join(f"wrong: {each}\n" for each in wrong))
     raise SystemExit(bool(wrong))
@@ -83,8 +95,7 @@ def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[s
     made["streams_each_connection"] = arguments.each
     for name, seconds in played.acknowledged_s.items():
         made["phases"][name]["acknowledged_s"] = seconds
-    command = f"make load-many STREAMS={arguments.streams} EACH={arguments.each}"
-    made = {**document.origin(command, before), **made}
+    made = {**document.origin(_command(arguments), before), **made}
     made["notes"] = [
         f"{connections:,} connections with {arguments.each} streams each; each stream is a node of its own.",
         *(
@@ -94,6 +105,15 @@ def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[s
     ]
     report.write(folder, made, outcome, control_plane.samples, draws=not arguments.no_plots)
     return list(made["wrong"])
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """What a reader types to have this run again."""
+    usual_s = min(SECONDS, arguments.streams // PER_SERVICE / RATE)
+    if (arguments.rate, arguments.seconds) == (RATE, usual_s):
+        return f"make load-many STREAMS={arguments.streams} EACH={arguments.each}"
+    flags = {name: getattr(arguments, name) for name in ("streams", "each", "rate", "seconds")}
+    return " ".join(["python -m loadtest.many", *(f"--{name} {value:g}" for name, value in flags.items())])
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import cast
 
+from bench import ending
+from bench.flags import count, positive
 from tests.attack.foe import Target
 from tests.attack.health_attacks import ATTACKS
 from tests.attack.neighbours import Delays, Neighbours, neighbours
@@ -106,6 +108,7 @@ def repeat(name: str, target: Target, outcomes: Counter[str]) -> None:
 
 def attack(pipe: Pipe) -> None:
     """The main function of the attackers' process: (names, port, seconds, is_tls) on the pipe, answered by outcomes."""
+    ending.by_its_parent()
     # Attackers have machines of their own; here they leave the processor to those that are measured.
     os.nice(_NICENESS)
     pipe.send("ready")
@@ -238,15 +241,17 @@ def run_all(words: argparse.Namespace, tls: TlsFiles | None) -> list[Result]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--neighbours", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser = argparse.ArgumentParser(prog="python -m tests.attack.campaign", description=__doc__)
+    parser.add_argument("--neighbours", type=count, default=1000)
+    parser.add_argument("--seconds", type=positive, default=3.0)
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--only", default="", help="a regular expression of names")
     parser.add_argument("--output", type=Path, help="where to append the table")
     parser.add_argument("--json", type=Path, help="what all attacks come to goes here")
     words = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    if not any(re.search(words.only, name) for name in [*ATTACKS, ALL]):
+        parser.error(f"no attack has {words.only!r} in its name")
+    with ending.early(), tempfile.TemporaryDirectory() as folder:
         results = run_all(words, create_certificate(Path(folder)) if words.tls else None)
     if words.json is not None:
         words.json.write_text(json.dumps(as_figures(results), indent=1) + "\n", encoding="utf-8")

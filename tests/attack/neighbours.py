@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import cast
 
+from bench import ending
 from envoy.service.discovery.v3 import discovery_pb2
 from tests._core.http2_bytes import DATA, OPENING, WINDOW_UPDATE, Peer, frame, message, number
 from tests.attack.victim import STAMP
@@ -111,6 +112,7 @@ def _delays(samples: list[float], *, silent: int, lost: int) -> Delays:
 
 def live(port: int, count: int, ca: Path | None, pipe: Pipe) -> None:
     """The main function of the clients' process: asked for a report, it says what there was since the last."""
+    ending.by_its_parent()
     context = ssl.create_default_context(cafile=str(ca)) if ca is not None else None
     poller = select.epoll()
     poller.register(pipe.fileno(), select.EPOLLIN)

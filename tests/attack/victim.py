@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection as Pipe
 from typing import Any, cast
 
 import uvloop
+from bench import ending
 
 from kumafast.insights import WorkloadHealth
 from kumafast.resources import Dataplane, Mesh
@@ -216,6 +217,7 @@ class Victim:
 
 def serve(setup: Setup, pipe: Pipe) -> None:
     """The main function of the server's process."""
+    ending.by_its_parent()
     logging.disable(logging.CRITICAL)
     uvloop.run(Victim(setup, pipe).run())
 

@@ -68,6 +68,16 @@ def test_figures_of_a_run_in_which_all_is_well() -> None:
     assert steady["limit"] == "nobody"
 
 
+def test_memory_of_a_phase_between_two_samples_is_not_known_rather_than_none() -> None:
+    outcome = played()
+    outcome.phases.append(PhasePlayed("end", 110.1, 110.2, {}, {}))
+    made = figures.of(PLAN, outcome, samples(), [], tls="none")
+    assert made["phases"]["steady"]["server_rss_mb"] == 100.0
+    assert made["phases"]["end"]["server_rss_mb"] is None
+    [row] = [line for line in report.markdown(made).splitlines() if line.startswith("| end | 0.0")]
+    assert row.split(" | ")[2] == "–"
+
+
 @pytest.mark.parametrize(
     ("used", "said"),
     [

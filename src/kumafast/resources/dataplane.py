@@ -60,13 +60,6 @@ class Dataplane(Resource):
         """The ports that lead to others."""
         return () if self.networking is None else self.networking.outbound
 
-    def sharing(self, before: Resource) -> Resource:
-        """The same, with the outbounds that it had: instances of a service read together have one list of them."""
-        if self.networking is None or not isinstance(before, Dataplane) or self.outbounds != before.outbounds:
-            return self
-        networking = self.networking.model_copy(update={"outbound": before.outbounds})
-        return self.model_copy(update={"networking": networking})
-
     @property
     def gateway(self) -> Gateway | None:
         """What makes it a gateway; None for a sidecar."""

@@ -170,10 +170,6 @@ class Resource(Frozen):
         """What of this kind is created with a mesh where its traffic is to be permitted and routed from the start."""
         return ()
 
-    def sharing(self, before: Resource) -> Resource:
-        """The same, with the values of what it replaces where they are equal and others may hold them too."""
-        return self
-
     def remarks(self) -> Iterator[str]:
         """What whoever writes this resource should know, though nothing is wrong with it."""
         return iter(())

@@ -13,6 +13,7 @@ from kumafast import resources
 from kumafast.errors import InvalidResourceError, NotFoundError, Violation
 from kumafast.identity.admission import Stored, admit
 from kumafast.resources.resource import Resource, ResourceKey, ResourceType, Scope
+from kumafast.resources.sharing import sharing
 from kumafast.rest.reads import require_mesh
 from kumafast.store.store import Put, StoredResource
 
@@ -53,7 +54,7 @@ async def propose(
     in_mesh = () if mesh is None else resource.remarks_in(mesh)
     warnings = (*_ignored(document), *resource.remarks(), *in_mesh)
     if existing is not None:
-        complete = complete.sharing(existing.resource)
+        complete = sharing(complete, existing.resource)
     return Proposal(complete, existing, admission.companions, warnings)
 
 
