@@ -1,9 +1,9 @@
 # make run   sets everything up and runs the demo: a mesh with real Envoys on loopback
 # make test  sets everything up and passes the tests
 # make lint  ruff, mypy, import-linter, cython-lint, clang-format
-# make bench measures all but what is long, 25 minutes, with a report; some: BENCH='--parts core push', which: BENCH=--list
+# make bench measures all but what is long, 14 minutes, with a report; some: BENCH='--parts core push', which: BENCH=--list
 # make figures writes README's tables of figures anew, of the newest results
-# make bench-mesh has 2,000 simulated Envoys on real sockets (3 minutes)
+# make bench-mesh has 2,000 simulated Envoys on real sockets (2 minutes)
 # make bench-compare BASE=main~5  what each kind of change costs now, in terms of what it cost at another revision
 # make bench-wire  the wire beside its peers, WIRE='--parts push --sizes 1000'
 # make bench-instances PART=kills  has instances killed under load; outages: PostgreSQL away; workers: one and two of them

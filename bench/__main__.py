@@ -7,7 +7,7 @@ gave it.
     make bench                                    # everything but the long parts
     make bench BENCH='--parts core push'          # some; the day's other parts stay as they are
     make bench BENCH='--parts sizes --sizes 1000 10000'
-    make bench BENCH=--all                        # the long parts too, an hour and a quarter
+    make bench BENCH=--all                        # the long parts too, fifty minutes
     make bench BENCH=--list
 """
 

@@ -26,7 +26,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`minutes` are about what it takes on two cores; one that `is_long` runs only where it is named."""
+    """`minutes` are about what it takes on two idle cores; one that `is_long` runs only where it is named."""
 
     name: str
     about: str
@@ -93,25 +93,25 @@ PARTS: dict[str, Part] = {
         Part(
             "core",
             "the compiled core and its naive twins, generation, a push without servers",
-            2,
+            1,
             _pytest(*_CORE, "test_wire_push.py"),
             readers.of_pytest,
         ),
-        Part("mesh", "changes in meshes without a network; counted work", 3, _pytest(*_MESH), readers.of_pytest),
-        Part("names", "names, certificates and services that come", 1.5, _pytest(*_NAMES), readers.of_pytest),
-        Part("preview", "what a policy would do, and why a proxy has it", 2, _pytest(*_PREVIEW), readers.of_pytest),
+        Part("mesh", "changes in meshes without a network; counted work", 2, _pytest(*_MESH), readers.of_pytest),
+        Part("names", "names, certificates and services that come", 1, _pytest(*_NAMES), readers.of_pytest),
+        Part("preview", "what a policy would do, and why a proxy has it", 0.5, _pytest(*_PREVIEW), readers.of_pytest),
         Part(
             "ack",
             "a write to the store, and to the ACK of a real Envoy",
-            1,
+            0.5,
             _pytest("test_store.py", "test_propagation.py", clock="time.perf_counter"),
             readers.of_pytest,
         ),
-        Part("health", "a workload that stops, real Envoys", 1.5, _pytest("test_health_cost.py"), readers.of_pytest),
+        Part("health", "a workload that stops, real Envoys", 1, _pytest("test_health_cost.py"), readers.of_pytest),
         Part(
             "sizes",
             "a change, a start and a proxy by the size of the mesh",
-            2,
+            1.5,
             _sizes,
             readers.of_sizes,
             heeds=("sizes",),
@@ -119,7 +119,7 @@ PARTS: dict[str, Part] = {
         Part(
             "push",
             "the wire beside its peers: pushes, plaintext and TLS",
-            4,
+            2.5,
             _wire("push", "tls"),
             readers.of_wire,
             left_out=readers.left_out_of_wire,
@@ -137,7 +137,7 @@ PARTS: dict[str, Part] = {
         Part(
             "storm",
             "10,000 connects at once; nodes of 61 KB",
-            2,
+            1,
             _wire("storm", "node"),
             readers.of_wire,
             left_out=readers.left_out_of_wire,
@@ -146,14 +146,14 @@ PARTS: dict[str, Part] = {
         Part(
             "envoys",
             "2,000 simulated Envoys on sockets, changes, a stop and a crash",
-            3,
+            2,
             _module("bench.real_wires", "--output"),
             readers.of_envoys,
         ),
         Part(
             "leds",
             "an endpoint of a large service leaves, by EDS and one by one",
-            8,
+            2.5,
             _module("bench.leds", "--output"),
             readers.of_leds,
             is_long=True,
@@ -161,7 +161,7 @@ PARTS: dict[str, Part] = {
         Part(
             "attacks",
             "neighbours beside each attack, and beside all at once",
-            5,
+            3,
             _module("tests.attack.campaign", "--json", "--neighbours", "1000", "--seconds", "2"),
             readers.of_attacks,
             is_long=True,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 WARM_UP = 0.25
 """Of a run, and what is not looked at: caches fill, and allocators take what they need at the busiest moment."""
-# What may be added over the rest of it: 2 % and 2 MB of memory, 1 % of the objects.
+# What may be added over the rest of it: 2 % or 2 MB of memory, whichever is more, 1 % of the objects.
 GROWTH_MAX = 0.02
 GROWTH_MAX_BYTES = 2 << 20
 # Pushes of megabytes are under way in most seconds and no part of what stays: the least of each window counts.

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,9 @@ def main() -> None:
     parser.add_argument("--tls", choices=TLS, default="none", help="of the Envoys' connections [default: none]")
     parser.add_argument(
         "--ui", action="store_true", help="locust's page at port 8089, for a minute longer than the run, or to Ctrl-C"
+    )
+    parser.add_argument(
+        "--by-hand", action="store_true", help="start no locust: say how to, perhaps elsewhere, and wait for it"
     )
     parser.add_argument("--flame", action="store_true", help="a flame graph of the control plane beside the report")
     parser.add_argument("--no-plots", action="store_true", help="the report without its plots")
@@ -98,7 +102,10 @@ def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[s
             keeps_page=arguments.ui,
         )
         plan.save(directory / "plan.json")
-        code = _run_locust(plan, control_plane, spawn_rate=arguments.spawn_rate)
+        if arguments.by_hand:
+            code = _await_locust(plan, spawn_rate=arguments.spawn_rate)
+        else:
+            code = _run_locust(plan, control_plane, spawn_rate=arguments.spawn_rate)
     if code or not plan.outcome_file.exists():
         return [f"locust ended with {code}"]
     outcome = Outcome.load(plan.outcome_file)
@@ -150,6 +157,18 @@ def _run_locust(plan: Plan, control_plane: WatchedControlPlane, *, spawn_rate: f
         with contextlib.suppress(ProcessLookupError):
             os.killpg(locust.pid, signal.SIGKILL)
         locust.wait()
+
+
+def _await_locust(plan: Plan, *, spawn_rate: float) -> int:
+    """Until somebody else's locust has left what came out."""
+    locust = f"PYTHONPATH=. locust -f loadtest/locustfile.py --plan {plan.directory}/plan.json"
+    sys.stdout.write(f"in this folder, {plan.workers} times:\n  {locust} --worker --master-host 127.0.0.1\nand once:\n")
+    sys.stdout.write(f"  {locust} --master --expect-workers {plan.workers} --headless")
+    sys.stdout.write(f" --users {plan.users} --spawn-rate {spawn_rate:g} --exit-code-on-error 0 --stop-timeout 0\n")
+    sys.stdout.flush()
+    while not plan.outcome_file.exists():
+        time.sleep(0.5)
+    return 0
 
 
 if __name__ == "__main__":

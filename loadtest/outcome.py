@@ -63,8 +63,10 @@ class Outcome:
     holdings: list[Holding] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Write it down."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        """Write it down; where the file is there it is whole."""
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Outcome:

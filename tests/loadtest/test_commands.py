@@ -6,14 +6,19 @@ import argparse
 import doctest
 import resource
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from bench import flags
 from loadtest.__main__ import main as loadtest
 from loadtest.many import __main__ as many
+from loadtest.outcome import Outcome
+from loadtest.plan import Plan
 from loadtest.real_envoys import main as real_envoys
 
+from loadtest import __main__ as command
 from loadtest import control_plane
 
 
@@ -70,8 +75,19 @@ def test_more_connections_than_descriptors_are_refused_before_anything_is_starte
     assert control_plane.why_no_descriptors(400) == ""
 
 
+def test_locust_by_hand_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = Plan("steady", 100, 2, 1.0, 1.0, "", "", "127.0.0.1", 1, directory=str(tmp_path))
+    played = threading.Timer(0.2, Outcome(problems=["one"]).save, [plan.outcome_file])
+    played.start()
+    assert command._await_locust(plan, spawn_rate=300.0) == 0
+    assert Outcome.load(plan.outcome_file).problems == ["one"]
+    said = capsys.readouterr().out
+    assert f"--plan {tmp_path}/plan.json --worker --master-host" in said
+    assert f"--plan {tmp_path}/plan.json --master --expect-workers 2 --headless --users 100 --spawn-rate 300" in said
+
+
 @pytest.mark.parametrize(
-    ("words", "seconds", "command"),
+    ("words", "seconds", "typed"),
     [
         ("--streams 50000", 20.0, "make load-many STREAMS=50000 EACH=10"),
         ("--streams 1000", 5.0, "make load-many STREAMS=1000 EACH=10"),
@@ -83,7 +99,7 @@ def test_more_connections_than_descriptors_are_refused_before_anything_is_starte
     ],
 )
 def test_a_small_number_of_streams_moves_for_as_long_as_there_are_services(
-    words: str, seconds: float, command: str, monkeypatch: pytest.MonkeyPatch
+    words: str, seconds: float, typed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["command", *words.split()])
     asked: list[argparse.Namespace] = []
@@ -96,4 +112,4 @@ def test_a_small_number_of_streams_moves_for_as_long_as_there_are_services(
     with pytest.raises(SystemExit, match=r"0|False"):
         many.main()
     assert asked[0].seconds == seconds
-    assert many._command(asked[0]) == command
+    assert many._command(asked[0]) == typed
