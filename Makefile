@@ -58,10 +58,10 @@ run: envoy
 run-postgres: build
 	@$(BIN)/python -m tests.postgresql --run
 
-# What measures nothing runs three at a time, for who waits for an Envoy needs no core. The rest has the machine to itself,
+# What measures no time runs three at a time, for who waits for an Envoy needs no core. The rest has the machine to itself,
 # and three attempts: what is slower fails in all of them, what another machine beside this one took fails in one.
 test: envoy
-	@$(BIN)/python -m pytest tests -m "not (alone or informational)" --numprocesses 3 --dist worksteal -q
+	@$(BIN)/python -m pytest tests bench -m "not (alone or informational)" --numprocesses 3 --dist worksteal -q
 	@$(BIN)/python -m pytest tests bench -m "alone and not informational" --reruns 2
 
 test-fast: build

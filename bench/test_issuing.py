@@ -186,6 +186,7 @@ _KINDS: dict[str, tuple[list[Resource], Callable[[int], int], Callable[[int], in
 
 
 @pytest.mark.gate
+@pytest.mark.counted
 @pytest.mark.parametrize("kind", _KINDS)
 def test_a_change_issues_what_it_changes(issued: Issued, kind: str) -> None:
     changes, resolved, signed = _KINDS[kind]
@@ -204,6 +205,7 @@ def test_a_change_issues_what_it_changes(issued: Issued, kind: str) -> None:
 
 
 @pytest.mark.gate
+@pytest.mark.counted
 @pytest.mark.parametrize("size", [SMALL, 2_000])
 def test_a_certificate_that_is_due_is_its_proxy_s_work_alone(issued: Issued, size: int) -> None:
     async def main() -> None:

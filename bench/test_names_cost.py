@@ -18,7 +18,7 @@ from kumafast.store import Put
 
 SERVICES, PROXIES = 1_000, 1_000
 
-pytestmark = [pytest.mark.gate]
+pytestmark = [pytest.mark.gate, pytest.mark.counted]
 
 
 async def _cost_of_a_name(sees: tuple[str, ...]) -> tuple[float, float, int, float]:

@@ -37,7 +37,7 @@ GENERATED_MAX = 4
 DIFF_S_MAX = 0.9
 """Three times what a diff may take on a machine that does nothing else."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.counted(seconds=30), pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 class Asked:

@@ -49,7 +49,7 @@ GROWTH_MAX = 2.0
 # The dataplane that changes; it reaches other services than its own.
 NUMBER = 7
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.counted(seconds=50), pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

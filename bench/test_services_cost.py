@@ -22,7 +22,7 @@ from kumafast.store import Put, Store, open_store
 SERVICES = 10_000
 PATIENCE_S = 120
 
-pytestmark = [pytest.mark.gate, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.gate, pytest.mark.counted(seconds=20), pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 async def _settle(pipeline: Named) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import subprocess
 import sys
@@ -192,3 +193,35 @@ def test_the_end_leaves_python_as_it_was() -> None:
     garbage.begin()()
     assert gc.get_threshold() == before
     assert gc.get_freeze_count() == 0
+
+
+MAPPED_AGAIN = """
+import ctypes, sys
+from kumafast import garbage
+
+class Mallinfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
+
+mallinfo = ctypes.CDLL(None).mallinfo2
+mallinfo.restype = Mallinfo
+if "told" in sys.argv:
+    garbage.return_large()
+before = mallinfo().hblkhd
+answer = bytes(4 << 20)
+del answer
+answer = bytes(4 << 20)
+held = mallinfo().hblkhd - before
+del answer
+print(held >> 20, mallinfo().hblkhd - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="another C library than a new glibc")
+@pytest.mark.parametrize(("told", "said"), [("told", "4 0"), ("untold", "0 0")])
+def test_large_answers_do_not_make_the_heap_longer(told: str, said: str) -> None:
+    """Each is a mapping of its own, not only the first; the second row is what the C library does by itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", MAPPED_AGAIN, told], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60
+    )
+    assert done.stdout.strip() == said

@@ -1,8 +1,8 @@
 """When Python looks for cycles of dead objects: a little at a time, and never while anybody waits.
 
 In: nothing. Out: `left_alone` for the time in which a large state is built, `keep_what_is` when it stands; `begin` and
-`follow` for a process that serves. Never: memory that is freed by hand; what is not in a cycle goes as soon as nobody
-refers to it, as ever.
+`follow` for a process that serves, and `return_large`. Never: memory that is freed by hand; what is not in a cycle goes
+as soon as nobody refers to it, as ever.
 
 A look through the objects of 50,000 connected dataplanes takes seconds, in which nobody is served. So what has survived
 three looks is kept: no look comes back to it, and each is as short as what was made since the last. A cycle that was
@@ -15,6 +15,7 @@ docs/decisions/007.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import sys
 import time
@@ -38,6 +39,26 @@ QUIET_S = 1.0
 """How long little must have been done for a moment to count as quiet."""
 QUIET_SHARE = 0.05
 """The share of a core that is little."""
+
+LARGE_BYTES = 512 << 10
+"""From here on memory is the operating system's own mapping, which goes back to it when it is freed."""
+TOP_BYTES_MAX = 1 << 20
+"""How much the C library keeps at the end of its heap for what comes next."""
+# Of mallopt(3), glibc's.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def return_large() -> None:
+    """Have what is large go back to the operating system when it is freed, for as long as this process lives.
+
+    With the first large block that is freed glibc raises that bound to its size, up to 32 MB, and takes the next ones
+    from its heap. An answer of 3 MB each few seconds that finds no gap of its size then makes the heap longer, and what
+    was put behind it keeps it so: memory rises by steps for hours, with nothing in it. Elsewhere this does nothing.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, TOP_BYTES_MAX)
 
 
 @contextmanager

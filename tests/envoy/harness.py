@@ -20,7 +20,9 @@ from typing import Any
 
 import httpx
 from tests.ports import free_port as free_port
+from tests.warm import Warm
 
+KUMAFAST = [sys.executable, "-m", "kumafast"]
 ECHO = {"kuma.io/service": "echo"}
 READY = re.compile(r"^ready api=(\S+) dp=(\S+) diagnostics=(\S+)$")
 DEADLINE_S = 30.0
@@ -46,12 +48,21 @@ _HTTP = httpx.Client(timeout=5)
 class Process:
     """A child that is ended by its id, with its output in a file."""
 
-    def __init__(self, arguments: list[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, arguments: list[str], log: Path, env: Mapping[str, str] | None = None, *, is_warm: bool = False
+    ) -> None:
+        """One that `is_warm` has the modules of `kumafast` already, and the seed of hashes of others that are."""
         self.log = log
         self._file = log.open("ab")
-        self.child = subprocess.Popen(
-            arguments, stdout=subprocess.PIPE, stderr=self._file, text=True, env={**os.environ, **(env or {})}
-        )
+        variables = {**os.environ, **(env or {})}
+        self.child: subprocess.Popen[str] | Warm
+        if is_warm:
+            assert arguments[: len(KUMAFAST)] == KUMAFAST, arguments
+            self.child = Warm(arguments[len(KUMAFAST) :], stderr=self._file, env=variables)
+        else:
+            self.child = subprocess.Popen(
+                arguments, stdout=subprocess.PIPE, stderr=self._file, text=True, env=variables
+            )
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End the child and return its exit code."""
@@ -65,7 +76,7 @@ class Process:
         if self.child.stdout is not None:
             self.child.stdout.close()
         self._file.close()
-        return self.child.returncode
+        return self.child.wait()
 
 
 class ControlPlane:
@@ -81,9 +92,10 @@ class ControlPlane:
     def start(self) -> ControlPlane:
         """Start and wait for the ready line."""
         api, dp, diagnostics = self._ports
-        arguments = [sys.executable, "-m", "kumafast", "run", "--data-dir", str(self._directory / "data")]
+        arguments = [*KUMAFAST, "run", "--data-dir", str(self._directory / "data")]
         arguments += ["--api-port", api, "--dp-port", dp, "--diagnostics-port", diagnostics, *self._flags]
-        self.process = Process(arguments, self._directory / "control-plane.log")
+        # Another one in its place is to agree with it in spite of another seed of hashes.
+        self.process = Process(arguments, self._directory / "control-plane.log", is_warm=api == "0")
         assert self.process.child.stdout is not None
         line = self.process.child.stdout.readline().strip()
         match = READY.match(line)
@@ -177,12 +189,12 @@ class Sidecar:
         self.admin_port = free_port()
         file = directory / f"{self.name}.yaml"
         file.write_text(json.dumps(document))
-        arguments = [sys.executable, "-m", "kumafast", "dataplane", "run", "--envoy", envoy]
+        arguments = [*KUMAFAST, "dataplane", "run", "--envoy", envoy]
         arguments += ["--cp-address", control_plane.dp.replace("grpc", "http", 1), "--dataplane-file", str(file)]
         arguments += ["--admin-port", str(self.admin_port), *flags]
         if control_plane.dp.startswith("grpcs"):
             arguments += ["--ca-cert-file", str(control_plane.ca_file)]
-        self.process = Process(arguments, directory / f"{self.name}.log")
+        self.process = Process(arguments, directory / f"{self.name}.log", is_warm=True)
 
     def admin(self, path: str) -> str:
         """GET from Envoy's admin interface."""

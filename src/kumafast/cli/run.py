@@ -147,6 +147,7 @@ def run(
 
 async def serve(settings: Settings) -> int:
     """Run a control plane until a signal says to stop; the exit code."""
+    garbage.return_large()
     stop_looking = garbage.begin()
     looking = asyncio.create_task(garbage.follow(), name="garbage")
     try:

@@ -40,6 +40,7 @@ def main() -> int:
 
 
 async def _serve(settings: Settings, socket_path: Path) -> int:
+    garbage.return_large()
     stop_looking = garbage.begin()
     looking = asyncio.create_task(garbage.follow(), name="garbage")
     stopping, draining = asyncio.Event(), asyncio.Event()
