@@ -1,3 +1,4 @@
+# make help  says this
 # make run   sets everything up and runs the demo: a mesh with real Envoys on loopback
 # make test  sets everything up and passes the tests
 # make lint  ruff, mypy, import-linter, cython-lint, clang-format
@@ -37,13 +38,16 @@ PART ?= kills
 TLS ?= none
 BASE ?= main
 
-.PHONY: build envoy run run-postgres test test-fast lint bench figures bench-compare bench-mesh bench-wire bench-instances loadtest load-envoys load-many soak profile churn clean
+.PHONY: help build envoy run run-postgres test test-fast lint bench figures bench-compare bench-mesh bench-wire bench-instances loadtest load-envoys load-many soak profile churn clean
 
 build: $(STAMP)
 
 $(STAMP): pyproject.toml CMakeLists.txt $(NATIVE) .ci/setup
 	@sh .ci/setup $(VENV)
 	@touch $(STAMP)
+
+help:
+	@sed -n '/^#/!q; s/^# //p' Makefile
 
 envoy: build
 	@$(BIN)/kumafast envoy install

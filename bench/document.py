@@ -109,8 +109,12 @@ def unit_of(name: str) -> str:
 
     >>> unit_of("churn.answer_ms.p99"), unit_of("churn.answer_ms.count"), unit_of("cpu_s_of_start"), unit_of("kills")
     ('ms', '', 's', '')
+    >>> unit_of("writes_per_s")
+    'a second'
     """
     words = re.split(r"[._]", name)
+    if words[-2:] == ["per", "s"]:
+        return "a second"
     if words[-1] in COUNTS:
         return ""
     return next((word for word in reversed(words) if word in UNITS), "")

@@ -27,7 +27,8 @@ def of_pytest(folder: Path) -> Iterator[Figure]:
         module = Path(each["fullname"].partition("::")[0]).stem
         name = ".".join(re.sub("^test_", "", part) for part in (module, *re.split(r"[\[\]]", each["name"])) if part)
         stats = each["stats"]
-        yield Figure(name, stats["median"], "s", (stats["q1"], stats["q3"]))
+        # What was timed once varied by nothing that is known.
+        yield Figure(name, stats["median"], "s", (stats["q1"], stats["q3"]) if stats["rounds"] > 1 else None)
         extra = {key: value for key, value in each["extra_info"].items() if isinstance(value, int | float)}
         yield from (Figure(f"{name}.{key}", value, unit_of(key)) for key, value in extra.items())
 

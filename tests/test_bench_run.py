@@ -147,6 +147,21 @@ def test_what_a_benchmark_records_and_what_is_timed_are_figures(tmp_path: Path) 
     assert all(each.value > 0 and each.unit == "s" for each in found.values())
 
 
+def test_what_was_timed_once_has_no_spread(tmp_path: Path) -> None:
+    stats = {"median": 0.5, "q1": 0.4, "q3": 0.6}
+    timed = [
+        {"fullname": f"bench/test_a.py::test_{rounds}", "name": f"test_{rounds}", "extra_info": {"writes_per_s": 7}}
+        | {"stats": {**stats, "rounds": rounds}}
+        for rounds in (1, 5)
+    ]
+    (tmp_path / "recorded.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "timed.json").write_text(json.dumps({"benchmarks": timed}), encoding="utf-8")
+    found = {each.id: each for each in readers.of_pytest(tmp_path)}
+    assert found["a.1"] == Figure("a.1", 0.5, "s")
+    assert found["a.5"] == Figure("a.5", 0.5, "s", (0.4, 0.6))
+    assert found["a.5.writes_per_s"] == Figure("a.5.writes_per_s", 7, "a second")
+
+
 def test_each_plot_is_drawn_of_what_is_there(tmp_path: Path) -> None:
     day = Document("2026-01-02")
     assert drawing.draw(day, tmp_path) == []
