@@ -52,7 +52,7 @@ def _shared_fields(new: Frozen, before: Frozen) -> Frozen:
     for name in new.model_fields_set:
         # It is the same value, so nobody can tell.
         fields[name] = _shared(fields[name], before.__dict__[name])
-    is_same = all(value is before.__dict__[name] for name, value in fields.items())
+    is_same = all(fields[name] is before.__dict__[name] for name in type(new).model_fields)
     return before if is_same and new.model_fields_set == before.model_fields_set else new
 
 
