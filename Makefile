@@ -62,7 +62,7 @@ run-postgres: build
 # and three attempts: what is slower fails in all of them, what another machine beside this one took fails in one.
 test: envoy
 	@$(BIN)/python -m pytest tests bench -m "not (alone or informational)" --numprocesses 3 --dist worksteal -q
-	@$(BIN)/python -m pytest tests bench -m "alone and not informational" --reruns 2
+	@$(BIN)/python -m pytest $$(grep -rl --include='test_*.py' 'mark.alone' tests) bench -m "alone and not informational" --reruns 2
 
 test-fast: build
 	@$(BIN)/python -m pytest tests -m "not envoy and not slow"
