@@ -58,11 +58,14 @@ run: envoy
 run-postgres: build
 	@$(BIN)/python -m tests.postgresql --run
 
-# What measures no time runs three at a time, for who waits for an Envoy needs no core. The rest has the machine to itself,
-# and three attempts: what is slower fails in all of them, what another machine beside this one took fails in one.
+# What measures no time runs three at a time, for who waits for an Envoy needs no core. Attacks and loads are two at a time:
+# they wait for half of theirs. Benchmarks have the machine to themselves. All but the first have three attempts: what is
+# slower fails in all of them, what another machine beside this one took fails in one.
 test: envoy
 	@$(BIN)/python -m pytest tests bench -m "not (alone or informational)" --numprocesses 3 --dist worksteal -q
-	@$(BIN)/python -m pytest tests bench -m "alone and not informational" --reruns 2
+	@$(BIN)/python -m pytest $$(grep -rl --include='test_*.py' 'mark.alone' tests) -m "alone and not informational" \
+		--numprocesses 2 --dist loadfile --reruns 2 -q
+	@$(BIN)/python -m pytest bench -m "alone and not informational" --reruns 2
 
 test-fast: build
 	@$(BIN)/python -m pytest tests -m "not envoy and not slow"

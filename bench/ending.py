@@ -19,18 +19,25 @@ NOTHING = "nothing was kept"
 def early(kept: Callable[[], str] = lambda: NOTHING) -> Iterator[None]:
     """End the block at Ctrl-C and at SIGTERM, by way of its `finally`s, and say so with what was `kept`."""
 
+    code = 128 + signal.SIGINT
+
     def end(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        nonlocal code
+        code = 128 + number
+        if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
+            # As in the background of a shell that has no jobs.
+            raise SystemExit(code)
+        # asyncio knows how to end at that one.
+        signal.raise_signal(signal.SIGINT)
 
     signal.signal(signal.SIGTERM, end)
     try:
         yield
     except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
+        pass
     except SystemExit as error:
         if error.code != 128 + signal.SIGTERM:
             raise
-        code = error.code
     else:
         return
     sys.stderr.write(f"\nended early: {kept()}\n")

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.informational, pytest.mark.slow]
 def mesh(tmp_path: Path) -> Iterator[Mesh]:
     from kumafast.cli import envoy
 
-    mesh = Mesh(tmp_path, str(envoy.required()), uses_delta=True)
+    mesh = Mesh(tmp_path, str(envoy.required()), uses_delta=True, is_warm=False)
     with mesh.ending:
         yield mesh
 

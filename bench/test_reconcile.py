@@ -245,6 +245,7 @@ def test_a_node_that_connects_costs_the_same_work_in_every_mesh(meshes: dict[int
 
 
 @pytest.mark.gate
+@pytest.mark.flaky(reruns=2)
 def test_an_endpoint_costs_as_much_processor_time_in_every_mesh(
     meshes: dict[int, RegularMesh], tell: Tell, record: Record
 ) -> None:

@@ -114,7 +114,11 @@ def play(arguments: argparse.Namespace, directory: Path, folder: Path) -> list[s
     # The paths of this run say nothing to a reader.
     shown = replace(plan, directory="", ca="", certificate="", key="")
     made = figures.of(shown, outcome, control_plane.samples, different, tls=arguments.tls)
-    made = {**document.origin(report.command(made), before), **made}
+    asked = report.command(made)
+    if arguments.flame:
+        asked = asked.replace("make loadtest SCENARIO=", "make profile CASE=")
+        made["notes"] = ["The control plane was sampled meanwhile, for `flame.svg`: what it used is no figure."]
+    made = {**document.origin(asked, before), **made}
     report.write(folder, made, outcome, control_plane.samples, draws=not arguments.no_plots)
     return list(made["wrong"])
 

@@ -74,7 +74,7 @@ class WatchedControlPlane:
             flags += ["--dp-client-ca", self.certificate]
         self._users, self._flame = users, flame
         self._profiler: subprocess.Popen[bytes] | None = None
-        self._server = ControlPlane(directory, *flags)
+        self._server = ControlPlane(directory, *flags, is_warm=False)
         self._ended_cpu_s = 0.0
         self._tasks, self._tasks_due = 0, 0.0
         self._stopping = threading.Event()
@@ -104,6 +104,7 @@ class WatchedControlPlane:
         self._start()
         if self._flame is not None:
             self._profiler = profile(self._pid(), self._flame)
+            (self.pid_file.parent / "profiler.pid").write_text(str(self._profiler.pid), encoding="ascii")
         self._thread.start()
         try:
             yield self

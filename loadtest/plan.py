@@ -51,6 +51,11 @@ class Plan:
         return Path(self.directory) / "control-plane.pid"
 
     @property
+    def profiler_file(self) -> Path:
+        """Holds the process id of who samples the first control plane; not there where nobody does."""
+        return Path(self.directory) / "profiler.pid"
+
+    @property
     def outcome_file(self) -> Path:
         """Where the process that plays the scenario leaves what came out."""
         return Path(self.directory) / "outcome.json"

@@ -182,7 +182,8 @@ class BusyMesh:
 
 def play(directory: Path, *, envoys: int, rate: float, edits: int, is_restarted: bool) -> dict[str, Any]:
     """All of it; the figures, with what is wrong under `wrong`."""
-    mesh = Mesh(directory, str(required()), uses_delta=True, control_plane_flags=("--log-level", "warning"))
+    flags = ("--log-level", "warning")
+    mesh = Mesh(directory, str(required()), uses_delta=True, control_plane_flags=flags, is_warm=False)
     with mesh.ending:
         busy = BusyMesh(mesh, envoys, rate)
         busy.secure()

@@ -16,6 +16,7 @@ from typing import Any
 
 import gevent
 import httpx
+import psutil
 from bench.real_wires.arrivals import Awaited
 from bench.real_wires.changes import Changes, Write, node_id
 from bench.regular_mesh import PER_SERVICE
@@ -28,6 +29,7 @@ from loadtest.plan import Plan
 ARRIVE_S_MAX = 120.0
 BACK_S_MAX = 300.0
 REPORT_EACH_S = 0.5
+PROFILE_WRITE_S_MAX = 120.0
 WRITES_MAX = 64
 _SAID = [each.name for each in fields(Write) if each.name != "document"]
 
@@ -175,6 +177,10 @@ class Stage:
 
     def kill_control_plane(self) -> None:
         """It ends without a word; whoever started it starts it again."""
+        if self.plan.profiler_file.exists():
+            # Killed while it stands still for a sample it stays so, and its profiler waits for it.
+            _end(int(self.plan.profiler_file.read_text(encoding="ascii")))
+            self.plan.profiler_file.unlink()
         os.kill(int(self.plan.pid_file.read_text(encoding="ascii")), signal.SIGKILL)
 
     def instances(self, service: int) -> range:
@@ -274,3 +280,16 @@ class Stage:
             self._said = said
             sys.stdout.write(said + "\n")
             sys.stdout.flush()
+
+
+def _end(profiler: int) -> None:
+    """Have a profiler write its graph; a return means that it looks at nobody any more."""
+    deadline = time.monotonic() + PROFILE_WRITE_S_MAX
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(profiler)
+        process.send_signal(signal.SIGINT)
+        # Who has started it has not waited for it yet.
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                process.kill()
+            gevent.sleep(0.1)

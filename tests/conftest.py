@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -63,6 +64,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # Several Envoys with all their threads share two cores here: what they do not do twice in a row is a failure.
         if item.get_closest_marker("envoy"):
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_collection_finish() -> None:
+    """Looks for dead cycles leave out all tests and their modules, which stay: some hundred thousand objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,18 @@ def test_it_says_what_was_kept_and_leaves_nothing(number: signal.Signals, code: 
     assert not Path(folder).exists()
 
 
+def test_sigterm_ends_it_where_ctrl_c_is_for_others() -> None:
+    ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + _LONG
+    with _started("-c", ignoring) as long:
+        assert long.stdout is not None
+        pid, folder = long.stdout.readline().split()
+        long.send_signal(signal.SIGTERM)
+        _, said = long.communicate(timeout=60)
+    assert (long.returncode, said) == (143, "\nended early: one part\n")
+    assert not psutil.pid_exists(int(pid))
+    assert not Path(folder).exists()
+
+
 def test_another_exit_is_left_alone() -> None:
     program = "from bench import ending\nwith ending.early(): raise SystemExit(7)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -39,7 +39,7 @@ class RealMesh:
     def __init__(self, directory: Path, size: int) -> None:
         self.size = size
         self.store = directory / "data" / "kumafast.db"
-        self.control_plane = ControlPlane(directory, "--no-dp-tls", "--log-level", "warning")
+        self.control_plane = ControlPlane(directory, "--no-dp-tls", "--log-level", "warning", is_warm=False)
         self.fleet = Fleet(f"default.{name(number)}" for number in range(size))
         self.changes = Changes(size)
         self._http: httpx.AsyncClient

@@ -82,8 +82,10 @@ class Process:
 class ControlPlane:
     """`kumafast run` as a process; it can be stopped, killed and started again on the same ports and store."""
 
-    def __init__(self, directory: Path, *flags: str) -> None:
+    def __init__(self, directory: Path, *flags: str, is_warm: bool = True) -> None:
+        """One that `is_warm` has its modules at its first start, but shares their memory: it is none to measure."""
         self._directory = directory
+        self._is_warm = is_warm
         self._flags = flags
         self._ports = ("0", "0", "0")
         self.process: Process | None = None
@@ -95,7 +97,7 @@ class ControlPlane:
         arguments = [*KUMAFAST, "run", "--data-dir", str(self._directory / "data")]
         arguments += ["--api-port", api, "--dp-port", dp, "--diagnostics-port", diagnostics, *self._flags]
         # Another one in its place is to agree with it in spite of another seed of hashes.
-        self.process = Process(arguments, self._directory / "control-plane.log", is_warm=api == "0")
+        self.process = Process(arguments, self._directory / "control-plane.log", is_warm=self._is_warm and api == "0")
         assert self.process.child.stdout is not None
         line = self.process.child.stdout.readline().strip()
         match = READY.match(line)
@@ -314,7 +316,13 @@ class Mesh:
     """Starts parts and ends them all, the last first."""
 
     def __init__(
-        self, directory: Path, envoy: str, *, uses_delta: bool, control_plane_flags: tuple[str, ...] = ()
+        self,
+        directory: Path,
+        envoy: str,
+        *,
+        uses_delta: bool,
+        control_plane_flags: tuple[str, ...] = (),
+        is_warm: bool = True,
     ) -> None:
         self.directory = directory
         self.envoy = envoy
@@ -322,7 +330,7 @@ class Mesh:
         self.ending = ExitStack()
         self.inbound_ports: dict[str, int] = {}
         """Where the sidecars of services take connections, by name."""
-        self.control_plane = ControlPlane(directory, *control_plane_flags).start()
+        self.control_plane = ControlPlane(directory, *control_plane_flags, is_warm=is_warm).start()
         self.ending.callback(self.control_plane.stop)
 
     def echo(

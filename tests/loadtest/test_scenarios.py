@@ -20,7 +20,7 @@ DONE = {
     "rollout": {"rollout": (USERS, USERS)},
     "policy-storm": {"policy storm": (10, 0)},
     "reconnect-storm": {"all streams cut": (0, USERS), "control plane killed": (1, USERS)},
-    "soak": {"soak": (12, 1)},
+    "soak": {"soak": (30, 1)},
     "zone-failure": {"zone lost": (15, 0), "zone back": (15, 15)},
 }
 

@@ -60,12 +60,10 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def left_out() -> Iterator[None]:
-    """Looks for dead cycles leave out what was there before, which is all other tests."""
+def left_out() -> None:
+    """Looks for dead cycles leave out what was there before, which other tests have left."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ def permit_client(stage: Stage) -> str:
         raise CommandError(f"echo was called by client and saw {caller or 'nobody'}")
     return (
         f"client permitted, open {effect.ms(CLIENT)} after its write: echo sees {caller}; "
-        f"stranger still {effect.of(STRANGER)}, plaintext {effect.of(SERVICE)}"
+        f"stranger is still shut out and {effect.of(STRANGER)}, plaintext {effect.of(SERVICE)}"
     )
 
 
