@@ -49,7 +49,9 @@ class DocumentCache:
         self._forget_gone()
         self._drop(key)
         shown = weakref.ref(stored, lambda reference: gone.append((key, reference)))
-        self._entries[key] = _Entry(stored.revision, beside, document, shown)
+        # orjson leaves its bytes the room that it wrote in, up to seven times their length: a copy has just that.
+        exact = bytes(memoryview(document))
+        self._entries[key] = _Entry(stored.revision, beside, exact, shown)
         self._bytes += len(document)
         while self._bytes > self._bytes_max:
             self._drop(next(iter(self._entries)))
