@@ -43,8 +43,8 @@ class DocumentCache:
             return None
         return entry.document
 
-    def put(self, stored: StoredResource, document: bytes, beside: object = None) -> None:
-        """Remember a document in place of that of any other revision."""
+    def put(self, stored: StoredResource, document: bytes, beside: object = None) -> bytes:
+        """Remember a document in place of that of any other revision; the same, to go on with instead."""
         key, gone = stored.resource.key, self._gone
         self._forget_gone()
         self._drop(key)
@@ -55,6 +55,7 @@ class DocumentCache:
         self._bytes += len(document)
         while self._bytes > self._bytes_max:
             self._drop(next(iter(self._entries)))
+        return exact
 
     def _forget_gone(self) -> None:
         while self._gone:
@@ -96,8 +97,7 @@ class Documents:
             return orjson.dumps(self.document(stored))
         found = self._cache.get(stored)
         if found is None:
-            found = orjson.dumps(self.document(stored))
-            self._cache.put(stored, found)
+            found = self._cache.put(stored, orjson.dumps(self.document(stored)))
         return found
 
     def document(self, stored: StoredResource) -> dict[str, Any]:
