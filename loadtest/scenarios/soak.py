@@ -16,6 +16,7 @@ from loadtest.stage import Stage
 NEW_ENVOY_EACH_S = 1.0
 CUT_EACH_S, CUT_SHARE = 5.0, 0.01
 POLICY_EACH_S, MESH_EACH_S, READ_EACH_S = 30.0, 10.0, 5.0
+AWAY_MAX = 500
 HURRY = 3
 """How many times as often everything happens at first. What fills by chance (who was moved once, the busiest moment of
 an allocator) is near its bound after as many changes as are judged afterwards, and no longer rises then. What each
@@ -56,9 +57,13 @@ def play(stage: Stage) -> None:
 
     with stage.phase("soak"):
         # Of each proxy the newest stream that has ended is remembered. By chance the last of them would have one only
-        # after half an hour: what has a bound is to be full before anything is judged.
-        stage.cut()
-        stage.all_back()
+        # after half an hour: what has a bound is to be full before anything is judged. Not all at once, for of more
+        # than a thousand that are away the first are forgotten.
+        for start in range(0, stage.plan.users, AWAY_MAX):
+            stage.cut(range(start, min(start + AWAY_MAX, stage.plan.users)))
+            # Until their ends are seen they would count as back.
+            gevent.sleep(1.0)
+            stage.all_back()
         beside = [
             each(NEW_ENVOY_EACH_S, replace),
             each(CUT_EACH_S, cut),
