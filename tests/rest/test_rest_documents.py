@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +60,24 @@ def test_a_document_stays_when_the_value_before_it_goes() -> None:
     del before
     assert cache.get(after) == b"after"
     assert len(cache) == 1
+
+
+def test_a_document_takes_no_more_memory_than_its_length() -> None:
+    """orjson's bytes have room for several times what is in them, which no length says."""
+    cache = DocumentCache()
+    stored = [_stored(number, 1) for number in range(100)]
+    content = {"dataplanes": [{"name": f"dp-{number:06}"} for number in range(100)]}
+    length = len(orjson.dumps(content))
+    tracemalloc.start()
+    try:
+        # What an answer is joined from, as a list of all has them until then.
+        answered = [cache.put(each, orjson.dumps(content)) for each in stored]
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answered == [orjson.dumps(content)] * 100
+    # An entry is some hundred bytes beside its document.
+    assert taken / 100 < length + 1_000
 
 
 def _stored(number: int, revision: int) -> StoredResource:

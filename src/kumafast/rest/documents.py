@@ -43,16 +43,19 @@ class DocumentCache:
             return None
         return entry.document
 
-    def put(self, stored: StoredResource, document: bytes, beside: object = None) -> None:
-        """Remember a document in place of that of any other revision."""
+    def put(self, stored: StoredResource, document: bytes, beside: object = None) -> bytes:
+        """Remember a document in place of that of any other revision; the same, to go on with instead."""
         key, gone = stored.resource.key, self._gone
         self._forget_gone()
         self._drop(key)
         shown = weakref.ref(stored, lambda reference: gone.append((key, reference)))
-        self._entries[key] = _Entry(stored.revision, beside, document, shown)
+        # orjson leaves its bytes the room that it wrote in, up to seven times their length: a copy has just that.
+        exact = bytes(memoryview(document))
+        self._entries[key] = _Entry(stored.revision, beside, exact, shown)
         self._bytes += len(document)
         while self._bytes > self._bytes_max:
             self._drop(next(iter(self._entries)))
+        return exact
 
     def _forget_gone(self) -> None:
         while self._gone:
@@ -94,8 +97,7 @@ class Documents:
             return orjson.dumps(self.document(stored))
         found = self._cache.get(stored)
         if found is None:
-            found = orjson.dumps(self.document(stored))
-            self._cache.put(stored, found)
+            found = self._cache.put(stored, orjson.dumps(self.document(stored)))
         return found
 
     def document(self, stored: StoredResource) -> dict[str, Any]:

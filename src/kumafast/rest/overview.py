@@ -66,8 +66,7 @@ class Overview:
         revision = 0 if insight is None else insight.revision
         found = self._cache.get(dataplane, revision)
         if found is None:
-            found = orjson.dumps(self._document(dataplane, insight))
-            self._cache.put(dataplane, found, revision)
+            found = self._cache.put(dataplane, orjson.dumps(self._document(dataplane, insight)), revision)
         return found
 
     def _document(self, dataplane: StoredResource, insight: StoredResource | None) -> dict[str, Any]:
