@@ -62,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_rank)
     for item in items:
         # Several Envoys with all their threads share two cores here: what they do not do twice in a row is a failure.
-        if item.get_closest_marker("envoy"):
+        if item.get_closest_marker("envoy") and not item.get_closest_marker("flaky"):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
