@@ -129,7 +129,11 @@ class Clients:
             is_still = self.server.events_count() == count
             return is_still and self.events(mode)[-1:] == [["synced"]]
 
-        wait_until(is_settled, f"{mode} is settled", timeout_s=BACK_S)
+        try:
+            wait_until(is_settled, f"{mode} is settled", timeout_s=BACK_S)
+        except AssertionError as error:
+            error.add_note(f"its streams: {self.server.streams(str(mode))}; looked at: {self._streams.get(mode, 0)}")
+            raise
         return self.server.events_count()
 
     def events(self, mode: GrpcMode, *, since: int = 0) -> list[list[str]]:

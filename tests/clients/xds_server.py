@@ -98,6 +98,14 @@ class ServerProcess:
         events = self._ask({"events": since})
         return [event[2:] for event in events if event[0] == node and stream in (None, event[1])]
 
+    def streams(self, node: str) -> dict[int, list[str]]:
+        """What happened on each of a node's streams, by its number, the newest last."""
+        found: dict[int, list[str]] = {}
+        for owner, stream, *event in self._ask({"events": 0}):
+            if owner == node:
+                found.setdefault(stream, []).append(" ".join(map(str, event)))
+        return found
+
     def unanswered(self, node: str) -> int:
         """How many responses on the node's streams that are still open it has neither acknowledged nor rejected."""
         step = {"sent": 1, "acknowledged": -1, "rejected": -1}
